@@ -1,0 +1,46 @@
+"""A circuit breaker: after a few failures in a row, leaves a sick server alone for a while."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+class Breaker:
+    """Opens after ``failures`` in a row for ``pause`` seconds, then lets one probe through at a time."""
+
+    def __init__(
+        self,
+        *,
+        failures: int = 3,
+        pause: float = 2.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limit = failures
+        self._pause = pause
+        self._monotonic = monotonic
+        self._failures = 0
+        self._probe_at = 0.0
+
+    @property
+    def healthy(self) -> bool:
+        """True while no failure is on record."""
+        return self._failures == 0
+
+    def admits(self) -> bool:
+        """Whether to try. Once the pause is over, a yes is the probe and starts the next pause."""
+        if self._failures < self._limit:
+            return True
+        now = self._monotonic()
+        if now < self._probe_at:
+            return False
+        self._probe_at = now + self._pause
+        return True
+
+    def succeeded(self) -> None:
+        self._failures = 0
+
+    def failed(self) -> None:
+        self._failures += 1
+        if self._failures >= self._limit:
+            self._probe_at = self._monotonic() + self._pause

@@ -1,0 +1,153 @@
+"""The gate: every check between a connection and the service, in order, each cheaper than the next.
+
+path -> CORS preflight -> method -> headers -> calls in flight -> failures of the address -> token ->
+calls of the user -> quota -> body -> the service
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from auth.admission import FailureBudget, InFlight, PerUser, Receive, read_body, replay
+from auth.client_address import TrustedProxies, client_address
+from auth.cors import Cors
+from auth.errors import MethodNotAllowed, Overloaded, PathNotFound, TokenForbidden, TokenInvalid, TokenMissing
+from auth.quota import Quota
+from auth.receipt import set_quota_headers
+from auth.request_headers import RequestHeaders, check_headers
+from auth.tokens import Principal, TokenVerifier
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+#: What counts against an address. An expired token was good once: it counts against nobody.
+FAILURES = (TokenMissing, TokenInvalid, TokenForbidden)
+
+
+@dataclass(frozen=True)
+class Route:
+    """One exact path. HEAD comes with GET; a body is taken where a method other than those is."""
+
+    methods: frozenset[str]
+    protected: bool
+
+    @property
+    def allowed(self) -> frozenset[str]:
+        return self.methods | {"HEAD"} if "GET" in self.methods else self.methods
+
+    @property
+    def takes_body(self) -> bool:
+        return bool(self.methods - {"GET", "HEAD"})
+
+
+class Gate:
+    """ASGI middleware. Raises GateError types; writes no answer but to OPTIONS.
+
+    Appends to ``scope["answer_headers"]`` what every answer must carry, errors included, and sets
+    ``scope["principal"]``. The body is read here, after everything that may refuse it.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        routes: Mapping[str, Route],
+        verifier: TokenVerifier,
+        quota: Quota,
+        max_body_bytes: int = 1_048_576,
+        body_timeout: float = 10.0,
+        max_in_flight: int = 256,
+        max_concurrent_per_user: int = 16,
+        failed_auth_per_minute: int = 60,
+        trusted_proxies: str = "127.0.0.1",
+        cors_allow_origins: Iterable[str] = (),
+        ready: Callable[[], bool] = lambda: True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app = app
+        self._routes = routes
+        self._verifier = verifier
+        self._quota = quota
+        self._max_body_bytes = max_body_bytes
+        self._body_timeout = body_timeout
+        self._in_flight = InFlight(max_in_flight)
+        self._per_user = PerUser(max_concurrent_per_user)
+        self._failures = FailureBudget(failed_auth_per_minute, clock=clock)
+        self._trusted = TrustedProxies.parse(trusted_proxies)
+        self._cors = Cors.of(cors_allow_origins)
+        self._ready = ready
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await self._app(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = RequestHeaders.of(scope["headers"])
+        answer: Headers = scope.setdefault("answer_headers", [])
+        origin = headers.get(b"origin")
+        answer += self._cors.headers(origin)
+
+        route = self._routes.get(scope["path"])
+        if route is None:
+            raise PathNotFound("There is nothing at this path. GET /docs lists what there is.")
+        if scope["method"] == "OPTIONS":
+            await self._answer_options(route, headers, answer, send)
+            return
+        if scope["method"] not in route.allowed:
+            raise MethodNotAllowed(allowed=tuple(sorted(route.allowed)))
+        check_headers(headers, max_body_bytes=self._max_body_bytes, takes_body=route.takes_body)
+
+        with ExitStack() as held:
+            if route.protected:
+                if not self._ready():
+                    raise Overloaded("The service is starting. Try again in a few seconds.", retry_after=5)
+                held.enter_context(self._in_flight.hold())
+                principal = await self._principal(scope, headers)
+                scope["principal"] = principal
+                held.enter_context(self._per_user.hold(principal.user_id))
+                set_quota_headers(answer, self._quota.check(principal.user_id))
+            if headers.has_body:
+                limit, timeout = self._max_body_bytes, self._body_timeout
+                receive = replay(await read_body(receive, limit=limit, timeout=timeout), receive)
+            await self._app(scope, receive, send)
+
+    async def _principal(self, scope: Scope, headers: RequestHeaders) -> Principal:
+        peer = scope["client"][0] if scope.get("client") else None
+        address = client_address(peer, headers.all(b"x-forwarded-for"), self._trusted)
+        self._failures.check(address)
+        try:
+            return await self._verifier.verify(bearer_token(headers))
+        except FAILURES:
+            self._failures.record(address)
+            raise
+
+    async def _answer_options(
+        self, route: Route, headers: RequestHeaders, answer: Headers, send: Send
+    ) -> None:
+        answer.append((b"allow", ", ".join(sorted(route.allowed | {"OPTIONS"})).encode()))
+        answer += self._cors.preflight(
+            headers.get(b"origin"),
+            methods=route.allowed,
+            asked=headers.get(b"access-control-request-headers") or b"",
+        )
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def bearer_token(headers: RequestHeaders) -> str:
+    """The token of ``Authorization: Bearer …`` (RFC 6750 §2.1). Raises TokenMissing."""
+    scheme, _, token = (headers.get(b"authorization") or b"").partition(b" ")
+    token = token.strip(b" ")
+    if scheme.lower() != b"bearer" or not token:
+        raise TokenMissing("Send the header Authorization: Bearer <access token of a signed-in user>.")
+    return token.decode("latin-1")

@@ -1,0 +1,134 @@
+"""A remote key set, kept at hand: fetched rarely, in the background, and never twice at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+import httpx
+
+from auth.errors import KeysUnavailable, TokenInvalid
+from auth.keys import PublicKey, matching, parse_jwks
+from auth.receipt import whole_seconds
+
+FRESH = 300.0  # seconds a key set is served without a thought
+STALE = 3600.0  # seconds it is served while its server fails
+PAUSE = 30.0  # seconds between fetches for unknown key ids, and between refreshes that fail
+COLD_PAUSE = 5.0  # seconds between fetches that fail while there is no key to serve
+DEADLINE = 3.0  # seconds for one fetch
+MAX_BYTES = 65_536
+
+log = logging.getLogger(__name__)
+
+
+class RemoteKeys:
+    """The keys at ``url``. ``clock``: seconds, only differences matter."""
+
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._url = url
+        self._clock = clock
+        self._client = httpx.AsyncClient(follow_redirects=False, timeout=DEADLINE)
+        self._keys: tuple[PublicKey, ...] = ()
+        self._absent: set[str] = set()  # key ids that the newest key set was asked for in vain
+        self._fetched_at = float("-inf")
+        self._tried_at = float("-inf")
+        self._asked_for_unknown_at = float("-inf")
+        self._fetch: asyncio.Task[bool] | None = None
+
+    async def start(self) -> bool:
+        return await self._refresh()
+
+    async def aclose(self) -> None:
+        if self._fetch is not None:
+            self._fetch.cancel()
+            await asyncio.gather(self._fetch, return_exceptions=True)
+        await self._client.aclose()
+
+    async def find(self, algorithm: str, kid: str | None) -> Sequence[PublicKey]:
+        """The keys that may have signed a token. Raises KeysUnavailable, TokenInvalid (unknown key id)."""
+        await self._have_keys()
+        if found := matching(self._keys, algorithm, kid):
+            return found
+        await self._look_again(algorithm, kid)
+        return matching(self._keys, algorithm, kid)
+
+    async def _have_keys(self) -> None:
+        age = self._clock() - self._fetched_at
+        since_try = self._clock() - self._tried_at
+        if age <= FRESH:
+            return
+        if age <= STALE:
+            if since_try >= PAUSE:
+                self._begin()
+            return
+        if self._fetch is None and since_try < COLD_PAUSE:
+            raise _unavailable(COLD_PAUSE - since_try)
+        if not await self._refresh():
+            raise _unavailable(COLD_PAUSE)
+
+    async def _look_again(self, algorithm: str, kid: str | None) -> None:
+        """A key id we do not know may be a new key: one fetch in PAUSE seconds finds out for everybody."""
+        name = f"{algorithm} {kid}"
+        if name in self._absent:
+            raise _unknown_key()
+        since = self._clock() - self._asked_for_unknown_at
+        if self._fetch is None and since < PAUSE:
+            raise _unavailable(PAUSE - since)
+        if self._fetch is None:
+            self._asked_for_unknown_at = self._clock()
+        if not await self._refresh():
+            raise _unavailable(PAUSE)
+        if not matching(self._keys, algorithm, kid):
+            self._absent.add(name)
+            raise _unknown_key()
+
+    def _begin(self) -> asyncio.Task[bool]:
+        """The one fetch that is under way."""
+        if self._fetch is None:
+            self._tried_at = self._clock()
+            self._fetch = asyncio.create_task(self._load())
+        return self._fetch
+
+    async def _refresh(self) -> bool:
+        return await asyncio.shield(self._begin())  # a caller who leaves must not end it for the rest
+
+    async def _load(self) -> bool:
+        try:
+            async with asyncio.timeout(DEADLINE):
+                keys = parse_jwks(await self._download())
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError, OSError) as error:
+            log.warning("jwks_fetch_failed error=%s", type(error).__name__)
+            return False
+        else:
+            self._keys = keys
+            self._fetched_at = self._clock()
+            self._absent.clear()
+            return True
+        finally:
+            self._fetch = None
+
+    async def _download(self) -> bytes:
+        """The document. Raises ValueError unless it is a plain 200 of at most MAX_BYTES."""
+        headers = {"accept": "application/json", "accept-encoding": "identity"}
+        async with self._client.stream("GET", self._url, headers=headers) as answer:
+            if answer.status_code != httpx.codes.OK or "content-encoding" in answer.headers:
+                raise ValueError("not a plain answer")
+            body = bytearray()
+            async for chunk in answer.aiter_raw():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    raise ValueError("too large")
+        return bytes(body)
+
+
+def _unavailable(wait: float) -> KeysUnavailable:
+    return KeysUnavailable(
+        "The key that signed this token cannot be fetched at the moment. Keep the token and try again.",
+        retry_after=whole_seconds(wait),
+    )
+
+
+def _unknown_key() -> TokenInvalid:
+    return TokenInvalid("The token is signed with a key that this project does not publish.")

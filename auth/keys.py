@@ -1,0 +1,182 @@
+"""The keys that sign a project's tokens: its shared secret, its published key set, or both at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, cast
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.algorithms import ECAlgorithm, HMACAlgorithm, RSAAlgorithm
+
+from auth.errors import ConfigurationError
+
+Algorithm = Literal["HS256", "ES256", "RS256"]
+ALGORITHMS: tuple[Algorithm, ...] = ("HS256", "ES256", "RS256")
+
+MIN_SECRET_BYTES = 32  # RFC 7518 §3.2: as long as the hash
+MAX_KEYS = 32  # in one key set; Supabase publishes two or three
+MIN_RSA_BITS = 2048  # RFC 7518 §3.3
+
+#: Published in the CLI, in the self-hosting guide and in our own documents.
+EXAMPLE_SECRETS = frozenset(
+    {
+        "super-secret-jwt-token-with-at-least-32-characters-long",
+        "your-super-secret-jwt-token-with-at-least-32-characters-long",
+        "your-super-secret-jwt-token-with-at-least-32-characters",
+        "your_supabase_jwt_secret",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """One key of a key set, bound to its one algorithm."""
+
+    kid: str | None
+    algorithm: Algorithm
+    key: EllipticCurvePublicKey | RSAPublicKey
+
+
+class KeySource(Protocol):
+    """Where public keys come from."""
+
+    async def find(self, algorithm: str, kid: str | None) -> Sequence[PublicKey]:
+        """The keys that may have signed such a token. Raises KeysUnavailable."""
+
+    async def start(self) -> bool:
+        """Whether the keys are at hand."""
+
+    async def aclose(self) -> None: ...
+
+
+class InlineKeys:
+    """A key set from the settings, for machines that cannot reach their key server."""
+
+    def __init__(self, keys: Iterable[PublicKey]) -> None:
+        self._keys = tuple(keys)
+
+    async def find(self, algorithm: str, kid: str | None) -> Sequence[PublicKey]:
+        return matching(self._keys, algorithm, kid)
+
+    async def start(self) -> bool:
+        return True
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+class KeySet:
+    """Every key that is accepted, asked for by algorithm: HS256 is the secret, the rest the key set."""
+
+    def __init__(self, *, secret: str | None = None, public: KeySource | None = None) -> None:
+        self.secret = secret
+        self.public = public
+
+    async def find(
+        self, algorithm: Algorithm, kid: str | None
+    ) -> Sequence[bytes | EllipticCurvePublicKey | RSAPublicKey]:
+        """The keys to try. Raises KeysUnavailable."""
+        if algorithm == "HS256":
+            return [self.secret.encode()] if self.secret is not None else []
+        if self.public is None:
+            return []
+        return [key.key for key in await self.public.find(algorithm, kid)]
+
+    async def start(self) -> bool:
+        return True if self.public is None else await self.public.start()
+
+    async def aclose(self) -> None:
+        if self.public is not None:
+            await self.public.aclose()
+
+
+def matching(keys: Iterable[PublicKey], algorithm: str, kid: str | None) -> list[PublicKey]:
+    """The keys of ``algorithm`` named ``kid``; all of them for a token that names none."""
+    return [key for key in keys if key.algorithm == algorithm and (kid is None or key.kid == kid)]
+
+
+def parse_jwks(document: str | bytes) -> tuple[PublicKey, ...]:
+    """The usable keys of a JWK Set (RFC 7517 §5); what cannot verify ES256 or RS256 is left out.
+
+    Symmetric keys are left out too: a secret never comes from a key set. Raises ValueError.
+    """
+    try:
+        content = json.loads(document)
+    except RecursionError as error:
+        raise ValueError("the key set is nested too deeply") from error
+    keys = content.get("keys") if isinstance(content, dict) else None
+    if not isinstance(keys, list):
+        raise ValueError('a key set is a JSON object with a list named "keys"')
+    parsed = (_public_key(jwk) for jwk in keys[:MAX_KEYS] if isinstance(jwk, dict))
+    return tuple(key for key in parsed if key is not None)
+
+
+_PUBLIC_MEMBERS: Mapping[str, tuple[Algorithm, type[ECAlgorithm] | type[RSAAlgorithm], tuple[str, ...]]] = {
+    "EC": ("ES256", ECAlgorithm, ("kty", "crv", "x", "y")),
+    "RSA": ("RS256", RSAAlgorithm, ("kty", "n", "e")),
+}
+
+
+def _public_key(jwk: Mapping[str, Any]) -> PublicKey | None:
+    kind = jwk.get("kty")
+    if not isinstance(kind, str) or kind not in _PUBLIC_MEMBERS:
+        return None
+    algorithm, loader, members = _PUBLIC_MEMBERS[kind]
+    operations = jwk.get("key_ops", ["verify"])
+    if jwk.get("use", "sig") != "sig" or jwk.get("alg", algorithm) != algorithm:
+        return None
+    if not isinstance(operations, list) or not {"verify", "sign"} & {str(o) for o in operations}:
+        return None
+    try:  # the public members alone: a private key in the settings stays unread
+        key = loader.from_jwk({name: jwk[name] for name in members})
+    except (jwt.PyJWTError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+    kid = jwk.get("kid")
+    if not _strong_enough(key) or not (kid is None or isinstance(kid, str)):
+        return None
+    return PublicKey(kid, algorithm, cast(EllipticCurvePublicKey | RSAPublicKey, key))
+
+
+def _strong_enough(key: object) -> bool:
+    if isinstance(key, EllipticCurvePublicKey):
+        return key.curve.name == "secp256r1"  # P-256, the curve of ES256 (RFC 7518 §3.4)
+    return isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS
+
+
+def check_secret(secret: str, *, debug: bool) -> None:
+    """Raises ConfigurationError for a secret that is short, published, mangled or not a secret."""
+    if secret != secret.strip():
+        raise ConfigurationError("SUPABASE_JWT_SECRET begins or ends with white space: remove it.")
+    if not debug and secret in EXAMPLE_SECRETS:
+        raise ConfigurationError(
+            "SUPABASE_JWT_SECRET is an example that everybody knows: put your project's own secret, "
+            "or set DEBUG=true on a machine that nobody else can reach."
+        )
+    if len(secret.encode()) < MIN_SECRET_BYTES:
+        raise ConfigurationError(
+            f"SUPABASE_JWT_SECRET is {len(secret.encode())} bytes long and must have at least "
+            f"{MIN_SECRET_BYTES}: copy the whole JWT secret from your project's settings."
+        )
+    try:
+        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+    except jwt.PyJWTError as error:
+        raise ConfigurationError(
+            "SUPABASE_JWT_SECRET holds a public key: put the JWT secret, and keys into SUPABASE_JWKS."
+        ) from error
+
+
+def check_jwks(document: str) -> tuple[PublicKey, ...]:
+    """The keys of SUPABASE_JWKS. Raises ConfigurationError."""
+    try:
+        keys = parse_jwks(document)
+    except ValueError as error:
+        raise ConfigurationError(
+            'SUPABASE_JWKS is not a key set: put the JSON of …/auth/v1/.well-known/jwks.json, {"keys": […]}.'
+        ) from error
+    if not keys:
+        raise ConfigurationError("SUPABASE_JWKS holds no ES256 (P-256) or RS256 (2048 bits) key.")
+    return keys

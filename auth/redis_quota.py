@@ -1,0 +1,160 @@
+"""Quotas counted in Redis: one round trip a request, exact over every process that shares it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, cast
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+from auth.errors import ConfigurationError, QuotaExceeded
+from auth.receipt import (
+    MICROSECONDS,
+    Limits,
+    Receipt,
+    Standing,
+    new_request_id,
+    receipt_of,
+    refusal_of,
+    whole_seconds,
+)
+
+SCRIPT = Path(__file__).with_name("quota.lua").read_text()
+SCRIPT_SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+SOCKET_TIMEOUT = 0.25  # seconds, for connecting and for each answer
+CALL_TIMEOUT = 0.75  # seconds, for a call as a whole: waiting for a connection included
+MAX_CONNECTIONS = 32
+MAX_REMEMBERED = 10_000  # users known to be over their limit
+
+#: What a Redis that cannot be used raises. READONLY, OOM and MISCONF are RedisErrors.
+REDIS_FAILURES = (RedisError, TimeoutError, OSError)
+
+REFUSED: tuple[Literal["", "requests", "tokens"], ...] = ("", "requests", "tokens")
+
+
+class RedisQuota:
+    """The contract of :class:`auth.quota.Quota` in Redis, raising REDIS_FAILURES when it cannot count.
+
+    ``clock`` (seconds since 1970) replaces the server's own clock.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        limits: Limits,
+        *,
+        clock: Callable[[], float] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limits = limits
+        self._clock = clock
+        self._monotonic = monotonic
+        self._client = connect(url)
+        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._exhausted: OrderedDict[str, tuple[float, QuotaExceeded]] = OrderedDict()
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def ping(self) -> None:
+        """Writes a key, so that a read-only or full Redis is found out too. Raises REDIS_FAILURES."""
+        async with asyncio.timeout(CALL_TIMEOUT):
+            await self._client.set("quota:{ping}", "1", px=1000)
+
+    async def charge(self, user_id: str, *, tokens: int, request_id: str | None = None) -> Receipt:
+        request_id = request_id or new_request_id()
+        asked_at = self._monotonic()
+        standing = await self._run("charge", user_id, request_id=request_id, tokens=tokens)
+        if standing.refused:
+            refusal = refusal_of(standing, self.limits, user_id=user_id)
+            self._remember(user_id, standing, refusal, asked_at=asked_at)
+            raise refusal
+        return receipt_of(
+            standing, self.limits, user_id=user_id, request_id=request_id, tokens=tokens, shared=True
+        )
+
+    async def refund(self, receipt: Receipt) -> None:
+        self._exhausted.pop(receipt.user_id, None)
+        await self._call("refund", receipt.user_id, receipt.request_id, receipt.tokens, receipt.charged_at)
+
+    async def usage(self, user_id: str) -> Receipt:
+        return receipt_of(await self._run("usage", user_id), self.limits, user_id=user_id)
+
+    def check(self, user_id: str) -> None:
+        """Raises QuotaExceeded for a user whom Redis would still refuse. Asks nobody."""
+        known = self._exhausted.get(user_id)
+        if known is None:
+            return
+        until, refusal = known
+        wait = until - self._monotonic()
+        if wait > 0:
+            raise QuotaExceeded(which=refusal.which, retry_after=whole_seconds(wait), receipt=refusal.receipt)
+        del self._exhausted[user_id]
+
+    def _remember(self, user_id: str, standing: Standing, refusal: QuotaExceeded, *, asked_at: float) -> None:
+        """A full log frees nothing before ``free_after``; counted from the asking, never too long.
+
+        Tokens are not remembered: a shorter text may still fit.
+        """
+        if standing.refused != "requests":
+            return
+        self._exhausted[user_id] = (asked_at + standing.free_after / MICROSECONDS, refusal)
+        self._exhausted.move_to_end(user_id)
+        if len(self._exhausted) > MAX_REMEMBERED:
+            self._exhausted.popitem(last=False)
+
+    async def _run(self, operation: str, user_id: str, *, request_id: str = "", tokens: int = 0) -> Standing:
+        now = -1 if self._clock is None else int(self._clock() * MICROSECONDS)
+        refused, requests, free_after, used, at = await self._call(
+            operation, user_id, request_id, tokens, now
+        )
+        return Standing(REFUSED[refused], requests, free_after, used, at)
+
+    async def _call(self, operation: str, user_id: str, request_id: str, tokens: int, now: int) -> list[int]:
+        limits = self.limits
+        per_day = -1 if limits.tokens_per_day is None else limits.tokens_per_day
+        arguments = (
+            f"quota:{{{user_id}}}:requests",  # one hash tag a user: one slot of a cluster
+            f"quota:{{{user_id}}}:tokens",
+            operation,
+            request_id,
+            tokens,
+            limits.requests,
+            limits.window_us,
+            per_day,
+            now,
+        )
+        async with asyncio.timeout(CALL_TIMEOUT), self._slots:
+            try:
+                answer = await self._client.evalsha(SCRIPT_SHA, 2, *arguments)
+            except NoScriptError:  # a new or restarted server; nothing has run yet
+                answer = await self._client.eval(SCRIPT, 2, *arguments)
+        return cast(list[int], answer)
+
+
+def connect(url: str) -> redis.asyncio.Redis:
+    """A client that never retries (a script run twice charges twice) and gives up quickly.
+
+    Raises ConfigurationError for an address that is none.
+    """
+    try:
+        return redis.asyncio.Redis.from_url(
+            url,
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=SOCKET_TIMEOUT,
+            socket_connect_timeout=SOCKET_TIMEOUT,
+            max_connections=MAX_CONNECTIONS,
+        )
+    except ValueError as error:
+        raise ConfigurationError(
+            "REDIS_URL is not an address: write redis://[user:password@]host:6379/0 or rediss://…"
+        ) from error

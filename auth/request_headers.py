@@ -1,0 +1,66 @@
+"""Header sanity: what is refused before a header means anything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from auth.errors import BadHeader, BodyTooLarge, HeadersTooLarge, UnsupportedMediaType
+
+MAX_HEADER_BYTES = 16_384
+JSON = re.compile(rb'application/json\s*(;\s*charset="?utf-8"?\s*)?', re.IGNORECASE)
+DIGITS = re.compile(rb"[0-9]{1,19}")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHeaders:
+    """The header lines of one request (ASGI: names in lower case)."""
+
+    lines: tuple[tuple[bytes, bytes], ...]
+
+    @classmethod
+    def of(cls, lines: Iterable[Iterable[bytes]]) -> RequestHeaders:
+        return cls(tuple((name, value) for name, value in lines))
+
+    def all(self, name: bytes) -> list[bytes]:
+        return [value for key, value in self.lines if key == name]
+
+    def get(self, name: bytes) -> bytes | None:
+        return next((value for key, value in self.lines if key == name), None)
+
+    @property
+    def has_body(self) -> bool:
+        """RFC 9112 §6.3: a body is announced by either header."""
+        return self.get(b"transfer-encoding") is not None or self.get(b"content-length") not in (None, b"0")
+
+
+def check_headers(headers: RequestHeaders, *, max_body_bytes: int, takes_body: bool) -> None:
+    """Raises BadHeader, UnsupportedMediaType, BodyTooLarge, HeadersTooLarge."""
+    check_unambiguous(headers)
+    if headers.has_body:
+        check_body(headers, max_body_bytes=max_body_bytes, takes_body=takes_body)
+    if sum(len(name) + len(value) for name, value in headers.lines) > MAX_HEADER_BYTES:
+        raise HeadersTooLarge(limit=MAX_HEADER_BYTES)
+
+
+def check_unambiguous(headers: RequestHeaders) -> None:
+    """Two proxies must not read one request in two ways (RFC 9112 §11.2)."""
+    if len(headers.all(b"authorization")) > 1:
+        raise BadHeader("Send one Authorization header.", reason="two_authorizations")
+    lengths = headers.all(b"content-length")
+    if lengths and headers.get(b"transfer-encoding") is not None:
+        raise BadHeader("Send Content-Length or Transfer-Encoding, not both.", reason="two_body_lengths")
+    if len(lengths) > 1 or not all(DIGITS.fullmatch(length) for length in lengths):
+        raise BadHeader("Content-Length is not one number.", reason="bad_content_length")
+
+
+def check_body(headers: RequestHeaders, *, max_body_bytes: int, takes_body: bool) -> None:
+    if not takes_body:
+        raise BadHeader("This path takes no body.", reason="unexpected_body")
+    if not JSON.fullmatch(headers.get(b"content-type") or b""):
+        raise UnsupportedMediaType("Send JSON in UTF-8, with Content-Type: application/json.")
+    if (headers.get(b"content-encoding") or b"identity").lower() != b"identity":
+        raise UnsupportedMediaType("Send the body without Content-Encoding.")
+    if int(headers.get(b"content-length") or b"0") > max_body_bytes:
+        raise BodyTooLarge(limit=max_body_bytes)
