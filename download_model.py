@@ -1,0 +1,107 @@
+"""Prepare a model: fetch, export, quantise, verify, save to the BentoML model store.
+
+    python download_model.py [--model NAME] [--quantization int8|fp16|fp32] [--backend onnx|torch]
+                             [--force] [--info]
+
+Reads MODEL_NAME, MODEL_QUANTIZATION, MODEL_BACKEND and HF_TOKEN; options override them.
+"""
+
+import argparse
+import errno
+import json
+import os
+import resource
+import shutil
+import sys
+import tempfile
+from dataclasses import asdict
+
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+from embedder.errors import DiskFullError, EmbedderError
+from embedder.prepare import source as sources
+from embedder.prepare import store
+from embedder.profile import Profile, model_tag
+
+QUANTIZATIONS = ("int8", "fp16", "fp32")
+BACKENDS = ("onnx", "torch")
+
+
+def prepare_model(
+    name: str | None = None,
+    *,
+    quantization: str = "int8",
+    backend: str = "onnx",
+    hf_token: str | None = None,
+    force: bool = False,
+) -> str:
+    """BentoML tag of the prepared model, which is made when the store has none or `force` is set.
+
+    Raises a ModelPrepareError whose message says what to do.
+    """
+    tag_name = model_tag(name, quantization, backend)
+    found = None if force else store.find(tag_name)
+    if found and sources.is_on_hub(name):
+        return found[0]  # a hub model is what it was when it was prepared: no network needed
+    source = sources.locate(name, hf_token)
+    if found and found[1].revision == source.revision:
+        return found[0]
+    needed = 4 * sum(path.stat().st_size for path in source.directory.rglob("*") if path.is_file())
+    if shutil.disk_usage(tempfile.gettempdir()).free < needed:
+        raise DiskFullError(tempfile.gettempdir(), needed)
+    from embedder.prepare.build import build  # imports torch: seconds that a second run does not pay
+
+    try:
+        return store.add(tag_name, lambda target: build(source, target, quantization=quantization, backend=backend))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise DiskFullError(str(error.filename or tempfile.gettempdir()), needed) from error
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    from settings import Settings
+
+    settings = Settings()
+    parser = argparse.ArgumentParser(description="Prepare an embedding model and save it to the BentoML model store.")
+    parser.add_argument("--model", default=settings.model_name, help="as MODEL_NAME; default: the starter model")
+    parser.add_argument("--quantization", default=settings.model_quantization, choices=QUANTIZATIONS)
+    parser.add_argument("--backend", default=settings.model_backend, choices=BACKENDS)
+    parser.add_argument("--force", action="store_true", help="prepare again even if the store has the model")
+    parser.add_argument("--info", action="store_true", help="print the prepared model's profile and verification")
+    parsed = parser.parse_args(arguments)
+    parsed.hf_token = settings.hf_token.get_secret_value() if settings.hf_token else None
+    return parsed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parse(arguments)
+    name = model_tag(options.model, options.quantization, options.backend)
+    if options.info:
+        found = store.find(name)
+        print(json.dumps(describe(*found), indent=2, ensure_ascii=False) if found else f"{name} is not prepared")
+        return 0 if found else 1
+    try:
+        tag = prepare_model(
+            options.model,
+            quantization=options.quantization,
+            backend=options.backend,
+            hf_token=options.hf_token,
+            force=options.force,
+        )
+    except EmbedderError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    print(f"{tag} is ready (peak memory {peak / 1e9:.1f} GB)")
+    return 0
+
+
+def describe(tag: str, profile: Profile) -> dict[str, object]:
+    return {"tag": tag, "fingerprint": profile.fingerprint, **asdict(profile)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Texts to vectors. Knows nothing of HTTP, users or the environment."""

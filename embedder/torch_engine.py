@@ -1,0 +1,53 @@
+"""Any sentence-transformers model, as it is, on CPU or GPU."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from embedder.errors import BackendError, VectorCountError
+from embedder.packing import pack
+from embedder.postprocess import Vectors, normalise
+from embedder.tokens import TokenIds
+
+try:
+    import torch
+    from sentence_transformers import SentenceTransformer
+except ImportError as error:
+    raise BackendError(f"MODEL_BACKEND=torch needs the packages of the prepare group ({error})") from error
+
+
+class TorchEngine:
+    """Padded batches through sentence-transformers' own modules."""
+
+    def __init__(self, directory: Path, *, num_threads: int, batch_tokens: int) -> None:
+        torch.set_num_threads(num_threads)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._model = SentenceTransformer(str(directory), device=device, local_files_only=True).eval()
+        tokenizer = self._model.tokenizer
+        self._pad_id = tokenizer.pad_token_id or 0
+        self._pad_left = tokenizer.padding_side == "left"
+        self._batch_tokens = batch_tokens
+
+    def embed(self, token_ids: Sequence[TokenIds]) -> Vectors:
+        """(n_texts, dimensions) float32 in the order given, L2-normalised."""
+        rows: list[Vectors] = [np.empty(0, np.float32)] * len(token_ids)
+        for indices in pack([len(ids) for ids in token_ids], budget=self._batch_tokens):
+            for index, vector in zip(indices, self._forward([token_ids[i] for i in indices]), strict=True):
+                rows[index] = vector
+        return np.stack(rows)
+
+    def _forward(self, token_ids: Sequence[TokenIds]) -> Vectors:
+        width = max(len(ids) for ids in token_ids)
+        input_ids = np.full((len(token_ids), width), self._pad_id, np.int64)
+        mask = np.zeros_like(input_ids)
+        for row, ids in enumerate(token_ids):
+            place = slice(width - len(ids), width) if self._pad_left else slice(0, len(ids))
+            input_ids[row, place], mask[row, place] = ids, 1
+        features = {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(mask)}
+        with torch.inference_mode():
+            output = self._model({name: value.to(self._model.device) for name, value in features.items()})
+        vectors = normalise(output["sentence_embedding"].float().cpu().numpy())
+        if len(vectors) != len(token_ids):
+            raise VectorCountError(f"{len(vectors)} vectors for {len(token_ids)} texts")
+        return vectors
