@@ -91,27 +91,25 @@ class FailureBudget:
             self._failures.popitem(last=False)
 
 
-async def read_body(receive: Receive, *, limit: int, timeout: float) -> bytes:
-    """The whole body, of at most ``limit`` bytes, within ``timeout`` seconds.
+async def read_body(receive: Receive, *, limit: int, seconds: float) -> bytes:
+    """The whole body, of at most ``limit`` bytes, within ``seconds``.
 
-    Raises BodyTooLarge, BodyTimeout. A caller who leaves in mid-body counts as too slow.
+    Raises BodyTooLarge, BodyTimeout (also for a caller who leaves in mid-body).
     """
     body = bytearray()
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(seconds):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise TimeoutError
+                    raise BodyTimeout("The connection closed before the body was whole.", reason="client_left")
                 body += message.get("body", b"")
                 if len(body) > limit:
                     raise BodyTooLarge(limit=limit)
                 if not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError:
-        raise BodyTimeout(
-            f"The body did not arrive within {timeout:g} seconds. Send it without pauses."
-        ) from None
+        raise BodyTimeout(f"The body did not arrive within {seconds:g} seconds. Send it without pauses.") from None
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

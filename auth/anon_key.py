@@ -18,9 +18,7 @@ async def check_anon_key(anon_key: str, *, verifier: TokenVerifier, supabase_url
     if anon_key.startswith("sb_publishable_"):
         return
     if anon_key.startswith("sb_secret_"):
-        raise ConfigurationError(
-            "SUPABASE_ANON_KEY holds a secret key: put the public one, and replace both."
-        )
+        raise ConfigurationError("SUPABASE_ANON_KEY holds a secret key: put the public one, and replace both.")
     claims = _claims(anon_key)
     if verifier.keys.secret is None:
         return

@@ -9,11 +9,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from auth.errors import ConfigurationError
+
 Headers = list[tuple[bytes, bytes]]
 
 MAX_AGE = b"7200"  # seconds; no browser keeps a preflight longer
 MAX_ASKED = 1024  # bytes of Access-Control-Request-Headers that are answered
 HEADER_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]*")
+ORIGIN = re.compile(rb"[a-z][a-z0-9+.-]*://[^/\s,*]+")  # RFC 6454 §6.2, in the lower case browsers send
 EXPOSED = (
     b"x-request-id, retry-after, ratelimit, ratelimit-policy, "
     b"x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset"
@@ -28,7 +31,15 @@ class Cors:
 
     @classmethod
     def of(cls, origins: Iterable[str]) -> Cors:
-        return cls(frozenset(origin.rstrip("/").encode() for origin in origins))
+        """Raises ConfigurationError for what no browser sends as an origin."""
+        names = frozenset(origin.rstrip("/").encode() for origin in origins)
+        for name in names - {b"*"}:
+            if not ORIGIN.fullmatch(name):
+                raise ConfigurationError(
+                    "CORS_ALLOW_ORIGINS takes origins like https://app.example.com (no path) with commas "
+                    "between, or * for every page."
+                )
+        return cls(names)
 
     def headers(self, origin: bytes | None) -> Headers:
         """For every answer, errors too: without them a page cannot read why it was refused."""

@@ -119,9 +119,7 @@ class QuotaExceeded(RetryableError):
     """``which`` limit was reached; ``receipt`` is the caller's standing, for the headers."""
 
     def __init__(self, *, which: Literal["requests", "tokens"], retry_after: int, receipt: Receipt) -> None:
-        super().__init__(
-            _exceeded(which, retry_after, receipt), retry_after=retry_after, reason=f"quota_{which}"
-        )
+        super().__init__(_exceeded(which, retry_after, receipt), retry_after=retry_after, reason=f"quota_{which}")
         self.which = which
         self.receipt = receipt
 

@@ -71,11 +71,9 @@ class RemoteKeys:
     async def _look_again(self, algorithm: str, kid: str | None) -> None:
         """A key id we do not know may be a new key: one fetch in PAUSE seconds finds out for everybody."""
         name = f"{algorithm} {kid}"
-        if name in self._absent:
-            raise _unknown_key()
         since = self._clock() - self._asked_for_unknown_at
         if self._fetch is None and since < PAUSE:
-            raise _unavailable(PAUSE - since)
+            raise _unknown_key() if name in self._absent else _unavailable(PAUSE - since)
         if self._fetch is None:
             self._asked_for_unknown_at = self._clock()
         if not await self._refresh():

@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Literal
 
 from auth.receipt import DAY, MICROSECONDS, Limits, Receipt, Standing, new_request_id, receipt_of, refusal_of
@@ -23,10 +23,11 @@ class Account:
 
     def settle(self, now: int, window: int) -> None:
         """Forgets what has left the window; what a clock set back left in the future counts as now."""
-        for request_id in [r for r, at in self.log.items() if at > now]:
-            self.log[request_id] = now
-        while self.log and (oldest := next(iter(self.log))) and self.log[oldest] <= now - window:
-            del self.log[oldest]
+        if self.log and next(reversed(self.log.values())) > now:
+            self.log.update((request_id, now) for request_id, at in self.log.items() if at > now)
+        gone = list(takewhile(lambda entry: entry[1] <= now - window, self.log.items()))
+        for request_id, _ in gone:
+            del self.log[request_id]
         if self.day < now // DAY:
             self.tokens = 0
         self.day = now // DAY

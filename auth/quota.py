@@ -79,9 +79,7 @@ class GuardedQuota:
     ``open`` admits everybody, ``closed`` raises QuotaUnavailable.
     """
 
-    def __init__(
-        self, shared: RedisQuota, local: MemoryQuota, *, on_error: OnError, breaker: Breaker
-    ) -> None:
+    def __init__(self, shared: RedisQuota, local: MemoryQuota, *, on_error: OnError, breaker: Breaker) -> None:
         self.limits = shared.limits
         self._shared = shared
         self._local = local
@@ -119,19 +117,20 @@ class GuardedQuota:
         if not self._breaker.admits():
             return self._charge_without_redis(user_id, tokens)
         request_id = new_request_id()
-        held = self._local.charge_now(user_id, tokens=tokens, request_id=request_id)
+        held = self._hold(user_id, tokens, request_id)
         try:
             receipt = await self._shared.charge(user_id, tokens=tokens, request_id=request_id)
         except QuotaExceeded:
             self._succeeded()
-            self._local.refund_now(held)
+            self._release(held)
             raise
         except REDIS_FAILURES as error:
             self._failed(error)
-            self._local.refund_now(held)
+            self._release(held)
             return self._charge_without_redis(user_id, tokens)
         self._succeeded()
-        self._local.stamp_again(held)  # Redis dated it later than we did; never free a slot before Redis
+        if held:  # Redis dated it later than we did, and no slot may free here before it frees there
+            self._local.stamp_again(held)
         return receipt
 
     async def refund(self, receipt: Receipt) -> None:
@@ -154,6 +153,16 @@ class GuardedQuota:
         if self._on_error == "closed":
             raise _unavailable()
         return self._local.usage_now(user_id)
+
+    def _hold(self, user_id: str, tokens: int, request_id: str) -> Receipt | None:
+        """A place in our own count. Raises QuotaExceeded."""
+        if self._on_error == "open" and not self._breaker.healthy:
+            return None  # nobody is refused while Redis is in doubt
+        return self._local.charge_now(user_id, tokens=tokens, request_id=request_id)
+
+    def _release(self, held: Receipt | None) -> None:
+        if held:
+            self._local.refund_now(held)
 
     def _charge_without_redis(self, user_id: str, tokens: int) -> Receipt:
         if self._on_error == "local":
@@ -194,6 +203,4 @@ def make_quota(
 
 
 def _unavailable() -> QuotaUnavailable:
-    return QuotaUnavailable(
-        "Requests cannot be counted at the moment. Try again in a few seconds.", retry_after=3
-    )
+    return QuotaUnavailable("Requests cannot be counted at the moment. Try again in a few seconds.", retry_after=3)

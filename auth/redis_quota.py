@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -40,6 +41,14 @@ REDIS_FAILURES = (RedisError, TimeoutError, OSError)
 REFUSED: tuple[Literal["", "requests", "tokens"], ...] = ("", "requests", "tokens")
 
 
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """A refusal to repeat without asking again."""
+
+    which: Literal["requests", "tokens"]
+    receipt: Receipt
+
+
 class RedisQuota:
     """The contract of :class:`auth.quota.Quota` in Redis, raising REDIS_FAILURES when it cannot count.
 
@@ -59,7 +68,7 @@ class RedisQuota:
         self._monotonic = monotonic
         self._client = connect(url)
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
-        self._exhausted: OrderedDict[str, tuple[float, QuotaExceeded]] = OrderedDict()
+        self._exhausted: OrderedDict[str, tuple[float, Exhausted]] = OrderedDict()
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -75,11 +84,9 @@ class RedisQuota:
         standing = await self._run("charge", user_id, request_id=request_id, tokens=tokens)
         if standing.refused:
             refusal = refusal_of(standing, self.limits, user_id=user_id)
-            self._remember(user_id, standing, refusal, asked_at=asked_at)
+            self._remember(refusal, asked_at=asked_at)
             raise refusal
-        return receipt_of(
-            standing, self.limits, user_id=user_id, request_id=request_id, tokens=tokens, shared=True
-        )
+        return receipt_of(standing, self.limits, user_id=user_id, request_id=request_id, tokens=tokens, shared=True)
 
     async def refund(self, receipt: Receipt) -> None:
         self._exhausted.pop(receipt.user_id, None)
@@ -90,32 +97,35 @@ class RedisQuota:
 
     def check(self, user_id: str) -> None:
         """Raises QuotaExceeded for a user whom Redis would still refuse. Asks nobody."""
-        known = self._exhausted.get(user_id)
-        if known is None:
+        if user_id not in self._exhausted:
             return
-        until, refusal = known
+        until, refused = self._exhausted[user_id]
         wait = until - self._monotonic()
-        if wait > 0:
-            raise QuotaExceeded(which=refusal.which, retry_after=whole_seconds(wait), receipt=refusal.receipt)
-        del self._exhausted[user_id]
-
-    def _remember(self, user_id: str, standing: Standing, refusal: QuotaExceeded, *, asked_at: float) -> None:
-        """A full log frees nothing before ``free_after``; counted from the asking, never too long.
-
-        Tokens are not remembered: a shorter text may still fit.
-        """
-        if standing.refused != "requests":
+        if wait <= 0:
+            del self._exhausted[user_id]
             return
-        self._exhausted[user_id] = (asked_at + standing.free_after / MICROSECONDS, refusal)
-        self._exhausted.move_to_end(user_id)
+        receipt = replace(refused.receipt, reset_after=wait)
+        raise QuotaExceeded(which=refused.which, retry_after=whole_seconds(wait), receipt=receipt)
+
+    def _remember(self, refusal: QuotaExceeded, *, asked_at: float) -> None:
+        """A full log frees nothing before ``reset_after``, counted from before we asked.
+
+        A user with a few tokens left is not remembered: a shorter text may still fit.
+        """
+        receipt = refusal.receipt
+        wait = receipt.reset_after
+        if refusal.which == "tokens":
+            if receipt.tokens_remaining:
+                return
+            wait = min(receipt.tokens_reset_after or 0.0, receipt.window)
+        self._exhausted[receipt.user_id] = (asked_at + wait, Exhausted(refusal.which, receipt))
+        self._exhausted.move_to_end(receipt.user_id)
         if len(self._exhausted) > MAX_REMEMBERED:
             self._exhausted.popitem(last=False)
 
     async def _run(self, operation: str, user_id: str, *, request_id: str = "", tokens: int = 0) -> Standing:
         now = -1 if self._clock is None else int(self._clock() * MICROSECONDS)
-        refused, requests, free_after, used, at = await self._call(
-            operation, user_id, request_id, tokens, now
-        )
+        refused, requests, free_after, used, at = await self._call(operation, user_id, request_id, tokens, now)
         return Standing(REFUSED[refused], requests, free_after, used, at)
 
     async def _call(self, operation: str, user_id: str, request_id: str, tokens: int, now: int) -> list[int]:
@@ -146,7 +156,7 @@ def connect(url: str) -> redis.asyncio.Redis:
     Raises ConfigurationError for an address that is none.
     """
     try:
-        return redis.asyncio.Redis.from_url(
+        client = redis.asyncio.Redis.from_url(
             url,
             protocol=2,
             retry=Retry(NoBackoff(), 0),
@@ -154,7 +164,11 @@ def connect(url: str) -> redis.asyncio.Redis:
             socket_connect_timeout=SOCKET_TIMEOUT,
             max_connections=MAX_CONNECTIONS,
         )
-    except ValueError as error:
+        client.connection_pool.connection_class(
+            **client.connection_pool.connection_kwargs
+        )  # opens nothing, but reads the options in the URL
+    except (ValueError, TypeError) as error:
         raise ConfigurationError(
             "REDIS_URL is not an address: write redis://[user:password@]host:6379/0 or rediss://…"
         ) from error
+    return client

@@ -10,6 +10,12 @@ from auth.errors import BadHeader, BodyTooLarge, HeadersTooLarge, UnsupportedMed
 
 MAX_HEADER_BYTES = 16_384
 JSON = re.compile(rb'application/json\s*(;\s*charset="?utf-8"?\s*)?', re.IGNORECASE)
+SINGLE = {
+    b"authorization": ("Authorization", "two_authorizations"),
+    b"content-length": ("Content-Length", "bad_content_length"),
+    b"content-type": ("Content-Type", "two_content_types"),
+    b"origin": ("Origin", "two_origins"),
+}
 DIGITS = re.compile(rb"[0-9]{1,19}")
 
 
@@ -46,12 +52,13 @@ def check_headers(headers: RequestHeaders, *, max_body_bytes: int, takes_body: b
 
 def check_unambiguous(headers: RequestHeaders) -> None:
     """Two proxies must not read one request in two ways (RFC 9112 §11.2)."""
-    if len(headers.all(b"authorization")) > 1:
-        raise BadHeader("Send one Authorization header.", reason="two_authorizations")
+    for name, (shown, reason) in SINGLE.items():
+        if len(headers.all(name)) > 1:
+            raise BadHeader(f"Send one {shown} header.", reason=reason)
     lengths = headers.all(b"content-length")
     if lengths and headers.get(b"transfer-encoding") is not None:
         raise BadHeader("Send Content-Length or Transfer-Encoding, not both.", reason="two_body_lengths")
-    if len(lengths) > 1 or not all(DIGITS.fullmatch(length) for length in lengths):
+    if not all(DIGITS.fullmatch(length) for length in lengths):
         raise BadHeader("Content-Length is not one number.", reason="bad_content_length")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import re
 import time
@@ -20,6 +21,8 @@ from auth.keys import ALGORITHMS, Algorithm, KeySet
 MAX_TOKEN_BYTES = 8192
 MAX_KID_LENGTH = 256
 SKEW = 60.0  # seconds that nbf and iat may lie ahead of our clock; exp is not extended
+REMEMBERED = 30.0  # seconds; a key that is withdrawn counts this much longer
+MAX_REMEMBERED = 4096  # tokens
 MAX_TIME = 1e12  # seconds; a number, and one that can be compared
 AUDIENCE = "authenticated"
 ROLE = "authenticated"
@@ -65,20 +68,33 @@ class TokenVerifier:
         self._issuer = issuer
         self._allow_anonymous = allow_anonymous
         self._clock = clock
+        self._verified: dict[bytes, tuple[Principal, float]] = {}  # token's hash -> user, until when
 
     async def verify(self, token: str) -> Principal:
         """Raises TokenInvalid, TokenExpired, TokenForbidden, KeysUnavailable."""
-        header = read_header(token)
-        claims = await self.signed_claims(token, header)
-        return self._principal(claims)
+        if known := self.recall(token):
+            return known
+        claims = await self.signed_claims(token, read_header(token))
+        principal = self._principal(claims)
+        self._verified[_digest(token)] = (principal, min(claims["exp"], self._clock() + REMEMBERED))
+        if len(self._verified) > MAX_REMEMBERED:
+            del self._verified[next(iter(self._verified))]
+        return principal
+
+    def recall(self, token: str) -> Principal | None:
+        """The user of a token that was verified less than REMEMBERED seconds ago and has not expired."""
+        digest = _digest(token)
+        principal, until = self._verified.get(digest, (None, 0.0))
+        if principal is not None and self._clock() >= until:
+            del self._verified[digest]
+            return None
+        return principal
 
     async def signed_claims(self, token: str, header: Header) -> dict[str, Any]:
         """The claims of a token whose signature holds. Raises TokenInvalid, KeysUnavailable."""
         keys = await self.keys.find(header.algorithm, header.kid)
         if not keys:
-            raise TokenInvalid(
-                f"This service holds no {header.algorithm} key for the token. {_OTHER_PROJECT}"
-            )
+            raise TokenInvalid(f"This service holds no {header.algorithm} key for the token. {_OTHER_PROJECT}")
         for key in keys:
             try:
                 payload = _JWS.decode(token, key, algorithms=[header.algorithm])
@@ -110,9 +126,7 @@ _OTHER_PROJECT = "It may belong to another project, or the key was replaced: sig
 def read_header(token: str) -> Header:
     """The header of a compact JWS (RFC 7515 §7.1), nothing verified. Raises TokenInvalid."""
     if token.startswith(("sb_publishable_", "sb_secret_")):
-        raise TokenForbidden(
-            "This is a project API key. Send the access token of a signed-in user.", reason="api_key"
-        )
+        raise TokenForbidden("This is a project API key. Send the access token of a signed-in user.", reason="api_key")
     if len(token) > MAX_TOKEN_BYTES or not token.isascii():
         raise TokenInvalid(f"A token has at most {MAX_TOKEN_BYTES} characters, all ASCII.")
     if token.count(".") != 2:
@@ -137,9 +151,7 @@ def check_not_an_api_key(claims: Mapping[str, Any]) -> None:
     """The anon and service_role keys of a project are well signed tokens that name no user."""
     role = claims.get("role")
     if role in ("anon", "service_role", "supabase_admin"):
-        raise TokenForbidden(
-            "This is a project API key. Send the access token of a signed-in user.", reason="api_key"
-        )
+        raise TokenForbidden("This is a project API key. Send the access token of a signed-in user.", reason="api_key")
 
 
 def check_issuer(claims: Mapping[str, Any], issuer: str | None) -> None:
@@ -200,6 +212,10 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def _base64url(text: str) -> bytes:
