@@ -1,0 +1,149 @@
+"""Every environment variable the service reads, once, in one frozen object."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Iterable
+from functools import cache
+from ipaddress import IPv4Address
+from typing import Annotated, Any, Literal
+
+from dotenv import dotenv_values
+from pydantic import AfterValidator, Field, IPvAnyAddress, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+VERSION = "0.1.0"
+ENV_FILE = ".env"
+
+
+def _url(schemes: str) -> AfterValidator:
+    pattern = re.compile(rf"({schemes})://[^\s/]+.*")
+
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(f"should look like {schemes.split('|')[0]}://host")
+        return value.rstrip("/")
+
+    return AfterValidator(check)
+
+
+class Settings(BaseSettings):
+    """Field names in capitals are the environment names; the description is README's table."""
+
+    model_config = SettingsConfigDict(
+        env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True,
+        protected_namespaces=(),
+    )  # fmt: skip
+
+    model_name: str | None = Field(
+        None,
+        description="Model to serve: unset for the starter model all-MiniLM-L6-v2, "
+        "`google/embeddinggemma-300m` (needs `HF_TOKEN`), or a sentence-transformers directory",
+    )
+    model_quantization: Literal["int8", "fp16", "fp32"] = Field(
+        "int8", description="Precision of the weights; fp16 is 16-bit storage with fp32 arithmetic"
+    )
+    model_backend: Literal["onnx", "torch"] = Field(
+        "onnx", description="`onnx`, or `torch` for a model that has no ONNX export"
+    )
+    hf_token: SecretStr | None = Field(
+        None, description="Hugging Face token for gated models; read by `make model` only"
+    )
+
+    max_batch_tokens: int = Field(256, ge=16, le=65536, description="Tokens in one forward pass")
+    max_batch_size: int = Field(32, ge=1, le=1024, description="Texts in one forward pass")
+    max_seq_length: int = Field(
+        2048, ge=8, le=131072, description="Tokens kept of one text; the model's own limit if that is lower"
+    )
+    num_threads: int | None = Field(None, ge=1, le=256, description="Compute threads; unset for the CPU quota")
+    max_queue_tokens: int = Field(
+        65536, ge=1, description="Tokens waiting before new requests get 503 with `Retry-After`"
+    )
+
+    supabase_jwt_secret: SecretStr | None = Field(
+        None, description="JWT secret of the Supabase project (HS256), at least 32 bytes"
+    )
+    supabase_url: Annotated[str, _url("https|http")] | None = Field(
+        None, description="Supabase project URL; its issuer is then required of every token"
+    )
+    supabase_anon_key: SecretStr | None = Field(
+        None, description="Public anon key; checked at start to catch a wrong secret, never accepted"
+    )
+    supabase_jwt_issuer: str | None = Field(None, description="Issuer to require instead of `{SUPABASE_URL}/auth/v1`")
+
+    supabase_jwks: str | None = Field(
+        None, description="The project's key set as JSON, for machines that cannot reach `SUPABASE_URL`"
+    )
+    allow_anonymous_users: bool = Field(False, description="Serve users who signed in anonymously")
+
+    redis_url: Annotated[str, _url("redis|rediss|unix")] | None = Field(
+        None, description="Redis for quotas; unset counts in memory, exact for one process"
+    )
+    rate_limit_per_min: int = Field(10, ge=1, description="Requests a user may make in any 60 seconds")
+    rate_limit_on_error: Literal["local", "open", "closed"] = Field(
+        "local", description="While Redis is away: count in memory, let everybody in, or refuse with 503"
+    )
+    tokens_per_day: int | None = Field(
+        None, ge=1, description="Tokens a user may spend in a UTC day; unset for no limit"
+    )
+
+    max_concurrent_per_user: int = Field(64, ge=1, description="Requests of one user in flight")
+    max_in_flight: int = Field(256, ge=1, description="Requests in flight, of all users")
+    failed_auth_per_min: int = Field(60, ge=1, description="Refused tokens an address may send in a minute")
+    body_timeout: float = Field(10.0, gt=0, description="Seconds a request body may take to arrive")
+    cors_allow_origins: str = Field(
+        "", description="Origins of web pages that may call, separated by commas; `*` for all"
+    )
+    forwarded_allow_ips: str = Field(
+        "127.0.0.1", description="Proxies whose `X-Forwarded-For` counts, separated by commas"
+    )
+    log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text")
+
+    max_texts_per_request: int = Field(256, ge=1, le=4096, description="Texts in one `/batch-embed` call")
+    max_body_bytes: int = Field(1048576, ge=1024, description="Bytes of a request body")
+    host: IPvAnyAddress = Field(IPv4Address("127.0.0.1"), description="Address `make serve` listens on")
+    port: int = Field(8000, ge=1, le=65535, description="Port `make serve` listens on")
+    debug: bool = Field(False, description="Development: accept Supabase's published example secrets")
+
+
+def _environment_name(field: str) -> str:
+    return field.upper()
+
+
+NAMES = frozenset(map(_environment_name, Settings.model_fields))
+
+
+def _misspelt(names: Iterable[str], *, cutoff: float) -> list[str]:
+    """Names that are almost one of ours, as `NAME (did you mean OTHER?)`."""
+    unknown = sorted(set(names) - NAMES)
+    close = ((name, difflib.get_close_matches(name, NAMES, n=1, cutoff=cutoff)) for name in unknown)
+    return [f"{name} is not a setting; did you mean {match[0]}?" for name, match in close if match]
+
+
+def _complaints(error: ValidationError) -> list[str]:
+    return [
+        f"{_environment_name(str(item['loc'][0]))}: {item['msg'].removeprefix('Value error, ')}"
+        for item in error.errors(include_input=False)
+    ]
+
+
+@cache
+def load_settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        SystemExit: a value is wrong, or a name is almost one of ours; the message names each and says
+            what is expected.
+    """
+    own_file: dict[str, Any] = dotenv_values(ENV_FILE) if os.path.isfile(ENV_FILE) else {}
+    # 0.88 catches one or two wrong letters and leaves other programs' names (OMP_NUM_THREADS: 0.85) alone;
+    # the file is ours, so a looser likeness is a mistake there.
+    complaints = _misspelt(os.environ, cutoff=0.88) + _misspelt(own_file.keys() - os.environ, cutoff=0.7)
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        complaints += _complaints(error)
+    if complaints:
+        sys.exit("embedding-api: settings are wrong:\n  " + "\n  ".join(complaints))
+    return settings
