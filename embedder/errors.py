@@ -137,7 +137,9 @@ class DiskFullError(ModelPrepareError):
     def __init__(self, path: str, needed: int | None = None) -> None:
         self.path, self.needed = path, needed
         amount = f"about {needed / 1e9:.1f} GB are needed" if needed else "the disk is full"
-        super().__init__(f"no room left in {path}: {amount}; free space or point BENTOML_HOME, HF_HOME and TMPDIR elsewhere")
+        super().__init__(
+            f"no room left in {path}: {amount}; free space or point BENTOML_HOME, HF_HOME and TMPDIR elsewhere"
+        )
 
 
 class UnsupportedModelError(ModelPrepareError):

@@ -1,0 +1,119 @@
+"""A model at work: loaded in the background, batched, watched."""
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from embedder.batcher import Batcher, PackReport
+from embedder.errors import EngineStalledError, ModelLoadingError
+from embedder.model import EmbeddingModel
+from embedder.postprocess import Vectors
+from embedder.threads import available_threads
+from embedder.tokens import Tokens
+
+# Tokenising fewer characters takes less time than handing them to a thread (about 0.1 ms).
+INLINE_CHARACTERS = 2_000
+# The longest forward pass, 2,048 tokens of EmbeddingGemma, takes 2 s on two slow cores.
+ENGINE_DEADLINE = 60.0
+
+
+class ServedModel:
+    """One prepared model behind one batcher, for the life of a process.
+
+    Args:
+        directory: what download_model.py wrote.
+        num_threads: compute threads; None for the CPU quota.
+        max_tokens: tokens kept of a text, special tokens included; the model's own limit if lower.
+        batch_tokens, batch_size: tokens and texts in one forward pass.
+        queue_tokens: tokens that may wait.
+        report: told of every forward pass.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        num_threads: int | None,
+        max_tokens: int,
+        batch_tokens: int,
+        batch_size: int,
+        queue_tokens: int,
+        report: Callable[[PackReport], None],
+    ) -> None:
+        self._load = partial(
+            EmbeddingModel.load,
+            directory,
+            num_threads=num_threads or available_threads(),
+            max_tokens=max_tokens,
+            batch_tokens=batch_tokens,
+        )
+        self._batcher_for = partial(
+            Batcher, batch_tokens=batch_tokens, batch_size=batch_size, queue_tokens=queue_tokens, report=report
+        )
+        self._model: EmbeddingModel | None = None
+        self._batcher: Batcher | None = None
+
+    async def start(self) -> float:
+        """Load, and be ready once a real forward pass has worked. Returns the seconds it took."""
+        started = time.monotonic()
+        model = await asyncio.to_thread(self._load)
+        batcher = self._batcher_for(model.engine)
+        batcher.start()
+        warm_up = model.tokenizer.encode(["warm-up"], max_tokens=model.max_tokens)
+        await batcher.embed([text.ids for text in warm_up], user="")
+        _settle_garbage_collector()
+        self._model, self._batcher = model, batcher
+        return time.monotonic() - started
+
+    async def close(self) -> None:
+        """Let the forward pass under way end."""
+        if self._batcher is not None:
+            await self._batcher.close()
+
+    @property
+    def model(self) -> EmbeddingModel:
+        """The loaded model.
+
+        Raises:
+            ModelLoadingError: it is not loaded yet.
+        """
+        if self._model is None:
+            raise ModelLoadingError
+        return self._model
+
+    @property
+    def queued_tokens(self) -> int:
+        """Tokens waiting for the engine."""
+        return self._batcher.queued_tokens if self._batcher else 0
+
+    def check(self) -> None:
+        """Raises EngineStalledError when a forward pass has outlived its deadline."""
+        since = self._batcher.running_since if self._batcher else None
+        if since is not None and time.monotonic() - since > ENGINE_DEADLINE:
+            raise EngineStalledError(ENGINE_DEADLINE)
+
+    async def tokenise(self, texts: Sequence[str]) -> list[Tokens]:
+        """Token ids of each text, cut at the limit. Raises ModelLoadingError, TextError."""
+        model = self.model
+        if sum(map(len, texts)) < INLINE_CHARACTERS:
+            return model.tokenizer.encode(texts, max_tokens=model.max_tokens)
+        return await asyncio.to_thread(model.tokenizer.encode, texts, max_tokens=model.max_tokens)
+
+    async def embed(self, tokens: Sequence[Tokens], *, user: str) -> Vectors:
+        """(n_texts, dimensions) float32, L2-normalised. Raises ModelLoadingError and what Batcher raises."""
+        if self._batcher is None:
+            raise ModelLoadingError
+        return await self._batcher.embed([text.ids for text in tokens], user=user)
+
+
+def _settle_garbage_collector() -> None:
+    """What is loaded now stays: out of the collector's way, which then runs less often.
+
+    With 8 callers this and tracing switched off took the p99 from 135 ms to 14.5 ms.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(2000, 20, 1000)
