@@ -1,0 +1,140 @@
+"""BentoML's server with our own front: which route runs what, and how it is answered.
+
+BentoML 1.4's stock endpoint answers a validation error with a bare list, replaces the text of 401, 403
+and 5xx, and logs the caller's text; its stock middlewares cost more than the gate. What is replaced is
+the application factory; services, routes, `/schema.json`, stores, Bentos and clients stay BentoML's.
+"""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+from _bentoml_impl.server.app import ServiceAppFactory
+from _bentoml_sdk import Service
+from _bentoml_sdk.models import BentoModel
+from bentoml.models import Model as StoredModel
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+
+from api.errors import ClientGoneError, error_response
+from api.wire import json_response, parse_body
+
+Answer = TypeVar("Answer")
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+SCHEMA_PATH = "/schema.json"  # what BentoML's client reads first
+
+
+def page(*paths: str) -> Callable[[Handler], Handler]:
+    """Mark a method of the service as the open GET page at `paths`."""
+
+    def mark(method: Handler) -> Handler:
+        method.__dict__["page_paths"] = paths
+        return method
+
+    return mark
+
+
+def pages(service: Service) -> Iterator[tuple[str, str]]:
+    """(path, method name) of every open page of a service."""
+    for name, member in vars(service.inner).items():
+        for path in getattr(member, "page_paths", ()):
+            yield path, name
+
+
+class PreparedModel(BentoModel):
+    """A model that must be in the local store; BentoML would go and look for it in its cloud."""
+
+    @property
+    def stored(self) -> StoredModel:
+        """The model in the store.
+
+        Raises:
+            SystemExit: it is not there; says how to put it there.
+        """
+        stored: StoredModel | None = super().stored
+        if stored is None:
+            sys.exit(
+                f"embedding-api: the model {self.tag.name} is not in the BentoML model store. "
+                "Run `make model` (or python download_model.py) with the same MODEL_ settings, then start again."
+            )
+        return stored
+
+
+class AppFactory(ServiceAppFactory):
+    """BentoML's application without its middlewares, with our routes."""
+
+    @property
+    def middlewares(self) -> list[Middleware]:
+        return []
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        posts = [
+            Route(api.route, self._post(name), methods=["POST"], name=name) for name, api in self.service.apis.items()
+        ]
+        gets = [Route(path, self._get(name), methods=["GET"]) for path, name in pages(self.service)]
+        return [*posts, *gets]
+
+    def _post(self, name: str) -> Callable[[Request], Awaitable[Response]]:
+        body_model = self.service.apis[name].input_spec
+
+        async def endpoint(request: Request) -> Response:
+            body = parse_body(body_model, await request.body())
+            handler = getattr(self._service_instance, name).local
+            return json_response(await _unless_gone(handler(body, request.scope), request))
+
+        return _answering(endpoint)
+
+    def _get(self, name: str) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            answer = await getattr(self._service_instance, name)(request)
+            return answer if isinstance(answer, Response) else json_response(answer)
+
+        return _answering(endpoint)
+
+
+def _answering(
+    endpoint: Callable[[Request], Awaitable[Response]],
+) -> Callable[[Request], Awaitable[Response]]:
+    """`endpoint`, its typed exceptions told to the client here, below Starlette's own 500 page."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except Exception as error:
+            request.scope["error"] = error  # for the log line and the metrics of the edge
+            return error_response(error)
+
+    return answer
+
+
+async def _unless_gone(work: Coroutine[Any, Any, Answer], request: Request) -> Answer:
+    """The result of `work`, cancelled when the client leaves first.
+
+    Raises:
+        ClientGoneError: it left.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(request.receive())  # the body is read: all that can come is a disconnect
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGoneError
+        return working.result()
+    finally:
+        leaving.cancel()
+        working.cancel()
+
+
+class GuardedService(Service):
+    """A BentoML service whose class wraps its whole application in `guard`."""
+
+    def to_asgi(self, is_main: bool = True) -> ASGIApp:
+        """The application that the worker serves."""
+        self.inject_config()
+        guarded: ASGIApp = self.inner.guard(AppFactory(self, is_main=is_main)(), self)
+        return guarded

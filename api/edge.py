@@ -1,0 +1,88 @@
+"""The outermost ASGI layer: request id, headers of every answer, errors as answers, one record a request."""
+
+import hashlib
+import re
+import time
+import uuid
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import error_response, reason_of
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_ALWAYS = [(b"x-content-type-options", b"nosniff")]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and its answer, as logs and metrics may know them: no text, no token, no raw path."""
+
+    request_id: str
+    method: str
+    route: str  # a path of ours, or "other"
+    status: int  # 0 when the client left before an answer began
+    seconds: float
+    tokens: int
+    user: str | None  # first 16 hex digits of SHA-256 of the user id
+    reason: str | None  # why it was refused or failed
+    error: Exception | None
+
+
+class Edge:
+    """Wraps the gate. Whatever is raised below becomes an error envelope here, once."""
+
+    def __init__(self, app: ASGIApp, *, routes: Collection[str], record: Callable[[Exchange], None]) -> None:
+        self.app, self.routes, self.record = app, frozenset(routes), record
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = scope["request_id"] = _request_id(scope)
+        headers = scope["answer_headers"] = [*_ALWAYS, (b"x-request-id", request_id.encode())]
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *headers]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, answer)
+        except Exception as error:
+            scope["error"] = error
+            if status == 0:
+                if _announces_body(scope):  # unread on the wire: the server would read it all before the next request
+                    headers.append((b"connection", b"close"))
+                await error_response(error)(scope, receive, answer)
+        finally:
+            self.record(self._exchange(scope, status, time.perf_counter() - started))
+
+    def _exchange(self, scope: Scope, status: int, seconds: float) -> Exchange:
+        error, principal = scope.get("error"), scope.get("principal")
+        return Exchange(
+            request_id=scope["request_id"],
+            method=scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "OPTIONS") else "other",
+            route=scope["path"] if scope["path"] in self.routes else "other",
+            status=status,
+            seconds=seconds,
+            tokens=scope.get("tokens", 0),
+            user=hashlib.sha256(principal.user_id.encode()).hexdigest()[:16] if principal else None,
+            reason=reason_of(error) if error else None,
+            error=error,
+        )
+
+
+def _announces_body(scope: Scope) -> bool:
+    return any(name in (b"content-length", b"transfer-encoding") and value != b"0" for name, value in scope["headers"])
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's X-Request-ID where it is harmless, else a new one."""
+    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    return given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

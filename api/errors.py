@@ -1,0 +1,121 @@
+"""Typed exceptions -> HTTP. The only place in the project with status numbers for errors."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from auth import errors as auth
+from embedder import errors as embedder
+
+
+class RequestError(Exception):
+    """A request whose body is not what the route takes."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class MalformedBodyError(RequestError):
+    """The body is not JSON."""
+
+    reason = "malformed_json"
+
+
+class InvalidBodyError(RequestError):
+    """The body is JSON, but a field is missing, unknown or out of range."""
+
+    reason = "invalid_request"
+
+
+class ClientGoneError(Exception):
+    """The client left before its answer was ready."""
+
+    reason = "client_gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one type of exception is told to a client; `type` is OpenAI's vocabulary where it has one."""
+
+    status: int
+    type: str
+    description: str
+
+
+INVALID, DENIED, LIMITED, DOWN = (
+    "invalid_request_error",
+    "authentication_error",
+    "rate_limit_error",
+    "server_error",
+)
+INTERNAL = Kind(500, DOWN, "A fault of this server; quote the X-Request-ID")
+
+KINDS: dict[type[Exception], Kind] = {
+    MalformedBodyError: Kind(400, INVALID, "The body is not JSON, or the headers contradict themselves"),
+    auth.BadHeader: Kind(400, INVALID, "The headers contradict themselves"),
+    auth.TokenMissing: Kind(401, DENIED, "No token, or one that is not valid or has expired"),
+    auth.TokenInvalid: Kind(401, DENIED, "The token is not valid"),
+    auth.TokenExpired: Kind(401, DENIED, "The token has expired"),
+    auth.TokenForbidden: Kind(403, "permission_error", "A valid token that may not use this API"),
+    auth.PathNotFound: Kind(404, INVALID, "No such path"),
+    auth.MethodNotAllowed: Kind(405, INVALID, "The path takes another method"),
+    auth.BodyTimeout: Kind(408, INVALID, "The body did not arrive in time"),
+    auth.BodyTooLarge: Kind(413, INVALID, "The body is larger than MAX_BODY_BYTES"),
+    auth.UnsupportedMediaType: Kind(415, INVALID, "The body is not application/json"),
+    embedder.TextError: Kind(422, INVALID, "A text that is not valid Unicode"),
+    InvalidBodyError: Kind(422, INVALID, "A field is missing, unknown or out of range"),
+    auth.TooManyFailures: Kind(429, LIMITED, "Too many refused tokens from this address"),
+    auth.TooManyConcurrent: Kind(429, LIMITED, "Too many requests of this user at once"),
+    auth.QuotaExceeded: Kind(429, LIMITED, "The user's limit is reached; wait Retry-After seconds"),
+    auth.HeadersTooLarge: Kind(431, INVALID, "The headers are too large"),
+    embedder.EmbeddingFailedError: Kind(500, DOWN, "The model failed on a text"),
+    auth.Overloaded: Kind(503, DOWN, "Too much work is waiting; try again after Retry-After seconds"),
+    auth.KeysUnavailable: Kind(503, DOWN, "The keys to check tokens with cannot be had"),
+    auth.QuotaUnavailable: Kind(503, DOWN, "The quota store does not answer"),
+    embedder.QueueFullError: Kind(503, DOWN, "Too much work is waiting"),
+    embedder.ModelLoadingError: Kind(503, DOWN, "The model is loading"),
+    embedder.EngineStalledError: Kind(503, DOWN, "The engine does not answer"),
+    ClientGoneError: Kind(499, INVALID, "The client left; nobody reads this"),
+}
+
+
+def kind_of(error: Exception) -> Kind:
+    """The row of the nearest class of `error`; anything unforeseen is a 500."""
+    return next((KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), INTERNAL)
+
+
+def reason_of(error: Exception) -> str:
+    """A short, bounded code for metrics, logs and the envelope."""
+    return getattr(error, "reason", "internal_error") if type(error) is not Exception else "internal_error"
+
+
+def envelope(message: str, *, type: str, code: str, param: str | None = None) -> dict[str, Any]:
+    """The body of every error."""
+    return {"error": {"message": message, "type": type, "code": code, "param": param}}
+
+
+def error_response(error: Exception) -> Response:
+    """The answer to a request that ended in `error`. What is not foreseen is told without its text."""
+    kind = kind_of(error)
+    message = str(error) if kind is not INTERNAL else "Something went wrong here. The request id finds it in the log."
+    body = envelope(message, type=kind.type, code=reason_of(error), param=getattr(error, "param", None))
+    return Response(orjson.dumps(body), kind.status, _headers(error, kind), "application/json")
+
+
+def _headers(error: Exception, kind: Kind) -> dict[str, str]:
+    headers = {}
+    if (retry_after := getattr(error, "retry_after", None)) is not None:
+        headers["Retry-After"] = str(retry_after)
+    if kind.status == 401:  # RFC 6750, section 3
+        challenge = (
+            ""
+            if isinstance(error, auth.TokenMissing)
+            else f', error="invalid_token", error_description="{reason_of(error)}"'
+        )
+        headers["WWW-Authenticate"] = f'Bearer realm="embedding-api"{challenge}'
+    if allowed := getattr(error, "allowed", None):
+        headers["Allow"] = ", ".join(sorted(allowed))
+    return headers
