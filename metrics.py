@@ -1,0 +1,53 @@
+"""Every Prometheus metric and bucket."""
+
+import os
+
+# BentoML points prometheus_client at a directory of memory-mapped files, for services of many processes.
+# This one has a single worker: plain counters are faster and leave nothing on disk. It must happen
+# before prometheus_client is first imported.
+os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+
+from prometheus_client import (  # noqa: E402
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+
+disable_created_metrics()  # a second series for each counter, which nothing here reads
+REGISTRY = CollectorRegistry()
+_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+
+REQUESTS = Counter("embed_requests_total", "Requests by route and status", ["route", "status"], registry=REGISTRY)
+DURATION = Histogram(
+    "embed_request_duration_seconds",
+    "Time from request to answer",
+    ["route"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+ERRORS = Counter("embed_errors_total", "Requests refused or failed, by reason", ["route", "reason"], registry=REGISTRY)
+TOKENS = Counter("embed_tokens_total", "Tokens the model read", registry=REGISTRY)
+TEXTS = Counter("embed_texts_total", "Texts embedded", registry=REGISTRY)
+BATCH_TEXTS = Histogram(
+    "embed_batch_texts", "Texts in one forward pass", buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=REGISTRY
+)
+BATCH_TOKENS = Histogram(
+    "embed_batch_tokens",
+    "Tokens in one forward pass",
+    buckets=(16, 32, 64, 128, 256, 512, 1024, 2048),
+    registry=REGISTRY,
+)
+INFERENCE = Histogram("embed_inference_seconds", "Time of one forward pass", buckets=_SECONDS, registry=REGISTRY)
+QUEUE_WAIT = Histogram(
+    "embed_queue_wait_seconds", "Longest wait of a text in a batch", buckets=_SECONDS, registry=REGISTRY
+)
+QUEUE_TOKENS = Gauge("embed_queue_tokens", "Tokens waiting for the engine", registry=REGISTRY)
+
+
+def render() -> tuple[bytes, str]:
+    """All metrics in Prometheus's text format, and its media type."""
+    return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
