@@ -1,0 +1,115 @@
+"""From settings to objects: the one place that knows how the parts of a process are put together."""
+
+from functools import cache
+from pathlib import Path
+
+from _bentoml_sdk import Service
+from starlette.types import ASGIApp
+
+import metrics
+from api.access_log import configure_log, write_exchange
+from api.bento import SCHEMA_PATH, pages
+from api.edge import Edge, Exchange
+from auth.errors import ConfigurationError
+from auth.gate import Gate, Route
+from auth.jwks import RemoteKeys
+from auth.keys import InlineKeys, KeySet, KeySource, check_jwks, check_secret
+from auth.quota import Quota, make_quota
+from auth.tokens import TokenVerifier
+from embedder.batcher import PackReport
+from embedder.serving import ServedModel
+from settings import load_settings
+
+SETTINGS = load_settings()
+
+
+@cache
+def quota() -> Quota:
+    """The quota of this process; connects to Redis when first used."""
+    return make_quota(
+        redis_url=SETTINGS.redis_url,
+        per_minute=SETTINGS.rate_limit_per_min,
+        tokens_per_day=SETTINGS.tokens_per_day,
+        on_error=SETTINGS.rate_limit_on_error,
+    )
+
+
+@cache
+def verifier() -> TokenVerifier:
+    """Checks tokens with the project's secret, its key set, or both.
+
+    Raises:
+        ConfigurationError: there is nothing to check tokens with, or a secret is not usable.
+    """
+    secret = SETTINGS.supabase_jwt_secret.get_secret_value() if SETTINGS.supabase_jwt_secret else None
+    if secret:
+        check_secret(secret, debug=SETTINGS.debug)
+    public = _public_keys()
+    if not secret and public is None:
+        raise ConfigurationError(
+            "set SUPABASE_JWT_SECRET (older projects) or SUPABASE_URL (projects with signing keys): "
+            "without one of them no token can be checked"
+        )
+    return TokenVerifier(
+        keys=KeySet(secret=secret, public=public),
+        issuer=SETTINGS.supabase_jwt_issuer or (SETTINGS.supabase_url and f"{SETTINGS.supabase_url}/auth/v1"),
+        allow_anonymous=SETTINGS.allow_anonymous_users,
+    )
+
+
+def _public_keys() -> KeySource | None:
+    if SETTINGS.supabase_jwks:
+        return InlineKeys(check_jwks(SETTINGS.supabase_jwks))
+    if SETTINGS.supabase_url:
+        return RemoteKeys(f"{SETTINGS.supabase_url}/auth/v1/.well-known/jwks.json")
+    return None
+
+
+def served_model(directory: Path) -> ServedModel:
+    """The prepared model in `directory`, not yet loaded."""
+    return ServedModel(
+        directory,
+        num_threads=SETTINGS.num_threads,
+        max_tokens=SETTINGS.max_seq_length,
+        batch_tokens=SETTINGS.max_batch_tokens,
+        batch_size=SETTINGS.max_batch_size,
+        queue_tokens=SETTINGS.max_queue_tokens,
+        report=_record_pack,
+    )
+
+
+def guarded(app: ASGIApp, service: Service) -> ASGIApp:
+    """The whole application: edge > gate > BentoML."""
+    configure_log(SETTINGS.log_format)
+    routes = {path: Route(frozenset({"GET"}), protected=False) for path, _ in pages(service)}
+    routes[SCHEMA_PATH] = Route(frozenset({"GET"}), protected=False)
+    routes |= {api.route: Route(frozenset({"POST"}), protected=True) for api in service.apis.values()}
+    gate = Gate(
+        app,
+        routes=routes,
+        verifier=verifier(),
+        quota=quota(),
+        max_body_bytes=SETTINGS.max_body_bytes,
+        body_timeout=SETTINGS.body_timeout,
+        max_in_flight=SETTINGS.max_in_flight,
+        max_concurrent_per_user=SETTINGS.max_concurrent_per_user,
+        failed_auth_per_minute=SETTINGS.failed_auth_per_min,
+        trusted_proxies=SETTINGS.forwarded_allow_ips,
+        cors_allow_origins=[origin.strip() for origin in SETTINGS.cors_allow_origins.split(",") if origin.strip()],
+    )
+    return Edge(gate, routes=routes, record=_record_exchange)
+
+
+def _record_exchange(exchange: Exchange) -> None:
+    metrics.REQUESTS.labels(exchange.route, exchange.status).inc()
+    metrics.DURATION.labels(exchange.route).observe(exchange.seconds)
+    if exchange.reason:
+        metrics.ERRORS.labels(exchange.route, exchange.reason).inc()
+    write_exchange(exchange)
+
+
+def _record_pack(pack: PackReport) -> None:
+    metrics.BATCH_TEXTS.observe(pack.texts)
+    metrics.BATCH_TOKENS.observe(pack.tokens)
+    metrics.INFERENCE.observe(pack.seconds)
+    metrics.QUEUE_WAIT.observe(pack.waited)
