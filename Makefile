@@ -1,0 +1,69 @@
+# `make help` lists what there is.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH := torch==2.13.0
+# The package index serves torch with several GB of CUDA; this one serves it without. Where it cannot be
+# reached pip goes on with what its own configuration offers.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Debian's python3 has no ensurepip without python3-venv, so the virtual environment borrows the outer pip.
+PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --no-deps --require-hashes
+
+export BENTOML_DO_NOT_TRACK := true
+export ORT_DISABLE_TELEMETRY := 1
+
+.PHONY: help install serve test lint token model model-info build lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+install: $(VENV)/prepare ## Install what `make serve` needs into .venv
+
+serve: $(VENV)/prepare ## Prepare the model if need be, then serve on HOST:PORT (127.0.0.1:8000)
+	@$(BIN)/python -m dev.serve
+
+model: $(VENV)/prepare ## Prepare the model of MODEL_NAME (FORCE=1 to do it again)
+	@$(BIN)/python download_model.py $(if $(FORCE),--force)
+
+model-info: $(VENV)/prepare ## Show the prepared model's profile and verification report
+	@$(BIN)/python download_model.py --info
+
+token: $(VENV)/prepare ## Print a development token [USER_ID=uuid]
+	@$(BIN)/python -m dev.token $(USER_ID)
+
+build: $(VENV)/prepare model ## Build the Bento
+	@$(BIN)/bentoml build
+
+test: $(VENV)/dev ## Run the whole test suite
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/dev ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy .
+
+lock: $(VENV)/dev ## Resolve the pinned dependencies anew
+	@for group in "dev --extra prepare --extra dev" "prepare --extra prepare -c requirements/dev.txt" "run -c requirements/dev.txt"; do \
+	  set -- $$group; name=$$1; shift; \
+	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-package torch \
+	    --custom-compile-command "make lock" pyproject.toml $$@ -o requirements/$$name.txt; \
+	done
+
+clean: ## Remove what the other targets made here
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@echo "Making $(VENV) ..."
+	@$(PYTHON) -m venv --without-pip $(VENV)
+
+$(VENV)/torch: | $(BIN)/python
+	@echo "Installing torch without CUDA ..."
+	@$(PIP) install --quiet --no-deps --retries 1 --timeout 20 --extra-index-url $(TORCH_INDEX) $(TORCH)
+	@touch $@
+
+$(VENV)/prepare $(VENV)/dev: $(VENV)/%: requirements/%.txt | $(VENV)/torch
+	@echo "Installing $< ..."
+	@$(INSTALL) -r $<
+	@$(BIN)/python -c 'import torch' || { rm -f $(VENV)/torch; \
+	  echo "This torch does not load here. Point TORCH_INDEX at an index with a CPU build of $(TORCH)."; exit 1; }
+	@touch $@
