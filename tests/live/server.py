@@ -1,0 +1,119 @@
+"""A real `bentoml serve` in a process of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import jwt
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SECRET = "a-secret-for-tests-of-48-characters-and-no-more!"
+USER = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a0001"
+
+
+def token(user_id: str = USER, **claims: object) -> str:
+    """An access token as Supabase signs it with a shared secret; a claim of None is left out."""
+    now = int(time.time())
+    everything = {
+        "sub": user_id,
+        "aud": "authenticated",
+        "role": "authenticated",
+        "iat": now,
+        "exp": now + 600,
+        **claims,
+    }
+    kept = {name: value for name, value in everything.items() if value is not None}
+    return jwt.encode(kept, SECRET, algorithm="HS256")
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server and where its output goes."""
+
+    url: str
+    process: "subprocess.Popen[bytes]"
+    log_file: Path
+
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def client(self, bearer: str | None = None) -> httpx.Client:
+        """A client that sends `bearer`, or a valid token of `USER`."""
+        headers = {"Authorization": f"Bearer {bearer or token()}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+
+    def wait_until_ready(self, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, f"the server ended:\n{self.log()}"
+            try:
+                if httpx.get(f"{self.url}/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+        raise AssertionError(f"not ready in {seconds} s:\n{self.log()}")
+
+
+@contextmanager
+def serve(
+    log_file: Path,
+    environment: Mapping[str, str],
+    *,
+    target: str = ".",
+    directory: Path = ROOT,
+    ready: bool = True,
+) -> Iterator[Server]:
+    """`bentoml serve TARGET` with `environment` on top of a bare one, ended with SIGTERM."""
+    port = free_port()
+    command = [
+        str(Path(sys.executable).with_name("bentoml")),
+        "serve",
+        target,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            env=bare_environment() | environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    server = Server(f"http://127.0.0.1:{port}", process, log_file)
+    try:
+        if ready:
+            server.wait_until_ready()
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+
+
+def bare_environment() -> dict[str, str]:
+    """What a process needs to run, none of our settings in it."""
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "BENTOML_HOME")
+    return {name: os.environ[name] for name in kept if name in os.environ} | {"SUPABASE_JWT_SECRET": SECRET}

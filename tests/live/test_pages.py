@@ -1,0 +1,88 @@
+"""What is open to everybody: health, metrics, documentation."""
+
+import httpx
+import pytest
+
+from tests.live.server import Server
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/health",
+        "/livez",
+        "/readyz",
+        "/healthz",
+        "/metrics",
+        "/openapi.json",
+        "/schema.json",
+        "/docs",
+        "/redoc",
+    ],
+)
+def test_open_pages_need_no_token(server: Server, path: str) -> None:
+    assert httpx.get(f"{server.url}{path}").status_code == 200
+
+
+def test_health_says_what_serves(server: Server) -> None:
+    body = httpx.get(f"{server.url}/health").json()
+    assert body.keys() == {"status", "model", "quantization", "fingerprint", "redis", "version"}
+    assert (body["status"], body["quantization"], body["redis"]) == ("ok", "fp32", "ok")
+
+
+def test_the_root_leads_to_the_documentation(server: Server) -> None:
+    assert httpx.get(server.url, follow_redirects=True).url.path == "/docs"
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_documentation_loads_from_this_server_alone(server: Server, page: str) -> None:
+    with httpx.Client(base_url=server.url) as client:
+        html = client.get(page)
+        assert "://" not in html.text
+        assert "default-src 'none'" in html.headers["content-security-policy"]
+        links = [part.split('"')[1] for part in html.text.replace("href=", "src=").split("src=")[1:]]
+        assert links
+        for link in links:
+            assert client.get(link).status_code == 200, link
+
+
+def test_metrics_have_a_bounded_number_of_series(server: Server) -> None:
+    def series() -> int:
+        return len(httpx.get(f"{server.url}/metrics").text.splitlines())
+
+    httpx.get(f"{server.url}/path-0")
+    before = series()
+    with httpx.Client(base_url=server.url) as client:
+        for number in range(200):
+            client.get(f"/path-{number}")
+    assert series() == before
+
+
+def test_metrics_of_the_contract_are_there(server: Server) -> None:
+    with server.client() as client:
+        client.post("/embed", json={"text": "a"})
+        client.post("/embed", json={})
+        text = client.get("/metrics").text
+    assert 'embed_requests_total{route="/embed",status="200"}' in text
+    assert 'embed_request_duration_seconds_bucket{le="0.05",route="/embed"}' in text
+    assert 'embed_errors_total{reason="invalid_request",route="/embed"}' in text
+
+
+def test_the_log_tells_of_the_model_and_not_of_the_texts(server: Server) -> None:
+    with server.client() as client:
+        client.post("/embed", json={"text": "a very private sentence"})
+        client.post("/embed", json={"text": ["a very private sentence"]})
+    log = server.log()
+    assert "model_loaded_successfully" in log
+    assert "private sentence" not in log
+    assert client.headers["authorization"].split()[1] not in log
+
+
+def test_the_openapi_document_names_every_status_and_the_bearer_scheme(server: Server) -> None:
+    document = httpx.get(f"{server.url}/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    for path in ("/embed", "/batch-embed"):
+        operation = document["paths"][path]["post"]
+        assert {"200", "400", "401", "403", "413", "415", "422", "429", "500", "503"} <= operation["responses"].keys()
+        assert operation["security"] == [{"bearer": []}]
