@@ -52,9 +52,7 @@ class EmbeddingModel:
 def _onnx(directory: Path, profile: Profile, num_threads: int, batch_tokens: int) -> Engine:
     from embedder.onnx_engine import OnnxEngine
 
-    return OnnxEngine(
-        directory / GRAPH_FILE, num_threads=num_threads, batch_tokens=batch_tokens, window=profile.window
-    )
+    return OnnxEngine(directory / GRAPH_FILE, num_threads=num_threads, batch_tokens=batch_tokens, window=profile.window)
 
 
 def _torch(directory: Path, profile: Profile, num_threads: int, batch_tokens: int) -> Engine:

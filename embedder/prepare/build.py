@@ -1,21 +1,20 @@
 """A sentence-transformers directory to a prepared model: export, quantise, verify."""
 
 import gc
-import logging
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
+from torch import nn
 from tqdm import tqdm
 
 from embedder.errors import ModelConfigError, VerificationError
-from embedder.model import Engine
 from embedder.onnx_engine import OnnxEngine
 from embedder.postprocess import Vectors, normalise
 from embedder.prepare import verify
@@ -30,7 +29,11 @@ from embedder.tokens import Tokenizer
 
 MATRYOSHKA: Mapping[str, tuple[int, ...]] = {"gemma3_text": (512, 256, 128)}  # by architecture, from its model card
 VERIFY_BATCH_TOKENS = 512
-Case = tuple[str, str]  # prompt, text
+STORE_FILE = "model.yaml"  # the store writes it itself, after the profile
+
+Case: TypeAlias = tuple[str, str]  # prompt, text
+Fields: TypeAlias = dict[str, Any]
+Steps: TypeAlias = "tqdm[Any]"
 
 
 def load_original(source: Source) -> SentenceTransformer:
@@ -62,18 +65,70 @@ def build(source: Source, target: Path, *, quantization: str, backend: str) -> P
 
     Raises UnsupportedModelError, ModelConfigError, VerificationError.
     """
-    _quiet()
-    builders = {"onnx": _build_onnx, "torch": _build_torch}
-    with tqdm(total=5, desc="prepare", unit="step") as steps:
-        model = load_original(source)
-        (target / TOKENIZER_FILE).write_text(_tokenizer_json(model), encoding="utf-8")
-        fields = _describe(model, source, quantization, backend)
-        steps.update()
-        verification = builders[backend](model, source, target, fields, steps)
+    with tqdm(total=5, desc="prepare", unit="step") as steps, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's exporter warns of its own deprecations
+        fields, verification = BUILDERS[backend](source, target, quantization, steps)
     files = {
-        path.relative_to(target).as_posix(): sha256_file(path) for path in sorted(target.rglob("*")) if path.is_file()
+        path.relative_to(target).as_posix(): sha256_file(path)
+        for path in sorted(target.rglob("*"))
+        if path.is_file() and path.name != STORE_FILE
     }
     return Profile(**fields, files=files, verification=verification)
+
+
+def _build_torch(source: Source, target: Path, quantization: str, steps: Steps) -> tuple[Fields, Fields]:
+    model = load_original(source)
+    _write_tokenizer(model, target)
+    shutil.copytree(source.directory, target / TORCH_DIRECTORY, ignore=shutil.ignore_patterns("onnx", "openvino"))
+    steps.update(5)
+    return _describe(model, source, "fp32", "torch"), {"note": "the original itself, nothing to compare"}
+
+
+def _build_onnx(source: Source, target: Path, quantization: str, steps: Steps) -> tuple[Fields, Fields]:
+    """Original, module and graphs are each freed before the next is made: together they would be 7 GB."""
+    packed, fields, cases, reference = _read_original(source, target, quantization, steps)
+    exact = target / ("fp32.onnx" if quantization != "fp32" else GRAPH_FILE)
+    export(packed, exact, source.model_id)
+    del packed
+    gc.collect()
+    steps.update()
+    prepared = Prepared(Tokenizer.from_file(target / TOKENIZER_FILE), fields)
+    vectors = prepared.vectors(exact, cases)
+    agreement = verify.compare(vectors, reference)
+    verify.check(agreement, "fp32", "sentence-transformers")
+    report: Fields = {"texts": len(cases), "fp32_to_original": asdict(agreement)}
+    steps.update()
+    if quantization != "fp32":
+        quantise(exact, target / GRAPH_FILE, quantization)
+        for path in (exact, exact.with_name(f"{exact.name}.data")):
+            path.unlink()
+        agreement = verify.compare(prepared.vectors(target / GRAPH_FILE, cases), vectors)
+        verify.check(agreement, quantization, "fp32")
+        report[f"{quantization}_to_fp32"] = asdict(agreement)
+    report |= _golden(prepared, target / GRAPH_FILE)
+    steps.update()
+    return fields, report
+
+
+def _read_original(
+    source: Source, target: Path, quantization: str, steps: Steps
+) -> tuple[nn.Module, Fields, list[Case], Vectors]:
+    """Everything that is wanted of the original, which is freed on return."""
+    model = load_original(source)
+    _write_tokenizer(model, target)
+    fields = _describe(model, source, quantization, "onnx")
+    packed = packed_module(model, source.model_id, fields["max_tokens"])
+    steps.update()
+    cases = _cases(fields["prompts"])
+    reference = original_vectors(model, cases)
+    steps.update()
+    return packed, fields, cases, reference
+
+
+BUILDERS: Mapping[str, Callable[[Source, Path, str, Steps], tuple[Fields, Fields]]] = {
+    "onnx": _build_onnx,
+    "torch": _build_torch,
+}
 
 
 def _describe(model: SentenceTransformer, source: Source, quantization: str, backend: str) -> dict[str, Any]:
@@ -95,68 +150,31 @@ def _describe(model: SentenceTransformer, source: Source, quantization: str, bac
     }
 
 
-def _build_torch(
-    model: SentenceTransformer, source: Source, target: Path, fields: Mapping[str, Any], steps: Any
-) -> dict[str, Any]:
-    shutil.copytree(source.directory, target / TORCH_DIRECTORY, ignore=shutil.ignore_patterns("onnx", "openvino"))
-    steps.update(4)
-    return {"texts": 0, "note": "the original itself; nothing to compare"}
+@dataclass(frozen=True)
+class Prepared:
+    """Loads one of the graphs being made and embeds the self-check's texts with it."""
+
+    tokenizer: Tokenizer
+    fields: Mapping[str, Any]
+
+    def vectors(self, graph: Path, cases: Sequence[Case]) -> Vectors:
+        """(n_texts, dimensions), several texts to a pack; the graph is freed on return."""
+        engine = OnnxEngine(
+            graph, num_threads=available_threads(), batch_tokens=VERIFY_BATCH_TOKENS, window=self.fields["window"]
+        )
+        limit = self.fields["max_tokens"]
+        tokens = [self.tokenizer.encode([text], prompt=prompt, max_tokens=limit)[0] for prompt, text in cases]
+        return engine.embed([text.ids for text in tokens])
 
 
-def _build_onnx(
-    model: SentenceTransformer, source: Source, target: Path, fields: Mapping[str, Any], steps: Any
-) -> dict[str, Any]:
-    """The original is freed before the graph is loaded: both in memory would double the peak."""
-    cases = _cases(fields["prompts"])
-    reference = original_vectors(model, cases)
-    steps.update()
-    exact = target / ("fp32.onnx" if fields["quantization"] != "fp32" else GRAPH_FILE)
-    export(packed_module(model, source.model_id, fields["max_tokens"]), exact, source.model_id)
-    del model
-    gc.collect()
-    steps.update()
-    tokenizer = Tokenizer.from_file(target / TOKENIZER_FILE)
-    vectors = graph_vectors(_engine(exact, fields), tokenizer, cases, fields["max_tokens"])
-    agreement = verify.compare(vectors, reference)
-    verify.check(agreement, "fp32", "sentence-transformers")
-    report: dict[str, Any] = {"texts": len(cases), "fp32_to_original": asdict(agreement)}
-    steps.update()
-    if fields["quantization"] != "fp32":
-        report |= _quantise(exact, target, fields, tokenizer, cases, vectors)
-    report |= _golden(_engine(target / GRAPH_FILE, fields), tokenizer, fields)
-    steps.update()
-    return report
-
-
-def _quantise(
-    exact: Path,
-    target: Path,
-    fields: Mapping[str, Any],
-    tokenizer: Tokenizer,
-    cases: Sequence[Case],
-    exact_vectors: Vectors,
-) -> dict[str, Any]:
-    quantization = fields["quantization"]
-    quantise(exact, target / GRAPH_FILE, quantization)
-    for path in (exact, exact.with_name(f"{exact.name}.data")):
-        path.unlink()
-    vectors = graph_vectors(_engine(target / GRAPH_FILE, fields), tokenizer, cases, fields["max_tokens"])
-    agreement = verify.compare(vectors, exact_vectors)
-    verify.check(agreement, quantization, "fp32")
-    return {f"{quantization}_to_fp32": asdict(agreement)}
-
-
-def _golden(engine: Engine, tokenizer: Tokenizer, fields: Mapping[str, Any]) -> dict[str, Any]:
-    golden = verify.GOLDEN.get(fields["model_id"])
+def _golden(prepared: Prepared, graph: Path) -> Fields:
+    golden, prompts = verify.GOLDEN.get(prepared.fields["model_id"]), prepared.fields["prompts"]
     if golden is None:
         return {}
-    prompts = fields["prompts"]
     if not {"query", "document"} <= set(prompts):
-        raise VerificationError(f"{fields['model_id']} came without its query and document prompts")
-    query = graph_vectors(engine, tokenizer, [(prompts["query"], golden.query)], fields["max_tokens"])
-    documents = graph_vectors(
-        engine, tokenizer, [(prompts["document"], text) for text in golden.documents], fields["max_tokens"]
-    )
+        raise VerificationError(f"{prepared.fields['model_id']} came without its query and document prompts")
+    query = prepared.vectors(graph, [(prompts["query"], golden.query)])
+    documents = prepared.vectors(graph, [(prompts["document"], text) for text in golden.documents])
     found = verify.check_golden(golden, query, documents)
     return {"golden": {"found": found, "published": list(golden.similarities), "source": golden.source}}
 
@@ -176,27 +194,8 @@ def original_vectors(model: SentenceTransformer, cases: Sequence[Case]) -> Vecto
     return normalise(np.stack(rows).astype(np.float32))
 
 
-def graph_vectors(engine: Engine, tokenizer: Tokenizer, cases: Sequence[Case], limit: int) -> Vectors:
-    """The same texts through a prepared graph, several to a pack."""
-    tokens = [tokenizer.encode([text], prompt=prompt, max_tokens=limit)[0] for prompt, text in cases]
-    return engine.embed([text.ids for text in tokens])
-
-
-def _engine(path: Path, fields: Mapping[str, Any]) -> Engine:
-    return OnnxEngine(
-        path, num_threads=available_threads(), batch_tokens=VERIFY_BATCH_TOKENS, window=fields["window"]
-    )
-
-
-def _tokenizer_json(model: SentenceTransformer) -> str:
+def _write_tokenizer(model: SentenceTransformer, target: Path) -> None:
     backend = getattr(model.tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ModelConfigError("the model has no fast tokenizer (tokenizer.json)")
-    text: str = backend.to_str()
-    return text
-
-
-def _quiet() -> None:
-    """The exporter logs every operator it has no torchvision for; none of it is the user's business."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"torch\.|onnxscript\.|copyreg")
+    (target / TOKENIZER_FILE).write_text(backend.to_str(), encoding="utf-8")
