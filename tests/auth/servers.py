@@ -79,7 +79,7 @@ class KeyServer:
         self.paths: list[str] = []
         self.port = 0
         self.answer: Answer = says(b'{"keys": []}')
-        self._release = asyncio.Event()
+        self._connections: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -89,7 +89,7 @@ class KeyServer:
         self.answer = says(document)
 
     async def hang(self, _: asyncio.StreamWriter) -> None:
-        await self._release.wait()
+        await asyncio.Event().wait()
 
     @contextlib.asynccontextmanager
     async def running(self, port: int = 0) -> AsyncIterator[KeyServer]:
@@ -98,19 +98,28 @@ class KeyServer:
         try:
             yield self
         finally:
-            self._release.set()
             server.close()
+            for connection in self._connections:
+                connection.cancel()
+            await asyncio.gather(*self._connections, return_exceptions=True)
             await server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        connection = asyncio.current_task()
+        assert connection is not None
+        self._connections.add(connection)
+        try:
             head = await reader.readuntil(b"\r\n\r\n")
             self.hits += 1
             self.paths.append(head.split(b" ")[1].decode())
             await self.answer(writer)
+        except OSError:
+            pass  # the client left
+        finally:
             writer.close()
-            await writer.wait_closed()
-        writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            self._connections.discard(connection)
 
 
 def says(body: bytes, *, status: str = "200 OK", headers: str = "", pause: float = 0.0) -> Answer:
