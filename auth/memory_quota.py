@@ -108,7 +108,7 @@ class MemoryQuota:
         """Dates a charge now: a store that shares it dated it later than this one did."""
         account = self._accounts.get(receipt.user_id)
         if account and account.log.pop(receipt.request_id, None) is not None:
-            account.log[receipt.request_id] = self._now()
+            account.last_used = account.log[receipt.request_id] = self._now()
 
     def _now(self) -> int:
         return int(self._clock() * MICROSECONDS)

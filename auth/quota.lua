@@ -31,7 +31,10 @@ end
 
 -- A clock that was set back leaves requests (and a day) in the future. They count as made now: no
 -- request is forgotten, and nobody waits longer than one window.
-if stored[1] and tonumber(stored[1]) >= day then used = tonumber(stored[2]) end
+if stored[1] and tonumber(stored[1]) >= day then
+  used = tonumber(stored[2])
+  if tonumber(stored[1]) > day then redis.call('HSET', KEYS[2], 'day', day) end
+end
 local future = redis.call('ZRANGEBYSCORE', KEYS[1], string.format('(%.0f', now), '+inf')
 for _, member in ipairs(future) do redis.call('ZADD', KEYS[1], now, member) end
 

@@ -1,0 +1,282 @@
+"""Redis dies, hangs, slows down and refuses while calls come in: what every caller sees."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from auth.breaker import Breaker
+from auth.errors import GateError, QuotaExceeded, QuotaUnavailable
+from auth.memory_quota import MemoryQuota
+from auth.quota import GuardedQuota, OnError
+from auth.receipt import Limits, Receipt
+from auth.redis_quota import RedisQuota
+from tests.auth.servers import RedisServer
+
+LIMIT = 10
+WINDOW = 1.5  # seconds
+CALLERS = 50
+PAUSE = 0.3  # seconds the breaker stays open
+
+Sabotage = Callable[[RedisServer], object]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One charge, as its caller saw it. Times are seconds of the local clock."""
+
+    outcome: Receipt | GateError
+    ended: float
+    took: float
+
+
+def guarded(url: str, *, on_error: OnError, limit: int = LIMIT, window: float = WINDOW) -> GuardedQuota:
+    limits = Limits(limit, window, None)
+    return GuardedQuota(RedisQuota(url, limits), MemoryQuota(limits), on_error=on_error, breaker=Breaker(pause=PAUSE))
+
+
+async def one_call(quota: GuardedQuota, user: str) -> Call:
+    began = time.time()
+    try:
+        outcome: Receipt | GateError = await quota.charge(user, tokens=1)
+    except (QuotaExceeded, QuotaUnavailable) as error:
+        outcome = error
+    ended = time.time()
+    return Call(outcome, ended, ended - began)
+
+
+async def load(quota: GuardedQuota, user: str, *, stop: asyncio.Event) -> list[Call]:
+    """Every call of CALLERS callers who ask again and again until ``stop``."""
+    calls: list[Call] = []
+
+    async def ask() -> None:
+        while not stop.is_set():
+            calls.append(await one_call(quota, user))
+            await asyncio.sleep(0.02)
+
+    await asyncio.gather(*(ask() for _ in range(CALLERS)))
+    return calls
+
+
+async def load_through(
+    quota: GuardedQuota, server: RedisServer, sabotage: Sabotage, repair: Sabotage, *, outage: float = 1.5
+) -> tuple[list[Call], list[Call]]:
+    """All calls, and those that ended in the outage."""
+    stop, user = asyncio.Event(), str(uuid.uuid4())
+    running = asyncio.create_task(load(quota, user, stop=stop))
+    await asyncio.sleep(0.7)
+    await asyncio.to_thread(sabotage, server)
+    broken = time.time()
+    await asyncio.sleep(outage)
+    mended = time.time()
+    await asyncio.to_thread(repair, server)
+    await asyncio.sleep(2 * PAUSE + 1.0)
+    stop.set()
+    calls = await running
+    return calls, [call for call in calls if broken + 1 <= call.ended <= mended]
+
+
+def admissions(calls: list[Call]) -> list[float]:
+    return sorted(call.ended for call in calls if isinstance(call.outcome, Receipt))
+
+
+def restart_empty(server: RedisServer) -> None:
+    server.kill()
+    server.start()
+
+
+SABOTAGES: dict[str, tuple[Sabotage, Sabotage]] = {
+    "killed": (RedisServer.kill, RedisServer.start),
+    "restarted": (restart_empty, lambda _: None),
+    "hung": (RedisServer.hang, RedisServer.wake),
+    "slow": (
+        lambda server: server.command("CLIENT", "PAUSE", "1400", "ALL"),
+        lambda server: server.command("PING"),
+    ),
+    "readonly": (
+        lambda server: server.command("REPLICAOF", "127.0.0.1", "1"),
+        lambda server: server.command("REPLICAOF", "NO", "ONE"),
+    ),
+    "full": (
+        lambda server: server.command("CONFIG", "SET", "maxmemory", "1"),
+        lambda server: server.command("CONFIG", "SET", "maxmemory", "0"),
+    ),
+    "misconfigured": (
+        lambda server: server.command("CONFIG", "SET", "min-replicas-to-write", "1"),
+        lambda server: server.command("CONFIG", "SET", "min-replicas-to-write", "0"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("sabotage", "repair"), SABOTAGES.values(), ids=list(SABOTAGES))
+async def test_local_count_takes_over_and_hands_back(
+    fragile_redis: RedisServer, sabotage: Sabotage, repair: Sabotage
+) -> None:
+    quota = guarded(fragile_redis.url, on_error="local")
+    assert await quota.start()
+    calls, in_outage = await load_through(quota, fragile_redis, sabotage, repair)
+
+    assert max(call.took for call in calls) < 1.0
+    assert all(isinstance(call.outcome, Receipt | QuotaExceeded) for call in calls)
+    times = admissions(calls)
+    spans = [later - earlier for earlier, later in zip(times, times[LIMIT:], strict=False)]
+    assert min(spans) > WINDOW - 0.02  # not one too many, whatever Redis forgot
+    assert admissions(in_outage) or len(in_outage) > 20, "nobody was answered in the outage"
+
+    recovered = await one_call(quota, str(uuid.uuid4()))
+    assert isinstance(recovered.outcome, Receipt)
+    assert recovered.outcome.shared
+    assert quota.state == "ok"
+    await quota.aclose()
+
+
+async def test_answers_that_take_300_ms_are_not_waited_for(fragile_redis: RedisServer) -> None:
+    """Each answer comes 300 ms late: over the 250 ms of patience, so the local count takes over."""
+    quota = guarded(fragile_redis.url, on_error="local", limit=10_000)
+    async with delayed(fragile_redis.port, seconds=0.3) as port:
+        slow = guarded(f"redis://127.0.0.1:{port}", on_error="local", limit=10_000)
+        calls = [await one_call(slow, "user") for _ in range(6)]
+        assert max(call.took for call in calls) < 1.0
+        assert all(isinstance(call.outcome, Receipt) for call in calls)
+        assert max(call.took for call in calls[3:]) < 0.05
+        assert slow.state == "degraded"
+        await slow.aclose()
+    await quota.aclose()
+
+
+async def test_closed_refuses_while_redis_is_away(fragile_redis: RedisServer) -> None:
+    quota = guarded(fragile_redis.url, on_error="closed")
+    calls, in_outage = await load_through(quota, fragile_redis, RedisServer.kill, RedisServer.start)
+    assert max(call.took for call in calls) < 1.0
+    assert {type(call.outcome) for call in in_outage} <= {QuotaUnavailable, QuotaExceeded}
+    assert any(isinstance(call.outcome, QuotaUnavailable) for call in in_outage)
+    assert isinstance((await one_call(quota, str(uuid.uuid4()))).outcome, Receipt)
+    with pytest.raises(QuotaUnavailable):
+        fragile_redis.kill()
+        await quota.charge(str(uuid.uuid4()), tokens=1)
+    with pytest.raises(QuotaUnavailable):
+        await quota.usage("anybody")
+    await quota.aclose()
+
+
+async def test_open_admits_everybody_while_redis_is_away(fragile_redis: RedisServer) -> None:
+    quota = guarded(fragile_redis.url, on_error="open")
+    calls, in_outage = await load_through(quota, fragile_redis, RedisServer.kill, RedisServer.start)
+    assert max(call.took for call in calls) < 1.0
+    assert in_outage
+    assert all(isinstance(call.outcome, Receipt) for call in in_outage)
+    quota.check("anybody")
+    await quota.aclose()
+
+
+async def test_redis_that_is_away_at_start_is_found_later(fragile_redis: RedisServer) -> None:
+    fragile_redis.kill()
+    quota = guarded(fragile_redis.url, on_error="local")
+    assert not await quota.start()
+    assert quota.state == "degraded"
+    assert isinstance((await one_call(quota, "user")).outcome, Receipt)
+    fragile_redis.start()
+    await asyncio.sleep(PAUSE)
+    assert await quota.ping()
+    assert quota.state == "ok"
+    await quota.aclose()
+
+
+async def test_ping_finds_out_a_redis_that_cannot_write(fragile_redis: RedisServer) -> None:
+    quota = guarded(fragile_redis.url, on_error="local")
+    fragile_redis.command("CONFIG", "SET", "maxmemory", "1")
+    assert not await quota.ping()
+    await quota.aclose()
+
+
+async def test_refund_never_raises_and_never_waits_long(fragile_redis: RedisServer) -> None:
+    quota = guarded(fragile_redis.url, on_error="local", limit=1)
+    receipt = await quota.charge("user", tokens=1)
+    fragile_redis.hang()
+    began = time.perf_counter()
+    await quota.refund(receipt)
+    assert time.perf_counter() - began < 1.0
+    await quota.aclose()
+
+
+async def test_charge_counted_in_memory_is_refunded_in_memory_alone(fragile_redis: RedisServer) -> None:
+    """Redis never saw it, and must not give back tokens that it never took."""
+    limits = Limits(5, 60.0, 100)
+    shared = RedisQuota(fragile_redis.url, limits)
+    quota = GuardedQuota(shared, MemoryQuota(limits), on_error="local", breaker=Breaker(pause=PAUSE))
+    await quota.charge("user", tokens=10)
+    fragile_redis.command("CONFIG", "SET", "maxmemory", "1")
+    local = await quota.charge("user", tokens=20)
+    assert not local.shared
+    assert local.tokens_remaining == 70
+    fragile_redis.command("CONFIG", "SET", "maxmemory", "0")
+    await quota.refund(local)
+    assert (await shared.usage("user")).tokens_remaining == 90
+    await quota.aclose()
+
+
+async def test_cancelled_call_leaves_the_connections_in_order(redis: RedisServer) -> None:
+    """A caller who hangs up in mid-call must not leave an answer behind for the next one."""
+    quota = guarded(redis.url, on_error="local", limit=100_000, window=60.0)
+    users = [str(uuid.uuid4()) for _ in range(200)]
+    tasks = [asyncio.create_task(quota.charge(user, tokens=1)) for user in users]
+    for delay, task in enumerate(tasks[::2]):
+        asyncio.get_running_loop().call_later(delay * 0.0002, task.cancel)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for user in users[1::2]:
+        assert (await quota.usage(user)).remaining == 100_000 - 1
+    assert quota.state == "ok"
+    await quota.aclose()
+
+
+def delayed(port: int, *, seconds: float) -> DelayingProxy:
+    return DelayingProxy(port, seconds)
+
+
+class DelayingProxy:
+    """A TCP proxy on the loopback interface that hands on every answer late. Yields its port."""
+
+    def __init__(self, port: int, seconds: float) -> None:
+        self._port = port
+        self._seconds = seconds
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> int:
+        self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        answers, requests = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._pump(reader, requests, 0.0))
+                both.create_task(self._pump(answers, writer, self._seconds))
+        except* OSError:
+            pass
+        finally:
+            for end in (writer, requests):
+                end.close()
+            self._tasks.discard(task)
+
+    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, pause: float) -> None:
+        while data := await source.read(65_536):
+            await asyncio.sleep(pause)
+            target.write(data)
+            await target.drain()
+        target.close()
