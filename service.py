@@ -15,7 +15,6 @@ import metrics
 import wiring
 from api.access_log import LOG
 from api.bento import GuardedService, PreparedModel, page
-from api.openapi import document
 from api.pages import DOCS_PATHS, docs_page
 from api.schemas import BatchEmbedRequest, BatchEmbedResponse, EmbedRequest, EmbedResponse
 from auth.errors import ConfigurationError
@@ -27,7 +26,6 @@ from embedder.tokens import Tokens
 from settings import VERSION, load_settings
 
 SETTINGS = load_settings()
-PREPARED = PreparedModel(model_tag(SETTINGS.model_name, SETTINGS.model_quantization, SETTINGS.model_backend))
 
 
 @bentoml.service(
@@ -120,7 +118,8 @@ class EmbeddingAPI:
     @page("/openapi.json")
     async def openapi(self, _: Request) -> dict[str, Any]:
         """The OpenAPI document."""
-        return document(EmbeddingAPI, version=VERSION)
+        spec: dict[str, Any] = EmbeddingAPI.openapi_spec
+        return spec
 
     @page(*DOCS_PATHS)
     async def docs(self, request: Request) -> Response:
@@ -140,7 +139,7 @@ class EmbeddingAPI:
     @staticmethod
     def check() -> None:
         """Before any worker starts: a mistake ends the start with one line."""
-        directory = Path(PREPARED.stored.path)
+        directory = Path(EmbeddingAPI.models[0].stored.path)
         try:
             Profile.load(directory).check_files(directory)
             wiring.verifier()

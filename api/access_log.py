@@ -50,7 +50,10 @@ def configure_log(log_format: str) -> None:
 
 
 def write_exchange(exchange: Exchange) -> None:
-    """One line a request, but none for a probe that found all well; a fault of ours adds where it happened, without the values that were involved."""
+    """One line a request, but none for a probe that found all well.
+
+    A fault of ours adds where it happened, without the values that were involved.
+    """
     if exchange.method in ("GET", "HEAD") and exchange.status == 200:
         return
     fields: dict[str, Any] = {

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from _bentoml_impl.server.app import ServiceAppFactory
 from _bentoml_sdk import Service
 from _bentoml_sdk.models import BentoModel
+from bentoml import Bento
 from bentoml.models import Model as StoredModel
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -21,7 +22,9 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from api.errors import ClientGoneError, error_response
+from api.openapi import document
 from api.wire import json_response, parse_body
+from settings import VERSION
 
 Answer = TypeVar("Answer")
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -132,6 +135,18 @@ async def _unless_gone(work: Coroutine[Any, Any, Answer], request: Request) -> A
 
 class GuardedService(Service):
     """A BentoML service whose class wraps its whole application in `guard`."""
+
+    @property
+    def openapi_spec(self) -> dict[str, Any]:
+        """The document of /openapi.json, which `bentoml build` packs too; BentoML's own rejects `examples`."""
+        return document(self, version=VERSION)
+
+    def on_load_bento(self, bento: Bento) -> None:
+        """Serve the model that the Bento was built with: MODEL_ settings are not needed twice."""
+        super().on_load_bento(bento)
+        [packed] = bento.info.all_models
+        self.inner.prepared = PreparedModel(packed.tag)
+        self.models[:] = [self.inner.prepared]
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The application that the worker serves."""

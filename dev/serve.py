@@ -20,7 +20,7 @@ from dev.token import development_token
 from embedder.profile import model_tag
 from settings import Settings, load_settings
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).parent.parent
 KEEP_ALIVE = 75  # seconds; longer than the 60 s for which proxies keep an idle connection
 DRAIN = 30  # seconds for requests in flight after SIGTERM
 

