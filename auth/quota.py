@@ -114,24 +114,22 @@ class GuardedQuota:
         return self._local.check(user_id)
 
     async def charge(self, user_id: str, *, tokens: int) -> Receipt:
-        if not self._breaker.admits():
-            return self._charge_without_redis(user_id, tokens)
         request_id = new_request_id()
         held = self._hold(user_id, tokens, request_id)
-        try:
-            receipt = await self._shared.charge(user_id, tokens=tokens, request_id=request_id)
-        except QuotaExceeded:
-            self._succeeded()
-            self._release(held)
-            raise
-        except REDIS_FAILURES as error:
-            self._failed(error)
-            self._release(held)
-            return self._charge_without_redis(user_id, tokens)
-        self._succeeded()
-        if held:  # Redis dated it later than we did, and no slot may free here before it frees there
-            self._local.stamp_again(held)
-        return receipt
+        if self._breaker.admits():
+            try:
+                receipt = await self._shared.charge(user_id, tokens=tokens, request_id=request_id)
+            except QuotaExceeded:
+                self._succeeded()
+                self._release(held)
+                raise
+            except REDIS_FAILURES as error:
+                self._failed(error)
+            else:
+                self._succeeded()
+                self._confirm(held)
+                return receipt
+        return self._charge_alone(user_id, held)
 
     async def refund(self, receipt: Receipt) -> None:
         self._local.refund_now(receipt)
@@ -164,12 +162,18 @@ class GuardedQuota:
         if held:
             self._local.refund_now(held)
 
-    def _charge_without_redis(self, user_id: str, tokens: int) -> Receipt:
-        if self._on_error == "local":
-            return self._local.charge_now(user_id, tokens=tokens)
-        if self._on_error == "open":
-            return receipt_of(Standing("", 0, 0, 0, 0), self.limits, user_id=user_id)
-        raise _unavailable()
+    def _confirm(self, held: Receipt | None) -> None:
+        """Redis dates a charge later than we do, and no slot may free here before it frees there."""
+        if held:
+            self._local.stamp_again(held)
+
+    def _charge_alone(self, user_id: str, held: Receipt | None) -> Receipt:
+        """What ``on_error`` says. Raises QuotaUnavailable."""
+        if self._on_error == "closed":
+            self._release(held)
+            raise _unavailable()
+        self._confirm(held)
+        return held or receipt_of(Standing("", 0, 0, 0, 0), self.limits, user_id=user_id)
 
     def _failed(self, error: BaseException) -> None:
         if self._breaker.healthy:

@@ -74,9 +74,8 @@ class RedisQuota:
         await self._client.aclose()
 
     async def ping(self) -> None:
-        """Writes a key, so that a read-only or full Redis is found out too. Raises REDIS_FAILURES."""
-        async with asyncio.timeout(CALL_TIMEOUT):
-            await self._client.set("quota:{ping}", "1", px=1000)
+        """Runs the script, so that a Redis that answers and cannot write is found out. Raises REDIS_FAILURES."""
+        await self._run("usage", "ping")
 
     async def charge(self, user_id: str, *, tokens: int, request_id: str | None = None) -> Receipt:
         request_id = request_id or new_request_id()
