@@ -114,7 +114,7 @@ def _environment_name(field: str) -> str:
 NAMES = frozenset(map(_environment_name, Settings.model_fields))
 
 
-def _misspelt(names: Iterable[str], *, cutoff: float) -> list[str]:
+def misspelt(names: Iterable[str], *, cutoff: float) -> list[str]:
     """Names that are almost one of ours, as `NAME (did you mean OTHER?)`."""
     unknown = sorted(set(names) - NAMES)
     close = ((name, difflib.get_close_matches(name, NAMES, n=1, cutoff=cutoff)) for name in unknown)
@@ -139,7 +139,7 @@ def load_settings() -> Settings:
     own_file: dict[str, Any] = dotenv_values(ENV_FILE) if os.path.isfile(ENV_FILE) else {}
     # 0.88 catches one or two wrong letters and leaves other programs' names (OMP_NUM_THREADS: 0.85) alone;
     # the file is ours, so a looser likeness is a mistake there.
-    complaints = _misspelt(os.environ, cutoff=0.88) + _misspelt(own_file.keys() - os.environ, cutoff=0.7)
+    complaints = misspelt(os.environ, cutoff=0.88) + misspelt(own_file.keys() - os.environ, cutoff=0.7)
     try:
         settings = Settings()
     except ValidationError as error:

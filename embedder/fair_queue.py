@@ -56,6 +56,9 @@ class FairQueue(Generic[Item]):
         heapq.heappush(self._heads, (start, next(self._arrivals), user))
 
     def _forget_settled(self) -> None:
-        """Users whose last item ended before now owe nothing; 1,024 keeps the sweep rare."""
-        if len(self._finish) > 1024:
+        """Nobody owes anything once nobody waits, nor a user whose last item ended before now."""
+        if not self._heads:
+            self._finish.clear()
+            self._now = 0
+        elif len(self._finish) > 1024:  # rare enough to cost nothing
             self._finish = {user: end for user, end in self._finish.items() if end > self._now}

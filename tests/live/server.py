@@ -22,16 +22,15 @@ SECRET = "a-secret-for-tests-of-48-characters-and-no-more!"
 USER = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a0001"
 
 
-def _source_without_settings() -> Path:
+def copy_source(directory: Path) -> Path:
     """A copy of the source tree without the developer's own `.env`: tests know every setting."""
-    directory = Path(tempfile.mkdtemp(prefix="source-"))
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return Path(
         shutil.copytree(ROOT, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "__pycache__"))
     )
 
 
-SOURCE = _source_without_settings()
+SOURCE = copy_source(Path(tempfile.mkdtemp(prefix="source-")))
+atexit.register(shutil.rmtree, SOURCE, ignore_errors=True)
 
 
 def token(user_id: str = USER, **claims: object) -> str:

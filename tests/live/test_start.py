@@ -13,16 +13,21 @@ import httpx
 import psutil
 import pytest
 
-from tests.live.server import SOURCE, Server, bare_environment, free_port, serve
+from tests.live.server import SOURCE, Server, bare_environment, copy_source, free_port, serve
 
 FP32 = {"MODEL_QUANTIZATION": "fp32"}
 
 
-def refused_start(environment: Mapping[str, str], *command: str) -> str:
+def refused_start(environment: Mapping[str, str], *command: str, directory: Path = SOURCE) -> str:
     """What a start that ends by itself says."""
     bentoml = (str(Path(sys.executable).with_name("bentoml")), "serve", "--port", str(free_port()))
     ended = subprocess.run(
-        command or bentoml, cwd=SOURCE, env=bare_environment() | environment, capture_output=True, text=True, timeout=60
+        command or bentoml,
+        cwd=directory,
+        env=bare_environment() | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert ended.returncode != 0
     assert "Traceback" not in ended.stderr
@@ -51,9 +56,9 @@ def test_a_mistake_ends_the_start_and_says_what_to_do(
     assert environment.get("SUPABASE_JWT_SECRET") not in said.split()  # a secret is not repeated
 
 
-def test_a_port_in_use_is_said_in_one_line(model_store: Path, server: Server) -> None:
+def test_a_port_in_use_is_said_in_one_line(model_store: Path, server: Server, tmp_path: Path) -> None:
     port = str(httpx.URL(server.url).port)
-    said = refused_start(FP32 | {"PORT": port}, sys.executable, "-m", "dev.serve")
+    said = refused_start(FP32 | {"PORT": port}, sys.executable, "-m", "dev.serve", directory=copy_source(tmp_path))
     assert said.splitlines()[-1].startswith(f"embedding-api: cannot listen on 127.0.0.1:{port}")
     assert "PORT=" in said
 

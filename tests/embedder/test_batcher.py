@@ -1,0 +1,179 @@
+"""The batcher's promises, on an engine whose vectors tell which text they are of."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedder.batcher import Batcher, PackReport
+from embedder.errors import EmbeddingFailedError, QueueFullError
+from embedder.postprocess import Vectors
+from embedder.tokens import TokenIds
+
+POISON, HOLLOW = 666, 777
+
+
+class CountingEngine:
+    """(first token, length) as each text's vector; fails on POISON, answers NaN for HOLLOW, can be held."""
+
+    def __init__(self) -> None:
+        self.packs: list[list[int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def embed(self, token_ids: Sequence[TokenIds]) -> Vectors:
+        self.gate.wait(10)
+        self.packs.append([len(ids) for ids in token_ids])
+        if any(ids[0] == POISON for ids in token_ids):
+            raise RuntimeError("poison")
+        return np.array([[np.nan if ids[0] == HOLLOW else ids[0], len(ids)] for ids in token_ids], np.float32)
+
+
+def text(first: int, length: int = 3) -> TokenIds:
+    return np.full(length, first, np.int64)
+
+
+@asynccontextmanager
+async def batching(
+    engine: CountingEngine, *, batch_tokens: int = 16, batch_size: int = 8, queue_tokens: int = 10_000
+) -> AsyncIterator[tuple[Batcher, list[PackReport]]]:
+    reports: list[PackReport] = []
+    batcher = Batcher(
+        engine, batch_tokens=batch_tokens, batch_size=batch_size, queue_tokens=queue_tokens, report=reports.append
+    )
+    batcher.start()
+    yield batcher, reports
+    engine.gate.set()
+    await batcher.close()
+
+
+requests = st.lists(
+    st.tuples(st.sampled_from("abc"), st.lists(st.integers(1, 40), min_size=1, max_size=6)), max_size=12
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(requests)
+def test_every_caller_gets_its_own_vectors_in_order(callers: list[tuple[str, list[int]]]) -> None:
+    engine = CountingEngine()
+
+    async def scenario() -> None:
+        async with batching(engine) as (batcher, reports):
+            calls = [
+                batcher.embed([text(100 * number + index, n) for index, n in enumerate(lengths)], user=user)
+                for number, (user, lengths) in enumerate(callers)
+            ]
+            for number, vectors in enumerate(await asyncio.gather(*calls)):
+                lengths = callers[number][1]
+                expected = [[100 * number + index, n] for index, n in enumerate(lengths)]
+                np.testing.assert_array_equal(vectors, np.array(expected, np.float32))
+            assert batcher.queued_tokens == 0
+            assert sum(report.texts for report in reports) == sum(len(lengths) for _, lengths in callers)
+
+    asyncio.run(scenario())
+    for pack in engine.packs:
+        assert len(pack) == 1 or (sum(pack) <= 16 and len(pack) <= 8)
+
+
+async def test_an_idle_engine_starts_at_once_and_a_busy_one_lets_texts_gather() -> None:
+    engine = CountingEngine()
+    engine.gate.clear()
+    async with batching(engine) as (batcher, _):
+        first = asyncio.create_task(batcher.embed([text(0)], user="0"))
+        await asyncio.sleep(0.02)
+        rest = [asyncio.create_task(batcher.embed([text(i)], user=str(i))) for i in range(1, 6)]
+        await asyncio.sleep(0.02)
+        engine.gate.set()
+        await asyncio.gather(first, *rest)
+    assert engine.packs == [[3], [3] * 5]
+
+
+async def test_one_short_text_passes_anothers_bulk() -> None:
+    engine = CountingEngine()
+    engine.gate.clear()
+    async with batching(engine) as (batcher, _):
+        bulk = asyncio.create_task(batcher.embed([text(1, 10)] * 50, user="bulk"))
+        await asyncio.sleep(0.02)
+        single = asyncio.create_task(batcher.embed([text(2, 10)], user="single"))
+        await asyncio.sleep(0.02)
+        engine.gate.set()
+        await single
+        assert not bulk.done()
+        assert len(engine.packs) <= 3  # the one under way, and at most one more
+        await bulk
+
+
+async def test_a_cancelled_callers_waiting_texts_are_dropped() -> None:
+    engine = CountingEngine()
+    engine.gate.clear()
+    async with batching(engine) as (batcher, reports):
+        first = asyncio.create_task(batcher.embed([text(1)], user="a"))
+        await asyncio.sleep(0.02)
+        leaver = asyncio.create_task(batcher.embed([text(2)] * 100, user="b"))
+        await asyncio.sleep(0.02)
+        leaver.cancel()
+        await asyncio.sleep(0)
+        engine.gate.set()
+        await first
+        await batcher.embed([text(3)], user="c")
+        assert sum(report.texts for report in reports) == 2
+        assert batcher.queued_tokens == 0
+
+
+@pytest.mark.parametrize("bad", [POISON, HOLLOW])
+async def test_a_text_that_fails_fails_its_own_request_alone(bad: int) -> None:
+    engine = CountingEngine()
+    engine.gate.clear()
+    async with batching(engine, batch_tokens=100) as (batcher, _):
+        calls = [
+            asyncio.create_task(batcher.embed([text(first) for first in firsts], user="a"))
+            for firsts in ([1], [2, 3], [4, bad, 5], [6])
+        ]
+        await asyncio.sleep(0.02)
+        engine.gate.set()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert [isinstance(answer, EmbeddingFailedError) for answer in answers] == [False, False, True, False]
+        error = answers[2]
+        assert isinstance(error, EmbeddingFailedError)
+        assert error.index == 1
+        assert (await batcher.embed([text(7)], user="a"))[0, 0] == 7
+
+
+async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+    engine = CountingEngine()
+    async with batching(engine, queue_tokens=100) as (batcher, _):
+        await batcher.embed([text(1, 50)], user="a")  # measures the rate
+        engine.gate.clear()
+        waiting = []
+        for _ in range(3):  # one runs, two wait: 120 tokens
+            waiting.append(asyncio.create_task(batcher.embed([text(1, 60)], user="a")))
+            await asyncio.sleep(0.02)
+        with pytest.raises(QueueFullError) as refused:
+            await batcher.embed([text(2, 1)], user="b")
+        assert refused.value.retry_after >= 1
+        engine.gate.set()
+        await asyncio.gather(*waiting)
+        await batcher.embed([text(2, 1)], user="b")
+
+
+async def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits() -> None:
+    async with batching(CountingEngine(), queue_tokens=10) as (batcher, _):
+        assert len(await batcher.embed([text(1, 8)] * 5, user="a")) == 5
+
+
+async def test_a_forward_pass_under_way_can_be_seen() -> None:
+    engine = CountingEngine()
+    engine.gate.clear()
+    async with batching(engine) as (batcher, _):
+        assert batcher.running_since is None
+        call = asyncio.create_task(batcher.embed([text(1)], user="a"))
+        await asyncio.sleep(0.02)
+        assert batcher.running_since is not None
+        engine.gate.set()
+        await call
+        assert batcher.running_since is None

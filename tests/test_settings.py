@@ -1,0 +1,78 @@
+"""Settings: what is accepted, and what is said of the rest."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from settings import NAMES, Settings, load_settings, misspelt
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    load_settings.cache_clear()
+
+
+def test_defaults_stand_when_nothing_is_set() -> None:
+    settings = load_settings()
+    assert (settings.model_name, settings.model_quantization, settings.rate_limit_per_min) == (None, "int8", 10)
+
+
+def test_an_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "")
+    assert load_settings().redis_url is None
+
+
+def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("RATE_LIMIT_PER_MIN=5\nMAX_BATCH_SIZE=4\n")
+    monkeypatch.setenv("RATE_LIMIT_PER_MIN", "6")
+    assert (load_settings().rate_limit_per_min, load_settings().max_batch_size) == (6, 4)
+
+
+def test_every_wrong_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "80000")
+    monkeypatch.setenv("MODEL_BACKEND", "tensorflow")
+    with pytest.raises(SystemExit) as ended:
+        load_settings()
+    assert "PORT: " in str(ended.value)
+    assert "MODEL_BACKEND: " in str(ended.value)
+
+
+def test_a_wrong_secret_value_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis:/user:hunter2@host")
+    with pytest.raises(SystemExit) as ended:
+        load_settings()
+    assert "hunter2" not in str(ended.value)
+
+
+def test_secrets_do_not_show_in_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_JWT_SECRET", "hunter2" * 8)
+    assert "hunter2" not in repr(load_settings())
+
+
+@pytest.mark.parametrize("name", ["RATE_LIMIT_PER_MINUTE", "SUPABASE_JWT_SECERT", "REDIS_URI", "MODEL_QUANTISATION"])
+def test_a_misspelt_name_is_told_the_right_one(name: str) -> None:
+    [complaint] = misspelt([name], cutoff=0.88)
+    assert complaint.startswith(f"{name} is not a setting")
+
+
+@pytest.mark.parametrize(
+    "name", ["OMP_NUM_THREADS", "HF_HOME", "REDIS_PORT", "PATH", "BENTOML_HOME", "DEBUGINFOD_URLS"]
+)
+def test_names_of_other_programs_are_left_alone(name: str) -> None:
+    assert not misspelt([name], cutoff=0.88)
+
+
+@given(st.sampled_from(sorted(NAMES)), st.integers(0, 30))
+def test_one_lost_letter_is_always_noticed(name: str, place: int) -> None:
+    shorter = name[: place % len(name)] + name[place % len(name) + 1 :]
+    if len(name) > 6 and shorter not in NAMES:
+        assert misspelt([shorter], cutoff=0.88)
+
+
+def test_every_setting_has_a_description() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
