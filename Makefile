@@ -14,7 +14,7 @@ INSTALL := $(PIP) install --quiet --no-deps --require-hashes
 export BENTOML_DO_NOT_TRACK := true
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help install serve test lint token model model-info build lock clean
+.PHONY: help install serve test lint token model model-info build docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -41,6 +41,9 @@ test: $(VENV)/dev ## Run the whole test suite
 
 lint: $(VENV)/dev ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy .
+
+docs: $(VENV)/prepare ## Write the parts of the documents that are made from the code
+	@$(BIN)/python -m dev.documents
 
 lock: $(VENV)/dev ## Resolve the pinned dependencies anew
 	@for group in "dev --extra prepare --extra dev" "prepare --extra prepare -c requirements/dev.txt" "run -c requirements/dev.txt"; do \

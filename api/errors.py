@@ -54,9 +54,9 @@ INVALID, DENIED, LIMITED, DOWN = (
 INTERNAL = Kind(500, DOWN, "A fault of this server; quote the X-Request-ID")
 
 KINDS: dict[type[Exception], Kind] = {
-    MalformedBodyError: Kind(400, INVALID, "The body is not JSON, or the headers contradict themselves"),
+    MalformedBodyError: Kind(400, INVALID, "The body is not JSON"),
     auth.BadHeader: Kind(400, INVALID, "The headers contradict themselves"),
-    auth.TokenMissing: Kind(401, DENIED, "No token, or one that is not valid or has expired"),
+    auth.TokenMissing: Kind(401, DENIED, "No token"),
     auth.TokenInvalid: Kind(401, DENIED, "The token is not valid"),
     auth.TokenExpired: Kind(401, DENIED, "The token has expired"),
     auth.TokenForbidden: Kind(403, "permission_error", "A valid token that may not use this API"),
@@ -72,10 +72,10 @@ KINDS: dict[type[Exception], Kind] = {
     auth.QuotaExceeded: Kind(429, LIMITED, "The user's limit is reached; wait Retry-After seconds"),
     auth.HeadersTooLarge: Kind(431, INVALID, "The headers are too large"),
     embedder.EmbeddingFailedError: Kind(500, DOWN, "The model failed on a text"),
-    auth.Overloaded: Kind(503, DOWN, "Too much work is waiting; try again after Retry-After seconds"),
+    auth.Overloaded: Kind(503, DOWN, "Too much work is waiting; wait Retry-After seconds"),
     auth.KeysUnavailable: Kind(503, DOWN, "The keys to check tokens with cannot be had"),
     auth.QuotaUnavailable: Kind(503, DOWN, "The quota store does not answer"),
-    embedder.QueueFullError: Kind(503, DOWN, "Too much work is waiting"),
+    embedder.QueueFullError: Kind(503, DOWN, "Too much work is waiting; wait Retry-After seconds"),
     embedder.ModelLoadingError: Kind(503, DOWN, "The model is loading"),
     embedder.EngineStalledError: Kind(503, DOWN, "The engine does not answer"),
     ClientGoneError: Kind(499, INVALID, "The client left; nobody reads this"),

@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 from api.errors import INTERNAL, KINDS
 from api.schemas import ErrorResponse, HealthResponse
 
+_NEVER_HERE = {404, 405, 499}  # another path, another method, and what nobody is there to read
 _REF = "#/components/schemas/{model}"
 _PROBES = {
     "/livez": "Whether the process should be kept",
@@ -35,7 +36,10 @@ def document(service: Service, *, version: str) -> dict[str, Any]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
-        "paths": {**{api.route: {"post": _operation(api)} for api in apis}, **_open_paths()},
+        "paths": {
+            **{api.route: {"post": _operation(api)} for api in sorted(apis, key=lambda api: len(api.route))},
+            **_open_paths(),
+        },
         "components": {
             "schemas": definitions["$defs"],
             "securitySchemes": {
@@ -76,10 +80,10 @@ def _get(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
 
 
 def _errors(*only: int) -> dict[str, Any]:
-    """Every error status a client can see, or `only` those."""
+    """Every error status that a call of a path here can end in, or `only` those."""
     told = defaultdict(list)
     for kind in (*KINDS.values(), INTERNAL):
-        if kind.status < 600 and kind.status != 499 and (not only or kind.status in only):
+        if kind.status not in _NEVER_HERE and (not only or kind.status in only):
             told[kind.status].append(kind.description)
     return {str(status): _response("; ".join(dict.fromkeys(told[status])), ErrorResponse) for status in sorted(told)}
 

@@ -1,0 +1,65 @@
+"""The parts of the documents that are made from the code: `make docs` writes them, a test compares them.
+
+python -m dev.documents
+"""
+
+import re
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+
+from settings import Settings
+
+ROOT = Path(__file__).parent.parent
+_TABLE = re.compile(r"(<!-- settings -->\n).*?(<!-- /settings -->)", re.DOTALL)
+_EXAMPLES = {
+    "MODEL_NAME": "google/embeddinggemma-300m",
+    "HF_TOKEN": "your_huggingface_token_here",
+    "SUPABASE_JWT_SECRET": "your_supabase_jwt_secret",
+    "SUPABASE_URL": "http://your-supabase-url:54321",
+    "SUPABASE_ANON_KEY": "your_supabase_anon_key",
+    "REDIS_URL": "redis://redis:6379",
+}
+
+
+def settings_table() -> str:
+    """A Markdown table of every setting."""
+    rows = [
+        f"| `{name.upper()}` | {_default(field)} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join(["| Name | Default | Meaning |", "| --- | --- | --- |", *rows, ""])
+
+
+def env_example() -> str:
+    """`.env.example`: every setting with its default, those that a deployment fills in with a sample."""
+    lines = ["# Copy to .env. A line that begins with # shows the default.", ""]
+    for name, field in Settings.model_fields.items():
+        key = name.upper()
+        shown = (
+            f"{key}={_EXAMPLES[key]}"
+            if key in _EXAMPLES
+            else f"# {key}={'' if field.default is None else _text(field)}"
+        )
+        lines += [f"# {field.description}", shown, ""]
+    return "\n".join(lines)
+
+
+def with_table(readme: str) -> str:
+    """`readme` with the table between its two marks made anew."""
+    return _TABLE.sub(lambda match: match[1] + settings_table() + match[2], readme)
+
+
+def _default(field: FieldInfo) -> str:
+    return "" if field.default in (None, "") else f"`{_text(field)}`"
+
+
+def _text(field: FieldInfo) -> str:
+    return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+
+
+if __name__ == "__main__":
+    (ROOT / ".env.example").write_text(env_example(), encoding="utf-8")
+    for readme in (ROOT / "README.md", ROOT / "README.ko.md"):
+        if readme.exists():
+            readme.write_text(with_table(readme.read_text(encoding="utf-8")), encoding="utf-8")
