@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import bentoml
 from starlette.requests import Request
@@ -39,6 +39,8 @@ class EmbeddingAPI:
     """Text embeddings for the users of a Supabase project."""
 
     prepared = PreparedModel(model_tag(SETTINGS.model_name, SETTINGS.model_quantization, SETTINGS.model_backend))
+
+    bento_service: GuardedService  # set by BentoML
 
     def __init__(self) -> None:
         self.embedder = wiring.served_model(Path(self.prepared.path))
@@ -118,8 +120,7 @@ class EmbeddingAPI:
     @page("/openapi.json")
     async def openapi(self, _: Request) -> dict[str, Any]:
         """The OpenAPI document."""
-        spec: dict[str, Any] = EmbeddingAPI.openapi_spec
-        return spec
+        return self.bento_service.openapi_spec
 
     @page(*DOCS_PATHS)
     async def docs(self, request: Request) -> Response:
@@ -139,7 +140,7 @@ class EmbeddingAPI:
     @staticmethod
     def check() -> None:
         """Before any worker starts: a mistake ends the start with one line."""
-        directory = Path(EmbeddingAPI.models[0].stored.path)
+        directory = Path(cast(GuardedService, EmbeddingAPI).models[0].stored.path)
         try:
             Profile.load(directory).check_files(directory)
             wiring.verifier()

@@ -108,7 +108,7 @@ def serve(
         process = subprocess.Popen(
             command,
             cwd=directory,
-            env=bare_environment() | environment,
+            env={**bare_environment(), **environment},
             stdout=log,
             stderr=log,
             start_new_session=True,

@@ -32,6 +32,6 @@ async def test_the_async_client_gets_the_vectors_of_the_sync_one(server: Server)
 def test_a_refused_token_is_the_clients_own_exception(server: Server) -> None:
     with (
         bentoml.SyncHTTPClient(server.url, token="nonsense") as client,
-        pytest.raises(BentoMLException, match="token_invalid|JSON Web Token"),
+        pytest.raises(BentoMLException, match=r"token_invalid|JSON Web Token"),
     ):
         client.embed(text="a")

@@ -82,7 +82,7 @@ def test_64_callers_get_what_one_caller_gets_in_fewer_forward_passes(server: Ser
 
     def call(text: str) -> list[float]:
         with server.client() as client:
-            return client.post("/embed", json={"text": text}).json()["embedding"]
+            return list(client.post("/embed", json={"text": text}).json()["embedding"])
 
     with ThreadPoolExecutor(64) as pool:
         together = list(pool.map(call, texts))

@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -103,7 +104,13 @@ def test_no_token_is_401(server: Server) -> None:
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-ANON_KEY_CLAIMS = {"iss": "supabase", "ref": "abcdefghijklmnopqrst", "role": "anon", "sub": None, "aud": None}
+ANON_KEY_CLAIMS: dict[str, Any] = {
+    "iss": "supabase",
+    "ref": "abcdefghijklmnopqrst",
+    "role": "anon",
+    "sub": None,
+    "aud": None,
+}
 
 
 @pytest.mark.parametrize(

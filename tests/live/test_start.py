@@ -24,14 +24,14 @@ def refused_start(environment: Mapping[str, str], *command: str, directory: Path
     ended = subprocess.run(
         command or bentoml,
         cwd=directory,
-        env=bare_environment() | environment,
+        env={**bare_environment(), **environment},
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert ended.returncode != 0
     assert "Traceback" not in ended.stderr
-    return ended.stderr.strip()
+    return str(ended.stderr.strip())
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def refused_start(environment: Mapping[str, str], *command: str, directory: Path
 def test_a_mistake_ends_the_start_and_says_what_to_do(
     model_store: Path, environment: Mapping[str, str], told: str
 ) -> None:
-    said = refused_start(FP32 | environment)
+    said = refused_start({**FP32, **environment})
     assert re.search(told, said), said
     assert environment.get("SUPABASE_JWT_SECRET") not in said.split()  # a secret is not repeated
 
