@@ -1,6 +1,7 @@
 """embedding-api: texts in, vectors out. Every route, and one request from top to bottom."""
 
 import asyncio
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,6 +83,16 @@ class EmbeddingAPI:
         usage = {"prompt_tokens": n_tokens, "total_tokens": n_tokens}
         return {"model": profile.model_id, "dimensions": profile.dimensions, "usage": usage}
 
+    @page("/usage", protected=True)
+    async def usage(self, request: Request) -> dict[str, Any]:
+        """The caller's limits and what is left of them; asking costs nothing."""
+        receipt = await self.quota.usage(request.scope["principal"].user_id)
+        set_quota_headers(request.scope["answer_headers"], receipt)
+        tokens = receipt.tokens_limit and _allowance(
+            receipt.tokens_limit, receipt.tokens_remaining, receipt.tokens_reset_after
+        )
+        return {"requests": _allowance(receipt.limit, receipt.remaining, receipt.reset_after), "tokens": tokens}
+
     # --- pages --------------------------------------------------------------------------------
 
     @page("/health")
@@ -143,7 +154,7 @@ class EmbeddingAPI:
         directory = Path(cast(GuardedService, EmbeddingAPI).models[0].stored.path)
         try:
             Profile.load(directory).check_files(directory)
-            wiring.verifier()
+            asyncio.run(wiring.check())
         except (ConfigurationError, EmbedderError) as error:
             sys.exit(f"embedding-api: {error}")
 
@@ -164,3 +175,7 @@ class EmbeddingAPI:
         """Requests have been answered by now; end the engine's thread and let go of Redis."""
         await self.embedder.close()
         await self.quota.aclose()
+
+
+def _allowance(limit: int, remaining: int | None, reset_after: float | None) -> dict[str, int]:
+    return {"limit": limit, "remaining": remaining or 0, "reset_after": math.ceil(reset_after or 0)}

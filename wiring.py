@@ -10,6 +10,7 @@ import metrics
 from api.access_log import configure_log, write_exchange
 from api.bento import SCHEMA_PATH, pages
 from api.edge import Edge, Exchange
+from auth.anon_key import check_anon_key
 from auth.errors import ConfigurationError
 from auth.gate import Gate, Route
 from auth.jwks import RemoteKeys
@@ -57,6 +58,18 @@ def verifier() -> TokenVerifier:
     )
 
 
+async def check() -> None:
+    """What can be known of the settings before the first request.
+
+    Raises:
+        ConfigurationError: no token can be checked, or the secret and the anon key do not belong together.
+    """
+    if SETTINGS.supabase_anon_key:
+        anon_key = SETTINGS.supabase_anon_key.get_secret_value()
+        await check_anon_key(anon_key, verifier=verifier(), supabase_url=SETTINGS.supabase_url)
+    verifier()
+
+
 def _public_keys() -> KeySource | None:
     if SETTINGS.supabase_jwks:
         return InlineKeys(check_jwks(SETTINGS.supabase_jwks))
@@ -81,7 +94,7 @@ def served_model(directory: Path) -> ServedModel:
 def guarded(app: ASGIApp, service: Service) -> ASGIApp:
     """The whole application: edge > gate > BentoML."""
     configure_log(SETTINGS.log_format)
-    routes = {path: Route(frozenset({"GET"}), protected=False) for path, _ in pages(service)}
+    routes = {page.path: Route(frozenset({"GET"}), protected=page.protected) for page in pages(service)}
     routes[SCHEMA_PATH] = Route(frozenset({"GET"}), protected=False)
     routes |= {api.route: Route(frozenset({"POST"}), protected=True) for api in service.apis.values()}
     gate = Gate(

@@ -8,6 +8,7 @@ the application factory; services, routes, `/schema.json`, stores, Bentos and cl
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from _bentoml_impl.server.app import ServiceAppFactory
@@ -31,21 +32,29 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 SCHEMA_PATH = "/schema.json"  # what BentoML's client reads first
 
 
-def page(*paths: str) -> Callable[[Handler], Handler]:
-    """Mark a method of the service as the open GET page at `paths`."""
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One GET path and the method of the service that answers it."""
+
+    path: str
+    method: str
+    protected: bool
+
+
+def page(*paths: str, protected: bool = False) -> Callable[[Handler], Handler]:
+    """Mark a method of the service as the GET page at `paths`, open to everybody unless `protected`."""
 
     def mark(method: Handler) -> Handler:
-        method.__dict__["page_paths"] = paths
+        method.__dict__["pages"] = [Page(path, method.__name__, protected) for path in paths]
         return method
 
     return mark
 
 
-def pages(service: Service) -> Iterator[tuple[str, str]]:
-    """(path, method name) of every open page of a service."""
-    for name, member in vars(service.inner).items():
-        for path in getattr(member, "page_paths", ()):
-            yield path, name
+def pages(service: Service) -> Iterator[Page]:
+    """Every page of a service."""
+    for member in vars(service.inner).values():
+        yield from getattr(member, "pages", ())
 
 
 class PreparedModel(BentoModel):
@@ -79,7 +88,7 @@ class AppFactory(ServiceAppFactory):
         posts = [
             Route(api.route, self._post(name), methods=["POST"], name=name) for name, api in self.service.apis.items()
         ]
-        gets = [Route(path, self._get(name), methods=["GET"]) for path, name in pages(self.service)]
+        gets = [Route(page.path, self._get(page.method), methods=["GET"]) for page in pages(self.service)]
         return [*posts, *gets]
 
     def _post(self, name: str) -> Callable[[Request], Awaitable[Response]]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api.errors import INTERNAL, KINDS
-from api.schemas import ErrorResponse, HealthResponse
+from api.schemas import ErrorResponse, HealthResponse, UsageResponse
 
 _NEVER_HERE = {404, 405, 499}  # another path, another method, and what nobody is there to read
 _REF = "#/components/schemas/{model}"
@@ -22,10 +22,8 @@ _PROBES = {
 def document(service: Service, *, version: str) -> dict[str, Any]:
     """The whole document, as plain data."""
     apis = service.apis.values()
-    models = [spec for api in apis for spec in (api.input_spec, api.output_spec)] + [
-        HealthResponse,
-        ErrorResponse,
-    ]
+    models = [UsageResponse, HealthResponse, ErrorResponse]
+    models += [spec for api in apis for spec in (api.input_spec, api.output_spec)]
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     return {
         "openapi": "3.1.0",
@@ -72,7 +70,9 @@ def _open_paths() -> dict[str, Any]:
         "description": "Prometheus text format",
         "content": {"text/plain": {"schema": {"type": "string"}}},
     }
-    return {"/health": health, **probes, "/metrics": _get("Metrics for Prometheus", {"200": text})}
+    usage = _get("The caller's limits and what is left", {"200": _response("Limits", UsageResponse), **_errors()})
+    usage["get"]["security"] = [{"bearer": []}]
+    return {"/usage": usage, "/health": health, **probes, "/metrics": _get("Metrics for Prometheus", {"200": text})}
 
 
 def _get(summary: str, responses: dict[str, Any]) -> dict[str, Any]:

@@ -64,6 +64,21 @@ class BatchEmbedResponse(Answer):
     truncated: list[int] = Field(description="Indices of the texts that were cut at the model's limit")
 
 
+class Allowance(bentoml.IODescriptor):
+    """One limit and what is left of it."""
+
+    limit: int
+    remaining: int
+    reset_after: int = Field(description="Seconds until something of it is given back, 0 when nothing is used")
+
+
+class UsageResponse(bentoml.IODescriptor):
+    """The caller's limits."""
+
+    requests: Allowance = Field(description="Requests in any 60 seconds")
+    tokens: Allowance | None = Field(description="Tokens in a UTC day; null when there is no limit")
+
+
 class HealthResponse(bentoml.IODescriptor):
     """What serves here."""
 

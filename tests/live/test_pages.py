@@ -1,9 +1,11 @@
 """What is open to everybody: health, metrics, documentation."""
 
+import uuid
+
 import httpx
 import pytest
 
-from tests.live.server import Server
+from tests.live.server import Server, token
 
 
 @pytest.mark.parametrize(
@@ -86,3 +88,13 @@ def test_the_openapi_document_names_every_status_and_the_bearer_scheme(server: S
         operation = document["paths"][path]["post"]
         assert {"200", "400", "401", "403", "413", "415", "422", "429", "500", "503"} <= operation["responses"].keys()
         assert operation["security"] == [{"bearer": []}]
+
+
+def test_usage_tells_what_is_left_and_costs_nothing(server: Server) -> None:
+    with server.client(token(str(uuid.uuid4()))) as client:
+        fresh = client.get("/usage").json()
+        client.post("/embed", json={"text": "a"})
+        used = [client.get("/usage").json() for _ in range(3)]
+    assert fresh["requests"] == {"limit": 1_000_000, "remaining": 1_000_000, "reset_after": 0}
+    assert [answer["requests"]["remaining"] for answer in used] == [999_999] * 3
+    assert httpx.get(f"{server.url}/usage").status_code == 401
