@@ -20,7 +20,7 @@ PADDING = -1  # segment of the few tokens that round T up to B x S
 # One token costs about as much in the matrix products as 1,500 keys do in attention: measured on
 # EmbeddingGemma int8 (203 MFLOP a token); the ratio is close for MiniLM (21 MFLOP a token).
 KEYS_PER_TOKEN = 1500
-MIN_BLOCK = 64  # below this many queries a block's matrix products are too small to be fast
+MIN_BLOCK = 128  # fewer queries a block are slower and hold more copies of the keys
 MAX_BLOCKS = 64
 
 

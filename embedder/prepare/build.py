@@ -54,7 +54,7 @@ def load_original(source: Source) -> SentenceTransformer:
 def max_tokens(model: SentenceTransformer) -> int:
     """The lower of what the directory asks for and what the positions allow."""
     transformer = model[0].auto_model
-    limit = int(transformer.config.max_position_embeddings)
+    limit = int(getattr(transformer.config, "max_position_embeddings", None) or model.max_seq_length)
     if transformer.config.model_type in {"roberta", "xlm-roberta", "camembert"}:
         limit -= int(transformer.config.pad_token_id) + 1
     return min(int(model.max_seq_length or limit), limit)
@@ -132,7 +132,7 @@ BUILDERS: Mapping[str, Callable[[Source, Path, str, Steps], tuple[Fields, Fields
 
 
 def _describe(model: SentenceTransformer, source: Source, quantization: str, backend: str) -> dict[str, Any]:
-    dimensions = int(model.get_sentence_embedding_dimension() or 0)
+    dimensions = int(model.get_embedding_dimension() or 0)
     config = model[0].auto_model.config
     smaller = tuple(size for size in MATRYOSHKA.get(config.model_type, ()) if size < dimensions)
     sliding = "sliding_attention" in (getattr(config, "layer_types", None) or ())

@@ -46,14 +46,14 @@ class Layer(nn.Module):
         )
 
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor, Tensor], keys: Tensor, bias: Tensor) -> Tensor:
-        """x (T, width); angles cos, sin and positions; keys (B, K); bias (B, S, 1, K). Returns (T, width)."""
-        tokens, (blocks, queries, _, reach) = x.shape[0], bias.shape
+        """x (T, width); angles cos, sin and positions; keys (B, K); bias (B, S, K). Returns (T, width)."""
+        tokens, (blocks, queries, reach) = x.shape[0], bias.shape
         y = self.before_attention(x)
         q = self.q_norm((y @ self.q).reshape(tokens, self.heads, self.head_dim))
         q = rotary(q.reshape(1, tokens, -1), *angles, num_heads=self.heads).reshape(blocks, -1, self.head_dim)
         k = gather(rotary(self.k_norm(y @ self.k)[None], *angles, num_heads=1)[0], keys)
         v = gather(y @ self.v, keys)
-        scores = (q @ k.transpose(1, 2)).reshape(blocks, queries, self.heads, reach) + bias
+        scores = (q @ k.transpose(1, 2)).reshape(blocks, queries, self.heads, reach) + bias[:, :, None]
         mixed = F.softmax(scores, -1).reshape(blocks, -1, reach) @ v
         x = x + self.after_attention(mixed.reshape(tokens, -1) @ self.out)
         y = self.before_mlp(x)
@@ -92,8 +92,8 @@ class PackedGemma(nn.Module):
         positions = position_ids.reshape(-1)
         keys = {True: near_keys, False: wide_keys}
         bias = {
-            True: block_bias(position_ids, segment_ids, near_keys, self.window)[:, :, None],
-            False: block_bias(position_ids, segment_ids, wide_keys)[:, :, None],
+            True: block_bias(position_ids, segment_ids, near_keys, self.window),
+            False: block_bias(position_ids, segment_ids, wide_keys),
         }
         angles = {
             sliding: (self.get_buffer(f"cos_{sliding}"), self.get_buffer(f"sin_{sliding}"), positions[None])

@@ -33,11 +33,7 @@ class Rewriter:
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, TensorProto] = {}
         self.made: set[str] = set()
-        self.lengths = {
-            value.name: value.type.tensor_type.shape.dim[0].dim_param
-            for value in graph.value_info
-            if value.type.tensor_type.shape.dim
-        }
+        self.dims = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
         self.consumers: dict[str, list[NodeProto]] = defaultdict(list)
         for node in graph.node:
             for name in node.input:
@@ -55,8 +51,13 @@ class Rewriter:
         return output
 
     def rows(self, x: str) -> str:
-        """A name shared by the tensors that have as many rows as `x` for certain."""
-        return self.lengths.get(x) or x
+        """A name shared by the matrices that have as many rows as `x` for certain."""
+        dims = self.dims.get(x)
+        return (dims[0].dim_param if dims else "") or x
+
+    def is_stack(self, x: str) -> bool:
+        """Whether `x` is (1, T, width): modules that are wrapped as they are keep a batch axis of one."""
+        return len(self.dims.get(x, ())) == 3
 
     def constant(self, name: str, value: NDArray[np.generic]) -> str:
         self.constants[name] = numpy_helper.from_array(value, name)
@@ -101,6 +102,7 @@ def to_int8(graph: onnx.GraphProto) -> None:
     rewriter = Rewriter(graph)
     rewriter.constant("int8.zero", np.array(128, np.uint8))
     rewriter.constant("int8.last_axis", np.array([-1], np.int64))
+    rewriter.constant("int8.first_axis", np.array([0], np.int64))
     rewriter.constant("int8.unit", np.array(1 / 127, np.float32))
     rewriter.constant("int8.one", np.array(1, np.float32))
     rewriter.constant("int8.tiny", np.array(TINY, np.float32))
@@ -126,13 +128,24 @@ def _rewrite(rewriter: Rewriter, replace: Mapping[str, Replacement], description
 
 
 def _int8_product(rewriter: Rewriter, node: NodeProto, weight: str) -> None:
-    out = node.output[0]
+    x, out = node.input[0], node.output[0]
+    cancels = row_scale_cancels(out, rewriter.consumers, rewriter.weights)
+    if rewriter.is_stack(x):
+        x = rewriter.once("Squeeze", [x, "int8.first_axis"], f"{x}.matrix")
+        out = f"{out}.matrix"
+    _int8_matrix_product(rewriter, x, out, weight, cancels=cancels)
+    if out != node.output[0]:
+        rewriter.add("Unsqueeze", [out, "int8.first_axis"], node.output[0])
+
+
+def _int8_matrix_product(rewriter: Rewriter, x: str, out: str, weight: str, *, cancels: bool) -> None:
+    """out (T, n) = x (T, k) @ weight (k, n), each row of `out` short of its scale when `cancels`."""
     values, scale = int8(rewriter.take(weight), axis=0)
-    rows, step = _int8_rows(rewriter, node.input[0])
+    rows, step = _int8_rows(rewriter, x)
     matrix = rewriter.constant(f"{weight}.int8", values)
     columns = rewriter.constant(f"{weight}.scale", scale[0])
     inputs = [rows, matrix, "int8.one", columns, "int8.zero"]
-    if row_scale_cancels(out, rewriter.consumers, rewriter.weights):
+    if cancels:
         rewriter.add("MatMulIntegerToFloat", inputs, out, domain="com.microsoft")
         return
     unscaled = rewriter.add("MatMulIntegerToFloat", inputs, f"{out}.unscaled", domain="com.microsoft")

@@ -1,0 +1,70 @@
+"""Real models: the starter model, and EmbeddingGemma's architecture with random weights."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from sentence_transformers import SentenceTransformer
+
+from benchmarks.random_embeddinggemma import TINY
+from benchmarks.random_embeddinggemma import build as build_random
+from embedder.model import EmbeddingModel
+from embedder.prepare.build import build, load_original
+from embedder.prepare.source import Source, locate
+
+LoadModel = Callable[[str], EmbeddingModel]
+
+
+def prepare(source: Source, target: Path, quantization: str, backend: str = "onnx") -> EmbeddingModel:
+    """Through the real preparation, without the store."""
+    target.mkdir(exist_ok=True)
+    build(source, target, quantization=quantization, backend=backend).save(target)
+    return EmbeddingModel.load(target, num_threads=2, batch_tokens=256)
+
+
+@pytest.fixture(scope="session")
+def starter_source() -> Source:
+    return locate(None)
+
+
+@pytest.fixture(scope="session")
+def gemma_source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """Seven layers, both kinds of attention, a window of 8 tokens to each side, two Dense layers."""
+    return locate(str(build_random(tmp_path_factory.mktemp("gemma") / "tiny", TINY)))
+
+
+@pytest.fixture(scope="session")
+def starter_original(starter_source: Source) -> SentenceTransformer:
+    return load_original(starter_source)
+
+
+@pytest.fixture(scope="session")
+def gemma_original(gemma_source: Source) -> SentenceTransformer:
+    return load_original(gemma_source)
+
+
+@pytest.fixture(scope="session")
+def starter(tmp_path_factory: pytest.TempPathFactory, starter_source: Source) -> LoadModel:
+    """The starter model by precision, each prepared once."""
+    return _once(tmp_path_factory.mktemp("starter-prepared"), starter_source)
+
+
+@pytest.fixture(scope="session")
+def gemma(tmp_path_factory: pytest.TempPathFactory, gemma_source: Source) -> LoadModel:
+    """The tiny random EmbeddingGemma by precision, each prepared once."""
+    return _once(tmp_path_factory.mktemp("gemma-prepared"), gemma_source)
+
+
+def _once(directory: Path, source: Source) -> LoadModel:
+    models: dict[str, EmbeddingModel] = {}
+
+    def load(quantization: str) -> EmbeddingModel:
+        if quantization not in models:
+            models[quantization] = prepare(source, directory / quantization, quantization)
+        return models[quantization]
+
+    return load

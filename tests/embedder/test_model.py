@@ -1,0 +1,117 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sentence_transformers import SentenceTransformer
+
+from embedder.model import EmbeddingModel
+from embedder.prepare.sentences import SENTENCES, long_text
+from embedder.prepare.source import Source
+from embedder.prepare.verify import compare, spearman
+from tests.embedder.conftest import LoadModel, prepare
+
+TEXTS = [*SENTENCES, long_text(), " ".join(SENTENCES)]
+# The least cosine between a text alone and in company. int8 differs because ONNX Runtime's kernels
+# sum in another order for another number of rows, and a value near a step then rounds the other way.
+INVARIANCE = {"fp32": 0.999999, "int8": 0.9995}
+
+
+@pytest.mark.parametrize("family", ["starter", "gemma"])
+def test_fp32_vectors_are_those_of_sentence_transformers(family: str, request: pytest.FixtureRequest) -> None:
+    model: LoadModel = request.getfixturevalue(family)
+    original: SentenceTransformer = request.getfixturevalue(f"{family}_original")
+    np.testing.assert_allclose(model("fp32").embed(TEXTS), original.encode(TEXTS), atol=2e-6)
+
+
+@pytest.mark.parametrize("prompt", ["query", "document"])
+def test_prompts_are_part_of_the_text_and_of_the_pooling(
+    prompt: str, gemma: LoadModel, gemma_original: SentenceTransformer
+) -> None:
+    model = gemma("fp32")
+    expected = gemma_original.encode(list(SENTENCES), prompt_name=prompt)
+    np.testing.assert_allclose(model.embed(SENTENCES, model.profile.prompts[prompt]), expected, atol=2e-6)
+    assert np.abs(model.embed(SENTENCES) - expected).max() > 1e-3
+
+
+@pytest.mark.parametrize("quantization", INVARIANCE)
+@pytest.mark.parametrize("family", ["starter", "gemma"])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_vector_does_not_depend_on_the_other_texts(
+    family: str, quantization: str, data: st.DataObject, request: pytest.FixtureRequest
+) -> None:
+    model: EmbeddingModel = request.getfixturevalue(family)(quantization)
+    company = data.draw(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=12))
+    together = model.embed(company)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, rtol=1e-5)
+    for text, vector in zip(company, together, strict=True):
+        assert float(model.embed([text])[0] @ vector) >= INVARIANCE[quantization]
+
+
+@pytest.mark.parametrize("quantization", ["int8", "fp16"])
+def test_the_starter_model_stays_close_to_fp32(quantization: str, starter: LoadModel) -> None:
+    agreement = compare(starter(quantization).embed(TEXTS), starter("fp32").embed(TEXTS))
+    assert agreement.finite
+    assert agreement.mean_cosine >= 0.99
+    assert agreement.rank_correlation >= 0.995
+
+
+def test_similar_texts_are_closer_than_unrelated_ones(starter: LoadModel) -> None:
+    guitar, instrument, market = starter("int8").embed(SENTENCES[:3])
+    assert guitar @ instrument > max(guitar @ market, instrument @ market)
+
+
+def test_a_text_longer_than_the_model_reads_is_cut(starter: LoadModel) -> None:
+    model = starter("fp32")
+    assert model.max_tokens == 256
+    (tokens,) = model.tokenizer.encode([long_text()], max_tokens=model.max_tokens)
+    assert tokens.truncated
+    assert len(tokens.ids) == 256
+
+
+def test_the_limit_can_be_lowered_and_not_raised(starter: LoadModel, tmp_path: Path) -> None:
+    starter("fp32")
+    directory = tmp_path / "fp32"
+    directory.symlink_to(_directory(starter))
+    lower = EmbeddingModel.load(directory, num_threads=1, max_tokens=8)
+    higher = EmbeddingModel.load(directory, num_threads=1, max_tokens=100_000)
+    assert (lower.max_tokens, higher.max_tokens) == (8, 256)
+
+
+def test_the_torch_backend_gives_the_original_vectors(
+    gemma_source: Source, gemma_original: SentenceTransformer, tmp_path: Path
+) -> None:
+    model = prepare(gemma_source, tmp_path / "torch", "fp32", backend="torch")
+    texts = [*SENTENCES, long_text(4)]
+    np.testing.assert_allclose(model.embed(texts), gemma_original.encode(texts), atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("model.embed(['a'])", "{'torch', 'sentence_transformers', 'transformers', 'embedder.prepare'}"),
+        ("import embedder.torch_engine", "{'onnxruntime'}"),
+    ],
+)
+def test_a_backend_does_not_import_the_other(code: str, absent: str, starter: LoadModel) -> None:
+    load = f"EmbeddingModel.load(Path({str(_directory(starter))!r}), num_threads=1)" if "model." in code else "None"
+    script = (
+        "import sys; from pathlib import Path; from embedder.model import EmbeddingModel\n"
+        f"model = {load}; {code}; print({absent} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"
+
+
+def test_rank_correlation_of_reversed_order_is_minus_one() -> None:
+    values = np.random.default_rng(0).normal(size=50)
+    assert spearman(values, -values) == pytest.approx(-1)
+
+
+def _directory(load: LoadModel) -> Path:
+    directory = Path(load("fp32").directory)
+    return directory

@@ -1,0 +1,69 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+from bentoml import Tag
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedder.errors import ModelCorruptError, ModelNotFoundError, ModelOutdatedError
+from embedder.profile import PROFILE_FILE, Profile, model_tag, sha256_file
+
+PROFILE = Profile(
+    model_id="organisation/model", revision="abc", architecture="bert", backend="onnx", quantization="int8",
+    dimensions=8, matryoshka=(8, 4), max_tokens=16, window=9, prompts={"query": "q: "}, files={},
+    verification={"int8_to_fp32": {"min_cosine": 0.99}},
+)  # fmt: skip
+
+
+def test_a_saved_profile_loads_as_it_was(tmp_path: Path) -> None:
+    PROFILE.save(tmp_path)
+    assert Profile.load(tmp_path) == PROFILE
+
+
+def test_the_fingerprint_names_the_vector_space_and_nothing_else() -> None:
+    same = dataclasses.replace(PROFILE, max_tokens=8, verification={})
+    assert same.fingerprint == PROFILE.fingerprint
+    for change in ({"model_id": "x"}, {"revision": "x"}, {"quantization": "fp16"}, {"backend": "torch"}):
+        assert dataclasses.replace(PROFILE, **change).fingerprint != PROFILE.fingerprint
+
+
+def test_a_changed_file_is_named_with_both_hashes(tmp_path: Path) -> None:
+    weights = tmp_path / "model.onnx"
+    weights.write_bytes(b"weights")
+    profile = dataclasses.replace(PROFILE, files={"model.onnx": sha256_file(weights)})
+    profile.check_files(tmp_path)
+    weights.write_bytes(b"weight5")
+    with pytest.raises(ModelCorruptError, match="model.onnx") as found:
+        profile.check_files(tmp_path)
+    assert found.value.actual == sha256_file(weights)
+    weights.unlink()
+    with pytest.raises(ModelCorruptError, match="missing"):
+        profile.check_files(tmp_path)
+
+
+def test_a_directory_without_a_model_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"download_model\.py"):
+        Profile.load(tmp_path)
+
+
+def test_another_graph_layout_is_refused(tmp_path: Path) -> None:
+    PROFILE.save(tmp_path)
+    path = tmp_path / PROFILE_FILE
+    path.write_text(path.read_text().replace('"graph_layout": 1', '"graph_layout": 0'))
+    with pytest.raises(ModelOutdatedError):
+        Profile.load(tmp_path)
+
+
+@given(st.text(max_size=200), st.sampled_from(["int8", "fp16", "fp32"]), st.sampled_from(["onnx", "torch"]))
+def test_every_model_name_has_a_tag_the_store_accepts(name: str, quantization: str, backend: str) -> None:
+    tag = model_tag(name, quantization, backend)
+    assert Tag(tag).name == tag
+
+
+def test_tags_are_readable_and_apart() -> None:
+    assert model_tag(None, "int8", "onnx") == "all-minilm-l6-v2-int8"
+    assert model_tag("sentence-transformers/all-MiniLM-L6-v2", "fp32", "onnx") == "all-minilm-l6-v2-fp32"
+    assert model_tag("google/embeddinggemma-300m", "int8", "onnx") == "google--embeddinggemma-300m-int8"
+    assert model_tag("/a/model", "int8", "onnx") != model_tag("/b/model", "int8", "onnx")
+    assert model_tag("/a/b/../model", "int8", "onnx") == model_tag("/a/model", "int8", "onnx")
