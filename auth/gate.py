@@ -15,9 +15,17 @@ from typing import Any
 from auth.admission import FailureBudget, InFlight, PerUser, Receive, read_body, replay
 from auth.client_address import TrustedProxies, client_address
 from auth.cors import Cors
-from auth.errors import MethodNotAllowed, Overloaded, PathNotFound, TokenForbidden, TokenInvalid, TokenMissing
+from auth.errors import (
+    MethodNotAllowed,
+    Overloaded,
+    PathNotFound,
+    QuotaExceeded,
+    TokenForbidden,
+    TokenInvalid,
+    TokenMissing,
+)
 from auth.quota import Quota
-from auth.receipt import set_quota_headers
+from auth.receipt import policy_header, set_quota_headers
 from auth.request_headers import RequestHeaders, check_headers
 from auth.tokens import Principal, TokenVerifier
 
@@ -109,13 +117,15 @@ class Gate:
 
         with ExitStack() as held:
             if route.protected:
+                answer.append(policy_header(self._quota.limits))
                 if not self._ready():
                     raise Overloaded("The service is starting. Try again in a few seconds.", retry_after=5)
                 held.enter_context(self._in_flight.hold())
                 principal = await self._principal(scope, headers)
                 scope["principal"] = principal
                 held.enter_context(self._per_user.hold(principal.user_id))
-                set_quota_headers(answer, self._quota.check(principal.user_id))
+                if route.takes_body:  # what takes no body costs nothing: /usage answers at the limit too
+                    self._check_quota(principal, answer)
             if headers.has_body:
                 limit, seconds = self._max_body_bytes, self._body_timeout
                 receive = replay(await read_body(receive, limit=limit, seconds=seconds), receive)
@@ -134,6 +144,14 @@ class Gate:
             return await self._verifier.verify(token)
         except FAILURES:
             self._failures.record(address)
+            raise
+
+    def _check_quota(self, principal: Principal, answer: Headers) -> None:
+        """Raises QuotaExceeded for a user who is known to be over the limit."""
+        try:
+            set_quota_headers(answer, self._quota.check(principal.user_id))
+        except QuotaExceeded as refusal:
+            set_quota_headers(answer, refusal.receipt)
             raise
 
     async def _answer_options(self, route: Route, headers: RequestHeaders, answer: Headers, send: Send) -> None:

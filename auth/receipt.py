@@ -105,19 +105,25 @@ def new_request_id() -> str:
     return os.urandom(9).hex()
 
 
+def policy_header(limits: Limits) -> tuple[bytes, bytes]:
+    """The limits alone, for answers to callers whose standing is not known (yet)."""
+    policy = f'"requests";q={limits.requests};w={math.ceil(limits.window)}'
+    if limits.tokens_per_day is not None:
+        policy += f', "tokens";q={limits.tokens_per_day};w=86400'
+    return (b"ratelimit-policy", policy.encode())
+
+
 def quota_headers(receipt: Receipt) -> list[tuple[bytes, bytes]]:
     """RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-10), and the older X- names.
 
     ``t`` and X-RateLimit-Reset are seconds from now, not a date.
     """
     reset = math.ceil(receipt.reset_after)
-    policy = f'"requests";q={receipt.limit};w={math.ceil(receipt.window)}'
     state = f'"requests";r={receipt.remaining};t={reset}'
     if receipt.tokens_limit is not None:
-        policy += f', "tokens";q={receipt.tokens_limit};w=86400'
         state += f', "tokens";r={receipt.tokens_remaining};t={math.ceil(receipt.tokens_reset_after or 0)}'
     return [
-        (b"ratelimit-policy", policy.encode()),
+        policy_header(Limits(receipt.limit, receipt.window, receipt.tokens_limit)),
         (b"ratelimit", state.encode()),
         (b"x-ratelimit-limit", b"%d" % receipt.limit),
         (b"x-ratelimit-remaining", b"%d" % receipt.remaining),
