@@ -99,12 +99,15 @@ class Gate:
         else:
             await self._app(scope, receive, send)
 
+    @property
+    def in_flight(self) -> int:
+        """Protected calls being served."""
+        return self._in_flight.count
+
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = RequestHeaders.of(scope["headers"])
         answer: Headers = scope.setdefault("answer_headers", [])
-        origin = headers.get(b"origin")
-        answer += self._cors.headers(origin)
-
+        answer += self._cors.headers(headers.get(b"origin"))
         route = self._routes.get(scope["path"])
         if route is None:
             raise PathNotFound("There is nothing at this path. GET /docs lists what there is.")
@@ -114,22 +117,26 @@ class Gate:
         if scope["method"] not in route.allowed:
             raise MethodNotAllowed(allowed=tuple(sorted(route.allowed)))
         check_headers(headers, max_body_bytes=self._max_body_bytes, takes_body=route.takes_body)
-
         with ExitStack() as held:
             if route.protected:
-                answer.append(policy_header(self._quota.limits))
-                if not self._ready():
-                    raise Overloaded("The service is starting. Try again in a few seconds.", retry_after=5)
-                held.enter_context(self._in_flight.hold())
-                principal = await self._principal(scope, headers)
-                scope["principal"] = principal
-                held.enter_context(self._per_user.hold(principal.user_id))
-                if route.takes_body:  # what takes no body costs nothing: /usage answers at the limit too
-                    self._check_quota(principal, answer)
+                await self._admit(scope, headers, held, takes_body=route.takes_body)
             if headers.has_body:
                 limit, seconds = self._max_body_bytes, self._body_timeout
                 receive = replay(await read_body(receive, limit=limit, seconds=seconds), receive)
             await self._app(scope, receive, send)
+
+    async def _admit(self, scope: Scope, headers: RequestHeaders, held: ExitStack, *, takes_body: bool) -> None:
+        """Lets a user in, and takes the places that ``held`` gives back in the end."""
+        answer = scope["answer_headers"]
+        answer.append(policy_header(self._quota.limits))
+        if not self._ready():
+            raise Overloaded("The service is starting. Try again in a few seconds.", retry_after=5)
+        held.enter_context(self._in_flight.hold())
+        principal = await self._principal(scope, headers)
+        scope["principal"] = principal
+        held.enter_context(self._per_user.hold(principal.user_id))
+        if takes_body:  # what takes no body costs nothing: /usage answers at the limit too
+            self._check_quota(principal, answer)
 
     async def _principal(self, scope: Scope, headers: RequestHeaders) -> Principal:
         token = bearer_token(headers)
