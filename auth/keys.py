@@ -45,7 +45,7 @@ class KeySource(Protocol):
     """Where public keys come from."""
 
     async def find(self, algorithm: str, kid: str | None) -> Sequence[PublicKey]:
-        """The keys that may have signed such a token. Raises KeysUnavailable."""
+        """The keys that may have signed such a token. Raises KeysUnavailable, TokenInvalid (unknown key id)."""
 
     async def start(self) -> bool:
         """Whether the keys are at hand."""
@@ -79,7 +79,7 @@ class KeySet:
     async def find(
         self, algorithm: Algorithm, kid: str | None
     ) -> Sequence[bytes | EllipticCurvePublicKey | RSAPublicKey]:
-        """The keys to try. Raises KeysUnavailable."""
+        """The keys to try. Raises KeysUnavailable, TokenInvalid (unknown key id)."""
         if algorithm == "HS256":
             return [self.secret.encode()] if self.secret is not None else []
         if self.public is None:

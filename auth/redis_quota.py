@@ -9,12 +9,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import InvalidResponse, NoScriptError, RedisError
 
 from auth.errors import ConfigurationError, QuotaExceeded
 from auth.receipt import (
@@ -124,10 +124,9 @@ class RedisQuota:
 
     async def _run(self, operation: str, user_id: str, *, request_id: str = "", tokens: int = 0) -> Standing:
         now = -1 if self._clock is None else int(self._clock() * MICROSECONDS)
-        refused, requests, free_after, used, at = await self._call(operation, user_id, request_id, tokens, now)
-        return Standing(REFUSED[refused], requests, free_after, used, at)
+        return standing_of(await self._call(operation, user_id, request_id, tokens, now))
 
-    async def _call(self, operation: str, user_id: str, request_id: str, tokens: int, now: int) -> list[int]:
+    async def _call(self, operation: str, user_id: str, request_id: str, tokens: int, now: int) -> object:
         limits = self.limits
         per_day = -1 if limits.tokens_per_day is None else limits.tokens_per_day
         arguments = (
@@ -142,11 +141,24 @@ class RedisQuota:
             now,
         )
         async with asyncio.timeout(CALL_TIMEOUT), self._slots:
+            return await self._evaluate(arguments)
+
+    async def _evaluate(self, arguments: tuple[str | int, ...]) -> object:
+        try:
             try:
-                answer = await self._client.evalsha(SCRIPT_SHA, 2, *arguments)
+                return await self._client.evalsha(SCRIPT_SHA, 2, *arguments)
             except NoScriptError:  # a new or restarted server; nothing has run yet
-                answer = await self._client.eval(SCRIPT, 2, *arguments)
-        return cast(list[int], answer)
+                return await self._client.eval(SCRIPT, 2, *arguments)
+        except ValueError as error:
+            raise InvalidResponse("not a Redis server") from error
+
+
+def standing_of(answer: object) -> Standing:
+    """What quota.lua returned. Raises InvalidResponse for anything else."""
+    match answer:
+        case [int(refused), int(requests), int(free_after), int(tokens), int(now)] if 0 <= refused < len(REFUSED):
+            return Standing(REFUSED[refused], requests, free_after, tokens, now)
+    raise InvalidResponse("not the answer of quota.lua")
 
 
 def connect(url: str) -> redis.asyncio.Redis:

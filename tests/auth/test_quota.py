@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import uuid
 from collections.abc import AsyncIterator, Callable
 
@@ -291,6 +292,27 @@ async def test_keys_share_a_slot_and_expire_by_themselves(redis: RedisServer, us
     assert len(slots) == 1
     assert 1 <= int(redis.command("TTL", requests)[1:]) <= 61
     assert 1 <= int(redis.command("TTL", tokens)[1:]) <= DAY + 1
+
+
+async def test_client_that_waits_exactly_gets_through_in_real_time(redis: RedisServer) -> None:
+    """Two processes' worth of callers on the clocks of the machine, each at its own moment of a second."""
+    quotas = [make_quota(redis_url=redis.url, per_minute=2, window=1.0) for _ in range(2)]
+
+    async def caller(quota: Quota) -> None:
+        user = str(uuid.uuid4())
+        await asyncio.sleep(random.random())
+        for pause in (0.1, 0.25):
+            await quota.charge(user, tokens=1)
+            await asyncio.sleep(pause)
+        refusal = await refused(quota, user)
+        await asyncio.sleep(refusal.retry_after)
+        quota.check(user)
+        await quota.charge(user, tokens=1)
+
+    await asyncio.gather(*(caller(quota) for quota in quotas for _ in range(50)))
+    for quota in quotas:
+        assert quota.state == "ok"
+        await quota.aclose()
 
 
 async def test_server_clock_counts_unless_one_is_given(redis: RedisServer, user: str) -> None:

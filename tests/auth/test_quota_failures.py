@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from auth.memory_quota import MemoryQuota
 from auth.quota import GuardedQuota, OnError
 from auth.receipt import Limits, Receipt
 from auth.redis_quota import RedisQuota
-from tests.auth.servers import RedisServer
+from tests.auth.servers import DelayingProxy, RedisServer
 
 LIMIT = 10
 WINDOW = 1.5  # seconds
@@ -137,8 +138,7 @@ async def test_local_count_takes_over_and_hands_back(
 
 async def test_answers_that_take_300_ms_are_not_waited_for(fragile_redis: RedisServer) -> None:
     """Each answer comes 300 ms late: over the 250 ms of patience, so the local count takes over."""
-    quota = guarded(fragile_redis.url, on_error="local", limit=10_000)
-    async with delayed(fragile_redis.port, seconds=0.3) as port:
+    async with DelayingProxy(fragile_redis.port, seconds=0.3) as port:
         slow = guarded(f"redis://127.0.0.1:{port}", on_error="local", limit=10_000)
         calls = [await one_call(slow, "user") for _ in range(6)]
         assert max(call.took for call in calls) < 1.0
@@ -146,7 +146,6 @@ async def test_answers_that_take_300_ms_are_not_waited_for(fragile_redis: RedisS
         assert max(call.took for call in calls[3:]) < 0.05
         assert slow.state == "degraded"
         await slow.aclose()
-    await quota.aclose()
 
 
 async def test_closed_refuses_while_redis_is_away(fragile_redis: RedisServer) -> None:
@@ -192,6 +191,50 @@ async def test_ping_finds_out_a_redis_that_cannot_write(fragile_redis: RedisServ
     quota = guarded(fragile_redis.url, on_error="local")
     fragile_redis.command("REPLICAOF", "127.0.0.1", "1")
     assert not await quota.ping()
+    await quota.aclose()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b":not-a-number\r\n",
+        b"$-7\r\n",
+        b"*1\r\n",
+        b"\xff\xfe\r\n",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"+OK\r\n",
+        b"*1\r\n:1\r\n",
+        b"*5\r\n:9\r\n:9\r\n:9\r\n:9\r\n:9\r\n",
+        b"",
+    ],
+)
+async def test_server_that_is_no_redis_is_a_failure_like_any_other(answer: bytes) -> None:
+    connections: set[asyncio.Task[None] | None] = set()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(asyncio.current_task())
+        with contextlib.suppress(OSError):
+            while answer and (data := await reader.read(65_536)):
+                writer.write(answer * (data.count(b"\r\n*") + 1))
+                await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        quota = guarded(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", on_error="local")
+        for _ in range(5):
+            call = await one_call(quota, str(uuid.uuid4()))
+            assert isinstance(call.outcome, Receipt)
+            assert call.took < 1.0
+        assert quota.state == "degraded"
+        await quota.aclose()
+        await asyncio.gather(*filter(None, connections))
+
+
+async def test_wrong_password_is_a_failure_like_any_other(fragile_redis: RedisServer) -> None:
+    fragile_redis.command("CONFIG", "SET", "requirepass", "secret")
+    quota = guarded(fragile_redis.url, on_error="local")
+    assert not await quota.start()
+    assert isinstance((await one_call(quota, "user")).outcome, Receipt)
     await quota.aclose()
 
 
@@ -246,51 +289,3 @@ async def test_cancelled_call_leaves_the_connections_in_order(redis: RedisServer
         assert (await quota.usage(user)).remaining == 100_000 - 1
     assert quota.state == "ok"
     await quota.aclose()
-
-
-def delayed(port: int, *, seconds: float) -> DelayingProxy:
-    return DelayingProxy(port, seconds)
-
-
-class DelayingProxy:
-    """A TCP proxy on the loopback interface that hands on every answer late. Yields its port."""
-
-    def __init__(self, port: int, seconds: float) -> None:
-        self._port = port
-        self._seconds = seconds
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> int:
-        self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
-
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        answers, requests = await asyncio.open_connection("127.0.0.1", self._port)
-        try:
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._pump(reader, requests, 0.0))
-                both.create_task(self._pump(answers, writer, self._seconds))
-        except* OSError:
-            pass
-        finally:
-            for end in (writer, requests):
-                end.close()
-            self._tasks.discard(task)
-
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, pause: float) -> None:
-        while data := await source.read(65_536):
-            await asyncio.sleep(pause)
-            target.write(data)
-            await target.drain()
-        target.close()
