@@ -13,7 +13,7 @@ from embedder.tokens import TokenIds
 
 
 class OnnxEngine:
-    """A prepared graph: blocks of token ids in, one L2-normalised vector a text out."""
+    """A prepared graph: packs of token ids in, one L2-normalised vector a text out."""
 
     def __init__(self, path: Path, *, num_threads: int, batch_tokens: int, window: int | None = None) -> None:
         if not path.is_file():

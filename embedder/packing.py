@@ -1,11 +1,16 @@
-"""Token sequences to packs, and a pack to the blocks the graph reads. Pure.
+"""Token sequences to packs, and a pack to the graph's inputs. Pure.
 
-A pack is texts laid end to end, without padding between them, and computed in one forward pass.
-Attention would make a pack of T tokens cost T x T, so the tokens are cut into B blocks of S and each
-block reads only the K tokens its texts (and the sliding window) can reach: B x S x K instead of T x T.
+A pack is texts laid end to end and computed in one forward pass without padding: every matrix product
+and every norm works on T rows. Attention alone works on blocks: S query tokens of one text, and the K
+key tokens they may read, B x S x K instead of T x T.
+
+Where a key stands in its row of K decides the order in which floats are added, and so the last bit of
+the sum; rounded to int8, last bits become visible (cosine 0.996 between a text alone and in company
+on the starter model). So rows begin where the text begins or a multiple of STRIDE after it, and K is
+a multiple of LANES: a text's vector is then the same in every company, to the bit.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,23 +20,24 @@ from numpy.typing import NDArray
 from embedder.tokens import TokenIds
 
 Indices: TypeAlias = NDArray[np.int64]
-PADDING = -1  # segment of the few tokens that round T up to B x S
+NOTHING = -1  # a place in queries or keys that holds no token
 
-# One token costs about as much in the matrix products as 1,500 keys do in attention: measured on
-# EmbeddingGemma int8 (203 MFLOP a token); the ratio is close for MiniLM (21 MFLOP a token).
-KEYS_PER_TOKEN = 1500
-MIN_BLOCK = 128  # fewer queries a block are slower and hold more copies of the keys
-MAX_BLOCKS = 64
+LANES = 64  # ONNX Runtime's softmax adds 4 vectors of 16 floats at a time (MLAS, ComputeSumExpF32)
+STRIDE = 128  # its fp32 matrix product adds up 128 rows at a time (MLAS, SGEMM_STRIDEK)
+BLOCK_SIZES = (64, 128, 256)
+KEY_COST = 4  # copying a key into its block's row costs about as much as four queries reading it
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A pack as the graph's inputs, T = B x S."""
+    """A pack of N texts and T tokens as the graph's inputs."""
 
-    input_ids: Indices  # (B, S)
-    position_ids: Indices  # (B, S), from 0 in each text
-    segment_ids: Indices  # (B, S), the text's place in the pack, or PADDING
-    wide_keys: Indices  # (B, Kw), places in the flat pack that a block reads in full attention
+    input_ids: Indices  # (T,)
+    position_ids: Indices  # (T,), from 0 in each text
+    segment_ids: Indices  # (T,), the text's place in the pack
+    queries: Indices  # (B, S), places in the pack, or NOTHING
+    places: Indices  # (T,), where each token stands in the flat queries
+    wide_keys: Indices  # (B, Kw), places a block reads in full attention, or NOTHING
     near_keys: Indices  # (B, Kn), the same inside the sliding window
     segments: Indices  # (N,), 0 .. N - 1
 
@@ -43,7 +49,7 @@ def pack(lengths: Sequence[int], *, budget: int, max_texts: int | None = None) -
     """Group texts, longest first, into packs of at most `budget` tokens and `max_texts` texts.
 
     Returns the texts' indices by pack. A text longer than the budget gets a pack of its own. Sorting
-    puts texts of one length side by side, where blocks cut them least.
+    puts texts of one length together, whose attention blocks are equally wide.
     """
     packs: list[list[int]] = []
     room = 0
@@ -58,49 +64,51 @@ def pack(lengths: Sequence[int], *, budget: int, max_texts: int | None = None) -
 
 
 def layout(token_ids: Sequence[TokenIds], *, window: int | None = None) -> Layout:
-    """Lay one pack out in the number of blocks that costs least. `window`: |i - j| < window."""
+    """Lay one pack out in the block size that costs least. `window`: |i - j| < window on sliding layers."""
     lengths = np.array([len(ids) for ids in token_ids])
-    ends = np.cumsum(lengths)
-    total = int(ends[-1])
-    width, wide, near = min(
-        _block_choices(ends - lengths, ends, window),
-        key=lambda choice: choice[0] * len(choice[1]) * (KEYS_PER_TOKEN + choice[1].shape[1] + choice[2].shape[1]),
-    )
-    shape = (len(wide), width)
+    starts = np.cumsum(lengths) - lengths
+    longest = int(lengths.max())
+    sizes = [size for size in BLOCK_SIZES if size < longest] + [longest] * (longest <= BLOCK_SIZES[-1])
+    queries, wide, near = min((_blocks(starts, lengths, size, window) for size in sizes), key=_cost)
+    flat = queries.ravel()
+    filled = np.flatnonzero(flat != NOTHING)
     return Layout(
-        input_ids=_padded(np.concatenate(token_ids), shape, 0),
-        position_ids=_padded(np.arange(total) - np.repeat(ends - lengths, lengths), shape, 0),
-        segment_ids=_padded(np.repeat(np.arange(len(lengths)), lengths), shape, PADDING),
+        input_ids=np.concatenate(token_ids),
+        position_ids=np.arange(len(filled)) - np.repeat(starts, lengths),
+        segment_ids=np.repeat(np.arange(len(lengths)), lengths),
+        queries=queries,
+        places=filled,  # blocks follow the pack's order, so the n-th filled place is the n-th token's
         wide_keys=wide,
         near_keys=near,
         segments=np.arange(len(lengths)),
     )
 
 
-def _block_choices(starts: Indices, ends: Indices, window: int | None) -> Iterator[tuple[int, Indices, Indices]]:
-    total = int(ends[-1])
-    for blocks in range(1, min(MAX_BLOCKS, max(1, total // MIN_BLOCK)) + 1):
-        width = -(-total // blocks)
-        if blocks > 1 and width * (blocks - 1) >= total:
-            continue  # the last block would hold nothing but padding
-        first = np.arange(blocks) * width
-        last = np.minimum(first + width, total) - 1
-        low = starts[np.searchsorted(ends, first, side="right")]
-        high = ends[np.searchsorted(ends, last, side="right")]
-        wide = _key_ranges(low, high, total)
-        near = wide
-        if window is not None:
-            near = _key_ranges(np.maximum(low, first - window + 1), np.minimum(high, last + window), total)
-        yield width, wide, near
+def _cost(blocks: tuple[Indices, Indices, Indices]) -> int:
+    queries, wide, near = blocks
+    return len(queries) * (queries.shape[1] + KEY_COST) * (wide.shape[1] + near.shape[1])
 
 
-def _key_ranges(low: Indices, high: Indices, total: int) -> Indices:
-    """One row of consecutive places a block, all rows as long as the longest range needs."""
-    count = int((high - low).max())
-    return np.minimum(low, total - count)[:, None] + np.arange(count)
+def _blocks(starts: Indices, lengths: Indices, size: int, window: int | None) -> tuple[Indices, Indices, Indices]:
+    """Queries, wide keys and near keys when every text is cut into blocks of `size` tokens."""
+    counts = -(-lengths // size)
+    text = np.repeat(np.arange(len(lengths)), counts)
+    first = (np.arange(len(text)) - np.repeat(np.cumsum(counts) - counts, counts)) * size
+    start, length = starts[text], lengths[text]
+    queries = _ranges(start, first, np.minimum(first + size, length), size)
+    wide = _ranges(start, np.zeros_like(first), length, _rounded(lengths.max()))
+    if window is None:
+        return queries, wide, wide
+    low = np.maximum(first - window + 1, 0) // STRIDE * STRIDE
+    high = np.minimum(first + size - 1 + window, length)
+    return queries, wide, _ranges(start, low, high, _rounded((high - low).max()))
 
 
-def _padded(values: Indices, shape: tuple[int, int], filler: int) -> Indices:
-    flat = np.full(shape[0] * shape[1], filler, np.int64)
-    flat[: len(values)] = values
-    return flat.reshape(shape)
+def _ranges(start: Indices, low: Indices, high: Indices, width: int) -> Indices:
+    """Row i holds start + low .. start + high - 1 of a text, filled up to `width` with NOTHING."""
+    offsets = low[:, None] + np.arange(width)
+    return np.where(offsets < high[:, None], start[:, None] + offsets, NOTHING)
+
+
+def _rounded(count: int) -> int:
+    return int(-(-count // LANES) * LANES)

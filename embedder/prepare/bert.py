@@ -3,13 +3,13 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from embedder.prepare.parts import Head, Parts, block_bias, constant, gather
+from embedder.prepare.parts import Head, Parts, constant, filled, gather, key_bias
 
 ARCHITECTURES = ("bert", "roberta", "xlm-roberta", "camembert")
 
 
 class Layer(nn.Module):
-    """Post-norm transformer layer; q|k|v is one matrix, 1/sqrt(head) of the scores is in q's weights."""
+    """Post-norm transformer layer; the scores' 1/sqrt(head) is in q's weights."""
 
     def __init__(self, layer: nn.Module, heads: int) -> None:
         super().__init__()
@@ -27,19 +27,21 @@ class Layer(nn.Module):
         self.activation = layer.intermediate.intermediate_act_fn
         self.attention_norm, self.output_norm = output.LayerNorm, layer.output.LayerNorm
 
-    def forward(self, x: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
-        """x (T, width); keys (B, K); bias (B, 1, S, K). Returns (T, width)."""
-        blocks, _, queries, reach = bias.shape
-        head = self.width // self.heads
-        q = (x @ self.q + self.q_bias).reshape(blocks, queries, self.heads, head).transpose(1, 2)
-        k = gather(x @ self.k + self.k_bias, keys).reshape(blocks, reach, self.heads, head).permute(0, 2, 3, 1)
-        v = gather(x @ self.v + self.v_bias, keys).reshape(blocks, reach, self.heads, head).transpose(1, 2)
-        mixed = F.softmax(q @ k + bias, -1) @ v
-        mixed = mixed.transpose(1, 2).reshape(x.shape)
+    def forward(self, x: Tensor, queries: Tensor, places: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
+        """x (T, width); queries (B, S); places (T,); keys (B, K); bias (B, 1, 1, K). Returns (T, width)."""
+        q = self._split(gather(x @ self.q + self.q_bias, queries))
+        k = self._split(gather(x @ self.k + self.k_bias, keys))
+        v = self._split(gather(x @ self.v + self.v_bias, keys))
+        mixed = F.softmax(q @ k.transpose(2, 3) + bias, -1) @ v
+        mixed = gather(mixed.transpose(1, 2).reshape(-1, self.width), places)
         x = self.attention_norm(mixed @ self.out + self.out_bias + x)
         inner = self.activation(x @ self.up + self.up_bias)
         hidden: Tensor = self.output_norm(inner @ self.down + self.down_bias + x)
         return hidden
+
+    def _split(self, rows: Tensor) -> Tensor:
+        """(B, S, width) to (B, heads, S, width / heads)."""
+        return rows.reshape(*rows.shape[:2], self.heads, self.width // self.heads).transpose(1, 2)
 
 
 class PackedBert(nn.Module):
@@ -53,7 +55,7 @@ class PackedBert(nn.Module):
         # RoBERTa counts positions from padding_idx + 1 (transformers, create_position_ids_from_input_ids).
         first = 0 if config.model_type == "bert" else embeddings.padding_idx + 1
         positions = embeddings.position_embeddings.weight[first : first + max_tokens]
-        self.words = embeddings.word_embeddings
+        self.words = constant(embeddings.word_embeddings.weight)
         self.positions = constant(positions + embeddings.token_type_embeddings.weight[0])
         self.norm = embeddings.LayerNorm
         self.layers = nn.ModuleList(
@@ -62,12 +64,18 @@ class PackedBert(nn.Module):
         self.head = Head(parts)
 
     def forward(
-        self, input_ids: Tensor, position_ids: Tensor, segment_ids: Tensor, wide_keys: Tensor, segments: Tensor
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        segment_ids: Tensor,
+        queries: Tensor,
+        places: Tensor,
+        wide_keys: Tensor,
+        segments: Tensor,
     ) -> Tensor:
-        bias = block_bias(position_ids, segment_ids, wide_keys)[:, None]
-        positions = position_ids.reshape(-1)
-        x = self.norm(self.words(input_ids.reshape(-1)) + gather(self.positions, positions))
+        queries, keys, bias = filled(queries), filled(wide_keys), key_bias(wide_keys)[:, None]
+        x = self.norm(gather(self.words, input_ids) + gather(self.positions, position_ids))
         for layer in self.layers:
-            x = layer(x, wide_keys, bias)
-        vectors: Tensor = self.head(x, positions, segment_ids.reshape(-1), segments)
+            x = layer(x, queries, places, keys, bias)
+        vectors: Tensor = self.head(x, position_ids, segment_ids, segments)
         return vectors

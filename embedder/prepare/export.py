@@ -60,19 +60,20 @@ def check_inputs(model: onnx.ModelProto, names: list[str], model_id: str) -> Non
 
 
 def _example_layout() -> Layout:
-    """Two blocks over three texts, every size different, so that the tracer cannot take two for one."""
-    texts = [np.arange(5, 5 + length) for length in (61, 50, 33)]
+    """Every size differs from every other and from 1, so that the tracer cannot take two for one."""
+    texts = [np.arange(5, 5 + length) for length in (391, 230, 77)]
     return layout(texts, window=9)
 
 
 def _dynamic() -> dict[str, dict[int, Any]]:
     dim = torch.export.Dim
-    blocks, width = dim("blocks", min=1), dim("width", min=1)
-    tokens = {0: blocks, 1: width}
+    tokens, blocks = {0: dim("tokens", min=1)}, dim("blocks", min=1)
     return {
         "input_ids": tokens,
         "position_ids": tokens,
         "segment_ids": tokens,
+        "queries": {0: blocks, 1: dim("width", min=1)},
+        "places": tokens,
         "wide_keys": {0: blocks, 1: dim("wide")},
         "near_keys": {0: blocks, 1: dim("near")},
         "segments": {0: dim("texts")},

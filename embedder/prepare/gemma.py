@@ -4,15 +4,28 @@ With one key/value head the query heads are only more rows: queries stay (S x he
 attention is two matrix products and a softmax without a transpose or a copy of the head.
 """
 
+from typing import NamedTuple, TypeAlias
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from embedder.errors import ModelConfigError
-from embedder.prepare.parts import Head, Parts, block_bias, constant, gather
+from embedder.prepare.parts import Head, Parts, constant, filled, gather, key_bias, window_bias
 
 ARCHITECTURES = ("gemma3_text",)
 rotary = torch.onnx.ops.rotary_embedding
+
+Angles: TypeAlias = tuple[Tensor, Tensor, Tensor]  # cosines and sines by position, and the tokens' positions
+
+
+class Blocks(NamedTuple):
+    """What one kind of layer reads; see embedder/packing.py."""
+
+    queries: Tensor  # (B, S)
+    places: Tensor  # (T,)
+    keys: Tensor  # (B, K)
+    bias: Tensor  # (B, S or 1, K)
 
 
 class Norm(nn.Module):
@@ -45,21 +58,28 @@ class Layer(nn.Module):
             Norm(layer.post_feedforward_layernorm),
         )
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor, Tensor], keys: Tensor, bias: Tensor) -> Tensor:
-        """x (T, width); angles cos, sin and positions; keys (B, K); bias (B, S, K). Returns (T, width)."""
-        tokens, (blocks, queries, reach) = x.shape[0], bias.shape
+    def forward(self, x: Tensor, angles: Angles, blocks: Blocks) -> Tensor:
+        """x (T, width) to (T, width)."""
+        tokens, width = x.shape[0], self.heads * self.head_dim
         y = self.before_attention(x)
         q = self.q_norm((y @ self.q).reshape(tokens, self.heads, self.head_dim))
-        q = rotary(q.reshape(1, tokens, -1), *angles, num_heads=self.heads).reshape(blocks, -1, self.head_dim)
-        k = gather(rotary(self.k_norm(y @ self.k)[None], *angles, num_heads=1)[0], keys)
-        v = gather(y @ self.v, keys)
-        scores = (q @ k.transpose(1, 2)).reshape(blocks, queries, self.heads, reach) + bias[:, :, None]
-        mixed = F.softmax(scores, -1).reshape(blocks, -1, reach) @ v
-        x = x + self.after_attention(mixed.reshape(tokens, -1) @ self.out)
+        q = rotary(q.reshape(1, tokens, width), *angles, num_heads=self.heads)[0]
+        k = rotary(self.k_norm(y @ self.k)[None], *angles, num_heads=1)[0]
+        v = y @ self.v
+        mixed = self._attend(gather(q, blocks.queries), gather(k, blocks.keys), gather(v, blocks.keys), blocks.bias)
+        mixed = gather(mixed.reshape(-1, width), blocks.places)
+        x = x + self.after_attention(mixed @ self.out)
         y = self.before_mlp(x)
         inner = F.gelu(y @ self.gate, approximate="tanh") * (y @ self.up)
         hidden: Tensor = x + self.after_mlp(inner @ self.down)
         return hidden
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        """q (B, S, heads x head_dim), k and v (B, K, head_dim), bias (B, S or 1, K). Returns (B, S x heads, head_dim)."""
+        blocks, queries, reach = q.shape[0], q.shape[1], k.shape[1]
+        scores = q.reshape(blocks, queries * self.heads, self.head_dim) @ k.transpose(1, 2)
+        scores = scores.reshape(blocks, queries, self.heads, reach) + bias[:, :, None]
+        return F.softmax(scores, -1).reshape(blocks, queries * self.heads, reach) @ v
 
 
 class PackedGemma(nn.Module):
@@ -85,24 +105,27 @@ class PackedGemma(nn.Module):
         input_ids: Tensor,
         position_ids: Tensor,
         segment_ids: Tensor,
+        queries: Tensor,
+        places: Tensor,
         wide_keys: Tensor,
         near_keys: Tensor,
         segments: Tensor,
     ) -> Tensor:
-        positions = position_ids.reshape(-1)
-        keys = {True: near_keys, False: wide_keys}
-        bias = {
-            True: block_bias(position_ids, segment_ids, near_keys, self.window),
-            False: block_bias(position_ids, segment_ids, wide_keys),
+        blocks = {
+            sliding: Blocks(filled(queries), places, filled(keys), bias)
+            for sliding, keys, bias in (
+                (True, near_keys, window_bias(position_ids, queries, near_keys, self.window)),
+                (False, wide_keys, key_bias(wide_keys)),
+            )
         }
         angles = {
-            sliding: (self.get_buffer(f"cos_{sliding}"), self.get_buffer(f"sin_{sliding}"), positions[None])
+            sliding: (self.get_buffer(f"cos_{sliding}"), self.get_buffer(f"sin_{sliding}"), position_ids[None])
             for sliding in (True, False)
         }
-        x = gather(self.words, input_ids.reshape(-1))
+        x = gather(self.words, input_ids)
         for layer in self.layers:
-            x = layer(x, angles[layer.sliding], keys[layer.sliding], bias[layer.sliding])
-        vectors: Tensor = self.head(self.norm(x), positions, segment_ids.reshape(-1), segments)
+            x = layer(x, angles[layer.sliding], blocks[layer.sliding])
+        vectors: Tensor = self.head(self.norm(x), position_ids, segment_ids, segments)
         return vectors
 
 

@@ -84,20 +84,26 @@ class Projection(nn.Module):
         return activated
 
 
-def gather(rows: Tensor, keys: Tensor) -> Tensor:
-    """rows (T, width) at keys (B, K): (B, K, width). F.embedding exports as Gather, indexing as slow GatherND."""
-    return F.embedding(keys, rows)
+def gather(rows: Tensor, places: Tensor) -> Tensor:
+    """rows (T, width) at places (B, K): (B, K, width). F.embedding exports as Gather, indexing as slow GatherND."""
+    return F.embedding(places, rows)
 
 
-def block_bias(position_ids: Tensor, segment_ids: Tensor, keys: Tensor, window: int | None = None) -> Tensor:
-    """0 where a query may read a key, MASKED where not.
+def filled(places: Tensor) -> Tensor:
+    """Places that hold nothing read the first token instead; a bias or `places` leaves what they read out."""
+    return places.clamp(min=0)
 
-    position_ids and segment_ids (B, S); keys (B, K), places in the flat pack. Returns (B, S, K).
-    """
-    allowed = segment_ids[:, :, None] == gather(segment_ids.reshape(-1, 1), keys)[:, None, :, 0]
-    if window is not None:
-        distance = position_ids[:, :, None] - gather(position_ids.reshape(-1, 1), keys)[:, None, :, 0]
-        allowed = allowed & (distance.abs() < window)
+
+def key_bias(keys: Tensor) -> Tensor:
+    """keys (B, K): 0 where there is a key, MASKED where there is none. Returns (B, 1, K)."""
+    return torch.where(keys >= 0, 0.0, MASKED)[:, None]
+
+
+def window_bias(position_ids: Tensor, queries: Tensor, keys: Tensor, window: int) -> Tensor:
+    """The same, and MASKED where |i - j| >= window. position_ids (T,), queries (B, S). Returns (B, S, K)."""
+    columns = position_ids[:, None]
+    distance = gather(columns, filled(queries)) - gather(columns, filled(keys)).transpose(1, 2)
+    allowed = (keys >= 0)[:, None] & (distance.abs() < window)
     return torch.where(allowed, 0.0, MASKED)
 
 

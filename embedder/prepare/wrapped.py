@@ -17,14 +17,13 @@ class PackedOriginal(nn.Module):
         self.first = 0 if parts.config.model_type == "bert" or offset is None else offset + 1
 
     def forward(self, input_ids: Tensor, position_ids: Tensor, segment_ids: Tensor, segments: Tensor) -> Tensor:
-        ids, positions, owners = (t.reshape(-1) for t in (input_ids, position_ids, segment_ids))
-        same = owners[:, None] == owners[None, :]
+        same = segment_ids[:, None] == segment_ids[None, :]
         mask: Tensor | dict[str, Tensor] = same[None, None]
         if self.sliding:
-            near = (positions[:, None] - positions[None, :]).abs() < self.window
+            near = (position_ids[:, None] - position_ids[None, :]).abs() < self.window
             mask = {"full_attention": same[None, None], "sliding_attention": (same & near)[None, None]}
         hidden = self.transformer(
-            input_ids=ids[None], position_ids=positions[None] + self.first, attention_mask=mask
+            input_ids=input_ids[None], position_ids=position_ids[None] + self.first, attention_mask=mask
         ).last_hidden_state[0]
-        vectors: Tensor = self.head(hidden, positions, owners, segments)
+        vectors: Tensor = self.head(hidden, position_ids, segment_ids, segments)
         return vectors
