@@ -19,6 +19,8 @@ import jwt
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECRET = "a-secret-for-tests-of-48-characters-and-no-more!"
+# What tests send; parts of it must not be found in a log.
+TEXTS = ("playing a guitar", "안녕하세요", "private sentence", "still here", "word word", "text number")
 USER = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a0001"
 
 
@@ -125,6 +127,15 @@ def serve(
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             raise
+    assert_nothing_leaked(server.log())
+
+
+def assert_nothing_leaked(log: str) -> None:
+    """No secret, no token, no text of any test: every server's whole log is looked through when it ends."""
+    lines = [
+        line for line in log.splitlines() if SECRET in line or "eyJ" in line or any(text in line for text in TEXTS)
+    ]
+    assert not lines, lines[:5]
 
 
 def bare_environment() -> dict[str, str]:

@@ -1,0 +1,120 @@
+"""Under attack: memory and series stay as they were, and those with a token are served."""
+
+import asyncio
+import random
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.live.server import Server, serve, token
+
+MB = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def besieged(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Iterator[Server]:
+    environment = {
+        "MODEL_QUANTIZATION": "fp32",
+        "RATE_LIMIT_PER_MIN": "100000",
+        "BODY_TIMEOUT": "2",
+        "MAX_QUEUE_TOKENS": "10000000",
+        "MAX_IN_FLIGHT": "64",
+    }
+    with serve(tmp_path_factory.mktemp("besieged") / "log", environment) as running:
+        yield running
+
+
+def worker_memory(server: Server) -> int:
+    """Resident bytes of all processes of the server."""
+    processes = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
+    return sum(process.memory_info().rss for process in processes)
+
+
+def is_served(server: Server) -> bool:
+    with server.client() as client:
+        return client.post("/embed", json={"text": "still here"}).status_code == 200
+
+
+def test_ten_thousand_paths_and_bad_tokens_leave_nothing_behind(besieged: Server) -> None:
+    random.seed(1)
+
+    async def flood(count: int) -> set[int]:
+        limits = httpx.Limits(max_connections=32)
+        async with httpx.AsyncClient(base_url=besieged.url, limits=limits, timeout=30) as client:
+
+            async def one(number: int) -> int:
+                if number % 2:
+                    return (await client.get(f"/{random.getrandbits(64):x}")).status_code
+                address = f"203.0.113.{random.randrange(256)}"  # as a proxy on this machine would report it
+                headers = {
+                    "Authorization": f"Bearer {random.getrandbits(256):x}.{number}.x",
+                    "X-Forwarded-For": address,
+                }
+                return (await client.post("/embed", json={"text": "a"}, headers=headers)).status_code
+
+            return {
+                status
+                for start in range(0, count, 500)
+                for status in await asyncio.gather(*map(one, range(start, start + 500)))
+            }
+
+    asyncio.run(flood(1_000))
+    httpx.get(f"{besieged.url}/metrics")  # which counts itself from the next time on
+    memory, series = worker_memory(besieged), len(httpx.get(f"{besieged.url}/metrics").text)
+    assert asyncio.run(flood(10_000)) <= {401, 404, 429}
+    assert worker_memory(besieged) - memory < 15 * MB
+    assert len(httpx.get(f"{besieged.url}/metrics").text) - series < 500  # numbers grow longer, no line is added
+
+
+def open_request(server: Server, *, length: str) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", httpx.URL(server.url).port or 0), timeout=20)
+    head = f"POST /embed HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token()}\r\nContent-Type: application/json\r\n"
+    connection.sendall(f"{head}{length}\r\n\r\n".encode())
+    return connection
+
+
+def test_a_200_mb_body_costs_a_megabyte(besieged: Server) -> None:
+    memory = worker_memory(besieged)
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    sent = 0
+    with open_request(besieged, length="Transfer-Encoding: chunked") as connection:
+        try:
+            while sent < 200 * MB:
+                connection.sendall(chunk)
+                sent += len(chunk)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+    assert sent < 20 * MB  # the connection was closed on it
+    assert worker_memory(besieged) - memory < 15 * MB
+
+
+def test_slow_senders_are_cut_off_and_others_served_meanwhile(besieged: Server) -> None:
+    slow = [open_request(besieged, length="Content-Length: 1000") for _ in range(40)]
+    assert is_served(besieged)
+    for connection in slow:
+        with connection:
+            assert connection.recv(100).startswith((b"HTTP/1.1 408", b"HTTP/1.1 429"))
+    assert is_served(besieged)
+
+
+def test_more_in_flight_than_the_cap_is_told_to_come_back(besieged: Server) -> None:
+    users = [f"00000000-0000-4000-8000-{number:012x}" for number in range(100)]
+
+    async def call(client: httpx.AsyncClient, user: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token(user)}"}
+        return await client.post("/batch-embed", json={"texts": ["word " * 200] * 4}, headers=headers)
+
+    async def burst() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=100)
+        async with httpx.AsyncClient(base_url=besieged.url, limits=limits, timeout=120) as client:
+            return await asyncio.gather(*(call(client, user) for user in users))
+
+    answers = asyncio.run(burst())
+    statuses = [answer.status_code for answer in answers]
+    assert set(statuses) == {200, 503}
+    assert statuses.count(200) >= 64
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status_code == 503)
