@@ -1,0 +1,1 @@
+"""Measurements. Ratios within one run, medians and spread; never part of the tests."""

