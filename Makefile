@@ -14,7 +14,7 @@ INSTALL := $(PIP) install --quiet --no-deps --require-hashes
 export BENTOML_DO_NOT_TRACK := true
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help install serve test lint token model model-info build docs lock clean
+.PHONY: help install serve test bench lint token model model-info build docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -38,6 +38,9 @@ build: $(VENV)/prepare model ## Build the Bento
 
 test: $(VENV)/dev ## Run the whole test suite
 	@$(BIN)/python -m pytest
+
+bench: $(VENV)/dev ## Run the benchmarks (about half an hour) and write benchmarks/results
+	@$(BIN)/python -m benchmarks
 
 lint: $(VENV)/dev ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy .

@@ -18,8 +18,8 @@ from api.access_log import LOG
 from api.bento import GuardedService, PreparedModel, page
 from api.pages import DOCS_PATHS, docs_page
 from api.schemas import BatchEmbedRequest, BatchEmbedResponse, EmbedRequest, EmbedResponse
-from auth.errors import ConfigurationError
-from auth.receipt import set_quota_headers
+from auth.errors import ConfigurationError, QuotaExceeded
+from auth.receipt import Receipt, set_quota_headers
 from embedder.errors import EmbedderError
 from embedder.postprocess import Vectors
 from embedder.profile import Profile, model_tag
@@ -67,16 +67,24 @@ class EmbeddingAPI:
         user = scope["principal"].user_id
         tokens = await self.embedder.tokenise(texts)
         scope["tokens"] = n_tokens = sum(len(text.ids) for text in tokens)
-        receipt = await self.quota.charge(user, tokens=n_tokens)
-        set_quota_headers(scope["answer_headers"], receipt)
+        receipt = await self._charge(user, n_tokens, scope)
         try:
             vectors = await self.embedder.embed(tokens, user=user)
-        except EmbedderError:  # ours to answer for: it costs the user nothing
+        except Exception:  # ours to answer for: it costs the user nothing
             await self.quota.refund(receipt)
             raise
         metrics.TEXTS.inc(len(texts))
         metrics.TOKENS.inc(n_tokens)
         return tokens, vectors
+
+    async def _charge(self, user: str, n_tokens: int, scope: Scope) -> Receipt:
+        try:
+            receipt = await self.quota.charge(user, tokens=n_tokens)
+        except QuotaExceeded as error:
+            set_quota_headers(scope["answer_headers"], error.receipt)
+            raise
+        set_quota_headers(scope["answer_headers"], receipt)
+        return receipt
 
     def _about(self, tokens: Sequence[Tokens]) -> dict[str, Any]:
         profile, n_tokens = self.embedder.model.profile, sum(len(text.ids) for text in tokens)
@@ -100,6 +108,8 @@ class EmbeddingAPI:
         """What serves here, once a real forward pass has worked."""
         profile = self.embedder.model.profile
         self.embedder.check()
+        if self.quota.state == "degraded":
+            await self.quota.ping()  # recovery is noticed here, not with the next caller
         return {
             "status": "ok",
             "model": profile.model_id,
@@ -166,6 +176,8 @@ class EmbeddingAPI:
     async def _start(self) -> None:
         if not await self.quota.start():
             LOG.warning("redis_does_not_answer: check REDIS_URL; limits are counted as RATE_LIMIT_ON_ERROR says")
+        if not await wiring.verifier().keys.start():
+            LOG.warning("key_set_cannot_be_fetched: check SUPABASE_URL; tokens with asymmetric keys get 503 meanwhile")
         seconds = await self.embedder.start()
         about = {"model": self.embedder.model.profile.model_id, "seconds": round(seconds, 2)}
         LOG.info("model_loaded_successfully", extra={"fields": about})
@@ -175,6 +187,7 @@ class EmbeddingAPI:
         """Requests have been answered by now; end the engine's thread and let go of Redis."""
         await self.embedder.close()
         await self.quota.aclose()
+        await wiring.verifier().keys.aclose()
 
 
 def _allowance(limit: int, remaining: int | None, reset_after: float | None) -> dict[str, int]:

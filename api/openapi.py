@@ -22,7 +22,7 @@ _PROBES = {
 def document(service: Service, *, version: str) -> dict[str, Any]:
     """The whole document, as plain data."""
     apis = service.apis.values()
-    models = [UsageResponse, HealthResponse, ErrorResponse]
+    models: list[type[BaseModel]] = [UsageResponse, HealthResponse, ErrorResponse]
     models += [spec for api in apis for spec in (api.input_spec, api.output_spec)]
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     return {

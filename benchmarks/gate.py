@@ -92,10 +92,8 @@ async def measure(redis_url: str) -> dict[str, Any]:
         "gate in memory": gated(make_quota(redis_url=None, **limits)),
         "gate with Redis": gated(make_quota(redis_url=redis_url, **limits)),
     }
-    known, costs = (
-        tokens(50) * (REQUESTS // 50),
-        {f"{name}, {kind}": [] for name in apps for kind in ("known tokens", "new tokens")},
-    )
+    known = tokens(50) * (REQUESTS // 50)
+    costs: dict[str, list[float]] = {f"{name}, {kind}": [] for name in apps for kind in ("known tokens", "new tokens")}
     for app in apps.values():
         await cpu_per_request(app, known)
     for _ in range(ROUNDS):

@@ -1,6 +1,8 @@
 """Real parts for every test: a prepared model, a Redis."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,8 @@ os.environ |= {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "BENTOML_HOME": tempfile.mkdtemp(prefix="bentoml-home-"),
 }
+
+atexit.register(shutil.rmtree, os.environ["BENTOML_HOME"], ignore_errors=True)
 
 import pytest
 import redis
