@@ -1,0 +1,14 @@
+"""Every benchmark, one after the other, each in a process of its own; then the pictures.
+
+python -m benchmarks
+"""
+
+import subprocess
+import sys
+
+ALL = ("gate", "quality", "engine", "serving", "fairness", "plots")
+
+if __name__ == "__main__":
+    for name in ALL:
+        print(f"--- {name}", flush=True)
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

@@ -1,0 +1,104 @@
+"""A live server under load: callers over HTTP, and what the server's processes use meanwhile."""
+
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+
+from benchmarks.models import prepared, random_embeddinggemma
+from embedder.prepare.sentences import SENTENCES
+from embedder.tokens import Tokenizer
+from tests.live.server import Server, serve, token
+
+USERS = [f"00000000-0000-4000-8000-{number:012x}" for number in range(64)]
+
+
+@contextmanager
+def serving(precision: str = "int8") -> Iterator[Server]:
+    """The service with the full-size random EmbeddingGemma and no limit in the way."""
+    name = str(random_embeddinggemma())
+    prepared(name, precision)
+    environment = {
+        "BENTOML_HOME": os.environ["BENTOML_HOME"],
+        "MODEL_NAME": name,
+        "MODEL_QUANTIZATION": precision,
+        "RATE_LIMIT_PER_MIN": "10000000",
+        "MAX_QUEUE_TOKENS": "10000000",
+    }
+    with tempfile.TemporaryDirectory() as directory, serve(Path(directory) / "log", environment) as server:
+        yield server
+
+
+def text_of(n_tokens: int, tokenizer: Tokenizer) -> str:
+    """Words of several languages that make `n_tokens` tokens, special tokens included."""
+    words = " ".join([*SENTENCES] * (1 + n_tokens // 400)).split()
+    low, high = 1, len(words)
+    while low < high:
+        middle = (low + high + 1) // 2
+        n = tokenizer.encode([" ".join(words[:middle])], max_tokens=1_000_000)[0].n_tokens
+        low, high = (middle, high) if n <= n_tokens else (low, middle - 1)
+    return " ".join(words[:low])
+
+
+@asynccontextmanager
+async def caller(server: Server, user: str = USERS[0]) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client that is `user`."""
+    headers = {"Authorization": f"Bearer {token(user)}"}
+    limits = httpx.Limits(max_connections=256, max_keepalive_connections=256)
+    async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=300, limits=limits) as client:
+        yield client
+
+
+@dataclass
+class Load:
+    """What a load did."""
+
+    latencies: list[float] = field(default_factory=list)  # seconds
+    tokens: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0  # of the server's processes
+
+
+async def closed_loop(server: Server, texts: Sequence[str], *, concurrency: int) -> Load:
+    """Every text once, `concurrency` callers at a time."""
+    load, waiting = Load(), iter(texts)
+    async with caller(server) as client:
+
+        async def work() -> None:
+            for text in waiting:
+                started = time.perf_counter()
+                answer = await client.post("/embed", json={"text": text})
+                load.latencies.append(time.perf_counter() - started)
+                answer.raise_for_status()
+                load.tokens += answer.json()["usage"]["total_tokens"]
+
+        await work_off(server, load, [work() for _ in range(concurrency)])
+    return load
+
+
+async def work_off(server: Server, load: Load, workers: Sequence[object]) -> None:
+    before, started = cpu_seconds(server), time.perf_counter()
+    await asyncio.gather(*workers)  # type: ignore[call-overload]
+    load.seconds, load.cpu_seconds = time.perf_counter() - started, cpu_seconds(server) - before
+
+
+def processes(server: Server) -> list[psutil.Process]:
+    """The supervisor and all below it."""
+    supervisor = psutil.Process(server.process.pid)
+    return [supervisor, *supervisor.children(recursive=True)]
+
+
+def resident_mb(server: Server) -> float:
+    """Resident megabytes of all processes."""
+    return sum(process.memory_info().rss for process in processes(server)) / 1e6
+
+
+def cpu_seconds(server: Server) -> float:
+    return float(sum(sum(process.cpu_times()[:2]) for process in processes(server)))

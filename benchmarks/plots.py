@@ -1,0 +1,85 @@
+"""benchmarks/results/*.json -> the pictures and the table that README shows.
+
+python -m benchmarks.plots
+"""
+
+import json
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+from benchmarks.report import RESULTS
+
+COLOURS = ("#1b7f5c", "#8fc7b1", "#4a6fa5", "#9db4d0", "#c98b3c")
+
+
+def results(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return loaded
+
+
+def engine_plot() -> None:
+    """Tokens a second by workload and side."""
+    figures = results("engine")
+    rates = figures["tokens_per_second"]
+    figure, axes = pyplot.subplots(1, len(rates), figsize=(13, 3.6))
+    for axis, (workload, by_side) in zip(axes, rates.items(), strict=True):
+        values = [side["median"] for side in by_side.values()]
+        axis.barh(list(by_side), values, color=COLOURS[: len(by_side)])
+        axis.set_title(workload, fontsize=9)
+        axis.invert_yaxis()
+        axis.tick_params(labelsize=8, labelleft=axis is axes[0])
+        for row, value in enumerate(values):
+            axis.text(value, row, f" {value:,.0f}", va="center", fontsize=8)
+        axis.set_xlim(0, max(values) * 1.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(
+        f"Tokens a second, EmbeddingGemma-300m's architecture, 2 threads of {figures['machine']['cpu']}", fontsize=10
+    )
+    figure.tight_layout()
+    figure.savefig(RESULTS / "engine.png", dpi=110)
+
+
+def serving_plot() -> None:
+    """Latency and throughput by concurrency."""
+    figures = results("serving")
+    http = figures["http"]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2))
+    for percentile, colour in zip((50, 95, 99), COLOURS, strict=False):
+        left.plot(
+            list(http), [row[f"p{percentile}_ms"] for row in http.values()], "o-", color=colour, label=f"p{percentile}"
+        )
+    left.set(xlabel="callers", ylabel="ms", title="Latency of a text")
+    left.legend(frameon=False)
+    right.bar(list(http), [row["tokens_per_second"] for row in http.values()], color=COLOURS[0], width=0.5)
+    right.axhline(figures["bare_engine"]["tokens_per_second"], color=COLOURS[4], label="bare engine")
+    right.set(xlabel="callers", ylabel="tokens/s", title="Throughput over HTTP")
+    right.legend(frameon=False, loc="lower right")
+    for axis in (left, right):
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(RESULTS / "serving.png", dpi=110)
+
+
+def table() -> str:
+    """Tokens a second and our int8's factor, in Markdown."""
+    figures = results("engine")
+    rates, factors = figures["tokens_per_second"], figures["times_faster_than"]
+    sides = list(next(iter(rates.values())))
+    lines = ["| tokens/s | " + " | ".join(rates) + " |", "| --- |" + " ---: |" * len(rates)]
+    for side in sides:
+        cells = [
+            f"{rates[w][side]['median']:,.0f}" + ("" if side == "ours int8" else f" (÷{factors[w][side]:.1f})")
+            for w in rates
+        ]
+        lines.append(f"| {side} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    engine_plot()
+    serving_plot()
+    print(table())

@@ -1,0 +1,67 @@
+"""Does a vector depend on its neighbours, and what does int8 cost?
+
+    python -m benchmarks.quality [--json PATH]
+
+Invariance: each text alone against the same text in packs of others. Quality: int8 against fp32 on the starter
+model's real weights, by cosine and by Spearman's correlation of all pairs' similarities.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.engine import mixed_lengths, texts
+from benchmarks.models import prepared, random_embeddinggemma
+from benchmarks.report import arguments, save
+from embedder.model import EmbeddingModel
+from embedder.postprocess import Vectors
+from embedder.prepare.sentences import SENTENCES
+from embedder.tokens import TokenIds
+
+
+def load(directory: Path) -> EmbeddingModel:
+    return EmbeddingModel.load(directory, num_threads=2)
+
+
+def invariance(model: EmbeddingModel, token_ids: list[TokenIds]) -> float:
+    """The least cosine between a text alone and the same text among others, in three orders."""
+    alone = np.concatenate([model.engine.embed([ids]) for ids in token_ids])
+    random, least = np.random.default_rng(0), 1.0
+    for _ in range(3):
+        order = random.permutation(len(token_ids))
+        together = model.engine.embed([token_ids[index] for index in order])
+        least = min(least, float((together * alone[order]).sum(axis=1).min()))
+    return least
+
+
+def against(quantised: Vectors, reference: Vectors) -> dict[str, float]:
+    """Cosines text by text, and how alike the two rank all pairs of texts."""
+    cosines = (quantised * reference).sum(axis=1)
+    upper = np.triu_indices(len(reference), 1)
+    pairs = [(vectors @ vectors.T)[upper] for vectors in (quantised, reference)]
+    ranks = [np.argsort(np.argsort(values)) for values in pairs]
+    spearman = float(np.corrcoef(np.stack(ranks))[0, 1])
+    return {"mean_cosine": float(cosines.mean()), "min_cosine": float(cosines.min()), "spearman_of_pairs": spearman}
+
+
+def main() -> None:
+    path = arguments("quality", __doc__).json
+    gemma = str(random_embeddinggemma())
+    mixed = texts(mixed_lengths(3_000))
+    figures: dict[str, Any] = {"least_cosine_alone_and_in_a_batch": {}}
+    for precision in ("int8", "fp32"):
+        figures["least_cosine_alone_and_in_a_batch"][f"EmbeddingGemma's size, random, {precision}"] = invariance(
+            load(prepared(gemma, precision)), mixed
+        )
+        starter = load(prepared(None, precision))
+        tokens = starter.tokenizer.encode(SENTENCES, max_tokens=starter.max_tokens)
+        figures["least_cosine_alone_and_in_a_batch"][f"starter model, {precision}"] = invariance(
+            starter, [text.ids for text in tokens]
+        )
+    vectors = {precision: load(prepared(None, precision)).embed(SENTENCES) for precision in ("int8", "fp32")}
+    save(path, {**figures, "starter_int8_against_fp32": against(vectors["int8"], vectors["fp32"])})
+
+
+if __name__ == "__main__":
+    main()
