@@ -11,10 +11,10 @@ import errno
 import json
 import os
 import resource
-import shutil
 import sys
 import tempfile
 from dataclasses import asdict
+from pathlib import Path
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -49,8 +49,7 @@ def prepare_model(
     if found and found[1].revision == source.revision:
         return found[0]
     needed = 4 * sum(path.stat().st_size for path in source.directory.rglob("*") if path.is_file())
-    if shutil.disk_usage(tempfile.gettempdir()).free < needed:
-        raise DiskFullError(tempfile.gettempdir(), needed)
+    store.check_room(Path(tempfile.gettempdir()), needed)
     from embedder.prepare.build import build  # imports torch: seconds that a second run does not pay
 
     try:

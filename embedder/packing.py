@@ -86,7 +86,7 @@ def layout(token_ids: Sequence[TokenIds], *, window: int | None = None) -> Layou
 
 def _cost(blocks: tuple[Indices, Indices, Indices]) -> int:
     queries, wide, near = blocks
-    return len(queries) * (queries.shape[1] + KEY_COST) * (wide.shape[1] + near.shape[1])
+    return int(len(queries) * (queries.shape[1] + KEY_COST) * (wide.shape[1] + near.shape[1]))
 
 
 def _blocks(starts: Indices, lengths: Indices, size: int, window: int | None) -> tuple[Indices, Indices, Indices]:

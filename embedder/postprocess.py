@@ -11,7 +11,8 @@ Vectors: TypeAlias = NDArray[np.float32]  # (n_texts, dimensions), L2-normalised
 def normalise(vectors: NDArray[np.float32]) -> Vectors:
     """Divide each row by its L2 norm; a row of zeros stays zeros."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32)
+    normalised: Vectors = (vectors / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32)
+    return normalised
 
 
 def cut(vectors: Vectors, dimensions: int) -> Vectors:

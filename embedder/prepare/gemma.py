@@ -75,7 +75,7 @@ class Layer(nn.Module):
         return hidden
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """q (B, S, heads x head_dim), k and v (B, K, head_dim), bias (B, S or 1, K). Returns (B, S x heads, head_dim)."""
+        """q (B, S, heads x head_dim), k and v (B, K, head_dim), bias (B, S or 1, K) to (B, S x heads, head_dim)."""
         blocks, queries, reach = q.shape[0], q.shape[1], k.shape[1]
         scores = q.reshape(blocks, queries * self.heads, self.head_dim) @ k.transpose(1, 2)
         scores = scores.reshape(blocks, queries, self.heads, reach) + bias[:, :, None]

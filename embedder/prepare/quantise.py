@@ -11,6 +11,7 @@ fp16 means 16-bit storage and fp32 arithmetic: EmbeddingGemma's activations reac
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -39,11 +40,11 @@ class Rewriter:
             for name in node.input:
                 self.consumers[name].append(node)
 
-    def add(self, op: str, inputs: list[str], output: str, domain: str = "", **attributes: object) -> str:
+    def add(self, op: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
         self.nodes.append(helper.make_node(op, inputs, [output], domain=domain, **attributes))
         return output
 
-    def once(self, op: str, inputs: list[str], output: str, **attributes: object) -> str:
+    def once(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """Like `add`, for a node that several products share."""
         if output not in self.made:
             self.made.add(output)
@@ -181,7 +182,7 @@ def _forgets_scale(
     name: str, node: NodeProto, consumers: Mapping[str, list[NodeProto]], weights: Mapping[str, TensorProto]
 ) -> bool:
     if node.op_type == "RMSNormalization":
-        return node.input[0] == name
+        return bool(node.input[0] == name)
     carries_scale = node.op_type in {"Reshape", "Mul"} or quantised_weight(node, weights) is not None
     return carries_scale and row_scale_cancels(node.output[0], consumers, weights)
 

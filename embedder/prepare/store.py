@@ -7,7 +7,7 @@ from pathlib import Path
 import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 
-from embedder.errors import ModelCorruptError, ModelLoadError
+from embedder.errors import DiskFullError, ModelLoadError
 from embedder.profile import Profile
 
 
@@ -36,13 +36,19 @@ def add(name: str, build: Callable[[Path], Profile]) -> str:
     return str(model.tag)
 
 
+def check_room(directory: Path, needed: int) -> None:
+    """Raises DiskFullError when fewer than `needed` bytes are free where `directory` lies."""
+    if shutil.disk_usage(directory).free < needed:
+        raise DiskFullError(str(directory), needed)
+
+
 def sweep(name: str) -> None:
     """Remove versions that a killed process left half copied."""
     for version in (Path(BentoMLContainer.model_store_dir.get()) / name).glob("*/"):
         try:
             Profile.load(version).check_files(version)
             whole = (version / "model.yaml").is_file()
-        except (ModelCorruptError, ModelLoadError, ValueError, KeyError):
+        except (ModelLoadError, ValueError, KeyError, TypeError):
             whole = False
         if not whole:
             shutil.rmtree(version)

@@ -63,14 +63,15 @@ def check(agreement: Agreement, quantization: str, against: str) -> None:
     if failed := agreement.below(FLOORS[quantization]):
         figures = ", ".join(f"{name} {getattr(agreement, name):.6f}" for name in failed)
         raise VerificationError(
-            f"{quantization} vectors are too far from {against} ({figures}); nothing was saved; {REMEDIES[quantization]}"
+            f"{quantization} vectors are too far from {against} ({figures}); nothing was saved; "
+            f"{REMEDIES[quantization]}"
         )
 
 
 def spearman(a: Floats, b: Floats) -> float:
     """Rank correlation; ties are broken by place, which for similarities of real texts do not occur."""
-    ranks = [np.argsort(np.argsort(values)).astype(np.float64) for values in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    ranks = np.stack([np.argsort(np.argsort(values)) for values in (a, b)]).astype(np.float64)
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def _nearest(similarities: Floats) -> NDArray[np.intp]:

@@ -48,9 +48,15 @@ def gemma_original(gemma_source: Source) -> SentenceTransformer:
 
 
 @pytest.fixture(scope="session")
-def starter(tmp_path_factory: pytest.TempPathFactory, starter_source: Source) -> LoadModel:
+def starter_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the starter model in fp32 lies once it has been asked for."""
+    return tmp_path_factory.mktemp("starter-prepared") / "fp32"
+
+
+@pytest.fixture(scope="session")
+def starter(starter_directory: Path, starter_source: Source) -> LoadModel:
     """The starter model by precision, each prepared once."""
-    return _once(tmp_path_factory.mktemp("starter-prepared"), starter_source)
+    return _once(starter_directory.parent, starter_source)
 
 
 @pytest.fixture(scope="session")

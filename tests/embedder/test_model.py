@@ -15,9 +15,6 @@ from embedder.prepare.verify import compare, spearman
 from tests.embedder.conftest import LoadModel, prepare
 
 TEXTS = [*SENTENCES, long_text(), " ".join(SENTENCES)]
-# The least cosine between a text alone and in company. int8 differs because ONNX Runtime's kernels
-# sum in another order for another number of rows, and a value near a step then rounds the other way.
-INVARIANCE = {"fp32": 0.999999, "int8": 0.9995}
 
 
 @pytest.mark.parametrize("family", ["starter", "gemma"])
@@ -37,11 +34,11 @@ def test_prompts_are_part_of_the_text_and_of_the_pooling(
     assert np.abs(model.embed(SENTENCES) - expected).max() > 1e-3
 
 
-@pytest.mark.parametrize("quantization", INVARIANCE)
+@pytest.mark.parametrize("quantization", ["fp32", "int8"])
 @pytest.mark.parametrize("family", ["starter", "gemma"])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_vector_does_not_depend_on_the_other_texts(
+def test_a_vector_is_the_same_alone_and_in_any_company(
     family: str, quantization: str, data: st.DataObject, request: pytest.FixtureRequest
 ) -> None:
     model: EmbeddingModel = request.getfixturevalue(family)(quantization)
@@ -49,7 +46,7 @@ def test_a_vector_does_not_depend_on_the_other_texts(
     together = model.embed(company)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, rtol=1e-5)
     for text, vector in zip(company, together, strict=True):
-        assert float(model.embed([text])[0] @ vector) >= INVARIANCE[quantization]
+        np.testing.assert_allclose(model.embed([text])[0], vector, atol=1e-6)
 
 
 @pytest.mark.parametrize("quantization", ["int8", "fp16"])
@@ -73,12 +70,10 @@ def test_a_text_longer_than_the_model_reads_is_cut(starter: LoadModel) -> None:
     assert len(tokens.ids) == 256
 
 
-def test_the_limit_can_be_lowered_and_not_raised(starter: LoadModel, tmp_path: Path) -> None:
+def test_the_limit_can_be_lowered_and_not_raised(starter: LoadModel, starter_directory: Path) -> None:
     starter("fp32")
-    directory = tmp_path / "fp32"
-    directory.symlink_to(_directory(starter))
-    lower = EmbeddingModel.load(directory, num_threads=1, max_tokens=8)
-    higher = EmbeddingModel.load(directory, num_threads=1, max_tokens=100_000)
+    lower = EmbeddingModel.load(starter_directory, num_threads=1, max_tokens=8)
+    higher = EmbeddingModel.load(starter_directory, num_threads=1, max_tokens=100_000)
     assert (lower.max_tokens, higher.max_tokens) == (8, 256)
 
 
@@ -93,15 +88,22 @@ def test_the_torch_backend_gives_the_original_vectors(
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
-        ("model.embed(['a'])", "{'torch', 'sentence_transformers', 'transformers', 'embedder.prepare'}"),
+        (
+            "EmbeddingModel.load(directory, num_threads=1).embed(['a'])",
+            "{'torch', 'sentence_transformers', 'transformers', 'embedder.prepare'}",
+        ),
         ("import embedder.torch_engine", "{'onnxruntime'}"),
     ],
 )
-def test_a_backend_does_not_import_the_other(code: str, absent: str, starter: LoadModel) -> None:
-    load = f"EmbeddingModel.load(Path({str(_directory(starter))!r}), num_threads=1)" if "model." in code else "None"
+def test_a_backend_does_not_import_the_other(
+    code: str, absent: str, starter: LoadModel, starter_directory: Path
+) -> None:
+    starter("fp32")
     script = (
         "import sys; from pathlib import Path; from embedder.model import EmbeddingModel\n"
-        f"model = {load}; {code}; print({absent} & set(sys.modules))"
+        f"directory = Path({str(starter_directory)!r})\n"
+        f"{code}\n"
+        f"print({absent} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
@@ -110,8 +112,3 @@ def test_a_backend_does_not_import_the_other(code: str, absent: str, starter: Lo
 def test_rank_correlation_of_reversed_order_is_minus_one() -> None:
     values = np.random.default_rng(0).normal(size=50)
     assert spearman(values, -values) == pytest.approx(-1)
-
-
-def _directory(load: LoadModel) -> Path:
-    directory = Path(load("fp32").directory)
-    return directory

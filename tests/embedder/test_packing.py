@@ -3,15 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedder.packing import PADDING, layout, pack
+from embedder.packing import NOTHING, STRIDE, layout, pack
 
 lengths_of_texts = st.lists(st.integers(1, 700), min_size=1, max_size=40)
 
 
 @given(lengths_of_texts, st.integers(1, 600), st.none() | st.integers(1, 8))
-def test_every_text_is_in_one_pack_within_the_budget(
-    lengths: list[int], budget: int, max_texts: int | None
-) -> None:
+def test_every_text_is_in_one_pack_within_the_budget(lengths: list[int], budget: int, max_texts: int | None) -> None:
     packs = pack(lengths, budget=budget, max_texts=max_texts)
     assert sorted(index for indices in packs for index in indices) == list(range(len(lengths)))
     for indices in packs:
@@ -20,42 +18,64 @@ def test_every_text_is_in_one_pack_within_the_budget(
 
 
 @given(lengths_of_texts, st.none() | st.integers(1, 300))
-def test_each_block_holds_every_key_its_queries_may_read_and_holds_it_once(
+def test_each_block_reads_the_keys_its_queries_may_read_and_no_other_text(
     lengths: list[int], window: int | None
 ) -> None:
-    blocks = layout([np.arange(length) for length in lengths], window=window)
-    segments, positions = blocks.segment_ids.ravel(), blocks.position_ids.ravel()
-    for row in range(len(blocks.input_ids)):
-        for keys, reach in ((blocks.wide_keys[row], None), (blocks.near_keys[row], window)):
-            assert len(np.unique(keys)) == len(keys)
-            for segment, position in zip(blocks.segment_ids[row], blocks.position_ids[row], strict=True):
-                if segment == PADDING:
-                    continue
-                readable = segments == segment
-                if reach is not None:
-                    readable &= np.abs(positions - position) < reach
-                assert np.isin(np.flatnonzero(readable), keys).all()
+    arranged = layout([np.arange(length) for length in lengths], window=window)
+    segments, positions = arranged.segment_ids, arranged.position_ids
+    for queries, wide, near in zip(arranged.queries, arranged.wide_keys, arranged.near_keys, strict=True):
+        owner = segments[queries[0]]
+        text = np.flatnonzero(segments == owner)
+        assert np.array_equal(wide[wide != NOTHING], text)
+        kept = near[near != NOTHING]
+        assert len(np.unique(kept)) == len(kept)
+        assert np.isin(kept, text).all()
+        for query in queries[queries != NOTHING]:
+            assert segments[query] == owner
+            if window is not None:
+                readable = text[np.abs(positions[text] - positions[query]) < window]
+                assert np.isin(readable, kept).all()
 
 
-@given(lengths_of_texts)
-def test_texts_lie_in_the_flat_pack_in_order_with_little_padding(lengths: list[int]) -> None:
+@given(lengths_of_texts, st.integers(1, 300))
+def test_each_token_is_one_query_and_finds_its_place_again(lengths: list[int], window: int) -> None:
     rng = np.random.default_rng(0)
     token_ids = [rng.integers(0, 1000, length) for length in lengths]
-    blocks = layout(token_ids)
-    flat, segments = blocks.input_ids.ravel(), blocks.segment_ids.ravel()
+    arranged = layout(token_ids, window=window)
+    assert np.array_equal(arranged.queries.ravel()[arranged.places], np.arange(sum(lengths)))
+    assert np.count_nonzero(arranged.queries != NOTHING) == sum(lengths)
     for index, ids in enumerate(token_ids):
-        assert (flat[segments == index] == ids).all()
-    assert len(flat) - sum(lengths) < len(blocks.input_ids)
+        assert np.array_equal(arranged.input_ids[arranged.segment_ids == index], ids)
+
+
+@given(st.integers(1, 700), lengths_of_texts, st.integers(1, 300))
+def test_a_text_has_its_keys_in_the_same_lanes_in_every_company(length: int, company: list[int], window: int) -> None:
+    """What makes vectors equal to the bit: the order of every sum over keys."""
+
+    def key_lanes(lengths: list[int]) -> dict[int, set[int]]:
+        arranged = layout([np.arange(length) for length in lengths], window=window)
+        lanes: dict[int, set[int]] = {}
+        for queries, *keys in zip(arranged.queries, arranged.wide_keys, arranged.near_keys, strict=True):
+            if arranged.segment_ids[queries[0]] == 0:
+                for row in keys:
+                    for lane, key in enumerate(row):
+                        if key != NOTHING:
+                            lanes.setdefault(int(key), set()).add(lane % STRIDE)
+        return lanes
+
+    alone = key_lanes([length])
+    assert all(len(lanes) == 1 for lanes in alone.values())
+    assert key_lanes([length, *company]) == alone
 
 
 @pytest.mark.parametrize("length", [2048, 1024])
 def test_a_long_text_reads_only_its_window_on_sliding_layers(length: int) -> None:
-    blocks = layout([np.arange(length)], window=257)
-    assert blocks.near_keys.shape[1] <= blocks.input_ids.shape[1] + 2 * 256
-    assert blocks.near_keys.shape[1] < length
+    arranged = layout([np.arange(length)], window=257)
+    assert arranged.near_keys.shape[1] <= arranged.queries.shape[1] + 2 * 256 + STRIDE
+    assert arranged.near_keys.shape[1] < length
 
 
-def test_short_texts_in_one_pack_do_not_read_each_other_for_nothing() -> None:
-    blocks = layout([np.arange(128)] * 4)
-    assert blocks.input_ids.shape == (4, 128)
-    assert blocks.wide_keys.shape == (4, 128)
+def test_short_texts_in_one_pack_do_not_read_each_other() -> None:
+    arranged = layout([np.arange(128)] * 4)
+    assert arranged.queries.shape == (4, 128)
+    assert arranged.wide_keys.shape == (4, 128)
