@@ -101,4 +101,4 @@ def resident_mb(server: Server) -> float:
 
 
 def cpu_seconds(server: Server) -> float:
-    return float(sum(sum(process.cpu_times()[:2]) for process in processes(server)))
+    return float(sum(float(used.user + used.system) for used in (process.cpu_times() for process in processes(server))))
