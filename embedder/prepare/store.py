@@ -7,7 +7,7 @@ from pathlib import Path
 import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 
-from embedder.errors import DiskFullError, ModelLoadError
+from embedder.errors import DiskFullError, ModelLoadError, ModelOutdatedError
 from embedder.profile import Profile
 
 
@@ -48,6 +48,8 @@ def sweep(name: str) -> None:
         try:
             Profile.load(version).check_files(version)
             whole = (version / "model.yaml").is_file()
+        except ModelOutdatedError:
+            whole = True  # an older Bento may still run it
         except (ModelLoadError, ValueError, KeyError, TypeError):
             whole = False
         if not whole:

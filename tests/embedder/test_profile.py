@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_directory_without_a_model_says_what_to_run(tmp_path: Path) -> None:
 def test_another_graph_layout_is_refused(tmp_path: Path) -> None:
     PROFILE.save(tmp_path)
     path = tmp_path / PROFILE_FILE
-    path.write_text(path.read_text().replace('"graph_layout": 1', '"graph_layout": 0'))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"graph_layout": 0}))
     with pytest.raises(ModelOutdatedError):
         Profile.load(tmp_path)
 
