@@ -97,7 +97,7 @@ def processes(server: Server) -> list[psutil.Process]:
 
 def resident_mb(server: Server) -> float:
     """Resident megabytes of all processes."""
-    return sum(process.memory_info().rss for process in processes(server)) / 1e6
+    return float(sum(process.memory_info().rss for process in processes(server))) / 1e6
 
 
 def cpu_seconds(server: Server) -> float:
