@@ -29,20 +29,35 @@ KEY_COST = 4  # copying a key into its block's row costs about as much as four q
 
 
 @dataclass(frozen=True, slots=True)
+class Blocks:
+    """What one kind of attention reads of a pack: B blocks of S queries and K keys."""
+
+    queries: Indices  # (B, S), places in the pack, or NOTHING
+    places: Indices  # (T,), where each token stands in the flat queries
+    keys: Indices  # (B, K), places a block reads, or NOTHING
+
+    @property
+    def cost(self) -> int:
+        return int(len(self.queries) * (self.queries.shape[1] + KEY_COST) * self.keys.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """A pack of N texts and T tokens as the graph's inputs."""
 
     input_ids: Indices  # (T,)
     position_ids: Indices  # (T,), from 0 in each text
     segment_ids: Indices  # (T,), the text's place in the pack
-    queries: Indices  # (B, S), places in the pack, or NOTHING
-    places: Indices  # (T,), where each token stands in the flat queries
-    wide_keys: Indices  # (B, Kw), places a block reads in full attention, or NOTHING
-    near_keys: Indices  # (B, Kn), the same inside the sliding window
     segments: Indices  # (N,), 0 .. N - 1
+    wide: Blocks  # full attention
+    near: Blocks  # inside the sliding window
 
     def inputs(self) -> dict[str, Indices]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        """Arrays by input name: `wide_keys` is `wide.keys`."""
+        arrays: dict[str, Indices] = {name: getattr(self, name) for name in self.__slots__[:4]}
+        for kind, blocks in (("wide", self.wide), ("near", self.near)):
+            arrays |= {f"{kind}_{name}": getattr(blocks, name) for name in blocks.__slots__}
+        return arrays
 
 
 def pack(lengths: Sequence[int], *, budget: int, max_texts: int | None = None) -> list[list[int]]:
@@ -64,44 +79,44 @@ def pack(lengths: Sequence[int], *, budget: int, max_texts: int | None = None) -
 
 
 def layout(token_ids: Sequence[TokenIds], *, window: int | None = None) -> Layout:
-    """Lay one pack out in the block size that costs least. `window`: |i - j| < window on sliding layers."""
+    """Lay one pack out in the block sizes that cost least. `window`: |i - j| < window on sliding layers."""
     lengths = np.array([len(ids) for ids in token_ids])
-    starts = np.cumsum(lengths) - lengths
     longest = int(lengths.max())
-    sizes = [size for size in BLOCK_SIZES if size < longest] + [longest] * (longest <= BLOCK_SIZES[-1])
-    queries, wide, near = min((_blocks(starts, lengths, size, window) for size in sizes), key=_cost)
-    flat = queries.ravel()
-    filled = np.flatnonzero(flat != NOTHING)
+    sizes = [size for size in BLOCK_SIZES if size < longest]
+    # A long text's full attention is cheapest in one block: blocks would each copy all of its keys.
+    wide = min((blocks(lengths, size) for size in (*sizes, longest)), key=lambda choice: choice.cost)
+    near = wide
+    if window is not None:
+        near_sizes = (*sizes, longest) if longest <= BLOCK_SIZES[-1] else sizes
+        near = min((blocks(lengths, size, window) for size in near_sizes), key=lambda choice: choice.cost)
+    starts = np.cumsum(lengths) - lengths
     return Layout(
         input_ids=np.concatenate(token_ids),
-        position_ids=np.arange(len(filled)) - np.repeat(starts, lengths),
+        position_ids=np.arange(lengths.sum()) - np.repeat(starts, lengths),
         segment_ids=np.repeat(np.arange(len(lengths)), lengths),
-        queries=queries,
-        places=filled,  # blocks follow the pack's order, so the n-th filled place is the n-th token's
-        wide_keys=wide,
-        near_keys=near,
         segments=np.arange(len(lengths)),
+        wide=wide,
+        near=near,
     )
 
 
-def _cost(blocks: tuple[Indices, Indices, Indices]) -> int:
-    queries, wide, near = blocks
-    return int(len(queries) * (queries.shape[1] + KEY_COST) * (wide.shape[1] + near.shape[1]))
-
-
-def _blocks(starts: Indices, lengths: Indices, size: int, window: int | None) -> tuple[Indices, Indices, Indices]:
-    """Queries, wide keys and near keys when every text is cut into blocks of `size` tokens."""
+def blocks(lengths: Indices, size: int, window: int | None = None) -> Blocks:
+    """Every text cut into blocks of `size` queries, which read all of its keys or those in the window."""
+    starts = np.cumsum(lengths) - lengths
     counts = -(-lengths // size)
     text = np.repeat(np.arange(len(lengths)), counts)
     first = (np.arange(len(text)) - np.repeat(np.cumsum(counts) - counts, counts)) * size
     start, length = starts[text], lengths[text]
+    low, high = np.zeros_like(first), length
+    if window is not None:
+        low = np.maximum(first - window + 1, 0) // STRIDE * STRIDE
+        high = np.minimum(first + size - 1 + window, length)
     queries = _ranges(start, first, np.minimum(first + size, length), size)
-    wide = _ranges(start, np.zeros_like(first), length, _rounded(lengths.max()))
-    if window is None:
-        return queries, wide, wide
-    low = np.maximum(first - window + 1, 0) // STRIDE * STRIDE
-    high = np.minimum(first + size - 1 + window, length)
-    return queries, wide, _ranges(start, low, high, _rounded((high - low).max()))
+    return Blocks(
+        queries=queries,
+        places=np.flatnonzero(queries != NOTHING),  # blocks follow the pack: the n-th place is the n-th token's
+        keys=_ranges(start, low, high, _rounded((high - low).max())),
+    )
 
 
 def _ranges(start: Indices, low: Indices, high: Indices, width: int) -> Indices:

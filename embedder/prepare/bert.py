@@ -68,14 +68,14 @@ class PackedBert(nn.Module):
         input_ids: Tensor,
         position_ids: Tensor,
         segment_ids: Tensor,
-        queries: Tensor,
-        places: Tensor,
+        wide_queries: Tensor,
+        wide_places: Tensor,
         wide_keys: Tensor,
         segments: Tensor,
     ) -> Tensor:
-        queries, keys, bias = filled(queries), filled(wide_keys), key_bias(wide_keys)[:, None]
+        queries, keys, bias = filled(wide_queries), filled(wide_keys), key_bias(wide_keys)[:, None]
         x = self.norm(gather(self.words, input_ids) + gather(self.positions, position_ids))
         for layer in self.layers:
-            x = layer(x, queries, places, keys, bias)
+            x = layer(x, queries, wide_places, keys, bias)
         vectors: Tensor = self.head(x, position_ids, segment_ids, segments)
         return vectors

@@ -1,6 +1,7 @@
 """A sentence-transformers model to one packed ONNX graph in fp32."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from embedder.errors import UnsupportedModelError
-from embedder.packing import Layout, layout
+from embedder.packing import Layout, blocks, layout
 from embedder.prepare import bert, gemma, wrapped
 from embedder.prepare.parts import Parts, read_parts
 
@@ -62,19 +63,17 @@ def check_inputs(model: onnx.ModelProto, names: list[str], model_id: str) -> Non
 def _example_layout() -> Layout:
     """Every size differs from every other and from 1, so that the tracer cannot take two for one."""
     texts = [np.arange(5, 5 + length) for length in (391, 230, 77)]
-    return layout(texts, window=9)
+    lengths = np.array([len(text) for text in texts])
+    return replace(layout(texts, window=9), wide=blocks(lengths, 256))
 
 
 def _dynamic() -> dict[str, dict[int, Any]]:
     dim = torch.export.Dim
-    tokens, blocks = {0: dim("tokens", min=1)}, dim("blocks", min=1)
-    return {
-        "input_ids": tokens,
-        "position_ids": tokens,
-        "segment_ids": tokens,
-        "queries": {0: blocks, 1: dim("width", min=1)},
-        "places": tokens,
-        "wide_keys": {0: blocks, 1: dim("wide")},
-        "near_keys": {0: blocks, 1: dim("near")},
-        "segments": {0: dim("texts")},
-    }
+    tokens = {0: dim("tokens", min=1)}
+    sizes = {"input_ids": tokens, "position_ids": tokens, "segment_ids": tokens, "segments": {0: dim("texts")}}
+    for kind in ("wide", "near"):
+        count = dim(f"{kind}_blocks", min=1)
+        sizes[f"{kind}_queries"] = {0: count, 1: dim(f"{kind}_width", min=1)}
+        sizes[f"{kind}_places"] = tokens
+        sizes[f"{kind}_keys"] = {0: count, 1: dim(f"{kind}_reach")}
+    return sizes

@@ -105,18 +105,18 @@ class PackedGemma(nn.Module):
         input_ids: Tensor,
         position_ids: Tensor,
         segment_ids: Tensor,
-        queries: Tensor,
-        places: Tensor,
-        wide_keys: Tensor,
-        near_keys: Tensor,
         segments: Tensor,
+        wide_queries: Tensor,
+        wide_places: Tensor,
+        wide_keys: Tensor,
+        near_queries: Tensor,
+        near_places: Tensor,
+        near_keys: Tensor,
     ) -> Tensor:
+        near_bias = window_bias(position_ids, near_queries, near_keys, self.window)
         blocks = {
-            sliding: Blocks(filled(queries), places, filled(keys), bias)
-            for sliding, keys, bias in (
-                (True, near_keys, window_bias(position_ids, queries, near_keys, self.window)),
-                (False, wide_keys, key_bias(wide_keys)),
-            )
+            True: Blocks(filled(near_queries), near_places, filled(near_keys), near_bias),
+            False: Blocks(filled(wide_queries), wide_places, filled(wide_keys), key_bias(wide_keys)),
         }
         angles = {
             sliding: (self.get_buffer(f"cos_{sliding}"), self.get_buffer(f"sin_{sliding}"), position_ids[None])

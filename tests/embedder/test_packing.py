@@ -23,11 +23,14 @@ def test_each_block_reads_the_keys_its_queries_may_read_and_no_other_text(
 ) -> None:
     arranged = layout([np.arange(length) for length in lengths], window=window)
     segments, positions = arranged.segment_ids, arranged.position_ids
-    for queries, wide, near in zip(arranged.queries, arranged.wide_keys, arranged.near_keys, strict=True):
+    for queries, keys in zip(arranged.wide.queries, arranged.wide.keys, strict=True):
+        owner = segments[queries[0]]
+        assert set(segments[queries[queries != NOTHING]]) == {owner}
+        assert np.array_equal(keys[keys != NOTHING], np.flatnonzero(segments == owner))
+    for queries, keys in zip(arranged.near.queries, arranged.near.keys, strict=True):
         owner = segments[queries[0]]
         text = np.flatnonzero(segments == owner)
-        assert np.array_equal(wide[wide != NOTHING], text)
-        kept = near[near != NOTHING]
+        kept = keys[keys != NOTHING]
         assert len(np.unique(kept)) == len(kept)
         assert np.isin(kept, text).all()
         for query in queries[queries != NOTHING]:
@@ -42,8 +45,9 @@ def test_each_token_is_one_query_and_finds_its_place_again(lengths: list[int], w
     rng = np.random.default_rng(0)
     token_ids = [rng.integers(0, 1000, length) for length in lengths]
     arranged = layout(token_ids, window=window)
-    assert np.array_equal(arranged.queries.ravel()[arranged.places], np.arange(sum(lengths)))
-    assert np.count_nonzero(arranged.queries != NOTHING) == sum(lengths)
+    for blocks in (arranged.wide, arranged.near):
+        assert np.array_equal(blocks.queries.ravel()[blocks.places], np.arange(sum(lengths)))
+        assert np.count_nonzero(blocks.queries != NOTHING) == sum(lengths)
     for index, ids in enumerate(token_ids):
         assert np.array_equal(arranged.input_ids[arranged.segment_ids == index], ids)
 
@@ -55,9 +59,9 @@ def test_a_text_has_its_keys_in_the_same_lanes_in_every_company(length: int, com
     def key_lanes(lengths: list[int]) -> dict[int, set[int]]:
         arranged = layout([np.arange(length) for length in lengths], window=window)
         lanes: dict[int, set[int]] = {}
-        for queries, *keys in zip(arranged.queries, arranged.wide_keys, arranged.near_keys, strict=True):
-            if arranged.segment_ids[queries[0]] == 0:
-                for row in keys:
+        for blocks in (arranged.wide, arranged.near):
+            for queries, row in zip(blocks.queries, blocks.keys, strict=True):
+                if arranged.segment_ids[queries[0]] == 0:
                     for lane, key in enumerate(row):
                         if key != NOTHING:
                             lanes.setdefault(int(key), set()).add(lane % STRIDE)
@@ -71,11 +75,15 @@ def test_a_text_has_its_keys_in_the_same_lanes_in_every_company(length: int, com
 @pytest.mark.parametrize("length", [2048, 1024])
 def test_a_long_text_reads_only_its_window_on_sliding_layers(length: int) -> None:
     arranged = layout([np.arange(length)], window=257)
-    assert arranged.near_keys.shape[1] <= arranged.queries.shape[1] + 2 * 256 + STRIDE
-    assert arranged.near_keys.shape[1] < length
+    assert arranged.near.keys.shape[1] <= arranged.near.queries.shape[1] + 2 * 256 + STRIDE
+    assert arranged.near.keys.shape[1] < length
+
+
+def test_a_long_text_copies_its_keys_once_for_full_attention() -> None:
+    assert layout([np.arange(2048)], window=257).wide.keys.shape == (1, 2048)
 
 
 def test_short_texts_in_one_pack_do_not_read_each_other() -> None:
     arranged = layout([np.arange(128)] * 4)
-    assert arranged.queries.shape == (4, 128)
-    assert arranged.wide_keys.shape == (4, 128)
+    assert arranged.wide.queries.shape == (4, 128)
+    assert arranged.wide.keys.shape == (4, 128)
