@@ -40,9 +40,9 @@ def mixed_lengths(total: int, *, seed: int = 0) -> list[int]:
 # Rounds fall with the cost of a round: a full run is about half an hour on two cores.
 WORKLOADS: dict[str, tuple[list[int], int]] = {
     "one text of 16 tokens": ([16], 30),
-    "32 texts of 128 tokens": ([128] * 32, 5),
-    "mixed 8-512 tokens, 20k in all": (mixed_lengths(20_000), 3),
-    "2 texts of 2,048 tokens": ([2048] * 2, 3),
+    "32 texts of 128 tokens": ([128] * 32, 4),
+    "mixed 8-512 tokens, 20k in all": (mixed_lengths(20_000), 2),
+    "2 texts of 2,048 tokens": ([2048] * 2, 2),
 }
 
 
