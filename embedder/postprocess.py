@@ -41,7 +41,8 @@ def to_int8(vectors: Vectors) -> NDArray[np.int8]:
     the vector back.
     """
     largest = np.abs(vectors).max(axis=1, keepdims=True)
-    return np.rint(vectors * (127 / np.maximum(largest, np.finfo(np.float32).tiny))).astype(np.int8)
+    steps: NDArray[np.int8] = np.rint(vectors * (127 / np.maximum(largest, np.finfo(np.float32).tiny))).astype(np.int8)
+    return steps
 
 
 def to_binary(vectors: Vectors) -> NDArray[np.uint8]:
