@@ -142,6 +142,6 @@ def _headers(error: Exception, kind: Kind) -> dict[str, str]:
             else f', error="invalid_token", error_description="{reason_of(error)}"'
         )
         headers["WWW-Authenticate"] = f'Bearer realm="embedding-api"{challenge}'
-    if allowed := getattr(error, "allowed", None):
-        headers["Allow"] = ", ".join(sorted(allowed))
+    if isinstance(error, auth.MethodNotAllowed):
+        headers["Allow"] = ", ".join(sorted(error.allowed))
     return headers

@@ -45,14 +45,14 @@ class TitleError(OptionError):
 
 
 class DimensionsError(OptionError):
-    """A size that the model's vectors cannot be cut to; `allowed` are those they can."""
+    """A size that the model's vectors cannot be cut to; `sizes` are those they can."""
 
     reason = "dimensions_not_allowed"
     param = "dimensions"
 
-    def __init__(self, dimensions: int, allowed: Sequence[int]) -> None:
-        self.dimensions, self.allowed = dimensions, allowed
-        super().__init__(f"dimensions of this model are {', '.join(map(str, allowed))}, not {dimensions}")
+    def __init__(self, dimensions: int, sizes: Sequence[int]) -> None:
+        self.dimensions, self.sizes = dimensions, sizes
+        super().__init__(f"dimensions of this model are {', '.join(map(str, sizes))}, not {dimensions}")
 
 
 class TextTooLongError(EmbedderError):
