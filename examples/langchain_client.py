@@ -21,8 +21,8 @@ def main(url: str, token: str) -> None:
     def embeddings(task: str) -> OpenAIEmbeddings:
         return OpenAIEmbeddings(
             model=f"{plain}-{task}" if f"{plain}-{task}" in names else plain,
-            base_url=f"{url}/v1",
-            api_key=SecretStr(token),
+            openai_api_base=f"{url}/v1",
+            openai_api_key=SecretStr(token),
             check_embedding_ctx_length=False,  # send texts: token ids of OpenAI's vocabulary mean nothing here
         )
 

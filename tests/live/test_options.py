@@ -115,11 +115,12 @@ def test_usage_counts_the_prompt(gemma_server: Server) -> None:
 def test_what_the_model_does_not_have_is_refused_on_every_route(
     gemma_server: Server, options: dict[str, Any], param: str, told: str
 ) -> None:
-    for path, body in {
+    bodies: dict[str, dict[str, Any]] = {
         "/embed": {"text": "a"},
         "/batch-embed": {"texts": ["a"]},
         "/v1/embeddings": {"input": "a", "model": MODEL},
-    }.items():
+    }
+    for path, body in bodies.items():
         error = refusal(gemma_server, path, **body, **options)
         assert error["param"] == param
         assert told in error["message"]
@@ -199,7 +200,7 @@ def test_counting_and_comparing_are_metered(gemma_server: Server) -> None:
 
 def test_every_answer_names_the_vector_space(gemma_server: Server) -> None:
     fingerprint = httpx.get(f"{gemma_server.url}/health").json()["fingerprint"]
-    bodies = {
+    bodies: dict[str, dict[str, Any]] = {
         "/embed": {"text": "a"},
         "/batch-embed": {"texts": ["a"]},
         "/v1/embeddings": {"input": "a", "model": MODEL},
