@@ -34,7 +34,7 @@ def document(service: Service, *, version: str, offer: Offer) -> dict[str, Any]:
     apis = service.apis.values()
     models: list[type[BaseModel]] = [UsageResponse, HealthResponse, ErrorResponse, ModelsResponse, ModelCard]
     models += [spec for api in apis for spec in (api.input_spec, api.output_spec)]
-    _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)[1]["$defs"]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -45,12 +45,12 @@ def document(service: Service, *, version: str, offer: Offer) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "paths": {
-            **{api.route: {"post": _operation(api, offer)} for api in apis},
+            **{api.route: {"post": _operation(api, offer)} for api in sorted(apis, key=lambda api: len(api.route))},
             **_models_paths(offer),
             **_open_paths(),
         },
         "components": {
-            "schemas": definitions["$defs"] | _narrowed(definitions["$defs"], offer),
+            "schemas": {name: _required_first(schema) for name, schema in _narrowed(schemas, offer).items()},
             "securitySchemes": {
                 "bearer": {
                     "type": "http",
@@ -64,16 +64,27 @@ def document(service: Service, *, version: str, offer: Offer) -> dict[str, Any]:
 
 
 def _narrowed(schemas: dict[str, Any], offer: Offer) -> dict[str, Any]:
-    """The schemas that depend on the model, as narrow as it is."""
+    """All schemas, those that depend on the model as narrow as it is."""
     nothing = {"type": "null", "description": "This model's prompts have no place for a title"}
     titles = {} if offer.titles else {"Titles": nothing}
     example = {"model": next(iter(offer.models)), "input": ["The quick brown fox", "안녕하세요"]}
-    return titles | {
-        "Task": {"enum": [*offer.tasks, None]},
-        "Dimensions": {"enum": [*offer.dimensions, None]},
-        "ModelName": {"type": "string", "enum": list(offer.models)},
-        "EmbeddingsRequest": schemas["EmbeddingsRequest"] | {"examples": [example]},
-    }
+    return (
+        schemas
+        | titles
+        | {
+            "Task": {"type": ["string", "null"], "enum": [*offer.tasks, None]},
+            "Dimensions": {"type": ["integer", "null"], "enum": [*offer.dimensions, None]},
+            "ModelName": {"type": "string", "enum": list(offer.models)},
+            "EmbeddingsRequest": schemas["EmbeddingsRequest"] | {"examples": [example]},
+        }
+    )
+
+
+def _required_first(schema: dict[str, Any]) -> dict[str, Any]:
+    """Readers look for what they must send; pydantic begins with the options, which are inherited."""
+    required = schema.get("required", [])
+    properties = dict(sorted(schema.get("properties", {}).items(), key=lambda item: item[0] not in required))
+    return schema | ({"properties": properties} if properties else {})
 
 
 def _operation(api: Any, offer: Offer) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Page:
 
     def wait_for(self, expression: str, seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds
-        while not self.evaluate(expression):
+        while not self.evaluate(f"!!({expression})"):
             assert time.monotonic() < deadline, f"{expression} did not become true; {self.complaints}"
             time.sleep(0.1)
 
