@@ -84,14 +84,12 @@ class EmbeddingAPI:
     @bentoml.api(route="/similarity", input_spec=schemas.SimilarityRequest, output_spec=schemas.SimilarityResponse)
     async def similarity(self, request: schemas.SimilarityRequest, scope: Scope) -> dict[str, Any]:
         """Compare one text with several, or several with one another."""
-        tokens = await self._read(request.texts, request.task, truncate=request.truncate)
-        truncated = _cut(tokens)
-        if request.text is not None:
-            task = request.text_task or request.task
-            tokens = [*await self._read([request.text], task, truncate=request.truncate), *tokens]
-        vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
-        cosines = vectors @ vectors.T if request.text is None else vectors[1:] @ vectors[0]
-        return {"similarities": cosines.clip(-1, 1), "truncated": truncated, **self._about(tokens, vectors)}
+        one, task = [] if request.text is None else [request.text], request.text_task or request.task
+        first = await self._read(one, task, truncate=request.truncate)
+        rest = await self._read(request.texts, request.task, truncate=request.truncate)
+        vectors = await self._vectors([*first, *rest], scope, dimensions=request.dimensions)
+        cosines = vectors[1:] @ vectors[0] if first else vectors @ vectors.T
+        return {"similarities": cosines.clip(-1, 1), "truncated": _cut(rest), **self._about([*first, *rest], vectors)}
 
     @bentoml.api(route="/tokenize", input_spec=schemas.TokenizeRequest, output_spec=schemas.TokenizeResponse)
     async def tokenize(self, request: schemas.TokenizeRequest, scope: Scope) -> dict[str, Any]:
