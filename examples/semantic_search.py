@@ -27,15 +27,17 @@ create table if not exists passages (
     text text not null unique,
     fingerprint text not null,
     embedding halfvec({dimensions}) not null,
-    bits bit({dimensions}) not null
+    bits bit({dimensions}) generated always as (binary_quantize(embedding)::bit({dimensions})) stored
 );
 create index if not exists passages_bits on passages using hnsw (bits bit_hamming_ops);
 """
 # 40 candidates by Hamming distance over the bits, then in the order of the cosine distance.
 SEARCH = """
-with candidates as (select * from passages order by bits <~> %(bits)s::bit({dimensions}) limit 40)
-select text, 1 - (embedding <=> %(embedding)s::halfvec({dimensions})) as similarity
-from candidates order by similarity desc limit 3
+with question as (select %s::halfvec({dimensions}) as vector), candidates as (
+    select * from passages
+    order by bits <~> (select binary_quantize(vector)::bit({dimensions}) from question) limit 40
+)
+select text, 1 - (embedding <=> vector) as similarity from candidates, question order by similarity desc limit 3
 """
 
 
@@ -58,19 +60,13 @@ class Embedder:
         return vectors, answer.headers["X-Embedding-Fingerprint"]
 
 
-def bits(vector: list[float]) -> str:
-    """One bit a dimension, as the service's own `"encoding_format": "binary"` packs them."""
-    return "".join("1" if value > 0 else "0" for value in vector)
-
-
 def store(database: psycopg.Connection, embedder: Embedder, passages: list[str]) -> None:
     vectors, fingerprint = embedder.embed(passages, "document")
     database.execute(SCHEMA.format(dimensions=len(vectors[0])))
-    rows = [(text, fingerprint, str(v), bits(v)) for text, v in zip(passages, vectors, strict=True)]
+    rows = [(text, fingerprint, str(vector)) for text, vector in zip(passages, vectors, strict=True)]
     with database.cursor() as cursor:
         cursor.executemany(
-            "insert into passages (text, fingerprint, embedding, bits) values (%s, %s, %s, %s) on conflict do nothing",
-            rows,
+            "insert into passages (text, fingerprint, embedding) values (%s, %s, %s) on conflict do nothing", rows
         )
     database.commit()
 
@@ -79,8 +75,7 @@ def search(database: psycopg.Connection, embedder: Embedder, question: str) -> l
     """The three nearest passages and their cosine similarities."""
     [(fingerprint,)] = database.execute("select distinct fingerprint from passages").fetchall()
     [vector], _ = embedder.embed([question], "query", fingerprint)
-    query = SEARCH.format(dimensions=len(vector))
-    return database.execute(query, {"bits": bits(vector), "embedding": str(vector)}).fetchall()
+    return database.execute(SEARCH.format(dimensions=len(vector)), [str(vector)]).fetchall()
 
 
 def main(question: str, url: str) -> None:

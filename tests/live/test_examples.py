@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.live.server import ROOT, Server, bare_environment, token
@@ -169,3 +171,52 @@ def test_the_search_example_finds_the_right_passages(
     lines = run(sys.executable, EXAMPLES / "semantic_search.py", question, server.url, environment=environment)
     first = [line.split(" ", 1)[1] for line in lines.splitlines()][: len(found)]
     assert all(any(line.startswith(start) for start in found) for line in first), lines
+
+
+def blocks(document: str, language: str) -> list[str]:
+    """The fenced code blocks of a document."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return [found[1] for found in re.finditer(rf"(?ms)^```{language}\n(.*?)^```$", text)]
+
+
+@from_source
+@pytest.mark.parametrize("document", ["README.md", "README.ko.md"])
+def test_every_call_of_the_readme_works_when_pasted(server: Server, gemma_server: Server, document: str) -> None:
+    """Those with a task or a size against a model that has them."""
+    calls = [block for block in blocks(document, "bash") if block.startswith("curl")]
+    assert len(calls) >= 3
+    for call in calls:
+        serving = gemma_server if '"task"' in call else server
+        answer = json.loads(run("bash", "-c", "curl --silent " + here(call.removeprefix("curl"), serving)))
+        assert answer["usage"]["prompt_tokens"] > 0, answer
+
+
+@from_source
+@pytest.mark.parametrize("document", ["README.md", "README.ko.md"])
+def test_the_python_of_the_readme_runs(server: Server, document: str) -> None:
+    programs = blocks(document, "python")
+    assert programs
+    for program in programs:
+        start = "import os\n\nJWT_TOKEN = os.environ['JWT_TOKEN']\n"
+        assert run(sys.executable, "-c", f"{start}{here(program, server)}\nprint(len(vector))") == "384\n"
+
+
+def here(example: str, server: Server) -> str:
+    assert "http://127.0.0.1:8000" in example
+    return example.replace("http://127.0.0.1:8000", server.url)
+
+
+def test_the_table_of_the_readme_has_the_bits_of_the_service(gemma_server: Server, database_url: str) -> None:
+    """pgvector's own bits of a stored vector are those of `"encoding_format": "binary"`."""
+    [schema] = blocks("README.md", "sql")
+    with gemma_server.client() as client:
+        answers = {
+            encoding: client.post("/embed", json={"text": "Mars", "encoding_format": encoding}).json()["embedding"]
+            for encoding in ("float", "binary")
+        }
+    expected = "".join(f"{byte:08b}" for byte in answers["binary"])
+    with psycopg.connect(database_url) as database:
+        database.execute(schema.encode())
+        database.execute("insert into documents (text, embedding) values ('Mars', %s)", [str(answers["float"])])
+        [(bits,)] = database.execute("select bits::text from documents").fetchall()
+    assert bits == expected
