@@ -14,7 +14,7 @@ INSTALL := $(PIP) install --quiet --no-deps --require-hashes
 export BENTOML_DO_NOT_TRACK := true
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help install serve test bench lint token model model-info build docs lock clean
+.PHONY: help install serve test tools bench lint token model model-info build docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -36,8 +36,15 @@ token: $(VENV)/prepare ## Print a development token [USER_ID=uuid]
 build: $(VENV)/prepare model ## Build the Bento
 	@$(BIN)/bentoml build
 
-test: $(VENV)/dev ## Run the whole test suite
+test: tools $(VENV)/dev ## Run the whole test suite
 	@$(BIN)/python -m pytest
+
+tools:
+	@missing=; for tool in chromium curl node npm; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then \
+	  echo "The tests drive a real browser and a JavaScript client. Missing here:$$missing"; \
+	  echo "On Debian or Ubuntu: apt-get install chromium curl nodejs npm"; exit 1; \
+	fi
 
 bench: $(VENV)/dev ## Run the benchmarks (about half an hour) and write benchmarks/results
 	@$(BIN)/python -m benchmarks

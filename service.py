@@ -14,15 +14,18 @@ from starlette.types import Scope
 
 import metrics
 import wiring
+from api import openai_schemas as openai
+from api import schemas
 from api.access_log import LOG
 from api.bento import GuardedService, PreparedModel, page
+from api.errors import NoSuchModelError
 from api.pages import DOCS_PATHS, docs_page
-from api.schemas import BatchEmbedRequest, BatchEmbedResponse, EmbedRequest, EmbedResponse
 from auth.errors import ConfigurationError, QuotaExceeded
 from auth.receipt import Receipt, set_quota_headers
 from embedder.errors import EmbedderError
-from embedder.postprocess import Vectors
+from embedder.postprocess import ENCODINGS, Vectors, cut
 from embedder.profile import Profile, model_tag
+from embedder.tasks import prompts_for
 from embedder.tokens import Tokens
 from settings import VERSION, load_settings
 
@@ -49,47 +52,107 @@ class EmbeddingAPI:
 
     # --- embeddings ---------------------------------------------------------------------------
 
-    @bentoml.api(route="/embed", input_spec=EmbedRequest, output_spec=EmbedResponse)
-    async def embed(self, request: EmbedRequest, scope: Scope) -> dict[str, Any]:
+    @bentoml.api(route="/embed", input_spec=schemas.EmbedRequest, output_spec=schemas.EmbedResponse)
+    async def embed(self, request: schemas.EmbedRequest, scope: Scope) -> dict[str, Any]:
         """Embed one text."""
-        tokens, vectors = await self._embed([request.text], scope)
-        return {"embedding": vectors[0], "truncated": tokens[0].truncated, **self._about(tokens)}
+        tokens = await self._read([request.text], request.task, titles=request.title, truncate=request.truncate)
+        vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
+        embedding = ENCODINGS[request.encoding_format](vectors)[0]
+        return {"embedding": embedding, "truncated": tokens[0].truncated, **self._about(tokens, vectors)}
 
-    @bentoml.api(route="/batch-embed", input_spec=BatchEmbedRequest, output_spec=BatchEmbedResponse)
-    async def batch_embed(self, request: BatchEmbedRequest, scope: Scope) -> dict[str, Any]:
+    @bentoml.api(route="/batch-embed", input_spec=schemas.BatchEmbedRequest, output_spec=schemas.BatchEmbedResponse)
+    async def batch_embed(self, request: schemas.BatchEmbedRequest, scope: Scope) -> dict[str, Any]:
         """Embed several texts."""
-        tokens, vectors = await self._embed(request.texts, scope)
-        truncated = [index for index, text in enumerate(tokens) if text.truncated]
-        return {"embeddings": vectors, "truncated": truncated, **self._about(tokens)}
+        tokens = await self._read(request.texts, request.task, titles=request.title, truncate=request.truncate)
+        vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
+        embeddings, counts = ENCODINGS[request.encoding_format](vectors), [len(text.ids) for text in tokens]
+        return {"embeddings": embeddings, "tokens": counts, "truncated": _cut(tokens), **self._about(tokens, vectors)}
 
-    async def _embed(self, texts: Sequence[str], scope: Scope) -> tuple[list[Tokens], Vectors]:
-        """Texts -> token ids -> quota -> batcher -> vectors, in the order of the texts."""
-        user = scope["principal"].user_id
-        tokens = await self.embedder.tokenise(texts)
+    @bentoml.api(route="/v1/embeddings", input_spec=openai.EmbeddingsRequest, output_spec=openai.EmbeddingsResponse)
+    async def embeddings(self, request: openai.EmbeddingsRequest, scope: Scope) -> dict[str, Any]:
+        """Embed texts as OpenAI's clients ask for it."""
+        names = self.profile.names
+        if request.model not in names:
+            raise NoSuchModelError(request.model, names)
+        task = request.task or names[request.model]
+        tokens = await self._read(request.input, task, titles=request.title, truncate=request.truncate)
+        vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
+        rows, counts = ENCODINGS[request.encoding_format](vectors), [len(text.ids) for text in tokens]
+        data = openai.embeddings(rows, tokens=counts, truncated=set(_cut(tokens)))
+        return {"object": "list", "data": data, **self._about(tokens, vectors)}
+
+    @bentoml.api(route="/similarity", input_spec=schemas.SimilarityRequest, output_spec=schemas.SimilarityResponse)
+    async def similarity(self, request: schemas.SimilarityRequest, scope: Scope) -> dict[str, Any]:
+        """Compare one text with several, or several with one another."""
+        one, task = [] if request.text is None else [request.text], request.text_task or request.task
+        first = await self._read(one, task, truncate=request.truncate)
+        rest = await self._read(request.texts, request.task, truncate=request.truncate)
+        vectors = await self._vectors([*first, *rest], scope, dimensions=request.dimensions)
+        cosines = vectors[1:] @ vectors[0] if first else vectors @ vectors.T
+        return {"similarities": cosines.clip(-1, 1), "truncated": _cut(rest), **self._about([*first, *rest], vectors)}
+
+    @bentoml.api(route="/tokenize", input_spec=schemas.TokenizeRequest, output_spec=schemas.TokenizeResponse)
+    async def tokenize(self, request: schemas.TokenizeRequest, scope: Scope) -> dict[str, Any]:
+        """Count tokens: one request like any other, and none of the day's tokens."""
+        tokens = await self._read(request.texts, request.task, titles=request.title, truncate=request.truncate)
+        await self._charge(scope, n_tokens=0)
+        texts = [{"ids": text.ids, "n_tokens": text.n_tokens, "truncated": text.truncated} for text in tokens]
+        return {"texts": texts, "max_tokens": self.embedder.model.max_tokens, **self._about(tokens)}
+
+    async def _read(
+        self, texts: Sequence[str], task: str | None, *, titles: Sequence[str] | None = None, truncate: bool
+    ) -> list[Tokens]:
+        """Texts -> token ids, behind the prompt of their task."""
+        prompts = prompts_for(self.profile.tasks, task, titles=titles, n_texts=len(texts))
+        return await self.embedder.tokenise(texts, prompts, truncate=truncate)
+
+    async def _vectors(self, tokens: Sequence[Tokens], scope: Scope, *, dimensions: int | None) -> Vectors:
+        """Token ids -> quota -> batcher -> vectors, (n_texts, dimensions) in the order of the texts."""
+        size = self.profile.size_of(dimensions)
         scope["tokens"] = n_tokens = sum(len(text.ids) for text in tokens)
-        receipt = await self._charge(user, n_tokens, scope)
+        receipt = await self._charge(scope, n_tokens=n_tokens)
         try:
-            vectors = await self.embedder.embed(tokens, user=user)
+            vectors = await self.embedder.embed(tokens, user=receipt.user_id)
         except Exception:  # ours to answer for: it costs the user nothing
             await self.quota.refund(receipt)
             raise
-        metrics.TEXTS.inc(len(texts))
+        metrics.TEXTS.inc(len(tokens))
         metrics.TOKENS.inc(n_tokens)
-        return tokens, vectors
+        return cut(vectors, size)
 
-    async def _charge(self, user: str, n_tokens: int, scope: Scope) -> Receipt:
+    async def _charge(self, scope: Scope, *, n_tokens: int) -> Receipt:
+        """One request and its tokens, and what is left in the answer's headers. Raises QuotaExceeded."""
         try:
-            receipt = await self.quota.charge(user, tokens=n_tokens)
+            receipt = await self.quota.charge(scope["principal"].user_id, tokens=n_tokens)
         except QuotaExceeded as error:
             set_quota_headers(scope["answer_headers"], error.receipt)
             raise
         set_quota_headers(scope["answer_headers"], receipt)
         return receipt
 
-    def _about(self, tokens: Sequence[Tokens]) -> dict[str, Any]:
-        profile, n_tokens = self.embedder.model.profile, sum(len(text.ids) for text in tokens)
+    @property
+    def profile(self) -> Profile:
+        """What serves here. Raises ModelLoadingError."""
+        return self.embedder.model.profile
+
+    def _about(self, tokens: Sequence[Tokens], vectors: Vectors | None = None) -> dict[str, Any]:
+        """What every answer about texts says."""
+        n_tokens = sum(len(text.ids) for text in tokens)
         usage = {"prompt_tokens": n_tokens, "total_tokens": n_tokens}
-        return {"model": profile.model_id, "dimensions": profile.dimensions, "usage": usage}
+        about = {"model": self.profile.model_id, "fingerprint": self.profile.fingerprint, "usage": usage}
+        return about if vectors is None else about | {"dimensions": vectors.shape[1]}
+
+    @page("/v1/models", protected=True)
+    async def models(self, _: Request) -> dict[str, Any]:
+        """The model that serves here, by all its names."""
+        offer = self.bento_service.offer
+        return {"object": "list", "data": [openai.model_card(name, offer) for name in offer.models]}
+
+    @page("/v1/models/{model}", protected=True)
+    async def model(self, request: Request) -> dict[str, Any]:
+        """The model that serves here, by one of its names."""
+        name = request.scope["path"].removeprefix("/v1/models/")
+        return openai.model_card(name, self.bento_service.offer)
 
     @page("/usage", protected=True)
     async def usage(self, request: Request) -> dict[str, Any]:
@@ -106,7 +169,7 @@ class EmbeddingAPI:
     @page("/health")
     async def health(self, _: Request) -> dict[str, Any]:
         """What serves here, once a real forward pass has worked."""
-        profile = self.embedder.model.profile
+        profile = self.profile
         self.embedder.check()
         if self.quota.state == "degraded":
             await self.quota.ping()  # recovery is noticed here, not with the next caller
@@ -155,7 +218,7 @@ class EmbeddingAPI:
 
     # --- life ---------------------------------------------------------------------------------
 
-    guard = staticmethod(wiring.guarded)
+    guard, offer = staticmethod(wiring.guarded), staticmethod(wiring.offer)
 
     @bentoml.on_deployment
     @staticmethod
@@ -188,6 +251,10 @@ class EmbeddingAPI:
         await self.embedder.close()
         await self.quota.aclose()
         await wiring.verifier().keys.aclose()
+
+
+def _cut(tokens: Sequence[Tokens]) -> list[int]:
+    return [index for index, text in enumerate(tokens) if text.truncated]
 
 
 def _allowance(limit: int, remaining: int | None, reset_after: float | None) -> dict[str, int]:

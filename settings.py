@@ -104,7 +104,9 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text")
 
-    max_texts_per_request: int = Field(256, ge=1, le=4096, description="Texts in one `/batch-embed` call")
+    max_texts_per_request: int = Field(
+        2048, ge=1, le=4096, description="Texts in one request; OpenAI's clients send up to 2048"
+    )
     max_body_bytes: int = Field(1048576, ge=1024, description="Bytes of a request body")
     host: IPvAnyAddress = Field(IPv4Address("127.0.0.1"), description="Address `make serve` listens on")
     port: int = Field(8000, ge=1, le=65535, description="Port `make serve` listens on")

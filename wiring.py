@@ -3,13 +3,13 @@
 from functools import cache
 from pathlib import Path
 
-from _bentoml_sdk import Service
 from starlette.types import ASGIApp
 
 import metrics
 from api.access_log import configure_log, write_exchange
-from api.bento import SCHEMA_PATH, pages
+from api.bento import SCHEMA_PATH, GuardedService, pages
 from api.edge import Edge, Exchange
+from api.offer import Offer
 from auth.anon_key import check_anon_key
 from auth.errors import ConfigurationError
 from auth.gate import Gate, Route
@@ -18,7 +18,9 @@ from auth.keys import InlineKeys, KeySet, KeySource, check_jwks, check_secret
 from auth.quota import Quota, make_quota
 from auth.tokens import TokenVerifier
 from embedder.batcher import PackReport
+from embedder.profile import PROFILE_FILE, Profile
 from embedder.serving import ServedModel
+from embedder.tasks import NO_TITLE, main_names
 from settings import load_settings
 
 SETTINGS = load_settings()
@@ -91,10 +93,27 @@ def served_model(directory: Path) -> ServedModel:
     )
 
 
-def guarded(app: ASGIApp, service: Service) -> ASGIApp:
+@cache
+def offer(directory: Path) -> Offer:
+    """What the prepared model in `directory` offers, from its profile alone."""
+    profile = Profile.load(directory)
+    return Offer(
+        models=profile.names,
+        tasks=tuple(profile.tasks),
+        main_tasks=tuple(main_names(profile.tasks)),
+        titles=any(NO_TITLE in prompt for prompt in profile.tasks.values()),
+        dimensions=profile.matryoshka,
+        max_tokens=min(SETTINGS.max_seq_length, profile.max_tokens),
+        created=int((directory / PROFILE_FILE).stat().st_mtime),
+        fingerprint=profile.fingerprint,
+    )
+
+
+def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
     """The whole application: edge > gate > BentoML."""
     configure_log(SETTINGS.log_format)
-    routes = {page.path: Route(frozenset({"GET"}), protected=page.protected) for page in pages(service)}
+    found = pages(service, models=service.offer.models)
+    routes = {page.path: Route(frozenset({"GET"}), protected=page.protected) for page in found}
     routes[SCHEMA_PATH] = Route(frozenset({"GET"}), protected=False)
     routes |= {api.route: Route(frozenset({"POST"}), protected=True) for api in service.apis.values()}
     gate = Gate(
@@ -110,7 +129,7 @@ def guarded(app: ASGIApp, service: Service) -> ASGIApp:
         trusted_proxies=SETTINGS.forwarded_allow_ips,
         cors_allow_origins=[origin.strip() for origin in SETTINGS.cors_allow_origins.split(",") if origin.strip()],
     )
-    return Edge(gate, routes=routes, record=_record_exchange)
+    return Edge(gate, routes=routes, fingerprint=service.offer.fingerprint, record=_record_exchange)
 
 
 def _record_exchange(exchange: Exchange) -> None:

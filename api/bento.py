@@ -7,8 +7,9 @@ the application factory; services, routes, `/schema.json`, stores, Bentos and cl
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from _bentoml_impl.server.app import ServiceAppFactory
@@ -23,6 +24,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from api.errors import ClientGoneError, error_response
+from api.offer import Offer
 from api.openapi import document
 from api.wire import json_response, parse_body
 from settings import VERSION
@@ -51,10 +53,12 @@ def page(*paths: str, protected: bool = False) -> Callable[[Handler], Handler]:
     return mark
 
 
-def pages(service: Service) -> Iterator[Page]:
-    """Every page of a service."""
+def pages(service: Service, *, models: Iterable[str]) -> Iterator[Page]:
+    """Every page of a service; one whose path says {model} is there once for each name in `models`."""
     for member in vars(service.inner).values():
-        yield from getattr(member, "pages", ())
+        for page in getattr(member, "pages", ()):
+            paths = dict.fromkeys(page.path.replace("{model}", model) for model in models)
+            yield from (replace(page, path=path) for path in paths)
 
 
 class PreparedModel(BentoModel):
@@ -88,7 +92,8 @@ class AppFactory(ServiceAppFactory):
         posts = [
             Route(api.route, self._post(name), methods=["POST"], name=name) for name, api in self.service.apis.items()
         ]
-        gets = [Route(page.path, self._get(page.method), methods=["GET"]) for page in pages(self.service)]
+        found = pages(self.service, models=self.service.offer.models)
+        gets = [Route(page.path, self._get(page.method), methods=["GET"]) for page in found]
         return [*posts, *gets]
 
     def _post(self, name: str) -> Callable[[Request], Awaitable[Response]]:
@@ -148,7 +153,13 @@ class GuardedService(Service):
     @property
     def openapi_spec(self) -> dict[str, Any]:
         """The document of /openapi.json, which `bentoml build` packs too; BentoML's own rejects `examples`."""
-        return document(self, version=VERSION)
+        return document(self, version=VERSION, offer=self.offer)
+
+    @property
+    def offer(self) -> Offer:
+        """What the model offers, known before it is loaded."""
+        offer: Offer = self.inner.offer(Path(self.models[0].stored.path))
+        return offer
 
     def on_load_bento(self, bento: Bento) -> None:
         """Serve the model that the Bento was built with: MODEL_ settings are not needed twice."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import error_response, reason_of
+from api.errors import FingerprintError, error_response, reason_of
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _ALWAYS = [(b"x-content-type-options", b"nosniff")]
@@ -33,8 +33,12 @@ class Exchange:
 class Edge:
     """Wraps the gate. Whatever is raised below becomes an error envelope here, once."""
 
-    def __init__(self, app: ASGIApp, *, routes: Collection[str], record: Callable[[Exchange], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, routes: Collection[str], fingerprint: str, record: Callable[[Exchange], None]
+    ) -> None:
         self.app, self.routes, self.record = app, frozenset(routes), record
+        self.fingerprint = fingerprint
+        self.always = [*_ALWAYS, (b"x-embedding-fingerprint", fingerprint.encode())]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -42,7 +46,7 @@ class Edge:
             return
         started = time.perf_counter()
         request_id = scope["request_id"] = _request_id(scope)
-        headers = scope["answer_headers"] = [*_ALWAYS, (b"x-request-id", request_id.encode())]
+        headers = scope["answer_headers"] = [*self.always, (b"x-request-id", request_id.encode())]
         status = 0
 
         async def answer(message: Message) -> None:
@@ -53,6 +57,7 @@ class Edge:
             await send(message)
 
         try:
+            _check_fingerprint(scope, self.fingerprint)
             await self.app(scope, receive, answer)
         except Exception as error:
             scope["error"] = error
@@ -76,6 +81,13 @@ class Edge:
             reason=reason_of(error) if error else None,
             error=error,
         )
+
+
+def _check_fingerprint(scope: Scope, fingerprint: str) -> None:
+    """Raises FingerprintError when the request wants the vectors of another vector space."""
+    for name, value in scope["headers"]:
+        if name == b"if-fingerprint" and value.strip(b'" ') != fingerprint.encode():
+            raise FingerprintError(value.decode("latin-1")[:64], fingerprint)
 
 
 def _announces_body(scope: Scope) -> bool:

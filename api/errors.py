@@ -1,5 +1,6 @@
 """Typed exceptions -> HTTP. The only place in the project with status numbers for errors."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,27 @@ class InvalidBodyError(RequestError):
     """The body is JSON, but a field is missing, unknown or out of range."""
 
     reason = "invalid_request"
+
+
+class NoSuchModelError(RequestError):
+    """A `model` that is not served here; `served` are the names of the one that is."""
+
+    reason = "model_not_found"
+
+    def __init__(self, model: str, served: Iterable[str]) -> None:
+        super().__init__(f"The model {model!r} is not served here; there is {', '.join(served)}.", param="model")
+
+
+class FingerprintError(Exception):
+    """A request that wants vectors of another vector space than the one that serves here."""
+
+    reason = "fingerprint_mismatch"
+
+    def __init__(self, wanted: str, served: str) -> None:
+        super().__init__(
+            f"If-Fingerprint is {wanted!r} and the vector space here is {served!r}: vectors of the two do not mix. "
+            "Embed the index anew, or serve the model that it was made with."
+        )
 
 
 class ClientGoneError(Exception):
@@ -61,11 +83,15 @@ KINDS: dict[type[Exception], Kind] = {
     auth.TokenExpired: Kind(401, DENIED, "The token has expired"),
     auth.TokenForbidden: Kind(403, "permission_error", "A valid token that may not use this API"),
     auth.PathNotFound: Kind(404, INVALID, "No such path"),
+    NoSuchModelError: Kind(404, INVALID, "No such model"),
     auth.MethodNotAllowed: Kind(405, INVALID, "The path takes another method"),
     auth.BodyTimeout: Kind(408, INVALID, "The body did not arrive in time"),
+    FingerprintError: Kind(409, INVALID, "The vector space is not that of If-Fingerprint"),
     auth.BodyTooLarge: Kind(413, INVALID, "The body is larger than MAX_BODY_BYTES"),
     auth.UnsupportedMediaType: Kind(415, INVALID, "The body is not application/json"),
     embedder.TextError: Kind(422, INVALID, "A text that is not valid Unicode"),
+    embedder.TextTooLongError: Kind(422, INVALID, "A text over the limit that may not be cut"),
+    embedder.OptionError: Kind(422, INVALID, "A task, title or size that the model does not have"),
     InvalidBodyError: Kind(422, INVALID, "A field is missing, unknown or out of range"),
     auth.TooManyFailures: Kind(429, LIMITED, "Too many refused tokens from this address"),
     auth.TooManyConcurrent: Kind(429, LIMITED, "Too many requests of this user at once"),
@@ -116,6 +142,6 @@ def _headers(error: Exception, kind: Kind) -> dict[str, str]:
             else f', error="invalid_token", error_description="{reason_of(error)}"'
         )
         headers["WWW-Authenticate"] = f'Bearer realm="embedding-api"{challenge}'
-    if allowed := getattr(error, "allowed", None):
-        headers["Allow"] = ", ".join(sorted(allowed))
+    if isinstance(error, auth.MethodNotAllowed):
+        headers["Allow"] = ", ".join(sorted(error.allowed))
     return headers

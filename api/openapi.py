@@ -8,23 +8,33 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api.errors import INTERNAL, KINDS
+from api.offer import Offer
+from api.openai_schemas import ModelCard, ModelsResponse
 from api.schemas import ErrorResponse, HealthResponse, UsageResponse
 
-_NEVER_HERE = {404, 405, 499}  # another path, another method, and what nobody is there to read
+_NEVER_HERE = {405, 499}  # another method, and what nobody is there to read
 _REF = "#/components/schemas/{model}"
+_BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 _PROBES = {
     "/livez": "Whether the process should be kept",
     "/readyz": "Whether requests may be sent here",
     "/healthz": "The same as /livez",
 }
+_FINGERPRINT = {"description": "Names the vector space", "schema": {"type": "string"}}
+_RETRY_AFTER = {"description": "Seconds after which to come back", "schema": {"type": "integer", "minimum": 1}}
+_HEADERS = {
+    200: {"X-Embedding-Fingerprint": _FINGERPRINT},
+    429: {"Retry-After": _RETRY_AFTER},
+    503: {"Retry-After": _RETRY_AFTER},
+}
 
 
-def document(service: Service, *, version: str) -> dict[str, Any]:
+def document(service: Service, *, version: str, offer: Offer) -> dict[str, Any]:
     """The whole document, as plain data."""
     apis = service.apis.values()
-    models: list[type[BaseModel]] = [UsageResponse, HealthResponse, ErrorResponse]
+    models: list[type[BaseModel]] = [UsageResponse, HealthResponse, ErrorResponse, ModelsResponse, ModelCard]
     models += [spec for api in apis for spec in (api.input_spec, api.output_spec)]
-    _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)[1]["$defs"]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -35,11 +45,12 @@ def document(service: Service, *, version: str) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "paths": {
-            **{api.route: {"post": _operation(api)} for api in sorted(apis, key=lambda api: len(api.route))},
+            **{api.route: {"post": _operation(api, offer)} for api in sorted(apis, key=lambda api: len(api.route))},
+            **_models_paths(offer),
             **_open_paths(),
         },
         "components": {
-            "schemas": definitions["$defs"],
+            "schemas": {name: _required_first(schema) for name, schema in _narrowed(schemas, offer).items()},
             "securitySchemes": {
                 "bearer": {
                     "type": "http",
@@ -52,26 +63,71 @@ def document(service: Service, *, version: str) -> dict[str, Any]:
     }
 
 
-def _operation(api: Any) -> dict[str, Any]:
+def _narrowed(schemas: dict[str, Any], offer: Offer) -> dict[str, Any]:
+    """All schemas, those that depend on the model as narrow as it is."""
+    nothing = {"type": "null", "description": "This model's prompts have no place for a title"}
+    titles = {} if offer.titles else {"Titles": nothing}
+    example = {"model": next(iter(offer.models)), "input": ["The quick brown fox", "안녕하세요"]}
+    return (
+        schemas
+        | titles
+        | {
+            "Task": {"type": ["string", "null"], "enum": [*offer.tasks, None]},
+            "Dimensions": {"type": ["integer", "null"], "enum": [*offer.dimensions, None]},
+            "ModelName": {"type": "string", "enum": list(offer.models)},
+            "EmbeddingsRequest": schemas["EmbeddingsRequest"] | {"examples": [example]},
+        }
+    )
+
+
+def _required_first(schema: dict[str, Any]) -> dict[str, Any]:
+    """Readers look for what they must send; pydantic begins with the options, which are inherited."""
+    required = schema.get("required", [])
+    properties = dict(sorted(schema.get("properties", {}).items(), key=lambda item: item[0] not in required))
+    return schema | ({"properties": properties} if properties else {})
+
+
+def _operation(api: Any, offer: Offer) -> dict[str, Any]:
+    names_model = "model" in api.input_spec.model_fields
+    fingerprint = {
+        "name": "If-Fingerprint",
+        "in": "header",
+        "description": "The vector space of your index: 409 where it is not the one that serves here",
+        "schema": {"type": "string", "enum": [offer.fingerprint]},
+    }
     return {
         "operationId": api.name,
         "summary": (api.doc or api.name).strip().splitlines()[0],
         "tags": ["embeddings"],
-        "security": [{"bearer": []}],
+        "security": _BEARER,
+        "parameters": [fingerprint],
         "requestBody": {"required": True, "content": _json(api.input_spec)},
-        "responses": {"200": _response("The vectors", api.output_spec), **_errors()},
+        "responses": {"200": _response(200, "Done", api.output_spec), **_errors(names_model=names_model)},
     }
+
+
+def _models_paths(offer: Offer) -> dict[str, Any]:
+    """The list, and one of it; `offer.models` are all there are."""
+    every = _get("The model that serves here, by all its names", {"200": _response(200, "Models", ModelsResponse)})
+    one = _get("One name of the model", {"200": _response(200, "The model", ModelCard)})
+    name = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "enum": list(offer.models)}}
+    one["get"]["parameters"] = [name]
+    one["get"]["responses"] |= _errors(names_model=True)
+    every["get"]["responses"] |= _errors()
+    for operation in (every["get"], one["get"]):
+        operation |= {"security": _BEARER, "tags": ["embeddings"]}
+    return {"/v1/models": every, "/v1/models/{model}": one}
 
 
 def _open_paths() -> dict[str, Any]:
     probes = {path: _get(summary, {"200": {"description": "Yes"}, **_errors(503)}) for path, summary in _PROBES.items()}
-    health = _get("What serves here", {"200": _response("Ready", HealthResponse), **_errors(503)})
+    health = _get("What serves here", {"200": _response(200, "Ready", HealthResponse), **_errors(503)})
     text = {
         "description": "Prometheus text format",
         "content": {"text/plain": {"schema": {"type": "string"}}},
     }
-    usage = _get("The caller's limits and what is left", {"200": _response("Limits", UsageResponse), **_errors()})
-    usage["get"]["security"] = [{"bearer": []}]
+    usage = _get("The caller's limits and what is left", {"200": _response(200, "Limits", UsageResponse), **_errors()})
+    usage["get"]["security"] = _BEARER
     return {"/usage": usage, "/health": health, **probes, "/metrics": _get("Metrics for Prometheus", {"200": text})}
 
 
@@ -79,17 +135,21 @@ def _get(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
     return {"get": {"summary": summary, "tags": ["operation"], "security": [], "responses": responses}}
 
 
-def _errors(*only: int) -> dict[str, Any]:
+def _errors(*only: int, names_model: bool = False) -> dict[str, Any]:
     """Every error status that a call of a path here can end in, or `only` those."""
+    never = _NEVER_HERE if names_model else _NEVER_HERE | {404}
     told = defaultdict(list)
     for kind in (*KINDS.values(), INTERNAL):
-        if kind.status not in _NEVER_HERE and (not only or kind.status in only):
+        if kind.status not in never and (not only or kind.status in only):
             told[kind.status].append(kind.description)
-    return {str(status): _response("; ".join(dict.fromkeys(told[status])), ErrorResponse) for status in sorted(told)}
+    return {
+        str(status): _response(status, "; ".join(dict.fromkeys(told[status])), ErrorResponse) for status in sorted(told)
+    }
 
 
-def _response(description: str, model: type[BaseModel]) -> dict[str, Any]:
-    return {"description": description, "content": _json(model)}
+def _response(status: int, description: str, model: type[BaseModel]) -> dict[str, Any]:
+    headers = {"headers": _HEADERS[status]} if status in _HEADERS else {}
+    return {"description": description, **headers, "content": _json(model)}
 
 
 def _json(model: type[BaseModel]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The documentation pages: Swagger UI and ReDoc from files on this server."""
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -48,6 +49,9 @@ _PAGES = {
         scripts='<script src="/docs/redoc.standalone.js"></script><script src="/docs/redoc.js"></script>',
     ),
 }
+# The one thing that ReDoc fetches from elsewhere: the logo beside its name.
+_REDOC = "/docs/redoc.standalone.js"
+_FOREIGN_LOGO, _OWN_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"/docs/favicon.png"
 DOCS_PATHS = (*_PAGES, *_SCRIPTS, *_FILES)
 
 
@@ -59,10 +63,19 @@ def _static_directory() -> Path:
     return Path(spec.origin).with_name("static")
 
 
+@cache
+def _redoc() -> bytes:
+    """ReDoc's bundle, which then asks nobody but this server."""
+    return (_static_directory() / _FILES[_REDOC]).read_bytes().replace(_FOREIGN_LOGO, _OWN_LOGO)
+
+
 def docs_page(path: str) -> Response:
     """The page, script or file at one of `DOCS_PATHS`."""
     if path in _PAGES:
         return Response(_PAGES[path], headers=_HEADERS, media_type="text/html")
     if path in _SCRIPTS:
         return Response(_SCRIPTS[path], headers=_HEADERS, media_type="text/javascript")
-    return FileResponse(_static_directory() / _FILES[path], headers={**_HEADERS, "Cache-Control": "max-age=86400"})
+    headers = {**_HEADERS, "Cache-Control": "max-age=86400"}
+    if path == _REDOC:
+        return Response(_redoc(), headers=headers, media_type="text/javascript")
+    return FileResponse(_static_directory() / _FILES[path], headers=headers)

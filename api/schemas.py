@@ -1,52 +1,76 @@
 """What the routes take and give: the wire format, and the source of the OpenAPI document."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import bentoml
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 
-from settings import load_settings
+from api.options import MAX_TEXTS, Dimensions, DocumentOptions, Task, TaskOptions, Text, Texts, VectorOptions
 
-_MAX_TEXTS = load_settings().max_texts_per_request
+_MAX_COMPARED = min(256, MAX_TEXTS)  # a matrix has the square of it: 65,536 numbers are 0.7 MB of JSON
 
-Text = Annotated[str, Field(min_length=1)]
-Vector = Annotated[list[float], Field(description="float32, L2-normalised")]
-
-
-class Body(bentoml.IODescriptor):
-    """A request body: JSON types as they are, no field but those named."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
+_NUMBERS = {"type": "array", "items": {"type": "number"}}
+Vector = Annotated[
+    Any,
+    WithJsonSchema({"anyOf": [_NUMBERS, {"type": "string"}]}),
+    Field(description="float32, L2-normalised, unless `encoding_format` asks for something else"),
+]
 
 
-class EmbedRequest(Body):
+def _examples(*examples: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": list(examples)})
+
+
+class EmbedRequest(VectorOptions):
     """One text."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"text": "안녕하세요, 반갑습니다!"}]})
+    model_config = _examples({"text": "안녕하세요, 반갑습니다!"})
 
     text: Text = Field(description="The text to embed")
 
 
-class BatchEmbedRequest(Body):
+class BatchEmbedRequest(VectorOptions):
     """Several texts."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"texts": ["첫 번째", "두 번째", "세 번째"]}]})
+    model_config = _examples({"texts": ["첫 번째", "두 번째", "세 번째"]})
 
-    texts: list[Text] = Field(min_length=1, max_length=_MAX_TEXTS, description="The texts to embed")
+    texts: Texts = Field(description="The texts to embed")
+
+
+class TokenizeRequest(DocumentOptions):
+    """Texts to count."""
+
+    model_config = _examples({"texts": ["A man is playing a guitar", "안녕하세요"]})
+
+    texts: Texts = Field(description="The texts to tokenise")
+
+
+class SimilarityRequest(TaskOptions):
+    """One text against many, or many against one another."""
+
+    model_config = _examples(
+        {"text": "A man is playing a guitar", "texts": ["Someone plays an instrument", "The stock market fell today"]},
+        {"texts": ["A man is playing a guitar", "Someone plays an instrument"]},
+    )
+
+    text: Text | None = Field(None, description="The text to compare with the others; without: all with all")
+    texts: list[Text] = Field(min_length=1, max_length=_MAX_COMPARED, description="The texts to compare")
+    text_task: Task = Field(None, description="What `text` is for where it differs from `task`: query and document")
+    dimensions: Dimensions = Field(None, description="Compare vectors cut to this size (Matryoshka)")
 
 
 class Usage(bentoml.IODescriptor):
-    """Tokens the model read, its special tokens included."""
+    """Tokens the model read, prompts and special tokens included."""
 
-    prompt_tokens: int = Field(ge=1)
-    total_tokens: int = Field(ge=1)
+    prompt_tokens: int = Field(ge=0)
+    total_tokens: int = Field(ge=0)
 
 
 class Answer(bentoml.IODescriptor):
-    """What every answer with vectors says."""
+    """What every answer about texts says."""
 
-    model: str = Field(description="The model that made the vectors")
-    dimensions: int = Field(ge=1, description="Numbers in a vector")
+    model: str = Field(description="The model that read the texts")
+    fingerprint: str = Field(description="Names the vector space: vectors of two fingerprints do not mix")
     usage: Usage
 
 
@@ -54,6 +78,7 @@ class EmbedResponse(Answer):
     """One vector."""
 
     embedding: Vector
+    dimensions: int = Field(ge=1, description="Dimensions of the vector")
     truncated: bool = Field(description="Whether the text was cut at the model's limit")
 
 
@@ -61,6 +86,32 @@ class BatchEmbedResponse(Answer):
     """One vector a text, in the order of the texts."""
 
     embeddings: list[Vector]
+    dimensions: int = Field(ge=1, description="Dimensions of each vector")
+    tokens: list[int] = Field(description="Tokens the model read of each text")
+    truncated: list[int] = Field(description="Indices of the texts that were cut at the model's limit")
+
+
+class TokenizedText(bentoml.IODescriptor):
+    """One text as the model reads it."""
+
+    ids: list[int] = Field(description="Token ids, prompt and special tokens included, cut at the limit")
+    n_tokens: int = Field(ge=0, description="Tokens before the cut")
+    truncated: bool
+
+
+class TokenizeResponse(Answer):
+    """Token ids, in the order of the texts."""
+
+    texts: list[TokenizedText]
+    max_tokens: int = Field(ge=1, description="Tokens at which texts are cut")
+
+
+class SimilarityResponse(Answer):
+    """Cosine similarities."""
+
+    similarities: list[float] | list[list[float]] = Field(
+        description="Of `text` with each of the texts, or without `text` a row for each of the texts"
+    )
     truncated: list[int] = Field(description="Indices of the texts that were cut at the model's limit")
 
 

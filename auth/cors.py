@@ -18,7 +18,7 @@ MAX_ASKED = 1024  # bytes of Access-Control-Request-Headers that are answered
 HEADER_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]*")
 ORIGIN = re.compile(rb"[a-z][a-z0-9+.-]*://[^/\s,*]+")  # RFC 6454 §6.2, in the lower case browsers send
 EXPOSED = (
-    b"x-request-id, retry-after, ratelimit, ratelimit-policy, "
+    b"x-request-id, x-embedding-fingerprint, retry-after, ratelimit, ratelimit-policy, "
     b"x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset"
 )
 

@@ -48,7 +48,8 @@ def gated(quota: Quota) -> ASGIApp:
 
     verifier = TokenVerifier(keys=KeySet(secret=SECRET), issuer=None, allow_anonymous=False)
     routes = {"/embed": Route(frozenset({"POST"}), protected=True)}
-    return Edge(Gate(charging, routes=routes, verifier=verifier, quota=quota), routes=routes, record=lambda _: None)
+    gate = Gate(charging, routes=routes, verifier=verifier, quota=quota)
+    return Edge(gate, routes=routes, fingerprint="0" * 12, record=lambda _: None)
 
 
 def tokens(count: int) -> list[str]:

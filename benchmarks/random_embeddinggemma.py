@@ -21,8 +21,23 @@ from transformers import Gemma3TextConfig, Gemma3TextModel, PreTrainedTokenizerF
 
 from embedder.prepare.sentences import SENTENCES, long_text
 
-# From the model card of google/embeddinggemma-300m.
-PROMPTS = {"query": "task: search result | query: ", "document": "title: none | text: "}
+# As in the config_sentence_transformers.json of google/embeddinggemma-300m.
+PROMPTS = {
+    "query": "task: search result | query: ",
+    "document": "title: none | text: ",
+    "BitextMining": "task: search result | query: ",
+    "Clustering": "task: clustering | query: ",
+    "Classification": "task: classification | query: ",
+    "InstructionRetrieval": "task: code retrieval | query: ",
+    "MultilabelClassification": "task: classification | query: ",
+    "PairClassification": "task: sentence similarity | query: ",
+    "Reranking": "task: search result | query: ",
+    "Retrieval": "task: search result | query: ",
+    "Retrieval-query": "task: search result | query: ",
+    "Retrieval-document": "title: none | text: ",
+    "STS": "task: sentence similarity | query: ",
+    "Summarization": "task: summarization | query: ",
+}
 SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>")
 MODEL_NAME = "random-embeddinggemma"
 

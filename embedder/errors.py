@@ -1,5 +1,6 @@
 """Everything that can go wrong between a text and its vector. Each message says what to do next."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -15,6 +16,56 @@ class TextError(EmbedderError):
     def __init__(self, index: int, reason: str) -> None:
         self.index = index
         super().__init__(f"text {index} cannot be tokenised: {reason}")
+
+
+class OptionError(EmbedderError):
+    """An option of a request that the model does not have. `param` is its name."""
+
+    reason = "unsupported_option"
+    param: str
+
+
+class TaskUnknownError(OptionError):
+    """A task that the model has no prompt for; `known` are those it has."""
+
+    reason = "task_unknown"
+    param = "task"
+
+    def __init__(self, task: str, known: Sequence[str]) -> None:
+        self.task, self.known = task, known
+        those = f"it has {', '.join(known)}" if known else "it has none at all, leave the task out"
+        super().__init__(f"this model has no prompt for the task {task!r}; {those}")
+
+
+class TitleError(OptionError):
+    """A title where there is no place for one."""
+
+    reason = "title_not_taken"
+    param = "title"
+
+
+class DimensionsError(OptionError):
+    """A size that the model's vectors cannot be cut to; `sizes` are those they can."""
+
+    reason = "dimensions_not_allowed"
+    param = "dimensions"
+
+    def __init__(self, dimensions: int, sizes: Sequence[int]) -> None:
+        self.dimensions, self.sizes = dimensions, sizes
+        super().__init__(f"dimensions of this model are {', '.join(map(str, sizes))}, not {dimensions}")
+
+
+class TextTooLongError(EmbedderError):
+    """A text of `n_tokens` tokens, more than `max_tokens`, whose caller does not want it cut."""
+
+    reason = "text_too_long"
+
+    def __init__(self, index: int, n_tokens: int, max_tokens: int) -> None:
+        self.index, self.n_tokens, self.max_tokens = index, n_tokens, max_tokens
+        super().__init__(
+            f"text {index} has {n_tokens} tokens and the limit is {max_tokens}: shorten it, or let it be cut "
+            'with "truncate": true'
+        )
 
 
 class QueueFullError(EmbedderError):

@@ -1,11 +1,14 @@
-"""Vectors as callers ask for them: cut to fewer dimensions, length one again."""
+"""Vectors as callers ask for them: cut to fewer dimensions, length one again, in the encoding they want."""
 
+import base64
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vectors: TypeAlias = NDArray[np.float32]  # (n_texts, dimensions), L2-normalised
+Encoded: TypeAlias = NDArray[np.generic] | list[str]  # one row a text
 
 
 def normalise(vectors: NDArray[np.float32]) -> Vectors:
@@ -24,3 +27,32 @@ def cut(vectors: Vectors, dimensions: int) -> Vectors:
     if not 1 <= dimensions <= width:
         raise ValueError(f"dimensions must be between 1 and {width}, not {dimensions}")
     return vectors if dimensions == width else normalise(vectors[:, :dimensions])
+
+
+def to_base64(vectors: Vectors) -> list[str]:
+    """Each row's float32 values, little-endian, in base64."""
+    return [base64.b64encode(row.tobytes()).decode() for row in np.ascontiguousarray(vectors, "<f4")]
+
+
+def to_int8(vectors: Vectors) -> NDArray[np.int8]:
+    """Each row times what makes its largest value 127, rounded: a direction, whose length says nothing.
+
+    A row's own scale needs no calibration and no column beside it: dividing a row by its length gives
+    the vector back.
+    """
+    largest = np.abs(vectors).max(axis=1, keepdims=True)
+    steps: NDArray[np.int8] = np.rint(vectors * (127 / np.maximum(largest, np.finfo(np.float32).tiny))).astype(np.int8)
+    return steps
+
+
+def to_binary(vectors: Vectors) -> NDArray[np.uint8]:
+    """(n_texts, dimensions / 8): one bit a dimension, set where it is positive, the first is the highest."""
+    return np.packbits(vectors > 0, axis=1)
+
+
+ENCODINGS: Mapping[str, Callable[[Vectors], Encoded]] = {
+    "float": lambda vectors: vectors,
+    "base64": to_base64,
+    "int8": to_int8,
+    "binary": to_binary,
+}

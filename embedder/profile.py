@@ -6,10 +6,12 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from embedder.errors import ModelCorruptError, ModelNotFoundError, ModelOutdatedError
+from embedder.errors import DimensionsError, ModelCorruptError, ModelNotFoundError, ModelOutdatedError
+from embedder.tasks import prompts_by_task
 
 PROFILE_FILE = "profile.json"
 TOKENIZER_FILE = "tokenizer.json"
@@ -43,6 +45,23 @@ class Profile:
         """12 hex digits naming the vector space: vectors of two fingerprints must not share an index."""
         parts = (self.model_id, self.revision, self.backend, self.quantization, self.graph_layout)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+    @cached_property
+    def tasks(self) -> Mapping[str, str]:
+        """The prompt of every task, by every name of the task."""
+        return prompts_by_task(self.prompts)
+
+    @cached_property
+    def names(self) -> Mapping[str, str | None]:
+        """The task of every name of the model: `NAME-query` serves clients that can send nothing else."""
+        aliases = {f"{self.model_id}-{task}": task for task in ("query", "document") if task in self.tasks}
+        return {self.model_id: None, **aliases}
+
+    def size_of(self, dimensions: int | None) -> int:
+        """`dimensions`, or the whole size without. Raises DimensionsError when it is none of `matryoshka`."""
+        if dimensions is not None and dimensions not in self.matryoshka:
+            raise DimensionsError(dimensions, self.matryoshka)
+        return dimensions or self.dimensions
 
     def save(self, directory: Path) -> None:
         text = json.dumps({**asdict(self), "fingerprint": self.fingerprint}, indent=2, ensure_ascii=False)

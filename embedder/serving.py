@@ -12,7 +12,7 @@ from embedder.errors import EngineStalledError, ModelLoadingError
 from embedder.model import EmbeddingModel
 from embedder.postprocess import Vectors
 from embedder.threads import available_threads
-from embedder.tokens import Tokens
+from embedder.tokens import Tokens, check_uncut
 
 # Tokenising fewer characters takes less time than handing them to a thread (about 0.1 ms).
 INLINE_CHARACTERS = 2_000
@@ -95,12 +95,18 @@ class ServedModel:
         if since is not None and time.monotonic() - since > ENGINE_DEADLINE:
             raise EngineStalledError(ENGINE_DEADLINE)
 
-    async def tokenise(self, texts: Sequence[str]) -> list[Tokens]:
-        """Token ids of each text, cut at the limit. Raises ModelLoadingError, TextError."""
+    async def tokenise(self, texts: Sequence[str], prompts: Sequence[str], *, truncate: bool) -> list[Tokens]:
+        """Token ids of each text behind its prompt, cut at the limit.
+
+        Raises ModelLoadingError, TextError, and TextTooLongError unless `truncate`.
+        """
         model = self.model
-        if sum(map(len, texts)) < INLINE_CHARACTERS:
-            return model.tokenizer.encode(texts, max_tokens=model.max_tokens)
-        return await asyncio.to_thread(model.tokenizer.encode, texts, max_tokens=model.max_tokens)
+        encode = partial(model.tokenizer.encode, texts, prompt=prompts, max_tokens=model.max_tokens)
+        inline = sum(map(len, texts)) < INLINE_CHARACTERS
+        tokens = encode() if inline else await asyncio.to_thread(encode)
+        if not truncate:
+            check_uncut(tokens)
+        return tokens
 
     async def embed(self, tokens: Sequence[Tokens], *, user: str) -> Vectors:
         """(n_texts, dimensions) float32, L2-normalised. Raises ModelLoadingError and what Batcher raises."""

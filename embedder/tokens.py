@@ -9,7 +9,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from embedder.errors import ModelNotFoundError, TextError
+from embedder.errors import ModelNotFoundError, TextError, TextTooLongError
 
 TokenIds: TypeAlias = NDArray[np.int64]  # (n_tokens,), special tokens included
 
@@ -41,14 +41,16 @@ class Tokenizer:
             raise ModelNotFoundError(path)
         return cls(tokenizers.Tokenizer.from_file(str(path)))
 
-    def encode(self, texts: Sequence[str], *, prompt: str = "", max_tokens: int) -> list[Tokens]:
+    def encode(self, texts: Sequence[str], *, prompt: str | Sequence[str] = "", max_tokens: int) -> list[Tokens]:
         """Token ids of `prompt + text`, the end of the text cut beyond `max_tokens`, special tokens kept.
 
-        The same ids as sentence-transformers' tokenisation. Raises TextError for a text that is not
-        valid Unicode.
+        `prompt` is one for all, or one a text. The same ids as sentence-transformers' tokenisation.
+        Raises TextError for a text that is not valid Unicode.
         """
         _check_unicode(texts)
-        encodings = self._tokenizer.encode_batch([prompt + text for text in texts], add_special_tokens=False)
+        prompts = [prompt] * len(texts) if isinstance(prompt, str) else prompt
+        prompted = [prompt + text for prompt, text in zip(prompts, texts, strict=True)]
+        encodings = self._tokenizer.encode_batch(prompted, add_special_tokens=False)
         return [self._finish(encoding, max_tokens) for encoding in encodings]
 
     def _finish(self, encoding: tokenizers.Encoding, max_tokens: int) -> Tokens:
@@ -57,6 +59,13 @@ class Tokenizer:
             encoding.truncate(max(max_tokens - self._n_special, 0))
         complete = self._tokenizer.post_process(encoding, add_special_tokens=True)
         return Tokens(np.asarray(complete.ids, np.int64), n_tokens)
+
+
+def check_uncut(tokens: Sequence[Tokens]) -> None:
+    """Raises TextTooLongError for the first text that was cut."""
+    for index, text in enumerate(tokens):
+        if text.truncated:
+            raise TextTooLongError(index, text.n_tokens, len(text.ids))
 
 
 def _check_unicode(texts: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ from embedder.prepare.quantise import quantise
 from embedder.prepare.sentences import SENTENCES, long_text
 from embedder.prepare.source import Source, read_config
 from embedder.profile import GRAPH_FILE, TOKENIZER_FILE, TORCH_DIRECTORY, Profile, sha256_file
+from embedder.tasks import with_published
 from embedder.threads import available_threads
 from embedder.tokens import Tokenizer
 
@@ -146,7 +147,7 @@ def _describe(model: SentenceTransformer, source: Source, quantization: str, bac
         "matryoshka": (dimensions, *smaller),
         "max_tokens": max_tokens(model),
         "window": int(config.sliding_window) if sliding else None,
-        "prompts": {name: prompt for name, prompt in model.prompts.items() if prompt},
+        "prompts": with_published({name: prompt for name, prompt in model.prompts.items() if prompt}),
     }
 
 

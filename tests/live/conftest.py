@@ -1,13 +1,16 @@
 """The live servers that tests share: the real service, a real Redis, real tokens."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.random_embeddinggemma import TINY, build
 from tests.live.server import SOURCE, Server, bare_environment, serve
 
 PLENTY = {"RATE_LIMIT_PER_MIN": "1000000", "FAILED_AUTH_PER_MIN": "1000000"}
@@ -38,4 +41,22 @@ def server(
     else:
         where, environment = {}, environment | {"MODEL_QUANTIZATION": "fp32"}
     with serve(directory / "log", environment, **where) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def gemma_directory(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Path:
+    """EmbeddingGemma with its prompts and sizes and few random weights, prepared in the model store."""
+    size = replace(TINY, hidden=768, layers=6)
+    directory = build(tmp_path_factory.mktemp("gemma") / "embeddinggemma-300m", size)
+    environment = os.environ | {"MODEL_QUANTIZATION": "fp32", "MODEL_NAME": str(directory)}
+    subprocess.run([sys.executable, "download_model.py"], cwd=SOURCE, env=environment, check=True)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def gemma_server(gemma_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """What a model with prompts and Matryoshka sizes can do."""
+    environment = PLENTY | {"MODEL_QUANTIZATION": "fp32", "MODEL_NAME": str(gemma_directory)}
+    with serve(tmp_path_factory.mktemp("gemma-server") / "log", environment) as running:
         yield running

@@ -1,37 +1,271 @@
-"""The examples run as a user runs them, and BentoML's client tells of errors in its own way."""
+"""Unmodified clients: the vectors are right, errors are the library's own exceptions, 429 is waited for."""
 
+import json
+import shutil
+import socket
 import subprocess
-import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
 
 import bentoml
+import httpx
 import numpy as np
+import openai
 import pytest
 from bentoml.exceptions import BentoMLException
+from langchain_openai import OpenAIEmbeddings
+from llama_index.embeddings.openai_like import OpenAILikeEmbedding
 
-from tests.live.server import ROOT, Server, bare_environment, token
+from tests.live.server import ROOT, Server, bare_environment, serve, token
+
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+TEXTS = ["one", "두 번째"]
+ANON_KEY = token(role="anon", sub=None, aud=None)
+
+Embed = Callable[[Server, str], list[list[float]]]  # server, token -> the vectors of TEXTS
 
 
-def test_the_bentoml_example_runs(server: Server) -> None:
-    command = [sys.executable, str(ROOT / "examples" / "bentoml_client.py"), server.url]
-    ran = subprocess.run(command, env=bare_environment() | {"JWT_TOKEN": token()}, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    first, second = ran.stdout.splitlines()
-    assert " 384 [" in first
-    assert second.startswith("2 {")
+@pytest.fixture(scope="module")
+def one_at_a_time(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Iterator[Server]:
+    """A server that serves one request of a user at once; the next gets 429 and Retry-After: 1."""
+    environment = {"MODEL_QUANTIZATION": "fp32", "RATE_LIMIT_PER_MIN": "100000", "MAX_CONCURRENT_PER_USER": "1"}
+    with serve(tmp_path_factory.mktemp("one-at-a-time") / "log", environment) as running:
+        yield running
 
 
-async def test_the_async_client_gets_the_vectors_of_the_sync_one(server: Server) -> None:
-    texts = ["one", "두 번째"]
-    with bentoml.SyncHTTPClient(server.url, token=token()) as client:
-        expected = client.batch_embed(texts=texts)["embeddings"]
+@pytest.fixture(scope="module")
+def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The JavaScript example's directory with its packages."""
+    directory = tmp_path_factory.mktemp("javascript") / "example"
+    shutil.copytree(ROOT / "examples" / "javascript", directory, ignore=shutil.ignore_patterns("node_modules"))
+    subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=directory, check=True)
+    return directory
+
+
+@contextmanager
+def occupied(server: Server, user: str) -> Iterator[None]:
+    """Another request of `user` is being served for the time being: its body has begun to arrive."""
+    address = ("127.0.0.1", httpx.URL(server.url).port or 0)
+    head = f"POST /embed HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token(user)}\r\n"
+    head += "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(head.encode())
+        while httpx.get(f"{server.url}/usage", headers={"Authorization": f"Bearer {token(user)}"}).status_code != 429:
+            time.sleep(0.01)
+        yield
+
+
+def by_openai(server: Server, bearer: str) -> list[list[float]]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=bearer) as client:
+        return [item.embedding for item in client.embeddings.create(model=MODEL, input=TEXTS).data]
+
+
+def langchain(server: Server, bearer: str) -> OpenAIEmbeddings:
+    arguments: dict[str, Any] = {"base_url": f"{server.url}/v1", "api_key": bearer}
+    return OpenAIEmbeddings(model=MODEL, check_embedding_ctx_length=False, **arguments)
+
+
+def by_langchain(server: Server, bearer: str) -> list[list[float]]:
+    return langchain(server, bearer).embed_documents(TEXTS)
+
+
+def by_llamaindex(server: Server, bearer: str) -> list[list[float]]:
+    embedder = OpenAILikeEmbedding(model_name=MODEL, api_base=f"{server.url}/v1", api_key=bearer)
+    vectors: list[list[float]] = embedder.get_text_embedding_batch(TEXTS)
+    return vectors
+
+
+def by_bentoml(server: Server, bearer: str) -> list[list[float]]:
+    with bentoml.SyncHTTPClient(server.url, token=bearer) as client:
+        embeddings: list[list[float]] = client.batch_embed(texts=TEXTS)["embeddings"]
+        return embeddings
+
+
+PYTHON_CLIENTS = [by_openai, by_langchain, by_llamaindex, by_bentoml]
+OPENAI_CLIENTS = [by_openai, by_langchain, by_llamaindex]
+
+
+@pytest.fixture
+def expected(server: Server) -> np.ndarray:
+    with server.client() as client:
+        return np.array(client.post("/batch-embed", json={"texts": TEXTS}).json()["embeddings"], np.float32)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # LangChain's and LlamaIndex's own clients
+@pytest.mark.parametrize("embed", PYTHON_CLIENTS)
+def test_a_client_gets_the_vectors_of_our_own_route(server: Server, expected: np.ndarray, embed: Embed) -> None:
+    """To the bit: OpenAI's client asks for base64 by itself."""
+    np.testing.assert_array_equal(np.array(embed(server, token()), np.float32), expected)
+
+
+async def test_async_clients_get_the_vectors_of_sync_ones(server: Server, expected: np.ndarray) -> None:
     async with bentoml.AsyncHTTPClient(server.url, token=token()) as client:
-        answer = await client.batch_embed(texts=texts)
-    np.testing.assert_allclose(answer["embeddings"], expected, atol=1e-6)
+        answer = await client.batch_embed(texts=TEXTS)
+    np.testing.assert_array_equal(np.array(answer["embeddings"], np.float32), expected)
+    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=token()) as client:
+        answer = await client.embeddings.create(model=MODEL, input=TEXTS, encoding_format="float")
+    np.testing.assert_array_equal(np.array([item.embedding for item in answer.data], np.float32), expected)
 
 
-def test_a_refused_token_is_the_clients_own_exception(server: Server) -> None:
+def test_openais_answer_has_all_its_fields(server: Server) -> None:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=token()) as client:
+        answer = client.embeddings.create(model=MODEL, input="hello", user="somebody", dimensions=384)
+        assert (answer.object, answer.model, answer.usage.prompt_tokens, answer.usage.total_tokens) == (
+            "list", MODEL, 3, 3,
+        )  # fmt: skip
+        assert [(item.object, item.index, len(item.embedding)) for item in answer.data] == [("embedding", 0, 384)]
+        [listed] = client.models.list()
+        assert client.models.retrieve(MODEL) == listed
+        assert (listed.id, listed.object, listed.owned_by) == (MODEL, "model", "sentence-transformers")
+        assert abs(listed.created - time.time()) < 3600
+
+
+@pytest.mark.parametrize("ids", [[1, 2, 3], [[1, 2, 3], [4]], [[]]])
+def test_token_ids_are_refused_with_the_remedy(server: Server, ids: Any) -> None:
     with (
-        bentoml.SyncHTTPClient(server.url, token="nonsense") as client,
-        pytest.raises(BentoMLException, match=r"token_invalid|JSON Web Token"),
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key=token()) as client,
+        pytest.raises(openai.UnprocessableEntityError, match="check_embedding_ctx_length=False"),
     ):
-        client.embed(text="a")
+        client.embeddings.create(model=MODEL, input=ids)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("embed", OPENAI_CLIENTS)
+@pytest.mark.parametrize(
+    ("bearer", "error", "told"),
+    [
+        ("nonsense", openai.AuthenticationError, "not a JSON Web Token|token_invalid"),
+        (token(exp=int(time.time()) - 3600), openai.AuthenticationError, "expired"),
+        (ANON_KEY, openai.PermissionDeniedError, "project API key"),
+    ],
+    ids=["garbage", "expired", "anon key"],
+)
+def test_a_refused_token_is_openais_own_exception(
+    server: Server, embed: Embed, bearer: str, error: type[Exception], told: str
+) -> None:
+    with pytest.raises(error, match=told):
+        embed(server, bearer)
+
+
+def test_other_refusals_are_openais_own_exceptions(server: Server) -> None:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=token()) as client:
+        with pytest.raises(openai.NotFoundError, match=MODEL) as unknown:
+            client.embeddings.create(model="text-embedding-3-small", input="a")
+        assert (unknown.value.code, unknown.value.param) == ("model_not_found", "model")
+        with pytest.raises(openai.UnprocessableEntityError, match="384"):
+            client.embeddings.create(model=MODEL, input="a", dimensions=1536)
+        with pytest.raises(openai.UnprocessableEntityError, match="at least 1 character"):
+            client.embeddings.create(model=MODEL, input="")
+        with pytest.raises(openai.ConflictError, match="do not mix"):
+            client.embeddings.create(model=MODEL, input="a", extra_headers={"If-Fingerprint": "0"})
+        with pytest.raises(openai.NotFoundError):
+            client.models.retrieve("text-embedding-3-small")
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("embed", OPENAI_CLIENTS)
+def test_a_client_waits_as_long_as_retry_after_says(one_at_a_time: Server, embed: Embed) -> None:
+    user = str(uuid.uuid4())
+    started = time.monotonic()
+    with occupied(one_at_a_time, user):
+        answers: list[list[list[float]]] = []
+        call = threading.Thread(target=lambda: answers.append(embed(one_at_a_time, token(user))))
+        call.start()
+        time.sleep(0.5)
+        assert not answers
+    call.join(20)
+    assert len(answers[0]) == len(TEXTS)
+    assert time.monotonic() - started >= 1
+
+
+def test_a_client_that_does_not_wait_is_told_how_long(one_at_a_time: Server) -> None:
+    user = str(uuid.uuid4())
+    with (
+        occupied(one_at_a_time, user),
+        openai.OpenAI(base_url=f"{one_at_a_time.url}/v1", api_key=token(user), max_retries=0) as client,
+        pytest.raises(openai.RateLimitError, match="being served") as limited,
+    ):
+        client.embeddings.create(model=MODEL, input="a")
+    assert limited.value.response.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("bearer", "body", "status"),
+    [
+        ("nonsense", {"text": "a"}, HTTPStatus.UNAUTHORIZED),
+        (token(), {"text": ""}, HTTPStatus.UNPROCESSABLE_ENTITY),
+        (token(), {"text": "a", "task": "query"}, HTTPStatus.UNPROCESSABLE_ENTITY),
+    ],
+)
+def test_a_refusal_is_bentomls_own_exception(
+    server: Server, bearer: str, body: dict[str, Any], status: HTTPStatus
+) -> None:
+    with (
+        bentoml.SyncHTTPClient(server.url, token=bearer) as client,
+        pytest.raises(BentoMLException, match="message") as refused,
+    ):
+        client.embed(**body)
+    assert refused.value.error_code == status
+
+
+JAVASCRIPT = """
+import OpenAI from "openai";
+const [url, apiKey, body] = process.argv.slice(2);
+const client = new OpenAI({ baseURL: `${url}/v1`, apiKey });
+const started = Date.now();
+try {
+  const { data } = await client.embeddings.create(JSON.parse(body));
+  console.log(JSON.stringify({ vectors: data.map((item) => item.embedding), ms: Date.now() - started }));
+} catch (error) {
+  console.log(JSON.stringify({ error: error.constructor.name, status: error.status, message: error.message }));
+}
+"""
+
+
+def by_javascript(directory: Path, server: Server, bearer: str, **body: Any) -> dict[str, Any]:
+    script = directory / "call.mjs"
+    script.write_text(JAVASCRIPT)
+    command = ["node", str(script), server.url, bearer, json.dumps(body)]
+    ran = subprocess.run(command, env=bare_environment(), capture_output=True, text=True, check=True)
+    said: dict[str, Any] = json.loads(ran.stdout)
+    return said
+
+
+def test_javascript_gets_the_vectors_of_our_own_route(server: Server, expected: np.ndarray, node_modules: Path) -> None:
+    said = by_javascript(node_modules, server, token(), model=MODEL, input=TEXTS)
+    np.testing.assert_array_equal(np.array(said["vectors"], np.float32), expected)
+
+
+@pytest.mark.parametrize(
+    ("bearer", "body", "error", "told"),
+    [
+        ("nonsense", {"model": MODEL, "input": "a"}, "AuthenticationError", "JSON Web Token"),
+        (token(), {"model": "gpt", "input": "a"}, "NotFoundError", MODEL),
+        (token(), {"model": MODEL, "input": [1, 2]}, "UnprocessableEntityError", "token ids"),
+    ],
+)
+def test_a_refusal_is_javascripts_own_exception(
+    server: Server, node_modules: Path, bearer: str, body: dict[str, Any], error: str, told: str
+) -> None:
+    said = by_javascript(node_modules, server, bearer, **body)
+    assert said["error"] == error
+    assert told in said["message"]
+
+
+def test_javascript_waits_as_long_as_retry_after_says(one_at_a_time: Server, node_modules: Path) -> None:
+    user = str(uuid.uuid4())
+    said: list[dict[str, Any]] = []
+    with occupied(one_at_a_time, user):
+        call = threading.Thread(
+            target=lambda: said.append(by_javascript(node_modules, one_at_a_time, token(user), model=MODEL, input="a"))
+        )
+        call.start()
+        time.sleep(1)
+    call.join(20)
+    assert said[0]["ms"] >= 1000

@@ -50,7 +50,7 @@ JSON = {"Content-Type": "application/json"}
         ("/batch-embed", b'{"texts": "a"}', 422, "texts"),
         ("/batch-embed", b'{"texts": ["a", ""]}', 422, "texts.1"),
         ("/batch-embed", b'{"texts": ["a", null]}', 422, "texts.1"),
-        ("/batch-embed", json.dumps({"texts": ["a"] * 257}).encode(), 422, "texts"),
+        ("/batch-embed", json.dumps({"texts": ["a"] * 2049}).encode(), 422, "texts"),
     ],
 )
 def test_a_body_that_does_not_fit_says_where(

@@ -1,0 +1,18 @@
+"""What the model that serves here offers, as far as callers and documents need to know."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """Known from the model's profile before its weights are loaded."""
+
+    models: Mapping[str, str | None]  # its names and the task that each stands for, the plain one first
+    tasks: tuple[str, ...]  # every name of every task
+    main_tasks: tuple[str, ...]  # every task by one name
+    titles: bool  # whether documents may have one
+    dimensions: tuple[int, ...]  # descending, the first is the whole
+    max_tokens: int
+    created: int  # Unix time
+    fingerprint: str

@@ -1,0 +1,82 @@
+"""OpenAI's embeddings and models endpoints, as its clients send and read them."""
+
+from collections.abc import Iterable, Sequence, Set
+from typing import Any, Literal
+
+import bentoml
+from pydantic import Field
+
+from api.offer import Offer
+from api.options import ModelName, TextOrTexts, VectorOptions
+from api.schemas import Answer, Vector
+
+
+class EmbeddingsRequest(VectorOptions):
+    """What OpenAI's clients send, and the options of our own routes."""
+
+    input: TextOrTexts = Field(description="One text or several. Token ids are refused: vocabularies differ")
+    model: ModelName = Field(description="A model of `/v1/models`; `NAME-query` and `NAME-document` set the task")
+    user: str | None = Field(None, description="Taken for compatibility and not used: the token says who calls")
+
+
+class Embedding(bentoml.IODescriptor):
+    """One vector."""
+
+    object: Literal["embedding"]
+    index: int = Field(ge=0, description="Place of the text in `input`")
+    embedding: Vector
+    tokens: int = Field(ge=0, description="Tokens the model read of the text")
+    truncated: bool = Field(description="Whether the text was cut at the model's limit")
+
+
+class EmbeddingsResponse(Answer):
+    """One vector a text, in the order of `input`."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    dimensions: int = Field(ge=1, description="Dimensions of each vector")
+
+
+class ModelCard(bentoml.IODescriptor):
+    """One name of the model that serves here."""
+
+    id: str
+    object: Literal["model"]
+    created: int = Field(description="When the model was prepared, Unix time")
+    owned_by: str
+    task: str | None = Field(description="The task that this name stands for")
+    tasks: list[str] = Field(description="Tasks that the model has a prompt for")
+    dimensions: list[int] = Field(description="Sizes that its vectors can be cut to, the first is the whole")
+    max_tokens: int = Field(ge=1, description="Tokens at which texts are cut")
+    fingerprint: str
+
+
+class ModelsResponse(bentoml.IODescriptor):
+    """Every name of the model that serves here."""
+
+    object: Literal["list"]
+    data: list[ModelCard]
+
+
+def embeddings(rows: Iterable[Any], *, tokens: Sequence[int], truncated: Set[int]) -> list[dict[str, Any]]:
+    """`data` of an EmbeddingsResponse; `tokens` and `rows` one a text, `truncated` the indices of those cut."""
+    return [
+        {"object": "embedding", "index": i, "embedding": row, "tokens": tokens[i], "truncated": i in truncated}
+        for i, row in enumerate(rows)
+    ]
+
+
+def model_card(name: str, offer: Offer) -> dict[str, Any]:
+    """A ModelCard of one of the names of the model."""
+    owner = next(iter(offer.models)).rpartition("/")[0]
+    return {
+        "id": name,
+        "object": "model",
+        "created": offer.created,
+        "owned_by": owner or "local",
+        "task": offer.models[name],
+        "tasks": offer.main_tasks,
+        "dimensions": offer.dimensions,
+        "max_tokens": offer.max_tokens,
+        "fingerprint": offer.fingerprint,
+    }

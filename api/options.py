@@ -1,0 +1,83 @@
+"""What a caller may ask for besides vectors: field types that the request bodies share.
+
+Aliases with a name of their own stand in the OpenAPI document under that name, where `api/openapi.py`
+narrows those that depend on the model.
+"""
+
+from typing import Annotated, Any, Literal
+
+import bentoml
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from typing_extensions import TypeAliasType
+
+from settings import load_settings
+
+MAX_TEXTS = load_settings().max_texts_per_request
+
+
+def _listed(value: Any) -> Any:
+    """One means a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+def _without_token_ids(value: Any) -> Any:
+    """Raises ValueError for what OpenAI's endpoint takes besides texts; LangChain sends it unasked."""
+    if isinstance(value, list) and value and isinstance(value[0], int | list):
+        raise ValueError(
+            "token ids are not texts: this model has another vocabulary. Send strings "
+            "(with LangChain: OpenAIEmbeddings(..., check_embedding_ctx_length=False))"
+        )
+    return value
+
+
+def _one_or_many(item: dict[str, Any], **bounds: int) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [item, {"type": "array", "items": item, **bounds}]})
+
+
+Text = Annotated[str, Field(min_length=1)]
+Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
+TextOrTexts = Annotated[
+    Texts,
+    BeforeValidator(_listed),
+    BeforeValidator(_without_token_ids),
+    _one_or_many({"type": "string", "minLength": 1}, minItems=1, maxItems=MAX_TEXTS),
+]
+_Title = Annotated[str, Field(max_length=1000)]
+Titles = TypeAliasType(
+    "Titles",
+    Annotated[list[_Title], BeforeValidator(_listed), _one_or_many({"type": "string", "maxLength": 1000})] | None,
+)
+Task = TypeAliasType("Task", Annotated[str, Field(max_length=64)] | None)
+Dimensions = TypeAliasType("Dimensions", Annotated[int, Field(ge=1)] | None)
+ModelName = TypeAliasType("ModelName", Annotated[str, Field(max_length=256)])
+Encoding = Literal["float", "base64", "int8", "binary"]
+
+
+class Body(bentoml.IODescriptor):
+    """A request body: JSON types as they are, no field but those named."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class TaskOptions(Body):
+    """How texts are read."""
+
+    task: Task = Field(None, description="What the texts are for; picks the model's prompt. Without: no prompt")
+    truncate: bool = Field(True, description="Cut a text at the model's limit; false answers 422 instead")
+
+
+class DocumentOptions(TaskOptions):
+    """How texts are read that may be documents."""
+
+    title: Titles = Field(None, description="Title of a document: one for all texts, or a list with one a text")
+
+
+class VectorOptions(DocumentOptions):
+    """How texts are read, and how vectors come back."""
+
+    dimensions: Dimensions = Field(None, description="Cut vectors to this size (Matryoshka), length one again")
+    encoding_format: Encoding = Field(
+        "float",
+        description="`float`; `base64` of little-endian float32; `int8`, each vector times what makes its largest "
+        "value 127; `binary`, a bit a dimension (set where positive), eight to a number",
+    )

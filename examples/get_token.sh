@@ -1,0 +1,42 @@
+#!/bin/sh
+# Sign in to Supabase with email and password; prints the access token, which is what this API wants.
+#
+#   export SUPABASE_URL=https://PROJECT.supabase.co SUPABASE_ANON_KEY=...
+#   export JWT_TOKEN=$(examples/get_token.sh)
+#
+# EMAIL and PASSWORD are asked for where they are not in the environment.
+set -eu
+
+: "${SUPABASE_URL:?set SUPABASE_URL to the URL of your project}"
+: "${SUPABASE_ANON_KEY:?set SUPABASE_ANON_KEY to the anon key of your project}"
+
+if [ -z "${EMAIL:-}" ]; then
+    printf 'Email: ' >&2
+    read -r EMAIL
+fi
+if [ -z "${PASSWORD:-}" ]; then
+    printf 'Password: ' >&2
+    trap 'stty echo 2>/dev/null || true' EXIT
+    stty -echo 2>/dev/null || true
+    read -r PASSWORD
+    printf '\n' >&2
+fi
+export EMAIL PASSWORD
+
+# The password goes through a pipe: in an argument every user of this machine could read it.
+answer=$(
+    python3 -c 'import json, os; print(json.dumps({"email": os.environ["EMAIL"], "password": os.environ["PASSWORD"]}))' |
+        curl --silent --show-error --max-time 30 "${SUPABASE_URL%/}/auth/v1/token?grant_type=password" \
+            --header "apikey: ${SUPABASE_ANON_KEY}" --header "Content-Type: application/json" --data-binary @-
+)
+printf '%s' "$answer" | python3 -c '
+import json, sys
+
+try:
+    answer = json.load(sys.stdin)
+except ValueError:
+    answer = {}
+if "access_token" not in answer:
+    sys.exit("get_token.sh: no token: " + (answer.get("msg") or "SUPABASE_URL does not answer like Supabase Auth"))
+print(answer["access_token"])
+'

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from benchmarks.random_embeddinggemma import PROMPTS
+from embedder.errors import TaskUnknownError, TitleError
+from embedder.prepare.sentences import SENTENCES
+from embedder.tasks import EMBEDDING_GEMMA, main_names, prompts_by_task, prompts_for, with_published
+from tests.embedder.conftest import LoadModel
+
+GEMMA = prompts_by_task(with_published(PROMPTS))
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_ids_behind_a_prompt_are_those_of_sentence_transformers(
+    name: str, gemma: LoadModel, gemma_original: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the original's own encode(prompt_name=...) hands to its transformer, word for word."""
+    model = gemma("fp32")
+    prompts = prompts_for(model.profile.tasks, name, n_texts=len(SENTENCES))
+    ours = model.tokenizer.encode(SENTENCES, prompt=prompts, max_tokens=model.max_tokens)
+    seen: list[list[int]] = []
+    forward = gemma_original.forward
+
+    def watched(features: dict[str, np.ndarray], **arguments: object) -> object:
+        for ids, mask in zip(features["input_ids"], features["attention_mask"], strict=True):
+            seen.append(ids[mask.bool()].tolist())
+        return forward(features, **arguments)
+
+    monkeypatch.setattr(gemma_original, "forward", watched)
+    for text in SENTENCES:
+        gemma_original.encode(text, prompt_name=name)
+    assert [tokens.ids.tolist() for tokens in ours] == seen
+
+
+def test_a_title_takes_the_place_of_none() -> None:
+    one, other = prompts_for(GEMMA, "document", titles=["Mars", "Venus"], n_texts=2)
+    assert (one, other) == ("title: Mars | text: ", "title: Venus | text: ")
+    assert prompts_for(GEMMA, "search_document", titles=["Mars"], n_texts=3) == ["title: Mars | text: "] * 3
+
+
+@pytest.mark.parametrize(("task", "titles"), [(None, ["a"]), ("query", ["a"]), ("document", ["a", "b"])])
+def test_a_title_without_a_place_is_refused(task: str | None, titles: list[str]) -> None:
+    with pytest.raises(TitleError):
+        prompts_for(GEMMA, task, titles=titles, n_texts=3)
+
+
+def test_without_a_task_there_is_no_prompt() -> None:
+    assert prompts_for(GEMMA, None, n_texts=2) == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("alias", "task"), [("search_query", "query"), ("search_document", "document"), ("STS", "similarity")]
+)
+def test_other_names_mean_the_same_prompt(alias: str, task: str) -> None:
+    assert GEMMA[alias] == GEMMA[task] == EMBEDDING_GEMMA[task]
+
+
+def test_a_models_own_prompt_wins_over_the_published_one() -> None:
+    assert with_published(PROMPTS | {"code": "own: "})["code"] == "own: "
+
+
+def test_another_model_is_not_given_embeddinggemmas_prompts() -> None:
+    assert with_published({"query": "query: "}) == {"query": "query: "}
+
+
+def test_names_of_other_families_are_understood() -> None:
+    e5 = prompts_by_task({"query": "query: ", "passage": "passage: "})
+    assert (e5["search_query"], e5["document"]) == ("query: ", "passage: ")
+    bge = prompts_by_task({"query": "Represent this sentence: "})  # its documents are read bare
+    assert bge["document"] == ""
+
+
+def test_an_unknown_task_names_those_there_are() -> None:
+    with pytest.raises(TaskUnknownError, match="query, document, classification, clustering, similarity") as found:
+        prompts_for(GEMMA, "translation", n_texts=1)
+    assert found.value.known == main_names(GEMMA)
+    with pytest.raises(TaskUnknownError, match="none at all"):
+        prompts_for({}, "query", n_texts=1)

@@ -1,0 +1,217 @@
+"""Tasks, sizes, encodings, truncation and fingerprints: what may be asked of every route that embeds."""
+
+import base64
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from benchmarks.random_embeddinggemma import PROMPTS
+from embedder.prepare.build import load_original
+from embedder.prepare.source import locate
+from embedder.tasks import EMBEDDING_GEMMA
+from tests.live.server import Server, token
+
+MODEL = "embeddinggemma-300m"
+TEXTS = ["Which planet is known as the Red Planet?", "화성은 붉은 행성이다", "def mars(): return 4"]
+
+
+@pytest.fixture(scope="module")
+def original(gemma_directory: Path) -> SentenceTransformer:
+    return load_original(locate(str(gemma_directory)))
+
+
+def post(server: Server, path: str, *, headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
+    with server.client() as client:
+        return client.post(path, json=body, headers=headers)
+
+
+def answer(server: Server, path: str, **body: Any) -> Any:
+    response = post(server, path, **body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def refusal(server: Server, path: str, **body: Any) -> dict[str, str]:
+    response = post(server, path, **body)
+    assert response.status_code == 422, response.text
+    error: dict[str, str] = response.json()["error"]
+    return error
+
+
+def vectors(server: Server, **options: Any) -> np.ndarray:
+    return np.array(answer(server, "/batch-embed", texts=TEXTS, **options)["embeddings"], np.float32)
+
+
+def every_route(server: Server, text: str, **options: Any) -> list[Any]:
+    """The embedding of `text` from each route that gives one."""
+    return [
+        answer(server, "/embed", text=text, **options)["embedding"],
+        answer(server, "/batch-embed", texts=[text], **options)["embeddings"][0],
+        answer(server, "/v1/embeddings", model=MODEL, input=text, **options)["data"][0]["embedding"],
+    ]
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_a_task_gives_the_vectors_of_encode_with_that_prompt(
+    gemma_server: Server, original: SentenceTransformer, name: str
+) -> None:
+    np.testing.assert_allclose(vectors(gemma_server, task=name), original.encode(TEXTS, prompt_name=name), atol=2e-6)
+
+
+@pytest.mark.parametrize("task", EMBEDDING_GEMMA)
+def test_every_published_task_is_there(gemma_server: Server, original: SentenceTransformer, task: str) -> None:
+    expected = original.encode(TEXTS, prompt=EMBEDDING_GEMMA[task])
+    np.testing.assert_allclose(vectors(gemma_server, task=task), expected, atol=2e-6)
+
+
+def test_without_a_task_the_text_is_read_bare(gemma_server: Server, original: SentenceTransformer) -> None:
+    np.testing.assert_allclose(vectors(gemma_server), original.encode(TEXTS), atol=2e-6)
+
+
+def test_cohere_names_mean_the_same(gemma_server: Server) -> None:
+    for theirs, ours in {"search_query": "query", "search_document": "document"}.items():
+        np.testing.assert_array_equal(vectors(gemma_server, task=theirs), vectors(gemma_server, task=ours))
+
+
+@pytest.mark.parametrize("task", ["query", "document"])
+def test_a_model_name_can_stand_for_the_task(gemma_server: Server, task: str) -> None:
+    data = answer(gemma_server, "/v1/embeddings", model=f"{MODEL}-{task}", input=TEXTS)["data"]
+    named = np.array([item["embedding"] for item in data], np.float32)
+    np.testing.assert_array_equal(named, vectors(gemma_server, task=task))
+
+
+def test_documents_have_titles_one_for_all_or_one_each(gemma_server: Server, original: SentenceTransformer) -> None:
+    for titles in (["Mars", "화성", "code"], "Mars"):
+        each = titles if isinstance(titles, list) else [titles] * 3
+        expected = [original.encode(f"title: {title} | text: {text}") for title, text in zip(each, TEXTS, strict=True)]
+        np.testing.assert_allclose(vectors(gemma_server, task="document", title=titles), expected, atol=2e-6)
+
+
+def test_usage_counts_the_prompt(gemma_server: Server) -> None:
+    bare, prompted = (
+        answer(gemma_server, "/batch-embed", texts=TEXTS, **options) for options in ({}, {"task": "query"})
+    )
+    assert prompted["usage"]["prompt_tokens"] == sum(prompted["tokens"])
+    assert all(more > less for more, less in zip(prompted["tokens"], bare["tokens"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "param", "told"),
+    [
+        ({"task": "translation"}, "task", "query, document, classification, clustering, similarity"),
+        ({"title": "t"}, "title", "documents"),
+        ({"task": "query", "title": "t"}, "title", "documents"),
+        ({"task": "document", "title": ["a", "b"]}, "title", "2 titles for 1 texts"),
+        ({"dimensions": 100}, "dimensions", "768, 512, 256, 128"),
+        ({"dimensions": 0}, "dimensions", "greater than or equal to 1"),
+        ({"encoding_format": "int4"}, "encoding_format", "'float', 'base64', 'int8' or 'binary'"),
+    ],
+)
+def test_what_the_model_does_not_have_is_refused_on_every_route(
+    gemma_server: Server, options: dict[str, Any], param: str, told: str
+) -> None:
+    bodies: dict[str, dict[str, Any]] = {
+        "/embed": {"text": "a"},
+        "/batch-embed": {"texts": ["a"]},
+        "/v1/embeddings": {"input": "a", "model": MODEL},
+    }
+    for path, body in bodies.items():
+        error = refusal(gemma_server, path, **body, **options)
+        assert error["param"] == param
+        assert told in error["message"]
+
+
+def test_a_model_without_prompts_says_so(server: Server) -> None:
+    assert "none at all" in refusal(server, "/embed", text="a", task="query")["message"]
+
+
+@pytest.mark.parametrize("dimensions", [768, 512, 256, 128])
+def test_fewer_dimensions_are_the_first_ones_with_length_one(gemma_server: Server, dimensions: int) -> None:
+    whole, shorter = vectors(gemma_server), vectors(gemma_server, dimensions=dimensions)
+    expected = whole[:, :dimensions] / np.linalg.norm(whole[:, :dimensions], axis=1, keepdims=True)
+    np.testing.assert_allclose(shorter, expected, atol=1e-7)
+    assert answer(gemma_server, "/embed", text="a", dimensions=dimensions)["dimensions"] == dimensions
+
+
+@pytest.mark.parametrize("options", [{}, {"task": "query"}, {"dimensions": 128}])
+def test_a_text_has_one_vector_on_all_routes_and_in_all_encodings(
+    gemma_server: Server, options: dict[str, Any]
+) -> None:
+    for text in TEXTS:
+        floats = np.array(every_route(gemma_server, text, **options), np.float32)
+        assert (floats == floats[0]).all()
+        scale = np.abs(floats[0]).max()
+        for encoding, expected in {
+            "base64": base64.b64encode(floats[0].astype("<f4").tobytes()).decode(),
+            "int8": [round(value) for value in floats[0].astype(float) / scale * 127],
+            "binary": [int("".join(map(str, byte)), 2) for byte in (floats[0] > 0).astype(int).reshape(-1, 8)],
+        }.items():
+            assert every_route(gemma_server, text, encoding_format=encoding, **options) == [expected] * 3
+
+
+def test_a_text_over_the_limit_is_cut_and_named(gemma_server: Server) -> None:
+    long = "word " * 2000
+    body = answer(gemma_server, "/batch-embed", texts=["short", long])
+    assert (body["truncated"], body["tokens"][1]) == ([1], 1024)
+    items = answer(gemma_server, "/v1/embeddings", model=MODEL, input=["short", long])["data"]
+    assert [(item["truncated"], item["tokens"]) for item in items] == list(
+        zip([False, True], body["tokens"], strict=True)
+    )
+
+
+def test_a_text_over_the_limit_is_refused_where_it_may_not_be_cut(gemma_server: Server) -> None:
+    body = {"texts": ["short", "word " * 2000], "truncate": False}
+    counted = answer(gemma_server, "/tokenize", texts=body["texts"])
+    n_tokens = counted["texts"][1]["n_tokens"]
+    for path in ("/batch-embed", "/tokenize"):
+        message = refusal(gemma_server, path, **body)["message"]
+        assert f"text 1 has {n_tokens} tokens and the limit is {counted['max_tokens']}" in message
+
+
+def test_tokens_are_counted_as_they_will_be_charged(gemma_server: Server, original: SentenceTransformer) -> None:
+    counted = answer(gemma_server, "/tokenize", texts=TEXTS, task="query")["texts"]
+    prompted = [PROMPTS["query"] + text for text in TEXTS]
+    assert [text["ids"] for text in counted] == original.tokenizer(prompted)["input_ids"]
+    charged = answer(gemma_server, "/batch-embed", texts=TEXTS, task="query")["tokens"]
+    assert [text["n_tokens"] for text in counted] == charged
+
+
+def test_similarities_are_the_cosines_of_the_vectors(gemma_server: Server) -> None:
+    documents, matrix = vectors(gemma_server, task="document"), vectors(gemma_server, dimensions=128)
+    query = np.array(answer(gemma_server, "/embed", text="red", task="query")["embedding"], np.float32)
+    one = answer(gemma_server, "/similarity", text="red", texts=TEXTS, task="document", text_task="query")
+    np.testing.assert_allclose(one["similarities"], documents @ query, atol=1e-6)
+    every = answer(gemma_server, "/similarity", texts=TEXTS, dimensions=128)
+    np.testing.assert_allclose(every["similarities"], matrix @ matrix.T, atol=1e-6)
+
+
+def test_counting_and_comparing_are_metered(gemma_server: Server) -> None:
+    with gemma_server.client(token(str(uuid.uuid4()))) as client:
+        client.post("/tokenize", json={"texts": ["a"]})
+        client.post("/similarity", json={"texts": ["a", "b"]})
+        usage = client.get("/usage").json()["requests"]
+    assert usage["limit"] - usage["remaining"] == 2
+
+
+def test_every_answer_names_the_vector_space(gemma_server: Server) -> None:
+    fingerprint = httpx.get(f"{gemma_server.url}/health").json()["fingerprint"]
+    bodies: dict[str, dict[str, Any]] = {
+        "/embed": {"text": "a"},
+        "/batch-embed": {"texts": ["a"]},
+        "/v1/embeddings": {"input": "a", "model": MODEL},
+        "/tokenize": {"texts": ["a"]},
+        "/similarity": {"texts": ["a"]},
+    }
+    for path, body in bodies.items():
+        response = post(gemma_server, path, headers={"If-Fingerprint": fingerprint}, **body)
+        assert response.headers["x-embedding-fingerprint"] == response.json()["fingerprint"] == fingerprint
+        refused = post(gemma_server, path, headers={"If-Fingerprint": "0123456789ab"}, **body)
+        assert refused.status_code == 409
+        assert fingerprint in refused.json()["error"]["message"]
+    for path in ("/health", "/nothing"):
+        assert httpx.get(f"{gemma_server.url}{path}").headers["x-embedding-fingerprint"] == fingerprint
