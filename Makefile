@@ -39,12 +39,12 @@ build: $(VENV)/prepare model ## Build the Bento
 test: tools $(VENV)/dev ## Run the whole test suite
 	@$(BIN)/python -m pytest
 
-tools:
-	@missing=; for tool in chromium curl node npm; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
-	if [ -n "$$missing" ]; then \
+tools: # a real browser and a JavaScript client, for the tests; root on Debian gets what is missing
+	@missing=; for tool in chromium curl nodejs npm; do \
+	  command -v $${tool%js} > /dev/null || command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
+	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } || { \
 	  echo "The tests drive a real browser and a JavaScript client. Missing here:$$missing"; \
-	  echo "On Debian or Ubuntu: apt-get install chromium curl nodejs npm"; exit 1; \
-	fi
+	  echo "On Debian or Ubuntu: apt-get install$$missing"; exit 1; }
 
 bench: $(VENV)/dev ## Run the benchmarks (about half an hour) and write benchmarks/results
 	@$(BIN)/python -m benchmarks
