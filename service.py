@@ -84,7 +84,8 @@ class EmbeddingAPI:
     @bentoml.api(route="/similarity", input_spec=schemas.SimilarityRequest, output_spec=schemas.SimilarityResponse)
     async def similarity(self, request: schemas.SimilarityRequest, scope: Scope) -> dict[str, Any]:
         """Compare one text with several, or several with one another."""
-        one, task = [] if request.text is None else [request.text], request.text_task or request.task
+        one = [] if request.text is None else [request.text]
+        task = request.task if request.text_task is None else request.text_task
         first = await self._read(one, task, truncate=request.truncate)
         rest = await self._read(request.texts, request.task, truncate=request.truncate)
         vectors = await self._vectors([*first, *rest], scope, dimensions=request.dimensions)

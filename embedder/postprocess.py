@@ -40,8 +40,8 @@ def to_int8(vectors: Vectors) -> NDArray[np.int8]:
     A row's own scale needs no calibration and no column beside it: dividing a row by its length gives
     the vector back.
     """
-    largest = np.abs(vectors).max(axis=1, keepdims=True)
-    steps: NDArray[np.int8] = np.rint(vectors * (127 / np.maximum(largest, np.finfo(np.float32).tiny))).astype(np.int8)
+    largest = np.maximum(np.abs(vectors).max(axis=1, keepdims=True), np.float32(1e-12))  # a row of zeros stays zeros
+    steps: NDArray[np.int8] = np.rint(vectors * (127 / largest)).astype(np.int8)
     return steps
 
 
