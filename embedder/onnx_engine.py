@@ -1,13 +1,13 @@
 """The packed forward pass in ONNX Runtime."""
 
+import ctypes
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import onnxruntime as ort
 
-from embedder.errors import ModelNotFoundError, VectorCountError
-from embedder.packing import layout, pack
+from embedder.errors import ModelNotFoundError
+from embedder.packing import embed_packs, layout
 from embedder.postprocess import Vectors
 from embedder.tokens import TokenIds
 
@@ -21,17 +21,14 @@ class OnnxEngine:
         self._session = ort.InferenceSession(
             str(path), session_options(num_threads), providers=["CPUExecutionProvider"]
         )
+        _return_freed_memory()
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._batch_tokens = batch_tokens
         self._window = window
 
     def embed(self, token_ids: Sequence[TokenIds]) -> Vectors:
         """(n_texts, dimensions) float32 in the order given; one forward pass a pack of `batch_tokens`."""
-        rows: list[Vectors] = [np.empty(0, np.float32)] * len(token_ids)
-        for indices in pack([len(ids) for ids in token_ids], budget=self._batch_tokens):
-            for index, vector in zip(indices, self._forward([token_ids[i] for i in indices]), strict=True):
-                rows[index] = vector
-        return np.stack(rows)
+        return embed_packs(self._forward, token_ids, budget=self._batch_tokens)
 
     def _forward(self, token_ids: Sequence[TokenIds]) -> Vectors:
         inputs = layout(token_ids, window=self._window).inputs()
@@ -39,8 +36,6 @@ class OnnxEngine:
         # At 2,048 tokens of EmbeddingGemma that is 250 MB; it costs a small pack nothing it would notice.
         options = SHRINK if sum(map(len, token_ids)) > self._batch_tokens else None
         vectors: Vectors = self._session.run(None, {name: inputs[name] for name in self._inputs}, options)[0]
-        if len(vectors) != len(token_ids):
-            raise VectorCountError(f"{len(vectors)} vectors for {len(token_ids)} texts")
         return vectors
 
 
@@ -53,13 +48,21 @@ def _shrink() -> ort.RunOptions:
 SHRINK = _shrink()
 
 
+def _return_freed_memory() -> None:
+    """Preparing EmbeddingGemma's weights leaves 63 MB that glibc keeps for itself; other C libraries have no trim."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
+
+
 def session_options(num_threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.enable_mem_pattern = False  # it plans for shapes that come again; every pack has its own
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A forward pass is 1,500 short steps: threads that wait this long (us) for the next one before they
+    # sleep make a 16-token text 20 % faster and 512 tokens 11 %, for the same CPU time.
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "100")
     # Without VNNI, x86 multiplies u8 by s8 into 16 bits that overflow; this keeps them exact.
     options.add_session_config_entry("session.x64quantprecision", "1")
     return options

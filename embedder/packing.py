@@ -10,13 +10,15 @@ on the starter model). So rows begin where the text begins or a multiple of STRI
 a multiple of LANES: a text's vector is then the same in every company, to the bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedder.errors import VectorCountError
+from embedder.postprocess import Vectors
 from embedder.tokens import TokenIds
 
 Indices: TypeAlias = NDArray[np.int64]
@@ -76,6 +78,20 @@ def pack(lengths: Sequence[int], *, budget: int, max_texts: int | None = None) -
         packs[-1].append(index)
         room -= lengths[index]
     return packs
+
+
+def embed_packs(
+    forward: Callable[[Sequence[TokenIds]], Vectors], token_ids: Sequence[TokenIds], *, budget: int
+) -> Vectors:
+    """One `forward` a pack, its rows put back in the order given: (n_texts, dimensions). Raises VectorCountError."""
+    rows: list[Vectors] = [np.empty(0, np.float32)] * len(token_ids)
+    for indices in pack([len(ids) for ids in token_ids], budget=budget):
+        vectors = forward([token_ids[index] for index in indices])
+        if len(vectors) != len(indices):
+            raise VectorCountError(f"{len(vectors)} vectors for {len(indices)} texts")
+        for index, vector in zip(indices, vectors, strict=True):
+            rows[index] = vector
+    return np.stack(rows)
 
 
 def layout(token_ids: Sequence[TokenIds], *, window: int | None = None) -> Layout:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from embedder.errors import BackendError, VectorCountError
-from embedder.packing import pack
+from embedder.errors import BackendError
+from embedder.packing import embed_packs
 from embedder.postprocess import Vectors, normalise
 from embedder.tokens import TokenIds
 
@@ -31,11 +31,7 @@ class TorchEngine:
 
     def embed(self, token_ids: Sequence[TokenIds]) -> Vectors:
         """(n_texts, dimensions) float32 in the order given, L2-normalised."""
-        rows: list[Vectors] = [np.empty(0, np.float32)] * len(token_ids)
-        for indices in pack([len(ids) for ids in token_ids], budget=self._batch_tokens):
-            for index, vector in zip(indices, self._forward([token_ids[i] for i in indices]), strict=True):
-                rows[index] = vector
-        return np.stack(rows)
+        return embed_packs(self._forward, token_ids, budget=self._batch_tokens)
 
     def _forward(self, token_ids: Sequence[TokenIds]) -> Vectors:
         width = max(len(ids) for ids in token_ids)
@@ -47,7 +43,4 @@ class TorchEngine:
         features = {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(mask)}
         with torch.inference_mode():
             output = self._model({name: value.to(self._model.device) for name, value in features.items()})
-        vectors = normalise(output["sentence_embedding"].float().cpu().numpy())
-        if len(vectors) != len(token_ids):
-            raise VectorCountError(f"{len(vectors)} vectors for {len(token_ids)} texts")
-        return vectors
+        return normalise(output["sentence_embedding"].float().cpu().numpy())
