@@ -2,24 +2,20 @@
 
     python -m benchmarks.engine [--json PATH] [--quick]
 
-The same token ids for all sides, two threads, the sides taking turns. Tokens a second; for one short text,
-milliseconds.
+The same token ids for all sides, two threads, each side in a process of its own, taking turns. Tokens a second; for
+one short text, milliseconds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
-from benchmarks.models import prepared, random_embeddinggemma
-from benchmarks.peers import Embed, sentence_transformers, stock_int8
-from benchmarks.report import arguments, interleaved, save, spread
-from benchmarks.roofline import Roofline
-from embedder.model import EmbeddingModel
+from benchmarks.report import arguments, save, spread
+from benchmarks.roofline import ROWS
+from benchmarks.sides import LOADERS, ROOFLINE, Side
 from embedder.tokens import TokenIds
 
-THREADS = 2
 VOCABULARY = 262_144
 
 
@@ -38,6 +34,7 @@ def mixed_lengths(total: int, *, seed: int = 0) -> list[int]:
 
 
 Workloads = dict[str, tuple[list[int], int]]  # lengths of the texts, and rounds
+Seconds = dict[str, dict[str, list[float]]]  # by workload and side
 WORKLOADS: Workloads = {
     "one text of 16 tokens": ([16], 30),
     "texts of 128 tokens": ([128] * 32, 4),
@@ -53,24 +50,7 @@ QUICK: Workloads = {
 }
 
 
-def sides() -> dict[str, Embed]:
-    """Every engine, loaded."""
-    directory = random_embeddinggemma()
-    ours = {precision: _ours(str(directory), precision) for precision in ("int8", "fp32")}
-    return {
-        "ours int8": ours["int8"],
-        "ours fp32": ours["fp32"],
-        "sentence-transformers fp32": sentence_transformers(directory, dtype=torch.float32, threads=THREADS),
-        "sentence-transformers bf16": sentence_transformers(directory, dtype=torch.bfloat16, threads=THREADS),
-        "ONNX Runtime dynamic int8": stock_int8(directory, threads=THREADS),
-    }
-
-
-def _ours(name: str, precision: str) -> Embed:
-    return EmbeddingModel.load(prepared(name, precision), num_threads=THREADS).engine.embed
-
-
-def ratios(seconds: Mapping[str, Mapping[str, list[float]]]) -> dict[str, dict[str, float]]:
+def ratios(seconds: Seconds) -> dict[str, dict[str, float]]:
     """How many times faster our int8 is than each other side, from medians."""
     return {
         workload: {name: float(np.median(values) / np.median(by_side["ours int8"])) for name, values in by_side.items()}
@@ -78,40 +58,47 @@ def ratios(seconds: Mapping[str, Mapping[str, list[float]]]) -> dict[str, dict[s
     }
 
 
+def measure(side_names: Sequence[str], workloads: Workloads) -> Seconds:
+    """Seconds by workload and side, the sides taking turns so that a noisy moment falls on all of them."""
+    sides = {name: Side(name) for name in side_names}
+    seconds: Seconds = {}
+    for workload, (lengths, rounds) in workloads.items():
+        token_ids = texts(lengths)
+        for side in sides.values():
+            side(token_ids)  # warm-up
+        taken = [{name: side(token_ids) for name, side in sides.items()} for _ in range(rounds)]
+        seconds[workload] = {name: [one[name] for one in taken] for name in sides}
+    for side in sides.values():
+        side.close()
+    return seconds
+
+
 def main() -> None:
     options = arguments("engine", __doc__)
     workloads = QUICK if options.quick else WORKLOADS
-    engines, roofline = sides(), Roofline(threads=THREADS)
-    seconds: dict[str, dict[str, list[float]]] = {}
-    ceiling: list[float] = []
-    for workload, (lengths, rounds) in workloads.items():
-        token_ids = texts(lengths)
-        calls = {name: lambda embed=embed: embed(token_ids) for name, embed in engines.items()}  # noqa: B023
-        seconds[workload] = interleaved(calls, rounds=rounds)
-        ceiling += [roofline() for _ in range(3)]
-    save(options.json, {**summary(workloads, seconds, ceiling), "weights": "random; speed does not depend on them"})
+    seconds = measure(list(LOADERS), workloads)
+    save(options.json, {**summary(workloads, seconds), "weights": "random; speed does not depend on them"})
 
 
-def summary(
-    workloads: Workloads, seconds: Mapping[str, Mapping[str, list[float]]], ceiling: list[float]
-) -> dict[str, Any]:
+def summary(workloads: Workloads, seconds: Seconds) -> dict[str, Any]:
     """Tokens a second by workload and side, ratios, and the share of the roofline."""
+    ceiling = spread([ROWS / value for by_side in seconds.values() for value in by_side.pop(ROOFLINE)])
     rates = {
         workload: {
             name: spread([sum(workloads[workload][0]) / value for value in values]) for name, values in by_side.items()
         }
         for workload, by_side in seconds.items()
     }
-    batch = rates["texts of 128 tokens"]["ours int8"]["median"]
     return {
         "tokens": {workload: sum(lengths) for workload, (lengths, _) in workloads.items()},
         "tokens_per_second": rates,
         "times_faster_than": ratios(seconds),
         "one_short_text_ms": {
-            name: spread([1000 * v for v in values]) for name, values in seconds["one text of 16 tokens"].items()
+            name: spread([1000 * value for value in values])
+            for name, values in seconds["one text of 16 tokens"].items()
         },
-        "roofline_tokens_per_second": spread(ceiling),
-        "share_of_roofline_at_128": batch / spread(ceiling)["median"],
+        "roofline_tokens_per_second": ceiling,
+        "share_of_roofline_at_128": rates["texts of 128 tokens"]["ours int8"]["median"] / ceiling["median"],
     }
 
 

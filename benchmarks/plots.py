@@ -1,24 +1,16 @@
-"""benchmarks/results/*.json -> the pictures and the table that README shows.
+"""benchmarks/results/*.json -> the pictures that README shows.
 
 python -m benchmarks.plots
 """
-
-import json
-from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from benchmarks.report import RESULTS
+from benchmarks.tables import RESULTS, results
 
 COLOURS = ("#1b7f5c", "#8fc7b1", "#4a6fa5", "#9db4d0", "#c98b3c")
-
-
-def results(name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
-    return loaded
 
 
 def engine_plot() -> None:
@@ -64,22 +56,6 @@ def serving_plot() -> None:
     figure.savefig(RESULTS / "serving.png", dpi=110)
 
 
-def table() -> str:
-    """Tokens a second and our int8's factor, in Markdown."""
-    figures = results("engine")
-    rates, factors = figures["tokens_per_second"], figures["times_faster_than"]
-    sides = list(next(iter(rates.values())))
-    lines = ["| tokens/s | " + " | ".join(rates) + " |", "| --- |" + " ---: |" * len(rates)]
-    for side in sides:
-        cells = [
-            f"{rates[w][side]['median']:,.0f}" + ("" if side == "ours int8" else f" (÷{factors[w][side]:.1f})")
-            for w in rates
-        ]
-        lines.append(f"| {side} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
 if __name__ == "__main__":
     engine_plot()
     serving_plot()
-    print(table())

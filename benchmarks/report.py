@@ -4,16 +4,14 @@ import argparse
 import json
 import platform
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
+from benchmarks.tables import RESULTS
 from embedder.threads import available_threads
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def machine() -> dict[str, Any]:
@@ -30,19 +28,6 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "onnxruntime": onnxruntime.__version__,
     }
-
-
-def interleaved(sides: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call, the sides taking turns so that a noisy moment falls on all of them."""
-    for call in sides.values():
-        call()  # warm-up
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
-        for name, call in sides.items():
-            started = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - started)
-    return seconds
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

@@ -1,7 +1,5 @@
 """What the int8 matrix products alone would take: ONNX Runtime's own DynamicQuantizeMatMul at M = 512."""
 
-import time
-
 import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
@@ -12,21 +10,22 @@ SHAPES = ((768, 1280), (768, 768), (768, 2304), (1152, 768))
 LAYERS = 24
 
 
-def _session(k: int, n: int, threads: int) -> onnxruntime.InferenceSession:
-    weights = np.random.default_rng(0).integers(-127, 128, (k, n)).astype(np.int8)
-    initializers = [
-        numpy_helper.from_array(weights, "w"),
-        numpy_helper.from_array(np.full(n, 0.01, np.float32), "scale"),
-        numpy_helper.from_array(np.zeros(n, np.int8), "zero"),
-    ]
-    node = helper.make_node("DynamicQuantizeMatMul", ["x", "w", "scale", "zero"], ["y"], domain="com.microsoft")
-    graph = helper.make_graph(
-        [node],
-        "product",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [ROWS, k])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [ROWS, n])],
-        initializers,
-    )
+def _session(threads: int) -> onnxruntime.InferenceSession:
+    """All products in one graph: sessions of their own would each have a pool that spins beside the others'."""
+    nodes, inputs, outputs, weights = [], [], [], []
+    for k, n in SHAPES:
+        name = f"{k}x{n}"
+        matrix = np.random.default_rng(0).integers(-127, 128, (k, n)).astype(np.int8)
+        weights += [
+            numpy_helper.from_array(matrix, f"w{name}"),
+            numpy_helper.from_array(np.full(n, 0.01, np.float32), f"scale{name}"),
+            numpy_helper.from_array(np.zeros(n, np.int8), f"zero{name}"),
+        ]
+        operands = [f"x{name}", f"w{name}", f"scale{name}", f"zero{name}"]
+        nodes.append(helper.make_node("DynamicQuantizeMatMul", operands, [f"y{name}"], domain="com.microsoft"))
+        inputs.append(helper.make_tensor_value_info(f"x{name}", TensorProto.FLOAT, [ROWS, k]))
+        outputs.append(helper.make_tensor_value_info(f"y{name}", TensorProto.FLOAT, [ROWS, n]))
+    graph = helper.make_graph(nodes, "products", inputs, outputs, weights)
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -35,17 +34,13 @@ def _session(k: int, n: int, threads: int) -> onnxruntime.InferenceSession:
 
 
 class Roofline:
-    """Tokens a second of EmbeddingGemma's matrix products, nothing else; call it for one more measurement."""
+    """Seconds that EmbeddingGemma's matrix products take for ROWS tokens, nothing else; call it to measure once."""
 
     def __init__(self, *, threads: int) -> None:
-        self._sessions = [
-            (_session(k, n, threads), np.random.default_rng(1).standard_normal((ROWS, k), np.float32))
-            for k, n in SHAPES
-        ]
+        self._session = _session(threads)
+        random = np.random.default_rng(1)
+        self._inputs = {f"x{k}x{n}": random.standard_normal((ROWS, k), np.float32) for k, n in SHAPES}
 
-    def __call__(self) -> float:
-        started = time.perf_counter()
-        for session, rows in self._sessions:
-            for _ in range(8):
-                session.run(None, {"x": rows})
-        return 8 * ROWS / ((time.perf_counter() - started) * LAYERS)
+    def __call__(self) -> None:
+        for _ in range(LAYERS):
+            self._session.run(None, self._inputs)

@@ -4,14 +4,16 @@ python -m dev.documents
 """
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
+from benchmarks.tables import engine_table, serving_table
 from settings import Settings
 
 ROOT = Path(__file__).parent.parent
-_TABLE = re.compile(r"(<!-- settings -->\n).*?(<!-- /settings -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 _EXAMPLES = {
     "MODEL_NAME": "google/embeddinggemma-300m",
     "HF_TOKEN": "your_huggingface_token_here",
@@ -45,9 +47,16 @@ def env_example() -> str:
     return "\n".join(lines)
 
 
-def with_table(readme: str) -> str:
-    """`readme` with the table between its two marks made anew."""
-    return _TABLE.sub(lambda match: match[1] + settings_table() + match[2], readme)
+TABLES: Mapping[str, Callable[[], str]] = {
+    "settings": settings_table,
+    "engine": engine_table,
+    "serving": serving_table,
+}
+
+
+def with_tables(document: str) -> str:
+    """`document` with each table between its two marks, `<!-- NAME -->` and `<!-- /NAME -->`, made anew."""
+    return _BLOCK.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], document)
 
 
 def _default(field: FieldInfo) -> str:
@@ -62,4 +71,4 @@ if __name__ == "__main__":
     (ROOT / ".env.example").write_text(env_example(), encoding="utf-8")
     for readme in (ROOT / "README.md", ROOT / "README.ko.md"):
         if readme.exists():
-            readme.write_text(with_table(readme.read_text(encoding="utf-8")), encoding="utf-8")
+            readme.write_text(with_tables(readme.read_text(encoding="utf-8")), encoding="utf-8")

@@ -7,6 +7,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from embedder.errors import ModelNotFoundError
+from embedder.instructions import int8_products_overflow
 from embedder.packing import embed_packs, layout
 from embedder.postprocess import Vectors
 from embedder.tokens import TokenIds
@@ -63,6 +64,6 @@ def session_options(num_threads: int) -> ort.SessionOptions:
     # A forward pass is 1,500 short steps: threads that wait this long (us) for the next one before they
     # sleep make a 16-token text 20 % faster and 512 tokens 11 %, for the same CPU time.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "100")
-    # Without VNNI, x86 multiplies u8 by s8 into 16 bits that overflow; this keeps them exact.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if int8_products_overflow():
+        options.add_session_config_entry("session.x64quantprecision", "1")
     return options

@@ -2,7 +2,7 @@
 
 import re
 
-from dev.documents import ROOT, env_example, with_table
+from dev.documents import ROOT, env_example, with_tables
 from settings import Settings
 
 CONTRACT = {
@@ -14,7 +14,7 @@ CONTRACT = {
 def test_the_settings_tables_are_those_of_the_code() -> None:
     for name in ("README.md", "README.ko.md"):
         readme = (ROOT / name).read_text(encoding="utf-8")
-        assert with_table(readme) == readme, f"run `make docs`: {name} is behind settings.py"
+        assert with_tables(readme) == readme, f"run `make docs`: {name} is behind settings.py"
 
 
 def test_the_example_environment_is_that_of_the_code() -> None:
