@@ -36,7 +36,7 @@ def mixed_lengths(total: int, *, seed: int = 0) -> list[int]:
 Workloads = dict[str, tuple[list[int], int]]  # lengths of the texts, and rounds
 Seconds = dict[str, dict[str, list[float]]]  # by workload and side
 WORKLOADS: Workloads = {
-    "one text of 16 tokens": ([16], 30),
+    "one text of 16 tokens": ([16], 60),
     "texts of 128 tokens": ([128] * 32, 4),
     "mixed 8-512 tokens": (mixed_lengths(20_000), 2),
     "texts of 2,048 tokens": ([2048] * 2, 2),
@@ -59,14 +59,15 @@ def ratios(seconds: Seconds) -> dict[str, dict[str, float]]:
 
 
 def measure(side_names: Sequence[str], workloads: Workloads) -> Seconds:
-    """Seconds by workload and side, the sides taking turns so that a noisy moment falls on all of them."""
-    sides = {name: Side(name) for name in side_names}
+    """Seconds by workload and side, the sides taking turns in a new order each round: noise falls on all of them."""
+    sides, random = {name: Side(name) for name in side_names}, np.random.default_rng(0)
     seconds: Seconds = {}
     for workload, (lengths, rounds) in workloads.items():
         token_ids = texts(lengths)
         for side in sides.values():
             side(token_ids)  # warm-up
-        taken = [{name: side(token_ids) for name, side in sides.items()} for _ in range(rounds)]
+        orders = [random.permutation(list(sides)) for _ in range(rounds)]
+        taken = [{str(name): sides[name](token_ids) for name in order} for order in orders]
         seconds[workload] = {name: [one[name] for one in taken] for name in sides}
     for side in sides.values():
         side.close()

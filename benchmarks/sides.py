@@ -9,6 +9,7 @@ from typing import Any
 from embedder.tokens import TokenIds
 
 THREADS = 2
+PAUSE = 0.05  # seconds before a call, until the pools of the side before have gone to sleep
 
 
 def _ours(precision: str) -> Callable[..., Any]:
@@ -74,6 +75,7 @@ class Side:
         self._connection.recv()
 
     def __call__(self, token_ids: Sequence[TokenIds]) -> float:
+        time.sleep(PAUSE)
         self._connection.send(token_ids)
         seconds: float = self._connection.recv()
         return seconds

