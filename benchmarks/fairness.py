@@ -6,7 +6,7 @@ python -m benchmarks.fairness [--json PATH]
 import asyncio
 import time
 
-from benchmarks.load import USERS, caller, serving, text_of
+from benchmarks.load import USERS, caller, post, serving, text_of
 from benchmarks.models import prepared, random_embeddinggemma
 from benchmarks.report import arguments, percentile, save, spread
 from embedder.model import EmbeddingModel
@@ -22,7 +22,7 @@ async def query_latencies(server: Server, query: str) -> list[float]:
     async with caller(server, USERS[1]) as client:
         for _ in range(QUERIES):
             started = time.perf_counter()
-            (await client.post("/embed", json={"text": query})).raise_for_status()
+            await post(client, "/embed", {"text": query})
             latencies.append(time.perf_counter() - started)
             await asyncio.sleep(0.05)
     return latencies
@@ -34,7 +34,7 @@ async def stream(server: Server, texts: list[str]) -> None:
 
         async def batches() -> None:
             while True:
-                (await client.post("/batch-embed", json={"texts": texts})).raise_for_status()
+                await post(client, "/batch-embed", {"texts": texts})
 
         await asyncio.gather(batches(), batches())
 

@@ -8,7 +8,7 @@ import statistics
 import time
 from typing import Any
 
-from benchmarks.load import Load, closed_loop, resident_mb, serving, text_of
+from benchmarks.load import Load, closed_loop, peak_mb, resident_mb, serving, text_of
 from benchmarks.models import prepared, random_embeddinggemma
 from benchmarks.report import arguments, percentile, save
 from embedder.model import EmbeddingModel
@@ -54,7 +54,13 @@ async def measure(server: Server, texts: list[str], longest: str) -> dict[str, A
     long = figures(await closed_loop(server, [longest] * 8, concurrency=4))
     after_long = resident_mb(server)
     await closed_loop(server, texts[:60], concurrency=8)
-    rss = {"idle": idle, "under_load": loaded, "with_2048_token_texts": after_long, "later": resident_mb(server)}
+    rss = {
+        "idle": idle,
+        "under_load": loaded,
+        "with_2048_token_texts": after_long,
+        "later": resident_mb(server),
+        "peak": peak_mb(server),
+    }
     return {"http": by_concurrency, "http_2048_tokens": long, "rss_mb": rss}
 
 

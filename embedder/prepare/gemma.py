@@ -67,7 +67,7 @@ class Layer(nn.Module):
         k = rotary(self.k_norm(y @ self.k)[None], *angles, num_heads=1)[0]
         v = y @ self.v
         mixed = self._attend(gather(q, blocks.queries), gather(k, blocks.keys), gather(v, blocks.keys), blocks.bias)
-        mixed = gather(mixed, blocks.places)
+        mixed = gather(mixed.reshape(-1, width), blocks.places)
         x = x + self.after_attention(mixed @ self.out)
         y = self.before_mlp(x)
         inner = F.gelu(y @ self.gate, approximate="tanh") * (y @ self.up)
@@ -75,23 +75,16 @@ class Layer(nn.Module):
         return hidden
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """q (B, S, heads x head_dim), k and v (B, K, head_dim), bias (B, S or 1, K) to (B x S, heads x head_dim)."""
-        attend = self._all_heads if self.sliding else self._head_by_head
-        return attend(q, k.transpose(1, 2), v, bias).reshape(-1, self.heads * self.head_dim)
+        """q (B, S, heads x head_dim), k and v (B, K, head_dim), bias (B, S or 1, K) to (B, S x heads, head_dim).
 
-    def _all_heads(self, q: Tensor, keys: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        blocks, queries, reach = q.shape[0], q.shape[1], keys.shape[2]
-        scores = q.reshape(blocks, queries * self.heads, self.head_dim) @ keys
+        All heads at once: one after the other takes 70 MB less and 8 % less time at 2,048 tokens, but with S rows
+        instead of 3 S ONNX Runtime deals columns to its threads, adds floats up in an order that depends on S, and
+        int8 makes it visible (cosine 0.9998 between a text alone and in company).
+        """
+        blocks, queries, reach = q.shape[0], q.shape[1], k.shape[1]
+        scores = q.reshape(blocks, queries * self.heads, self.head_dim) @ k.transpose(1, 2)
         scores = scores.reshape(blocks, queries, self.heads, reach) + bias[:, :, None]
         return F.softmax(scores, -1).reshape(blocks, queries * self.heads, reach) @ v
-
-    def _head_by_head(self, q: Tensor, keys: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """The scores of 2,048 tokens in full attention are 50 MB for all heads: a third of it is a third of the peak.
-
-        70 MB less and 8 % faster at 2,048 tokens, nothing lost at 16; on the sliding layers it gains nothing.
-        """
-        heads = q.split([self.head_dim] * self.heads, dim=2)
-        return torch.cat([F.softmax(head @ keys + bias, -1) @ v for head in heads], dim=2)
 
 
 class PackedGemma(nn.Module):
