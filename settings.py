@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     max_queue_tokens: int = Field(
         65536, ge=1, description="Tokens waiting before new requests get 503 with `Retry-After`"
     )
+    engine_timeout: float = Field(
+        60.0, gt=0, description="Seconds a forward pass may take; beyond that the worker is started anew"
+    )
 
     supabase_jwt_secret: SecretStr | None = Field(
         None, description="JWT secret of the Supabase project (HS256), at least 32 bytes"
@@ -110,6 +113,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(1048576, ge=1024, description="Bytes of a request body")
     host: IPvAnyAddress = Field(IPv4Address("127.0.0.1"), description="Address `make serve` listens on")
     port: int = Field(8000, ge=1, le=65535, description="Port `make serve` listens on")
+    shutdown_timeout: float = Field(
+        30.0, ge=0, description="Seconds for requests in flight after SIGTERM; whoever waits longer gets 503"
+    )
     debug: bool = Field(False, description="Development: accept Supabase's published example secrets")
 
 
