@@ -1,9 +1,11 @@
 """From the first signal to the last answer, and an end for a process that can serve no more."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -23,8 +25,8 @@ class Lifecycle:
     """Of one worker process, under a server that has installed its own signal handlers (uvicorn).
 
     SIGTERM: nothing more is taken, what is in flight is finished within `shutdown_timeout` seconds while
-    probes and newcomers are told 503, and only then the server hears of it: its sockets would otherwise
-    stay open in the supervisor with nobody to answer. Whoever waits beyond that is told 503 too.
+    probes and newcomers are told 503, and only then the server hears of it. Whoever waits beyond that is
+    told 503 too.
     """
 
     def __init__(self, *, shutdown_timeout: float) -> None:
@@ -80,7 +82,10 @@ class Lifecycle:
         last = threading.Timer(LAST_RESORT, os._exit, (UNFIT,))
         last.daemon = True
         last.start()
-        self._handlers[number](number, None)
+        handler = self._handlers[number]
+        _stop_listening(handler.__self__.servers)
+        await asyncio.sleep(LAST_ANSWERS)
+        handler(number, None)
 
     async def _watch(self) -> None:
         while not self.stopping:
@@ -98,6 +103,16 @@ class Lifecycle:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _stop_listening(servers: list[asyncio.Server]) -> None:
+    """Newcomers are refused by the kernel: closing alone would leave the supervisor's copy of the socket open."""
+    for server in servers:
+        doors = [socket.socket(fileno=os.dup(listener.fileno())) for listener in server.sockets]
+        server.close()
+        for door in doors:
+            with door, contextlib.suppress(OSError):  # not everywhere may a listening socket be shut down
+                door.shutdown(socket.SHUT_RDWR)
 
 
 def _stopping() -> Overloaded:
