@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import threading
@@ -50,6 +51,7 @@ class Lifecycle:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._handlers[number] = signal.signal(number, self._signalled)
         self._keep(self._watch())
+        _take_all_files()
 
     def refuse_when_stopping(self) -> None:
         """Raises Overloaded once a signal has come."""
@@ -103,6 +105,14 @@ class Lifecycle:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _take_all_files() -> None:
+    """As many connections as the system allows: most shells start processes with 1,024, and 1,100 idle ones shut
+    everybody else out."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):  # macOS says "unlimited" and means less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _stop_listening(servers: list[asyncio.Server]) -> None:

@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import Scope
 
 import metrics
+import tracing
 import wiring
 from api import openai_schemas as openai
 from api import schemas
@@ -108,7 +109,8 @@ class EmbeddingAPI:
     ) -> list[Tokens]:
         """Texts -> token ids, behind the prompt of their task."""
         prompts = prompts_for(self.profile.tasks, task, titles=titles, n_texts=len(texts))
-        return await self.embedder.tokenise(texts, prompts, truncate=truncate)
+        with tracing.span("tokenise"):
+            return await self.embedder.tokenise(texts, prompts, truncate=truncate)
 
     async def _vectors(self, tokens: Sequence[Tokens], scope: Scope, *, dimensions: int | None) -> Vectors:
         """Token ids -> quota -> batcher -> vectors, (n_texts, dimensions) in the order of the texts."""
@@ -261,6 +263,7 @@ class EmbeddingAPI:
         await self.embedder.close()
         await self.quota.aclose()
         await wiring.verifier().keys.aclose()
+        await asyncio.to_thread(tracing.shutdown)
 
 
 def _cut(tokens: Sequence[Tokens]) -> list[int]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from starlette.types import ASGIApp
 
 import metrics
+import tracing
 from api.access_log import configure_log, write_exchange
 from api.bento import SCHEMA_PATH, GuardedService, pages
 from api.edge import Edge, Exchange
@@ -102,6 +103,7 @@ def served_model(directory: Path) -> ServedModel:
         queue_tokens=SETTINGS.max_queue_tokens,
         deadline=SETTINGS.engine_timeout,
         report=_record_pack,
+        report_job=tracing.record_job,
     )
     metrics.QUEUE_TOKENS.set_function(lambda: model.queued_tokens)
     metrics.FORWARD_PASS.set_function(lambda: model.running_seconds)
@@ -142,12 +144,13 @@ def show_model(directory: Path) -> None:
 def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
     """The whole application: edge > gate > BentoML."""
     configure_log(SETTINGS.log_format)
+    tracing.configure(SETTINGS.otel_exporter_otlp_endpoint, version=VERSION)
     found = pages(service, models=service.offer.models)
     routes = {page.path: Route(frozenset({"GET"}), protected=page.protected) for page in found}
     routes[SCHEMA_PATH] = Route(frozenset({"GET"}), protected=False)
     routes |= {api.route: Route(frozenset({"POST"}), protected=True) for api in service.apis.values()}
     gate = Gate(
-        app,
+        tracing.behind_gate(app),
         routes=routes,
         verifier=verifier(),
         quota=quota(),
@@ -162,7 +165,8 @@ def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
     )
     lifecycle().in_flight = lambda: gate.in_flight
     metrics.IN_FLIGHT.set_function(lambda: gate.in_flight)
-    return Edge(gate, routes=routes, fingerprint=service.offer.fingerprint, record=_record_exchange)
+    edge = Edge(gate, routes=routes, fingerprint=service.offer.fingerprint, record=_record_exchange)
+    return tracing.around(edge, routes=routes)
 
 
 def _record_exchange(exchange: Exchange) -> None:

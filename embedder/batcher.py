@@ -26,6 +26,15 @@ class PackReport:
     waited: float  # seconds its longest-waiting text spent in the queue
 
 
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """One request's way through, on time.monotonic(): when it came, first ran, and was done."""
+
+    arrived: float
+    started: float
+    ended: float
+
+
 @dataclass(slots=True, eq=False)
 class _Job:
     """One caller's request: its rows come back one by one, its answer only when all are there."""
@@ -34,6 +43,7 @@ class _Job:
     missing: int
     answer: "asyncio.Future[Vectors]"
     arrived: float = field(default_factory=time.monotonic)
+    started: float | None = None
 
     def fail(self, error: Exception) -> None:
         if not self.answer.done():
@@ -73,10 +83,11 @@ class Batcher:
         batch_size: int,
         queue_tokens: int,
         report: Callable[[PackReport], None] = lambda _: None,
+        report_job: Callable[[JobReport], None] = lambda _: None,
     ) -> None:
         self._engine = engine
         self._batch_tokens, self._batch_size, self._queue_tokens = batch_tokens, batch_size, queue_tokens
-        self._report = report
+        self._report, self._report_job = report, report_job
         self._queue: FairQueue[_Text] = FairQueue()
         self._work = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
@@ -134,6 +145,8 @@ class Batcher:
             return await job.answer  # a cancelled caller cancels the future, which is how _next_text knows
         finally:
             self._jobs.discard(job)
+            ended = time.monotonic()
+            self._report_job(JobReport(job.arrived, job.started or ended, ended))
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -148,6 +161,8 @@ class Batcher:
                 self._work.clear()
                 continue
             self.running_since = started = time.monotonic()
+            for text in pack:
+                text.job.started = text.job.started or started
             rows = await loop.run_in_executor(self._thread, self._forward, [text.token_ids for text in pack])
             self.running_since = None
             self._account(pack, started, time.monotonic() - started)

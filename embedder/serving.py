@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from embedder.batcher import Batcher, PackReport
+from embedder.batcher import Batcher, JobReport, PackReport
 from embedder.errors import EngineError, EngineStalledError, ModelLoadingError
 from embedder.model import EmbeddingModel
 from embedder.postprocess import Vectors
@@ -30,6 +30,7 @@ class ServedModel:
         queue_tokens: tokens that may wait.
         deadline: seconds a forward pass may take before the engine counts as hung.
         report: told of every forward pass.
+        report_job: told of every request, in its own context.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class ServedModel:
         queue_tokens: int,
         deadline: float,
         report: Callable[[PackReport], None],
+        report_job: Callable[[JobReport], None] = lambda _: None,
     ) -> None:
         self._deadline = deadline
         self._load = partial(
@@ -53,7 +55,12 @@ class ServedModel:
             batch_tokens=batch_tokens,
         )
         self._batcher_for = partial(
-            Batcher, batch_tokens=batch_tokens, batch_size=batch_size, queue_tokens=queue_tokens, report=report
+            Batcher,
+            batch_tokens=batch_tokens,
+            batch_size=batch_size,
+            queue_tokens=queue_tokens,
+            report=report,
+            report_job=report_job,
         )
         self._model: EmbeddingModel | None = None
         self._batcher: Batcher | None = None
