@@ -181,8 +181,8 @@ async def no_key_server(stage: Stage) -> None:
 
 async def long_texts(stage: Stage) -> None:
     """The load itself is the fault: texts of 2,048 tokens within 700 MB."""
-    stage.heal()
     await asyncio.sleep(40)
+    stage.heal()
     usage = CGROUPS / "memory" / f"drill-{stage.server.process.pid}" / "memory.max_usage_in_bytes"
     failures = usage.with_name("memory.failcnt").read_text().strip()
     stage.notes.append(f"peak {int(usage.read_text()) / 1e6:.0f} MB, limit hit {failures} times")

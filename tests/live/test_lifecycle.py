@@ -46,9 +46,13 @@ def enduring(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Ite
         yield running
 
 
-def test_a_killed_worker_is_replaced_at_once_and_newcomers_are_told_to_wait(enduring: Server) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_that_ends_is_replaced_at_once_and_newcomers_are_told_to_wait(
+    enduring: Server, number: signal.Signals
+) -> None:
     killed = worker(enduring)
-    killed.kill()
+    killed.send_signal(number)
+    psutil.wait_procs([killed], timeout=30)
     began = time.monotonic()
     statuses: list[int] = []
     while not statuses or statuses[-1] != 200:
