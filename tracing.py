@@ -1,5 +1,6 @@
 """Spans of a request, sent by OTLP when OTEL_EXPORTER_OTLP_ENDPOINT is set; else nothing of it is imported."""
 
+import threading
 import time
 from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
@@ -26,15 +27,17 @@ def configure(endpoint: str | None, *, version: str) -> None:
     resource = Resource.create({"service.version": version})
     if resource.attributes["service.name"] == "unknown_service":  # OTEL_SERVICE_NAME would have said
         resource = resource.merge(Resource({"service.name": "embedding-api"}))
-    _provider = TracerProvider(resource=resource)
+    _provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces")))
     _tracer = _provider.get_tracer("embedding-api", version)
 
 
-def shutdown() -> None:
-    """Send what is left."""
+def shutdown(seconds: float = 2.0) -> None:
+    """Send what is left, but do not wait longer than that for a collector that is away."""
     if _provider is not None:
-        _provider.shutdown()
+        sending = threading.Thread(target=_provider.shutdown, daemon=True)
+        sending.start()
+        sending.join(seconds)
 
 
 def span(name: str) -> AbstractContextManager[Any]:

@@ -118,3 +118,11 @@ def test_who_waits_longer_than_the_shutdown_may_take_is_told_so(tmp_path: Path, 
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stopping")
         assert running.process.wait(30) == 0
         assert "shutdown_timeout" in running.log()
+
+
+def test_in_a_container_everything_ends_with_the_worker_so_that_it_is_restarted(
+    tmp_path: Path, model_store: Path
+) -> None:
+    with serve(tmp_path / "log", FP32 | {"BENTOML_CONTAINERIZED": "true"}) as running:
+        worker(running).kill()
+        assert running.process.wait(10) != 0
