@@ -137,7 +137,7 @@ async def half_a_core(stage: Stage) -> None:
 
 
 async def full_disk(stage: Stage) -> None:
-    """Logs, temporary files and model store on a file system without a byte left; then the worker is killed too."""
+    """Log, temporary files and model store on a file system without a byte left."""
     filler = stage.directory / "disk" / "filler"
     subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=64k"], check=False, capture_output=True)
     await asyncio.sleep(8)

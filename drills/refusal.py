@@ -12,6 +12,8 @@ from typing import Any
 from benchmarks.models import prepared
 from tests.live.server import SOURCE, bare_environment, free_port
 
+TITLE = "damaged model file"
+
 
 def damaged_model() -> dict[str, Any]:
     """The row of the table: how long the refusal took, and its one line."""
@@ -37,4 +39,4 @@ def damaged_model() -> dict[str, Any]:
     said = ended.stderr.strip().splitlines()[-1].replace(directory, "$BENTOML_HOME")
     none = {"calls": 0, "wrong": 0, "lost": 0, "refused": 0, "longest_stall_s": 0.0, "recovered_s": 0.0}
     notes = f"refused to start in {seconds:.1f} s, exit status {ended.returncode}: {said}"
-    return {"title": "damaged model file", **none, "notes": notes}
+    return {"title": TITLE, **none, "notes": notes}
