@@ -14,7 +14,7 @@ INSTALL := $(PIP) install --quiet --no-deps --require-hashes
 export BENTOML_DO_NOT_TRACK := true
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help install serve test tools bench lint token model model-info build docs lock clean
+.PHONY: help install serve test tools bench drill soak lint token model model-info build docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -48,6 +48,12 @@ tools: # a real browser and a JavaScript client, for the tests; root on Debian g
 
 bench: $(VENV)/dev ## Run the benchmarks (about half an hour) and write benchmarks/results
 	@$(BIN)/python -m benchmarks
+
+drill: $(VENV)/dev ## Make everything fail that can (about 8 minutes, root on Linux) and write deploy/DRILLS.md [DRILLS=names]
+	@$(BIN)/python -m drills $(DRILLS)
+
+soak: $(VENV)/dev ## Four fifths of the load it can take for MINUTES=20; fails when memory, files or series grow
+	@$(BIN)/python -m drills.soak $(or $(MINUTES),20)
 
 lint: $(VENV)/dev ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy .
