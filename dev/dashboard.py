@@ -47,14 +47,18 @@ class Source:
 
     def _ask(self, target: dict[str, Any]) -> Iterator[Series]:
         instant = target.get("instant", False)
-        window = {"time": self.end} if instant else {"start": self.end - self.seconds, "end": self.end, "step": self.step}
+        window = (
+            {"time": self.end} if instant else {"start": self.end - self.seconds, "end": self.end, "step": self.step}
+        )
         path, query = ("query", "query_range")[not instant], with_variables(target["expr"], self.seconds, self.step)
         answer = httpx.get(f"{self.url}/api/v1/{path}", params={"query": query, **window}, timeout=30)
         answer.raise_for_status()
         for result in answer.json()["data"]["result"]:
             points = [result["value"]] if instant else result["values"]
             times = [datetime.fromtimestamp(point[0]).astimezone() for point in points]
-            yield Series(_legend(target["legendFormat"], result["metric"]), times, [float(point[1]) for point in points])
+            yield Series(
+                _legend(target["legendFormat"], result["metric"]), times, [float(point[1]) for point in points]
+            )
 
     @property
     def step(self) -> int:

@@ -1,13 +1,14 @@
 """The live service behind real proxies, and a real Prometheus that reads it."""
 
+import getpass
 import shutil
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -21,6 +22,7 @@ from tests.deploy.promql import DEPLOY
 from tests.live.server import Server, free_port, serve, token
 
 FAILURES = 5  # refused tokens of an address
+SPILLS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")  # what nginx keeps directories for
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,16 @@ def proxy(request: pytest.FixtureRequest, origin: Server, tmp_path_factory: pyte
 
 
 @contextmanager
-def _running(command: list[str], directory: Path, url: str, *, verify: ssl.SSLContext | bool = True) -> Iterator[None]:
-    """`command` until the block ends; it is up when `url` answers."""
+def running(command: list[str], directory: Path, up: Callable[[], bool]) -> Iterator[None]:
+    """`command` in `directory`, from when it is `up` until the block ends."""
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(directory)}
     with (directory / "output").open("wb") as output:
         process = subprocess.Popen(command, cwd=directory, env=environment, stdout=output, stderr=output)
     try:
         deadline = time.monotonic() + 20
-        while not _answers(url, verify):
-            assert process.poll() is None and time.monotonic() < deadline, (directory / "output").read_text()
+        while not up():
+            assert process.poll() is None, (directory / "output").read_text()
+            assert time.monotonic() < deadline, (directory / "output").read_text()
             time.sleep(0.1)
         yield
     finally:
@@ -72,9 +75,10 @@ def _running(command: list[str], directory: Path, url: str, *, verify: ssl.SSLCo
         process.wait(20)
 
 
-def _answers(url: str, verify: ssl.SSLContext | bool) -> bool:
+def answers(url: str, trust: ssl.SSLContext | None = None) -> bool:
+    """Whether a GET is answered with 200."""
     try:
-        return httpx.get(url, verify=verify, timeout=5).status_code == 200
+        return httpx.get(url, verify=trust or True, timeout=5).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -82,21 +86,18 @@ def _answers(url: str, verify: ssl.SSLContext | bool) -> bool:
 @contextmanager
 def _caddy(directory: Path, origin: int) -> Iterator[Proxy]:
     """The Caddyfile as it is, told by the environment where to listen; for localhost it signs its own certificate."""
-    port, plain, store = free_port(), free_port(), directory / "store"
-    settings = {"HTTPS_PORT": port, "HTTP_PORT": plain, "UPSTREAM": f"127.0.0.1:{origin}", "XDG_DATA_HOME": store}
-    variables = [f"{name}={value}" for name, value in settings.items()]
-    command = ["env", *variables, "caddy", "run", "--config", str(DEPLOY / "caddy" / "Caddyfile"), "--adapter", "caddyfile"]
+    port, store = free_port(), directory / "store"
+    settings = {"HTTPS_PORT": port, "HTTP_PORT": free_port(), "UPSTREAM": f"127.0.0.1:{origin}", "XDG_DATA_HOME": store}
+    command = ["env", *(f"{name}={value}" for name, value in settings.items()), "caddy", "run"]
+    command += ["--config", str(DEPLOY / "caddy" / "Caddyfile"), "--adapter", "caddyfile"]
     authority = store / "caddy" / "pki" / "authorities" / "local" / "root.crt"
-    with _running(command, directory, f"http://127.0.0.1:{origin}/livez"):
-        deadline = time.monotonic() + 20
-        while not authority.exists():
-            assert time.monotonic() < deadline, (directory / "output").read_text()
-            time.sleep(0.05)
-        proxy = Proxy(port, ssl.create_default_context(cafile=str(authority)))
-        while not _answers(f"https://localhost:{port}/livez", proxy.trust):
-            assert time.monotonic() < deadline, (directory / "output").read_text()
-            time.sleep(0.1)
-        yield proxy
+
+    def trust() -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(authority))
+
+    url = f"https://localhost:{port}/livez"
+    with running(command, directory, lambda: authority.exists() and answers(url, trust())):
+        yield Proxy(port, trust())
 
 
 @contextmanager
@@ -111,22 +112,23 @@ def _nginx(directory: Path, origin: int) -> Iterator[Proxy]:
         ("api.example.org", "localhost"),
         ("/etc/ssl/embedding-api/fullchain.pem", str(certificate)),
         ("/etc/ssl/embedding-api/privkey.pem", str(key)),
+        ("server_tokens off;", "".join(f"{kind}_temp_path {directory}/{kind};" for kind in SPILLS)),
     ):
         assert text.count(ours) == 1, ours
         text = text.replace(ours, here)
     (directory / "nginx.conf").write_text(text)
     trust = ssl.create_default_context(cafile=str(certificate))
-    options = f"daemon off; pid {directory}/pid; error_log stderr;"
+    options = f"daemon off; user {getpass.getuser()}; pid {directory}/pid; error_log stderr;"
     command = ["nginx", "-p", str(directory), "-c", str(directory / "nginx.conf"), "-g", options]
-    with _running(command, directory, f"https://localhost:{port}/livez", verify=trust):
+    with running(command, directory, lambda: answers(f"https://localhost:{port}/livez", trust)):
         yield Proxy(port, trust)
 
 
 def _self_signed(certificate: Path, key: Path) -> None:
-    private, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(timezone.utc)
+    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), datetime.now(UTC)
+    private, serial, end = ec.generate_private_key(ec.SECP256R1()), x509.random_serial_number(), now + timedelta(days=1)
     signed = (
-        x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+        x509.CertificateBuilder(name, name, private.public_key(), serial, now, end)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(private, hashes.SHA256())
@@ -146,5 +148,5 @@ def prometheus(origin: Server, tmp_path_factory: pytest.TempPathFactory) -> Iter
     (directory / "prometheus.yml").write_text(text)
     command = ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
     command += [f"--web.listen-address=127.0.0.1:{port}"]
-    with _running(command, directory, f"http://127.0.0.1:{port}/-/ready"):
+    with running(command, directory, lambda: answers(f"http://127.0.0.1:{port}/-/ready")):
         yield f"http://127.0.0.1:{port}"

@@ -47,7 +47,10 @@ def test_panels_lie_beside_and_below_one_another() -> None:
 
 
 def test_grafana_is_told_of_the_prometheus_and_the_folder_that_there_are() -> None:
-    provisioning, compose = DEPLOY / "grafana" / "provisioning", yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())
+    provisioning, compose = (
+        DEPLOY / "grafana" / "provisioning",
+        yaml.safe_load((DEPLOY / "docker-compose.yml").read_text()),
+    )
     [source] = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())["datasources"]
     [provider] = yaml.safe_load((provisioning / "dashboards" / "files.yml").read_text())["providers"]
     assert source["url"].removeprefix("http://").split(":")[0] in compose["services"]
@@ -65,7 +68,7 @@ def watched(origin: Server, prometheus: str) -> Source:
             assert client.post("/embed", json={"text": "a word"}).status_code == 200
             client.post("/embed", json={"text": ""})
             client.post("/embed", json={"text": "a"}, headers={"Authorization": f"Bearer {token(aud='other')}"})
-            query = {"query": 'count(rate(embed_errors_total[1m])) and count(rate(embed_tokens_total[1m]))'}
+            query = {"query": "count(rate(embed_errors_total[1m])) and count(rate(embed_tokens_total[1m]))"}
             if httpx.get(f"{prometheus}/api/v1/query", params=query).json()["data"]["result"]:
                 break
             time.sleep(0.5)

@@ -56,5 +56,3 @@ def test_the_memory_that_alerts_know_is_that_of_the_compose_file() -> None:
     compose = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())
     given = compose["services"]["embedding-api"]["deploy"]["resources"]["limits"]["memory"]
     assert limit == f"{given.removesuffix('G')} * 1024 ^ 3"
-
-

@@ -47,7 +47,9 @@ def test_every_path_of_the_service_is_served_but_the_metrics(proxy: Proxy, origi
     assert paths > NOT_SERVED
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "//metrics", "/%6detrics", "/docs/../metrics", "/x", "/.env"])
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/metrics/", "//metrics", "/%6detrics", "/docs/../metrics", "/x", "/.env"]
+)
 def test_the_metrics_and_unknown_paths_end_at_the_proxy(proxy: Proxy, path: str) -> None:
     with connect(proxy) as connection:  # a client library would tidy the path up
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
@@ -73,6 +75,7 @@ JSON = {"Content-Type": "application/json"}
 
 def test_failures_count_against_the_callers_own_address_whatever_it_writes(proxy: Proxy) -> None:
     """Two callers, one of them with another X-Forwarded-For each time."""
+
     def refused(client: httpx.Client, number: int) -> int:
         return client.post("/embed", json={"text": "a"}, headers={"X-Forwarded-For": f"203.0.113.{number}"}).status_code
 
