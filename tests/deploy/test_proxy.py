@@ -79,8 +79,8 @@ def test_failures_count_against_the_callers_own_address_whatever_it_writes(proxy
     def refused(client: httpx.Client, number: int) -> int:
         return client.post("/embed", json={"text": "a"}, headers={"X-Forwarded-For": f"203.0.113.{number}"}).status_code
 
-    host = proxy.port % 200 + 10  # both proxies ask one service: callers of their own
-    with proxy.client(f"127.0.1.{host}", "not.a.token") as bad, proxy.client(f"127.0.2.{host}", "not.a.token") as other:
+    network = f"127.{proxy.port >> 8}.{proxy.port & 255}"  # both proxies ask one service: callers of their own
+    with proxy.client(f"{network}.1", "not.a.token") as bad, proxy.client(f"{network}.2", "not.a.token") as other:
         assert [refused(bad, number) for number in range(FAILURES + 2)] == [401] * FAILURES + [429] * 2
         assert refused(other, 1) == 401
 
