@@ -61,12 +61,13 @@ def test_grafana_is_told_of_the_prometheus_and_the_folder_that_there_are() -> No
 @pytest.fixture(scope="module")
 def watched(origin: Server, prometheus: str) -> Source:
     """A Prometheus that has seen calls and refusals of every kind the panels show."""
+    stranger = {"Authorization": f"Bearer {token(aud='other')}", "X-Forwarded-For": "203.0.113.7"}
     with origin.client() as client:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             assert client.post("/embed", json={"text": "a word"}).status_code == 200
             client.post("/embed", json={"text": ""})
-            client.post("/embed", json={"text": "a"}, headers={"Authorization": f"Bearer {token(aud='other')}"})
+            client.post("/embed", json={"text": "a"}, headers=stranger)
             if httpx.get(f"{prometheus}/api/v1/query", params={"query": REFUSALS_ARE_COUNTED}).json()["data"]["result"]:
                 break
             time.sleep(0.5)
