@@ -87,7 +87,7 @@ def _legend(template: str, labels: dict[str, str]) -> str:
 
 
 def _bytes(value: float) -> str:
-    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
+    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:,.0f} MiB"
 
 
 def _short(value: float) -> str:
@@ -131,7 +131,7 @@ def _draw_series(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None
     else:
         for series in found:
             axes.plot(series.times, series.values, label=series.name, linewidth=1)
-    axes.set_ylim(0, defaults.get("max"))
+    axes.set_ylim(0, 1.25 * (axes.get_ylim()[1] or 1))  # room for the legend
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: UNITS[defaults["unit"]](value)))
     axes.xaxis.set_major_formatter(DateFormatter("%H:%M"))
     axes.grid(alpha=0.25)
@@ -149,9 +149,12 @@ def _stack(axes: Axes, found: list[Series]) -> None:
 
 def _draw_bars(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None:
     found = found[::-1]
-    bars = axes.barh([series.name for series in found], [series.values[0] for series in found], height=0.6)
+    bars = axes.barh(range(len(found)), [series.values[0] for series in found], height=0.3)
     axes.bar_label(bars, labels=[_short(series.values[0]) for series in found], fontsize=7, padding=2)
-    axes.margins(x=0.15)
+    for row, series in enumerate(found):
+        axes.text(0, row + 0.2, f" {series.name}", fontsize=7)
+    axes.set_yticks([])
+    axes.margins(x=0.15, y=0.2)
 
 
 DRAW = {"stat": _draw_stat, "timeseries": _draw_series, "bargauge": _draw_bars}
