@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,10 @@ COLOURS = {"green": "#2f855a", "red": "#c53030", "text": "#222222"}
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a panel: its name, when, and how much."""
+    """One line of a panel: its name, when in days since 1970 (as matplotlib counts), and how much."""
 
     name: str
-    times: list[datetime]
+    times: list[float]
     values: list[float]
 
 
@@ -47,18 +46,17 @@ class Source:
 
     def _ask(self, target: dict[str, Any]) -> Iterator[Series]:
         instant = target.get("instant", False)
-        window = (
-            {"time": self.end} if instant else {"start": self.end - self.seconds, "end": self.end, "step": self.step}
-        )
-        path, query = ("query", "query_range")[not instant], with_variables(target["expr"], self.seconds, self.step)
-        answer = httpx.get(f"{self.url}/api/v1/{path}", params={"query": query, **window}, timeout=30)
+        asked: dict[str, str | float] = {"query": with_variables(target["expr"], self.seconds, self.step)}
+        if instant:
+            asked |= {"time": self.end}
+        else:
+            asked |= {"start": self.end - self.seconds, "end": self.end, "step": self.step}
+        answer = httpx.get(f"{self.url}/api/v1/{'query' if instant else 'query_range'}", params=asked, timeout=30)
         answer.raise_for_status()
-        for result in answer.json()["data"]["result"]:
-            points = [result["value"]] if instant else result["values"]
-            times = [datetime.fromtimestamp(point[0]).astimezone() for point in points]
-            yield Series(
-                _legend(target["legendFormat"], result["metric"]), times, [float(point[1]) for point in points]
-            )
+        for found in answer.json()["data"]["result"]:
+            points = [found["value"]] if instant else found["values"]
+            name = _legend(target["legendFormat"], found["metric"])
+            yield Series(name, [when / 86_400 for when, _ in points], [float(value) for _, value in points])
 
     @property
     def step(self) -> int:
@@ -133,6 +131,7 @@ def _draw_series(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None
             axes.plot(series.times, series.values, label=series.name, linewidth=1)
     axes.set_ylim(0, 1.25 * (axes.get_ylim()[1] or 1))  # room for the legend
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: UNITS[defaults["unit"]](value)))
+    axes.xaxis_date()
     axes.xaxis.set_major_formatter(DateFormatter("%H:%M"))
     axes.grid(alpha=0.25)
     if found:
@@ -143,8 +142,7 @@ def _stack(axes: Axes, found: list[Series]) -> None:
     times = sorted({time for series in found for time in series.times})
     rows = [dict(zip(series.times, series.values, strict=True)) for series in found]
     heights = [[row.get(time, 0.0) for time in times] for row in rows]
-    axes.stackplot([time.timestamp() / 86_400 for time in times], heights, labels=[series.name for series in found])
-    axes.xaxis_date()
+    axes.stackplot(times, heights, labels=[series.name for series in found])
 
 
 def _draw_bars(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None:
