@@ -39,12 +39,15 @@ build: $(VENV)/prepare model ## Build the Bento
 test: tools $(VENV)/dev ## Run the whole test suite
 	@$(BIN)/python -m pytest
 
-tools: # a real browser and a JavaScript client, for the tests; root on Debian gets what is missing
-	@missing=; for tool in chromium curl nodejs npm; do \
+# Debian starts caddy, nginx and prometheus when it installs them; what was missing here is stopped again.
+tools: # what the tests drive: a browser, a JavaScript client, proxies, Prometheus; root on Debian gets what is missing
+	@PATH="$$PATH:/usr/sbin"; missing=; for tool in caddy chromium curl docker-compose nginx nodejs npm prometheus; do \
 	  command -v $${tool%js} > /dev/null || command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
 	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } || { \
-	  echo "The tests drive a real browser and a JavaScript client. Missing here:$$missing"; \
-	  echo "On Debian or Ubuntu: apt-get install$$missing"; exit 1; }
+	  echo "The tests drive real programs. Missing here:$$missing"; \
+	  echo "On Debian or Ubuntu: apt-get install$$missing"; exit 1; }; \
+	for tool in $$missing; do case $$tool in caddy|nginx|prometheus) \
+	  [ ! -d /run/systemd/system ] || systemctl --quiet disable --now $$tool;; esac; done
 
 bench: $(VENV)/dev ## Run the benchmarks (about half an hour) and write benchmarks/results
 	@$(BIN)/python -m benchmarks
