@@ -107,5 +107,6 @@ import_base "$native"
 [ "$arch" = "$native" ] || import_base "$arch"
 podman manifest exists $base || podman manifest create $base > /dev/null
 for one in $native $arch; do podman manifest add $base "containers-storage:localhost/base:$one" > /dev/null; done
+export LAB_ARCH=$arch
 step "$*"
 "$@"
