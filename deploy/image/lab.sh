@@ -11,7 +11,6 @@ arch=$1; shift
 here=$(cd "$(dirname "$0")" && pwd)
 lab=${LAB:-$(mktemp -d -t embedding-api-lab.XXXXXX)}
 mirror=$(awk '/^URIs:/ {print $2; exit} /^deb / {print $2; exit}' /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2> /dev/null)
-native=$(dpkg --print-architecture)
 base=docker.io/library/python:3.11-slim
 step() { echo "[${SECONDS}s] $*" >&2; }
 
@@ -66,13 +65,13 @@ emulator() {
     ":$lab/qemu/usr/libexec/qemu-binfmt/aarch64-binfmt-P:PF" > $registered/register
 }
 
-# Unpacked and not configured, so nothing of the other architecture has to run. The machine's own certificates go in:
+# Unpacked and not configured, so nothing of it has to run here. The machine's own certificates go in:
 # behind a proxy pip needs them.
 import_base() {
-  local certificates=/etc/ssl/certs/ca-certificates.crt tar=$lab/$1.tar
-  ! podman image exists "localhost/base:$1" || return 0
-  step "base image for $1"
-  mmdebstrap --quiet --architectures="$1" --variant=extract --components=main \
+  local certificates=/etc/ssl/certs/ca-certificates.crt tar=$lab/base.tar
+  [ "$(podman image inspect -f '{{.Architecture}}' $base 2> /dev/null)" != "$arch" ] || return 0
+  step "base image"
+  mmdebstrap --quiet --architectures="$arch" --variant=extract --components=main \
     --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
     --include=base-files,base-passwd,bash,ca-certificates,coreutils,dash,findutils,grep,libc-bin,libstdc++6,netbase,python3,python3-pip,sed \
     --extract-hook='cd "$1" && cp usr/share/base-passwd/passwd.master etc/passwd &&
@@ -81,7 +80,7 @@ import_base() {
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
     bookworm "$tar" "deb $mirror bookworm main"
-  podman import -q --os linux --arch "$1" -c 'CMD ["python3"]' -c "ENV PIP_CERT=$certificates" "$tar" "localhost/base:$1" > /dev/null 2>&1
+  podman import -q --os linux --arch "$arch" -c 'CMD ["python3"]' -c "ENV PIP_CERT=$certificates" "$tar" $base > /dev/null 2>&1
   rm "$tar"
 }
 
@@ -102,11 +101,8 @@ mkdir -p "$lab"
 trap finish EXIT
 needed buildah podman runc netavark aardvark-dns iptables mmdebstrap arch-test
 configure
-[ "$arch" = "$native" ] || emulator
-import_base "$native"
-[ "$arch" = "$native" ] || import_base "$arch"
-podman manifest exists $base || podman manifest create $base > /dev/null
-for one in $native $arch; do podman manifest add $base "containers-storage:localhost/base:$one" > /dev/null; done
+[ "$arch" = "$(dpkg --print-architecture)" ] || emulator
+import_base
 export LAB_ARCH=$arch
 step "$*"
 "$@"
