@@ -26,7 +26,7 @@ export BENTOML_DO_NOT_TRACK := true
 export ORT_DISABLE_TELEMETRY := 1
 
 .PHONY: help install serve test tools bench lint token model model-info build docs lock clean \
-  image image-arm64 test-image test-arm64 bundle install-bundle test-bundle sbom
+  image image-arm64 test-image test-arm64 bundle install-bundle test-bundle sbom audit
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -74,11 +74,14 @@ test-bundle: $(VENV)/dev ## Make a bundle; install and serve it in a network nam
 sbom: $(VENV)/dev ## Write the bill of materials and the licences of what is shipped into build/
 	@$(BIN)/python -m dev.sbom build
 
+audit: $(VENV)/dev ## Ask the package index for known vulnerabilities of what is shipped
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements/run.txt
+
 test: tools $(VENV)/dev ## Run the whole test suite
 	@$(BIN)/python -m pytest
 
 tools: # a real browser and a JavaScript client, for the tests; root on Debian gets what is missing
-	@missing=; for tool in chromium curl nodejs npm; do \
+	@missing=; for tool in chromium curl nginx nodejs npm; do \
 	  command -v $${tool%js} > /dev/null || command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
 	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } || { \
 	  echo "The tests drive a real browser and a JavaScript client. Missing here:$$missing"; \

@@ -1,6 +1,6 @@
 """`make bundle`, then install and serve it in a network namespace with nothing but a loopback.
 
-    make test-bundle
+make test-bundle
 """
 
 import os

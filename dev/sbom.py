@@ -15,8 +15,15 @@ from packaging.markers import Marker
 ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements" / "run.txt"
 _PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+)(?: ; (?P<marker>.*?))?(?: \\)?$")
-IMAGE = {"sys_platform": "linux", "platform_machine": "aarch64", "python_version": "3.11", "python_full_version": "3.11.9",
-         "platform_python_implementation": "CPython", "implementation_name": "cpython", "platform_system": "Linux"}  # fmt: skip
+IMAGE = {
+    "sys_platform": "linux",
+    "platform_system": "Linux",
+    "platform_machine": "aarch64",
+    "python_version": "3.11",
+    "python_full_version": "3.11.9",
+    "implementation_name": "cpython",
+    "platform_python_implementation": "CPython",
+}
 
 
 def shipped(lock: str) -> dict[str, str]:
@@ -46,7 +53,17 @@ def write(directory: Path) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write(pins)
         file.flush()
-        command = [sys.executable, "-W", "ignore", "-m", "cyclonedx_py", "requirements", file.name, "--pyproject", str(ROOT / "pyproject.toml")]
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "cyclonedx_py",
+            "requirements",
+            file.name,
+            "--pyproject",
+            str(ROOT / "pyproject.toml"),
+        ]
         subprocess.run([*command, "--output-reproducible", "-o", str(directory / "sbom.json")], check=True)
 
 
