@@ -22,12 +22,14 @@ needed() {
   apt-get install -y -qq --no-install-recommends $missing > "$lab/apt.log" 2>&1
 }
 
-# crun of Debian 12 refuses hybrid cgroups; podman's default ulimits need CAP_SYS_RESOURCE.
+# crun of Debian 12 refuses hybrid cgroups; podman's default ulimits need CAP_SYS_RESOURCE. A bridge
+# would be the machine's only one: two labs at once would take it from each other.
 configure() {
   local files; files=$(ulimit -Hn)
   cat > "$lab/containers.conf" <<CONF
 [containers]
-default_ulimits = ["nofile=$files:$files"]
+default_ulimits = ["nofile=$files:$files", "nproc=$(ulimit -Hu):$(ulimit -Hu)"]
+netns = "host"
 log_driver = "k8s-file"
 [engine]
 runtime = "runc"
@@ -99,7 +101,7 @@ finish() {
 
 mkdir -p "$lab"
 trap finish EXIT
-needed buildah podman runc netavark aardvark-dns iptables mmdebstrap arch-test
+needed buildah podman runc netavark mmdebstrap arch-test
 configure
 [ "$arch" = "$(dpkg --print-architecture)" ] || emulator
 import_base
