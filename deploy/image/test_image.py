@@ -146,7 +146,7 @@ def test_vectors_are_those_of_the_original(
 
 
 def test_an_image_with_its_model_needs_no_volume(baked: str) -> None:
-    with container(baked) as (one, url):
+    with container(baked) as (_, url):
         about = httpx.get(f"{url}/health", timeout=30).json()
         assert about["quantization"] == "int8"
         assert vectors(url).shape[0] == len(TEXTS)
