@@ -101,7 +101,7 @@ finish() {
 
 mkdir -p "$lab"
 trap finish EXIT
-needed buildah podman runc netavark mmdebstrap arch-test
+needed buildah podman runc netavark mmdebstrap arch-test docker-registry
 configure
 [ "$arch" = "$(dpkg --print-architecture)" ] || emulator
 import_base

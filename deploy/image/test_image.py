@@ -8,6 +8,7 @@ Runs inside deploy/image/lab.sh, which says in LAB_ARCH which architecture and b
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ import pytest
 from benchmarks.random_embeddinggemma import TINY, build
 from embedder.prepare.build import load_original
 from embedder.prepare.source import locate
-from tests.live.server import ROOT, SECRET, assert_nothing_leaked, free_port, token
+from tests.live.server import ROOT, SECRET, assert_nothing_leaked, copy_source, free_port, token
 
 ARCH = os.environ["LAB_ARCH"]
 MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}[ARCH]
@@ -205,3 +206,48 @@ def test_nothing_but_the_service_is_in_the_image(image: str) -> None:
     assert not names & {".env", "download_model.py", "conftest.py", "Makefile"}
     top = {one.split("/")[2] for one in listed if one.startswith("/packages/")}
     assert not top & {"torch", "transformers", "sentence_transformers", "onnx", "pytest", "pip"}
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """Address of a real registry and where it keeps what it gets."""
+    port, data, config = free_port(), tmp_path / "data", tmp_path / "config.yml"
+    config.write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {data}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+    )
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=log, stderr=log)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/v2/")
+        yield f"127.0.0.1:{port}", data
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def wait_for(url: str) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            httpx.get(url)
+            return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    pytest.fail(f"{url} does not answer")
+
+
+def test_a_registry_gets_only_what_changed(image: str, registry: tuple[str, Path], tmp_path: Path) -> None:
+    address, data = registry
+    source = copy_source(tmp_path / "source")
+    with (source / "service.py").open("a") as file:
+        file.write("# changed\n")
+    subprocess.run([BENTOML, "build"], cwd=source, check=True, capture_output=True)
+    sizes = []
+    for one in (image, containerize("localhost/embedding-api:changed")):
+        podman("push", "--tls-verify=false", one, f"{address}/{one.removeprefix('localhost/')}")
+        sizes.append(sum(path.stat().st_size for path in data.rglob("data")))
+    print(f"{ARCH}: {sizes[0] / 1e6:.0f} MB pushed, {(sizes[1] - sizes[0]) / 1e6:.2f} MB after a change of code")
+    assert 0 < sizes[1] - sizes[0] < 5e6
+    podman("rmi", "localhost/embedding-api:changed")
+    pulled = podman("pull", "--tls-verify=false", f"{address}/embedding-api:changed")
+    assert json.loads(podman("image", "inspect", pulled))[0]["Architecture"] == ARCH
