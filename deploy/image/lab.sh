@@ -28,7 +28,7 @@ configure() {
   local files; files=$(ulimit -Hn)
   cat > "$lab/containers.conf" <<CONF
 [containers]
-default_ulimits = ["nofile=$files:$files", "nproc=$(ulimit -Hu):$(ulimit -Hu)"]
+default_ulimits = ["nofile=$files:$files", "nproc=4096:4096"]
 netns = "host"
 log_driver = "k8s-file"
 [engine]

@@ -8,7 +8,6 @@ Runs inside deploy/image/lab.sh, which says in LAB_ARCH which architecture and b
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
