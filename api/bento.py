@@ -75,9 +75,9 @@ class PreparedModel(BentoModel):
         """The model in the store.
 
         Raises:
-            SystemExit: it is not there; says how to put it there.
+            SystemExit: it is not there, or not ours to read; says what to do.
         """
-        stored: StoredModel | None = super().stored
+        stored = self._found()
         if stored is None:
             sys.exit(
                 f"embedding-api: the model {self.tag.name} is not in the BentoML model store. "
@@ -87,7 +87,17 @@ class PreparedModel(BentoModel):
 
     def or_another_version(self) -> "PreparedModel":
         """This version if the store has it, else the newest of that name: the same model, prepared elsewhere."""
-        return self if super().stored else PreparedModel(self.tag.name)
+        return self if self._found() else PreparedModel(self.tag.name)
+
+    def _found(self) -> StoredModel | None:
+        try:
+            found: StoredModel | None = super().stored
+        except PermissionError as error:
+            sys.exit(
+                f"embedding-api: user {os.getuid()} cannot read {error.filename}. "
+                "Where the model store is: chmod -R a+rX $HOME/bentoml/models"
+            )
+        return found
 
 
 class AppFactory(ServiceAppFactory):
@@ -177,7 +187,9 @@ class GuardedService(Service):
         [packed] = bento.info.all_models
         if load_settings().model_name is None or self.inner.prepared.tag.name == packed.tag.name:
             self.inner.prepared = PreparedModel(packed.tag).or_another_version()
-            self.models[:] = [self.inner.prepared]
+        self.models[:] = [self.inner.prepared]
+        for service in bento.info.services:  # BentoML would fetch what is listed there
+            service.models[:] = [self.inner.prepared.to_info()]
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The application that the worker serves."""

@@ -69,6 +69,7 @@ def _sha256(path: Path) -> str:
 def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = 0
     member.uname = member.gname = "root"
+    member.mode |= 0o555 if member.isdir() else 0o444
     return member
 
 
