@@ -11,6 +11,7 @@ arch=$1; shift
 here=$(cd "$(dirname "$0")" && pwd)
 lab=${LAB:-$(mktemp -d -t embedding-api-lab.XXXXXX)}
 mirror=$(awk '/^URIs:/ {print $2; exit} /^deb / {print $2; exit}' /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2> /dev/null)
+binfmt=/proc/sys/fs/binfmt_misc
 base=docker.io/library/python:3.11-slim
 step() { echo "[${SECONDS}s] $*" >&2; }
 
@@ -48,7 +49,7 @@ CONF
 # 7.2 of Debian 12 shows a guest the host's /proc/cpuinfo, at which onnxruntime fails, and computes int8 wrongly on
 # its default CPU. 10 is in backports; it is unpacked here and not installed.
 emulator() {
-  local apt="$lab/apt" registered=/proc/sys/fs/binfmt_misc options
+  local apt="$lab/apt" options
   options="-o Dir::Etc::sourcelist=$apt/list -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists=$apt/lists
     -o Dir::Cache=$apt/cache -o APT::Sandbox::User=root"
   if [ ! -d "$lab/qemu" ]; then
@@ -59,12 +60,11 @@ emulator() {
     (cd "$apt" && apt-get $options download -qq -t bookworm-backports qemu-user)
     dpkg-deb -x "$apt"/qemu-user_*.deb "$lab/qemu"
   fi
-  mountpoint -q $registered || mount -t binfmt_misc binfmt_misc $registered
-  [ ! -e $registered/embedding-api-lab ] || echo -1 > $registered/embedding-api-lab
+  mountpoint -q $binfmt || mount -t binfmt_misc binfmt_misc $binfmt
   # An ELF header of an aarch64 program. P keeps argv[0]; F opens the emulator now, so that containers have it too.
-  printf '%s' ':embedding-api-lab:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' \
+  printf '%s' ':lab-'$$':M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' \
     ':\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff' \
-    ":$lab/qemu/usr/libexec/qemu-binfmt/aarch64-binfmt-P:PF" > $registered/register
+    ":$lab/qemu/usr/libexec/qemu-binfmt/aarch64-binfmt-P:PF" > $binfmt/register
 }
 
 # Unpacked and not configured, so nothing of it has to run here. The machine's own certificates go in:
@@ -88,7 +88,7 @@ import_base() {
 
 finish() {
   status=$?
-  [ ! -e /proc/sys/fs/binfmt_misc/embedding-api-lab ] || echo -1 > /proc/sys/fs/binfmt_misc/embedding-api-lab
+  [ ! -e $binfmt/lab-$$ ] || echo -1 > $binfmt/lab-$$
   if [ -z "${LAB:-}" ]; then
     podman rm -af > /dev/null 2>&1 || true
     podman rmi -af > /dev/null 2>&1 || true
