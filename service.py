@@ -36,6 +36,7 @@ SETTINGS = load_settings()
 
 @bentoml.service(
     name="embedding-api",
+    labels={"version": VERSION, "licence": "MIT"},
     service_class=GuardedService,
     workers=1,
     metrics={"enabled": False},
