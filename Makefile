@@ -56,7 +56,8 @@ docs: $(VENV)/prepare ## Write the parts of the documents that are made from the
 	@$(BIN)/python -m dev.documents
 
 lock: $(VENV)/dev ## Resolve the pinned dependencies anew
-	@for group in "dev --extra prepare --extra dev" "prepare --extra prepare -c requirements/dev.txt" "run -c requirements/dev.txt"; do \
+	@for group in "dev --extra prepare --extra bulk --extra dev" "prepare --extra prepare -c requirements/dev.txt" \
+	  "bulk --extra bulk -c requirements/dev.txt" "run -c requirements/dev.txt"; do \
 	  set -- $$group; name=$$1; shift; \
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-package torch \
 	    --custom-compile-command "make lock" pyproject.toml $$@ -o requirements/$$name.txt; \
@@ -74,7 +75,7 @@ $(VENV)/torch: | $(BIN)/python
 	@$(PIP) install --quiet --no-deps --retries 1 --timeout 20 --extra-index-url $(TORCH_INDEX) $(TORCH)
 	@touch $@
 
-$(VENV)/prepare $(VENV)/dev: $(VENV)/%: requirements/%.txt | $(VENV)/torch
+$(VENV)/prepare $(VENV)/bulk $(VENV)/dev: $(VENV)/%: requirements/%.txt | $(VENV)/torch
 	@echo "Installing $< ..."
 	@$(INSTALL) -r $<
 	@$(BIN)/python -c 'import torch' || { rm -f $(VENV)/torch; \

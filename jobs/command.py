@@ -1,0 +1,40 @@
+"""How a command ends: its status, and one line when something is wrong."""
+
+import errno
+import sys
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from embedder.errors import EmbedderError, OptionError
+from jobs.errors import FAILED, WRONG_USE, JobError, one_line
+
+INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
+
+
+def run_command(main: Callable[[], int]) -> int:
+    """The exit status of `main`; what is foreseen to go wrong is told in one line."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        return _say("stopped; the same command goes on", INTERRUPTED)
+    except JobError as error:
+        return _say(str(error), error.status)
+    except OptionError as error:
+        return _say(str(error), WRONG_USE)
+    except OSError as error:
+        return _say(describe(error), FAILED)
+    except (EmbedderError, pa.ArrowException) as error:
+        return _say(one_line(error), FAILED)
+
+
+def describe(error: OSError) -> str:
+    """What to do about an error of a file system."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({one_line(error)}): make room, and the same command goes on"
+    return one_line(error)
+
+
+def _say(message: str, status: int) -> int:
+    print(f"embedding-api: {message}", file=sys.stderr)
+    return status
