@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -10,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray is first imported; nothing is sent anywhere
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what it would warn about
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # it would warn about what is to come
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # a restarted worker is no news to whoever runs a job
 
 import ray
 import ray.data
 
 from embedder.errors import EmbedderError
-from jobs.errors import JobError, one_line
+from jobs.errors import JobError, describe, one_line
 from jobs.job import Job
 from jobs.output import Counts
 from jobs.parts import Part
-
 
 OBJECT_STORE = 100_000_000  # bytes; what goes through it are part numbers and counts
 PART_RETRIES = 5  # of a part whose worker dies each time; more is not bad luck
@@ -44,6 +45,7 @@ class Done:
 
     part: Part
     counts: Counts
+    seconds: float  # in the worker
 
 
 @contextmanager
@@ -96,9 +98,13 @@ class Worker:
         try:
             if self._error:
                 raise JobError(self._error)
-            return {"part": asdict(part), "counts": asdict(self._parts.run(part))}
-        except (JobError, EmbedderError, OSError) as error:
-            return {"error": one_line(error)}
+            started = time.monotonic()
+            counts = self._parts.run(part)
+            return {"part": asdict(part), "counts": asdict(counts), "seconds": time.monotonic() - started}
+        except OSError as error:
+            return {"error": describe(error)}
+        except (JobError, EmbedderError) as error:
+            return {"error": str(error)}
 
 
 def embed(job: Job, parts: Sequence[Part], engine: Engine, *, workers: int) -> Iterator[Done]:
@@ -113,14 +119,13 @@ def embed(job: Job, parts: Sequence[Part], engine: Engine, *, workers: int) -> I
         batch_size=1,
         num_cpus=engine.threads,
         compute=ray.data.ActorPoolStrategy(size=workers),
-        max_restarts=-1,
-        max_task_retries=PART_RETRIES,
+        ray_remote_args_fn=lambda: {"max_task_retries": PART_RETRIES},
     )
     try:
         for row in dataset.iter_rows():
             outcome = json.loads(row["outcome"])
             if "error" in outcome:
                 raise JobError(outcome["error"])
-            yield Done(Part(**outcome["part"]), Counts(**outcome["counts"]))
+            yield Done(Part(**outcome["part"]), Counts(**outcome["counts"]), outcome["seconds"])
     except ray.exceptions.RayError as error:
         raise JobError(f"a worker failed: {one_line(error)}; the same command goes on") from error

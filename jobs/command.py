@@ -1,13 +1,12 @@
 """How a command ends: its status, and one line when something is wrong."""
 
-import errno
 import sys
 from collections.abc import Callable
 
 import pyarrow as pa
 
 from embedder.errors import EmbedderError, OptionError
-from jobs.errors import FAILED, WRONG_USE, JobError, one_line
+from jobs.errors import FAILED, WRONG_USE, JobError, describe, one_line
 
 INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
 
@@ -26,13 +25,6 @@ def run_command(main: Callable[[], int]) -> int:
         return _say(describe(error), FAILED)
     except (EmbedderError, pa.ArrowException) as error:
         return _say(one_line(error), FAILED)
-
-
-def describe(error: OSError) -> str:
-    """What to do about an error of a file system."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full ({one_line(error)}): make room, and the same command goes on"
-    return one_line(error)
 
 
 def _say(message: str, status: int) -> int:

@@ -75,7 +75,7 @@ def embed(options: argparse.Namespace, job: Job, engine: cluster.Engine, parts: 
     if missing:
         with cluster.running(options.address, max(cpus, workers * engine.threads)):
             for finished in cluster.embed(job, missing, engine, workers=workers):
-                progress.add(finished.part.rows, finished.counts)
+                progress.add(finished.part.rows, finished.counts, seconds=finished.seconds)
     return progress.close(cores=workers * engine.threads, price_per_month=options.price_per_month)
 
 

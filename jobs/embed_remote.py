@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,7 +50,9 @@ class RemoteJob:
 
         async def work() -> None:
             for part in waiting:
-                progress.add(part.rows, await self._part(part))
+                started = time.monotonic()
+                counts = await self._part(part)
+                progress.add(part.rows, counts, seconds=time.monotonic() - started)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(PARTS_AT_ONCE):

@@ -111,7 +111,9 @@ def _types(source: Place, files: Sequence[InputFile], columns: Columns) -> dict[
             if name not in found:
                 raise UsageError(f"{file.path} has no column {name!r}; it has {', '.join(map(repr, found))}")
             if types.setdefault(name, found[name]) != found[name]:
-                raise UsageError(f"column {name!r} is {found[name]} in {file.path} and {types[name]} in {files[0].path}")
+                raise UsageError(
+                    f"column {name!r} is {found[name]} in {file.path} and {types[name]} in {files[0].path}"
+                )
     for name in filter(None, (columns.text, columns.title, columns.task)):
         kind = types[name].value_type if pa.types.is_dictionary(types[name]) else types[name]
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
@@ -129,5 +131,3 @@ def check_wanted(job: Job, profile: Profile) -> None:
     size = profile.size_of(job.wanted.dimensions)
     if size % OUTPUT_TYPES[job.wanted.output_type].per_number:
         raise UsageError(f"{size} dimensions cannot be packed into bytes")
-
-

