@@ -18,6 +18,7 @@ import ray
 import ray.data
 
 from embedder.errors import EmbedderError
+from embedder.threads import available_threads
 from jobs.errors import JobError, describe, one_line
 from jobs.job import Job
 from jobs.output import Counts
@@ -49,10 +50,15 @@ class Done:
 
 
 @contextmanager
-def running(address: str | None, cpus: int) -> Iterator[None]:
-    """A Ray of this machine's size for the time of a job, or the cluster at `address`."""
+def running(address: str | None) -> Iterator[int]:
+    """A Ray of this machine's size for the time of a job, or the cluster at `address`. Gives the CPUs it has."""
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    local = {"num_cpus": cpus, "num_gpus": 0, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    local = {
+        "num_cpus": available_threads(),
+        "num_gpus": 0,
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE,
+    }
     try:
         ray.init(address=address or "local", **quiet, **({} if address else local))
     except (OSError, RuntimeError, ValueError, ConnectionError) as error:
@@ -64,7 +70,7 @@ def running(address: str | None, cpus: int) -> Iterator[None]:
     context.target_max_block_size = 1 << 20  # a part's outcome is some hundred bytes, not Ray's usual 128 MB
     context.execution_no_progress_timeout_s = -1  # a part of long texts may take its time
     try:
-        yield
+        yield int(ray.cluster_resources().get("CPU", 1))
     finally:
         ray.shutdown()
 

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from embedder.prepare import store
 from embedder.profile import Profile, model_tag
-from embedder.threads import available_threads
 from jobs import cluster, postgres
 from jobs.command import run_command
 from jobs.errors import SOME_ROWS_BAD, UsageError
@@ -37,6 +36,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--to", metavar="postgresql://...", help="a database to load the vectors into as well")
     parser.add_argument("--table", help="of that database; made if it is not there")
     options = parser.parse_args(arguments)
+    if min(options.workers or 1, options.threads or 1) < 1:
+        parser.error("--workers and --threads should be 1 or more")
     if bool(options.to) != bool(options.table):
         parser.error("--to and --table go together")
     return options
@@ -68,15 +69,18 @@ def embed(options: argparse.Namespace, job: Job, engine: cluster.Engine, parts: 
     """Make the parts that are missing."""
     done = job.output.done()
     missing = [part for part in parts if part.number not in done]
-    cpus = available_threads()
-    workers = max(1, min(options.workers or cpus // engine.threads, len(missing)))
     total = sum(part.rows for part in parts)
     progress = Progress(total, done=total - sum(part.rows for part in missing), quiet=options.quiet)
+    cores = 0
     if missing:
-        with cluster.running(options.address, max(cpus, workers * engine.threads)):
+        with cluster.running(options.address) as cpus:
+            workers = min(options.workers or max(1, cpus // engine.threads), len(missing))
+            cores = workers * engine.threads
+            if cores > cpus:  # Ray would wait for them for ever
+                raise UsageError(f"{workers} workers of {engine.threads} threads want {cores} CPUs, there are {cpus}")
             for finished in cluster.embed(job, missing, engine, workers=workers):
                 progress.add(finished.part.rows, finished.counts, seconds=finished.seconds)
-    return progress.close(cores=workers * engine.threads, price_per_month=options.price_per_month)
+    return progress.close(cores=cores, price_per_month=options.price_per_month)
 
 
 def load(table: postgres.Table, job: Job, parts: Sequence[Part], *, quiet: bool) -> None:

