@@ -14,6 +14,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray is first imported; 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # it would warn about what is to come
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # a restarted worker is no news to whoever runs a job
 
+import pyarrow as pa
 import ray
 import ray.data
 
@@ -109,8 +110,8 @@ class Worker:
             return {"part": asdict(part), "counts": asdict(counts), "seconds": time.monotonic() - started}
         except OSError as error:
             return {"error": describe(error)}
-        except (JobError, EmbedderError) as error:
-            return {"error": str(error)}
+        except (JobError, EmbedderError, pa.ArrowException) as error:
+            return {"error": one_line(error)}
 
 
 def embed(job: Job, parts: Sequence[Part], engine: Engine, *, workers: int) -> Iterator[Done]:

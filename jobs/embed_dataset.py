@@ -19,8 +19,8 @@ from tqdm import tqdm
 from embedder.prepare import store
 from embedder.profile import Profile, model_tag
 from jobs import cluster, postgres
-from jobs.command import run_command
-from jobs.errors import SOME_ROWS_BAD, UsageError
+from jobs.command import finish, run_command
+from jobs.errors import UsageError
 from jobs.job import Job, add_arguments, check_wanted, make_job
 from jobs.parts import Part
 from jobs.progress import Progress, Summary
@@ -111,10 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
         summary = embed(options, job, engine, parts)
         if table:
             load(table, job, parts, quiet=options.quiet)
-        bad = job.output.finish()
-    if not options.quiet:
-        print(summary)
-    return SOME_ROWS_BAD if bad else 0
+        return finish(job.output, summary, quiet=options.quiet)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs.columns import Embedded, to_table
-from jobs.command import run_command
-from jobs.errors import SOME_ROWS_BAD, UsageError
+from jobs.command import finish, run_command
+from jobs.errors import UsageError
 from jobs.job import Job, add_arguments, make_job
 from jobs.output import Counts
 from jobs.parts import Part
-from jobs.progress import Progress
+from jobs.progress import Progress, Summary
 from jobs.rows import Row, RowError, bad_row, read
 from jobs.service_client import Answer, Result, ServiceClient, stack
 
@@ -101,9 +101,9 @@ class RemoteJob:
         return {name: value for name, value in given.items() if value is not None}
 
 
-async def embed(options: argparse.Namespace, job: Job, token: str) -> None:
+async def embed(options: argparse.Namespace, job: Job, token: str) -> Summary:
     """Make the parts that are missing."""
-    parts, done = job.parts(), set[int]()
+    parts = job.parts()
     progress: Progress | None = None
     client = ServiceClient(
         options.url, token, concurrency=options.concurrency, say=lambda text: progress.say(text) if progress else None
@@ -119,9 +119,7 @@ async def embed(options: argparse.Namespace, job: Job, token: str) -> None:
         await RemoteJob(job, client, dimensions).run(missing, progress)
     finally:
         await client.close()
-    summary = progress.close(cores=None, price_per_month=options.price_per_month)
-    if not options.quiet:
-        print(summary)
+    return progress.close(cores=None, price_per_month=options.price_per_month)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -132,11 +130,10 @@ def main(arguments: list[str] | None = None) -> int:
     job = make_job(options)
     with job.output.locked():
         try:
-            asyncio.run(embed(options, job, token))
+            summary = asyncio.run(embed(options, job, token))
         except ExceptionGroup as group:  # of the tasks; the first that failed says it
             raise group.exceptions[0] from None
-        bad = job.output.finish()
-    return SOME_ROWS_BAD if bad else 0
+        return finish(job.output, summary, quiet=options.quiet)
 
 
 if __name__ == "__main__":

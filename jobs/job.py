@@ -86,6 +86,9 @@ def make_job(options: argparse.Namespace) -> Job:
     if options.part_rows < 1:
         raise UsageError("--part-rows should be 1 or more")
     source, files = find_files(options.input)
+    output = locate(options.output)
+    if f"{output.path}/".startswith(f"{source.path}/") and output.filesystem.equals(source.filesystem):
+        raise UsageError("OUTPUT lies in INPUT, and would be read the next time; give it a place of its own")
     keep = tuple(name for name in options.keep.split(",") if name)
     columns = Columns(options.text, options.id, options.title, options.task_column, keep)
     return Job(
@@ -95,7 +98,7 @@ def make_job(options: argparse.Namespace) -> Job:
         types=_types(source, files, columns),
         wanted=Wanted(options.task, options.dimensions, options.output_type, options.truncate),
         part_rows=options.part_rows,
-        output=Output(locate(options.output)),
+        output=Output(output),
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -78,12 +78,15 @@ class Output:
         """
         path = self.place / MANIFEST
         wanted = json.loads(json.dumps(manifest))
-        if path.exists():
-            _compare(self.place.path, json.loads(path.read()), wanted)
-        elif [info for info in self.place.files() if info.base_name != LOCK]:
+        found = json.loads(path.read()) if path.exists() else None
+        if found is None and [info for info in self.place.files() if info.base_name != LOCK]:
             raise UsageError(f"{self.place.path} holds files of something else; give a directory of its own")
-        else:
-            path.write(json.dumps(wanted, indent=1, ensure_ascii=False).encode())
+        if found != wanted:
+            if found is not None and self.done():
+                _refuse(self.place.path, found, wanted)
+            for info in (self.place / BAD).files():  # of a job that made no part
+                (self.place / BAD / info.base_name).remove()
+            path.write([json.dumps(wanted, indent=1, ensure_ascii=False).encode()])
         self._sweep()
 
     def _sweep(self) -> None:
@@ -102,12 +105,12 @@ class Output:
         """Write one part, its bad rows first: a part that is there is complete."""
         counts = _counts(table, bad)
         if bad:
-            lines = (json.dumps(asdict(row), default=str) + "\n" for row in bad)
-            (self.place / BAD / part_name(number).replace(".parquet", ".jsonl")).write("".join(lines).encode())
+            lines = ((json.dumps(asdict(row), default=str) + "\n").encode() for row in bad)
+            (self.place / BAD / part_name(number).replace(".parquet", ".jsonl")).write(lines)
         sink = pa.BufferOutputStream()
         metadata = {COUNTS: json.dumps(asdict(counts)).encode()}
         pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd", use_dictionary=False)
-        (self.place / part_name(number)).write(sink.getvalue())
+        (self.place / part_name(number)).write([sink.getvalue()])
         return counts
 
     def counts(self, number: int) -> Counts:
@@ -126,9 +129,17 @@ class Output:
 
     def finish(self) -> int:
         """Gather the bad rows of all parts in one file. Returns how many there are."""
-        gathered = b"".join((self.place / BAD / info.base_name).read() for info in (self.place / BAD).files())
-        (self.place / BAD_ROWS).write(gathered)
-        return gathered.count(b"\n")
+        count = 0
+
+        def gathered() -> Iterator[bytes]:
+            nonlocal count
+            for info in (self.place / BAD).files():
+                rows = (self.place / BAD / info.base_name).read()
+                count += rows.count(b"\n")
+                yield rows
+
+        (self.place / BAD_ROWS).write(gathered())
+        return count
 
 
 def _counts(table: pa.Table, bad: Sequence[BadRow]) -> Counts:
@@ -136,9 +147,8 @@ def _counts(table: pa.Table, bad: Sequence[BadRow]) -> Counts:
     return Counts(table.num_rows, tokens, truncated, len(bad))
 
 
-def _compare(path: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def _refuse(path: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> NoReturn:
     other = [name for name in wanted if found.get(name) != wanted[name]]
-    if other:
-        raise UsageError(
-            f"{path} holds a job with other {', '.join(other)}: repeat that job's command, or give another directory"
-        )
+    raise UsageError(
+        f"{path} holds a job with other {', '.join(other)}: repeat that job's command, or give another directory"
+    )

@@ -60,10 +60,14 @@ def find_files(url: str) -> tuple[Place, list[InputFile]]:
         raise UsageError(f"{url} cannot be read: {one_line(error)}") from error
     if info.type == fs.FileType.NotFound:
         raise UsageError(f"{url} is not there")
-    wanted = [info for info in found if PurePosixPath(info.path).suffix.lower() in FORMATS]
+    wanted = [info for info in found if _is_data(PurePosixPath(info.path))]
     if not wanted:
         raise UsageError(f"{url} holds no file whose name ends in {', '.join(FORMATS)}; compressed text is not read")
     return place, [_identity(info) for info in wanted]
+
+
+def _is_data(path: PurePosixPath) -> bool:
+    return path.suffix.lower() in FORMATS and not path.name.startswith(("_", "."))
 
 
 def _identity(info: Any) -> InputFile:

@@ -1,6 +1,8 @@
 """Where files lie: a local path, or the URL of any filesystem that pyarrow or fsspec knows."""
 
 import os
+import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -46,17 +48,19 @@ class Place:
             content: bytes = file.read()
         return content
 
-    def write(self, content: bytes) -> None:
-        """Write the file whole: readers see what was there before, or all of `content`."""
-        part_written = Place(self.filesystem, f"{os.path.dirname(self.path)}/{UNFINISHED}{self.name}.{os.getpid()}")
+    def write(self, chunks: Iterable[bytes]) -> None:
+        """Write the file whole: readers see what was there before, or all of `chunks`."""
+        name = f"{UNFINISHED}{self.name}.{secrets.token_hex(4)}"
+        unfinished = Place(self.filesystem, f"{os.path.dirname(self.path)}/{name}")
         try:
-            with self.filesystem.open_output_stream(part_written.path) as file:
-                file.write(content)
+            with self.filesystem.open_output_stream(unfinished.path) as file:
+                for chunk in chunks:
+                    file.write(chunk)
             if self.is_local:
-                _sync(part_written.path)
-            self.filesystem.move(part_written.path, self.path)
+                _sync(unfinished.path)
+            self.filesystem.move(unfinished.path, self.path)
         except BaseException:
-            part_written.remove()
+            unfinished.remove()
             raise
 
     def remove(self) -> None:

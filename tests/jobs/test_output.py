@@ -92,7 +92,9 @@ def test_the_same_part_written_twice_is_the_same_to_the_byte(output: Output) -> 
 
 
 def test_a_job_with_other_options_is_refused_and_the_difference_named(output: Output) -> None:
-    output.bind({"dimensions": 384, "task": None, "input": [1]})
+    output.bind({"dimensions": 384, "task": "query", "input": [1]})
+    output.bind({"dimensions": 384, "task": None, "input": [1]})  # nothing is lost: no part is there yet
+    output.write(0, table(), [])
     output.bind({"dimensions": 384, "task": None, "input": [1]})
     with pytest.raises(UsageError, match="a job with other dimensions, input:"):
         output.bind({"dimensions": 128, "task": None, "input": [2]})

@@ -143,6 +143,12 @@ def test_an_input_that_is_not_there_is_named(tmp_path: Path, make: MakeJob) -> N
         make(tmp_path / "nowhere.jsonl")
 
 
+def test_an_output_inside_the_input_is_refused(tmp_path: Path, make: MakeJob) -> None:
+    write(tmp_path / "a.txt", numbered(1))
+    with pytest.raises(UsageError, match="OUTPUT lies in INPUT"):
+        make(tmp_path)
+
+
 def test_a_column_of_two_types_is_refused(tmp_path: Path, make: MakeJob) -> None:
     (tmp_path / "in").mkdir()
     write(tmp_path / "in" / "a.parquet", numbered(2))
