@@ -14,7 +14,7 @@ INSTALL := $(PIP) install --quiet --no-deps --require-hashes
 export BENTOML_DO_NOT_TRACK := true
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help install serve test tools bench lint token model model-info build docs lock clean
+.PHONY: help install serve embed-dataset test tools bench lint token model model-info build docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -35,6 +35,9 @@ token: $(VENV)/prepare ## Print a development token [USER_ID=uuid]
 
 build: $(VENV)/prepare model ## Build the Bento
 	@$(BIN)/bentoml build
+
+embed-dataset: model $(VENV)/bulk ## Embed files [ARGS="INPUT OUTPUT --id id ..."]
+	@$(BIN)/python -m jobs.embed_dataset $(ARGS)
 
 test: tools $(VENV)/dev ## Run the whole test suite
 	@$(BIN)/python -m pytest
