@@ -84,7 +84,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 def is_worker(process: psutil.Process) -> bool:
     try:
-        return "MapWorker" in " ".join(process.cmdline())
+        return "PartWorker" in " ".join(process.cmdline())
     except psutil.Error:
         return False
 

@@ -51,7 +51,8 @@ class ServiceClient:
         self._http = httpx.AsyncClient(
             base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=120, limits=limits
         )
-        self._turn = asyncio.Semaphore(concurrency)
+        self._turn, self._concurrency = asyncio.Semaphore(concurrency), concurrency
+        self._batch_texts, self._batch_characters = BATCH_TEXTS, BATCH_CHARACTERS  # less once that proved too much
         self._say = say
         self._not_before = 0.0  # time.monotonic(); all callers wait when one is told to
         self.fingerprint = ""
@@ -70,7 +71,7 @@ class ServiceClient:
 
     async def embed(self, rows: Sequence[Row], options: dict[str, Any], *, titles: bool) -> list[Result]:
         """One result a row, in their order. `options` go into each body as they are."""
-        batches = list(batched(rows))
+        batches = batched(rows, texts=self._batch_texts, characters=self._batch_characters)
         results = await asyncio.gather(*(self._batch(batch, options, titles=titles) for batch in batches))
         return [result for batch in results for result in batch]
 
@@ -91,6 +92,10 @@ class ServiceClient:
         if len(rows) == 1:
             return [RowError(message)]
         middle = len(rows) // 2
+        if code == "invalid_request" and len(rows) == self._batch_texts:
+            self._batch_texts = middle
+        if answer.status_code == 413:
+            self._batch_characters = min(self._batch_characters, sum(len(row.text) for row in rows) // 2)
         halves = [await self._batch(half, options, titles=titles) for half in (rows[:middle], rows[middle:])]
         return [*halves[0], *halves[1]]
 
@@ -112,6 +117,9 @@ class ServiceClient:
             if answer.status_code not in (429, 503, 502, 504):
                 return answer
             wait = min(wait * 2, LONGEST_WAIT)
+            if _complaint(answer)[0] == "too_many_concurrent" and self._concurrency > 1:
+                self._concurrency -= 1
+                await self._turn.acquire()  # never given back: from here on, one request fewer at a time
             self._pause(_retry_after(answer) or wait, answer.status_code)
             answered = time.monotonic()
 
@@ -122,14 +130,14 @@ class ServiceClient:
         self._not_before = max(self._not_before, until)
 
 
-def batched(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows in their order, in batches of what one request may hold."""
+def batched(rows: Sequence[Row], *, texts: int, characters: int) -> list[list[Row]]:
+    """Rows in their order, in batches of what one request may hold; a longer text goes alone."""
     batches: list[list[Row]] = []
     room = 0
     for row in rows:
-        if not batches or len(batches[-1]) >= BATCH_TEXTS or len(row.text) > room:
+        if not batches or len(batches[-1]) >= texts or len(row.text) > room:
             batches.append([])
-            room = BATCH_CHARACTERS
+            room = characters
         batches[-1].append(row)
         room -= len(row.text)
     return batches

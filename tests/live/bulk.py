@@ -9,8 +9,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from embedder.prepare.sentences import SENTENCES
 from tests.live.server import SOURCE, bare_environment
@@ -83,6 +85,13 @@ def vectors(output: Path) -> dict[str, bytes]:
     found = {key: row.tobytes() for key, row in zip(table.column("id").to_pylist(), bits, strict=True)}
     assert len(found) == len(table)
     return found
+
+
+def cosines(ours: Mapping[str, bytes], others: Mapping[str, bytes]) -> NDArray[np.float64]:
+    """Of each text's two float32 vectors; both sides have the same texts."""
+    assert ours.keys() == others.keys()
+    pairs = [[np.frombuffer(side[key], "<f4").astype(float) for side in (ours, others)] for key in ours]
+    return np.array([a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in pairs])
 
 
 def parts(output: Path) -> list[str]:

@@ -10,15 +10,18 @@ from tests.live import bulk
 from tests.live.conftest import PLENTY
 from tests.live.server import Server, serve, token
 
-OPTIONS = ("--id", "id", "--part-rows", "50")
-# One request at a time, of ten texts and 4,000 bytes: every kind of refusal that a client must live with.
+OPTIONS = ("--id", "id", "--part-rows", "20")
+# Two requests at a time, of ten texts and 4,000 bytes: every kind of refusal that a client must live with.
 TIGHT = {
     "MODEL_QUANTIZATION": "fp32",
-    "MAX_CONCURRENT_PER_USER": "1",
+    "MAX_CONCURRENT_PER_USER": "2",
     "MAX_TEXTS_PER_REQUEST": "10",
     "MAX_BODY_BYTES": "4000",
     "MAX_QUEUE_TOKENS": "256",
 }
+
+
+from_source = pytest.mark.parametrize("server", ["source"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +35,15 @@ def requests_refused(server: Server, status: int) -> bool:
         return f'status="{status}"' in client.get("/metrics").text
 
 
+@from_source
 def test_a_job_lives_with_every_limit_and_goes_on_after_kill_9(tight: Server, server: Server, tmp_path: Path) -> None:
-    texts = bulk.write_corpus(tmp_path / "corpus", 400)
+    texts = bulk.write_corpus(tmp_path / "corpus", 160)
     (tmp_path / "corpus" / "e.jsonl").write_text('{"id": "huge", "text": "' + "word " * 2000 + '"}\n')
     arguments = ("--concurrency", "3", *OPTIONS)
     output, log = tmp_path / "out", tmp_path / "log"
     job = bulk.start("embed_remote", tight.url, tmp_path / "corpus", output, *arguments, log=log, JWT_TOKEN=token())
     deadline = time.monotonic() + 60
-    while len(bulk.parts(output)) < 2:
+    while len(bulk.parts(output)) < 1:
         assert job.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.02)
@@ -63,7 +67,7 @@ def test_a_job_lives_with_every_limit_and_goes_on_after_kill_9(tight: Server, se
         "embed_remote", server.url, tmp_path / "corpus", untroubled, *OPTIONS, "--quiet", more={"JWT_TOKEN": token()}
     )
     assert (ran.returncode, ran.stdout, ran.stderr) == (3, "", "")
-    assert bulk.vectors(untroubled) == bulk.vectors(output)
+    assert bulk.cosines(bulk.vectors(untroubled), bulk.vectors(output)).min() > 0.999999
 
 
 @pytest.mark.parametrize(
