@@ -92,7 +92,7 @@ class Table:
     def _written(self, table: pa.Table) -> Iterator[str]:
         """Each vector as PostgreSQL reads it: the shortest digits that give the same float back."""
         column = table.column(EMBEDDING).combine_chunks()
-        values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+        values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
         if self.output_type == "binary":
             return ("".join(map(str, row)) for row in np.unpackbits(values, axis=1))
         return (

@@ -131,6 +131,15 @@ def test_a_table_that_cannot_take_the_rows_is_found_before_the_work(
     assert "\n" not in str(raised.value)
 
 
+def test_a_part_without_good_rows_adds_nothing(
+    tmp_path: Path, database_url: str, connection: psycopg.Connection
+) -> None:
+    parts = output(tmp_path, [5, 6, 7, 8])
+    parts.write(1, parts.table(1).slice(0, 0), [])
+    assert load(table(database_url), parts) == [2, 0]
+    assert list(stored(connection)) == [5, 6]
+
+
 def test_a_server_that_is_not_there_is_told() -> None:
     with pytest.raises(JobError, match="PostgreSQL: "):
         table("postgresql://127.0.0.1:1/nothing").prepare()
