@@ -25,7 +25,7 @@ containerize = cd / && $(abspath $(BIN))/bentoml containerize embedding-api:late
 export BENTOML_DO_NOT_TRACK := true
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help install serve test tools bench drill soak lint token model model-info build docs lock clean \
+.PHONY: help install serve embed-dataset test tools bench drill soak lint token model model-info build docs lock clean \
   image image-arm64 test-image test-arm64 bundle install-bundle test-bundle sbom audit
 
 help: ## Show this list
@@ -47,6 +47,9 @@ token: $(VENV)/prepare ## Print a development token [USER_ID=uuid]
 
 build: $(VENV)/prepare model ## Build the Bento
 	@$(BIN)/bentoml build
+
+embed-dataset: model $(VENV)/bulk ## Embed files [ARGS="INPUT OUTPUT --id id ..."]
+	@$(BIN)/python -m jobs.embed_dataset $(ARGS)
 
 image: build ## Make the container image, without weights (MODEL=baked: with them) [ENGINE=docker|podman|buildah]
 	@$(containerize) -t embedding-api:$(VERSION) -t embedding-api:latest
@@ -106,7 +109,8 @@ docs: $(VENV)/prepare ## Write the parts of the documents that are made from the
 	@$(BIN)/python -m dev.documents
 
 lock: $(VENV)/dev ## Resolve the pinned dependencies anew
-	@for group in "dev --extra prepare --extra dev" "prepare --extra prepare -c requirements/dev.txt" "run -c requirements/dev.txt"; do \
+	@for group in "dev --extra prepare --extra bulk --extra dev" "prepare --extra prepare -c requirements/dev.txt" \
+	  "bulk --extra bulk -c requirements/dev.txt" "run -c requirements/dev.txt"; do \
 	  set -- $$group; name=$$1; shift; \
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-package torch \
 	    --custom-compile-command "make lock" pyproject.toml $$@ -o requirements/$$name.txt; \
@@ -124,7 +128,7 @@ $(VENV)/torch: | $(BIN)/python
 	@$(PIP) install --quiet --no-deps --retries 1 --timeout 20 --extra-index-url $(TORCH_INDEX) $(TORCH)
 	@touch $@
 
-$(VENV)/prepare $(VENV)/dev: $(VENV)/%: requirements/%.txt | $(VENV)/torch
+$(VENV)/prepare $(VENV)/bulk $(VENV)/dev: $(VENV)/%: requirements/%.txt | $(VENV)/torch
 	@echo "Installing $< ..."
 	@$(INSTALL) -r $<
 	@$(BIN)/python -c 'import torch' || { rm -f $(VENV)/torch; \

