@@ -81,7 +81,7 @@ test: tools $(VENV)/dev ## Run the whole test suite
 	@$(BIN)/python -m pytest
 
 tools: # a real browser and a JavaScript client, for the tests; root on Debian gets what is missing
-	@missing=; for tool in chromium curl nginx nodejs npm; do \
+	@PATH=$$PATH:/usr/sbin; missing=; for tool in chromium curl nginx nodejs npm; do \
 	  command -v $${tool%js} > /dev/null || command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
 	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } || { \
 	  echo "The tests drive a real browser and a JavaScript client. Missing here:$$missing"; \
