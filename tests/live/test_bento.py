@@ -1,6 +1,7 @@
 """What `bentoml build` packs, and which model a Bento serves."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -56,9 +57,12 @@ def test_the_same_model_prepared_elsewhere_is_served(bento: str, model_store: Pa
     [stored] = model_store.glob("models/all-minilm-l6-v2-fp32/*/")
     home = tmp_path / "home"
     models = home / "models" / stored.parent.name
-    models.mkdir(parents=True)
-    (models / "elsewhere").symlink_to(stored)
+    shutil.copytree(stored, models / "elsewhere", copy_function=os.symlink)
     (models / "latest").write_text("elsewhere")
+    about = models / "elsewhere" / "model.yaml"
+    text = about.read_text().replace(f"version: {stored.name}", "version: elsewhere")
+    about.unlink()
+    about.write_text(text)
     bentos = home / "bentos"
     bentos.symlink_to(model_store / "bentos")
     running = serve(tmp_path / "log", {"BENTOML_HOME": str(home)}, target=bento, directory=tmp_path)
