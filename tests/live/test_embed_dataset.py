@@ -88,7 +88,7 @@ def cluster(tmp_path: Path) -> Iterator[str]:
     """The address of a Ray that belongs to somebody else and runs from another directory."""
     address = f"127.0.0.1:{free_port()}"
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--include-dashboard=false"]
-    command += ["--node-ip-address=127.0.0.1", f"--port={address.rpartition(':')[2]}", "--num-cpus=2"]
+    command += [f"--port={address.rpartition(':')[2]}", "--num-cpus=2"]
     with (tmp_path / "cluster").open("wb") as log:
         environment = bulk.environment(RAY_USAGE_STATS_ENABLED="0")
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
