@@ -57,7 +57,7 @@ def running(address: str | None) -> Iterator[int]:
         "num_gpus": 0,
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE,
-        "_node_ip_address": "127.0.0.1",  # Ray asks nobody for a password: no port of it is for the network
+        "_node_ip_address": "127.0.0.1",  # what runs for one command is nobody else's: no port of it on the network
     }
     try:
         ray.init(address=address or "local", **quiet, **({} if address else local))
