@@ -57,6 +57,7 @@ def running(address: str | None) -> Iterator[int]:
         "num_gpus": 0,
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE,
+        "_node_ip_address": "127.0.0.1",  # what runs for one command is nobody else's: no port of it on the network
     }
     try:
         ray.init(address=address or "local", **quiet, **({} if address else local))
@@ -108,9 +109,21 @@ def embed(job: Job, parts: Sequence[Part], engine: Engine, *, workers: int) -> I
     worker = ray.remote(PartWorker).options(num_cpus=engine.threads, max_restarts=-1, max_task_retries=PART_RETRIES)
     pool = ActorPool([worker.remote(job, engine) for _ in range(workers)])
     try:
-        for outcome in pool.map_unordered(lambda worker, part: worker.run.remote(part), parts):
+        for outcome in _outcomes(pool, parts):
             if isinstance(outcome, str):
+                while pool.has_next():  # a worker that is stopped at work makes Ray complain
+                    pool.get_next_unordered()
                 raise JobError(outcome)
             yield outcome
     except RayError as error:
         raise JobError(f"a worker failed: {one_line(error)}; the same command goes on") from error
+
+
+def _outcomes(pool: ActorPool, parts: Sequence[Part]) -> Iterator[Done | str]:
+    """One a part. No more than one part a worker is with Ray at a time."""
+    for part in parts:
+        if not pool.has_free():
+            yield pool.get_next_unordered()
+        pool.submit(lambda worker, part: worker.run.remote(part), part)
+    while pool.has_next():
+        yield pool.get_next_unordered()

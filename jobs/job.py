@@ -16,8 +16,8 @@ from jobs.parts import InputFile, Part, columns_of, cut, find_files
 from jobs.places import Place, locate
 from jobs.rows import Columns
 
-# Rows of a part: about 1 s of the starter model and 25 s of EmbeddingGemma on two cores. A killed worker
-# loses that much; progress moves by as much.
+# Rows of a part: a second or two of the starter model on a core, and the more of a larger one. A killed worker loses
+# that much, and progress moves by as much.
 PART_ROWS = 256
 
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -20,6 +21,9 @@ from tests.live.server import SOURCE, Server, free_port
 
 ROWS = 400
 OPTIONS = ("--id", "id", "--part-rows", "10")
+
+
+CLUSTER_TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 @dataclass(frozen=True)
@@ -88,9 +92,9 @@ def cluster(tmp_path: Path) -> Iterator[str]:
     """The address of a Ray that belongs to somebody else and runs from another directory."""
     address = f"127.0.0.1:{free_port()}"
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--include-dashboard=false"]
-    command += ["--node-ip-address=127.0.0.1", f"--port={address.rpartition(':')[2]}", "--num-cpus=2"]
+    command += [f"--port={address.rpartition(':')[2]}", "--num-cpus=2"]
     with (tmp_path / "cluster").open("wb") as log:
-        environment = bulk.environment(RAY_USAGE_STATS_ENABLED="0")
+        environment = bulk.environment(RAY_USAGE_STATS_ENABLED="0", **CLUSTER_TOKEN)
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:
         yield address
@@ -117,7 +121,7 @@ def test_a_job_whose_worker_and_driver_are_killed_is_finished_by_a_cluster(
     assert not psutil.wait_procs(engines, timeout=20)[1], "engines outlived their job"
     assert 0 < len(bulk.parts(output)) < len(bulk.parts(embedded.output))
 
-    ran = bulk.run("embed_dataset", embedded.corpus, output, *OPTIONS, "--address", cluster)
+    ran = bulk.run("embed_dataset", embedded.corpus, output, *OPTIONS, "--address", cluster, more=CLUSTER_TOKEN)
     assert ran.returncode == 3, ran.stderr
     assert bulk.parts(output) == bulk.parts(embedded.output)
     for name in bulk.parts(output):

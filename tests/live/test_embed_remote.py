@@ -10,7 +10,7 @@ from tests.live import bulk
 from tests.live.conftest import PLENTY
 from tests.live.server import Server, serve, token
 
-OPTIONS = ("--id", "id", "--part-rows", "20")
+OPTIONS = ("--id", "id", "--part-rows", "10")
 # Two requests at a time, of ten texts and 4,000 bytes: every kind of refusal that a client must live with.
 TIGHT = {
     "MODEL_QUANTIZATION": "fp32",
@@ -37,7 +37,7 @@ def requests_refused(server: Server, status: int) -> bool:
 
 @from_source
 def test_a_job_lives_with_every_limit_and_goes_on_after_kill_9(tight: Server, server: Server, tmp_path: Path) -> None:
-    texts = bulk.write_corpus(tmp_path / "corpus", 160)
+    texts = bulk.write_corpus(tmp_path / "corpus", 100)
     (tmp_path / "corpus" / "e.jsonl").write_text('{"id": "huge", "text": "' + "word " * 2000 + '"}\n')
     arguments = ("--concurrency", "3", *OPTIONS)
     output, log = tmp_path / "out", tmp_path / "log"
