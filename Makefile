@@ -11,13 +11,25 @@ BIN := $(VENV)/bin
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --no-deps --require-hashes
 
+VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' settings.py)
+ENGINE ?= $(firstword $(foreach one,docker podman buildah,$(if $(shell command -v $(one)),$(one))))
+MODEL ?= volume
+MACHINE ?= $(shell uname -m)
+BUNDLE ?= build/embedding-api-$(VERSION)-$(MACHINE).tar
+# From /: elsewhere BentoML 1.4 refuses its own copy of the Dockerfile template (bentoml/BentoML#5566).
+# podman and buildah leave HEALTHCHECK out of their own image format.
+containerize = cd / && $(abspath $(BIN))/bentoml containerize embedding-api:latest --backend $(ENGINE) \
+  $(if $(filter docker,$(ENGINE)),,--opt format=docker) --opt build-arg=MODEL=$(MODEL) \
+  --opt label=org.opencontainers.image.version=$(VERSION)
+
 export BENTOML_DO_NOT_TRACK := true
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help install serve test tools bench lint token model model-info build docs lock clean
+.PHONY: help install serve embed-dataset test tools bench drill soak lint token model model-info build docs lock clean \
+  image image-arm64 test-image test-arm64 bundle install-bundle test-bundle sbom audit
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
 
 install: $(VENV)/prepare ## Install what `make serve` needs into .venv
 
@@ -36,18 +48,59 @@ token: $(VENV)/prepare ## Print a development token [USER_ID=uuid]
 build: $(VENV)/prepare model ## Build the Bento
 	@$(BIN)/bentoml build
 
+embed-dataset: model $(VENV)/bulk ## Embed files [ARGS="INPUT OUTPUT --id id ..."]
+	@$(BIN)/python -m jobs.embed_dataset $(ARGS)
+
+image: build ## Make the container image, without weights (MODEL=baked: with them) [ENGINE=docker|podman|buildah]
+	@$(containerize) -t embedding-api:$(VERSION) -t embedding-api:latest
+
+image-arm64: build ## The same for ARM64, on any machine
+	@$(containerize) --opt platform=linux/arm64 -t embedding-api:$(VERSION)-arm64
+
+test-image: $(VENV)/dev ## Build the image with no registry, start it, check its vectors (root on Debian 12)
+	@deploy/image/lab.sh $$(dpkg --print-architecture) $(abspath $(BIN))/python -m pytest -s deploy/image
+
+test-arm64: $(VENV)/dev ## The same for ARM64, on an emulated Neoverse N1
+	@deploy/image/lab.sh arm64 $(abspath $(BIN))/python -m pytest -s deploy/image
+
+bundle: build ## One tarball for a machine without a network [MACHINE=aarch64] [BUNDLE=file]
+	@$(BIN)/python -m dev.bundle $(BUNDLE) $(MACHINE)
+	@echo "$(BUNDLE)"
+
+install-bundle: ## Install BUNDLE into DIRECTORY (/opt) with no network, and serve it
+	@mkdir -p $(or $(DIRECTORY),/opt) && tar xf $(BUNDLE) -C $(or $(DIRECTORY),/opt)
+	@cd $(or $(DIRECTORY),/opt)/embedding-api && ./install.sh && ./serve.sh
+
+test-bundle: $(VENV)/dev ## Make a bundle; install and serve it in a network namespace (root)
+	@$(BIN)/python -m pytest deploy/test_bundle.py
+
+sbom: $(VENV)/dev ## Write the bill of materials and the licences of what is shipped into build/
+	@$(BIN)/python -m dev.sbom build
+
+audit: $(VENV)/dev ## Ask the package index for known vulnerabilities of what is shipped
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements/run.txt
+
 test: tools $(VENV)/dev ## Run the whole test suite
 	@$(BIN)/python -m pytest
 
-tools: # a real browser and a JavaScript client, for the tests; root on Debian gets what is missing
-	@missing=; for tool in chromium curl nodejs npm; do \
+# Debian starts caddy, nginx and prometheus when it installs them; what was missing here is stopped again.
+tools: # what the tests drive: a browser, a JavaScript client, proxies, Prometheus; root on Debian gets what is missing
+	@PATH="$$PATH:/usr/sbin"; missing=; for tool in caddy chromium curl docker-compose nginx nodejs npm prometheus; do \
 	  command -v $${tool%js} > /dev/null || command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
 	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } || { \
-	  echo "The tests drive a real browser and a JavaScript client. Missing here:$$missing"; \
-	  echo "On Debian or Ubuntu: apt-get install$$missing"; exit 1; }
+	  echo "The tests drive real programs. Missing here:$$missing"; \
+	  echo "On Debian or Ubuntu: apt-get install$$missing"; exit 1; }; \
+	for tool in $$missing; do case $$tool in caddy|nginx|prometheus) \
+	  [ ! -d /run/systemd/system ] || systemctl --quiet disable --now $$tool;; esac; done
 
 bench: $(VENV)/dev ## Run the benchmarks (about half an hour) and write benchmarks/results
 	@$(BIN)/python -m benchmarks
+
+drill: $(VENV)/dev ## Make everything fail that can (about 8 minutes, root on Linux) and write deploy/DRILLS.md [DRILLS=names]
+	@$(BIN)/python -m drills $(DRILLS)
+
+soak: $(VENV)/dev ## Four fifths of the load it can take for MINUTES=20; fails when memory, files or series grow
+	@$(BIN)/python -m drills.soak $(or $(MINUTES),20)
 
 lint: $(VENV)/dev ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy .
@@ -56,7 +109,8 @@ docs: $(VENV)/prepare ## Write the parts of the documents that are made from the
 	@$(BIN)/python -m dev.documents
 
 lock: $(VENV)/dev ## Resolve the pinned dependencies anew
-	@for group in "dev --extra prepare --extra dev" "prepare --extra prepare -c requirements/dev.txt" "run -c requirements/dev.txt"; do \
+	@for group in "dev --extra prepare --extra bulk --extra dev" "prepare --extra prepare -c requirements/dev.txt" \
+	  "bulk --extra bulk -c requirements/dev.txt" "run -c requirements/dev.txt"; do \
 	  set -- $$group; name=$$1; shift; \
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-package torch \
 	    --custom-compile-command "make lock" pyproject.toml $$@ -o requirements/$$name.txt; \
@@ -74,7 +128,7 @@ $(VENV)/torch: | $(BIN)/python
 	@$(PIP) install --quiet --no-deps --retries 1 --timeout 20 --extra-index-url $(TORCH_INDEX) $(TORCH)
 	@touch $@
 
-$(VENV)/prepare $(VENV)/dev: $(VENV)/%: requirements/%.txt | $(VENV)/torch
+$(VENV)/prepare $(VENV)/bulk $(VENV)/dev: $(VENV)/%: requirements/%.txt | $(VENV)/torch
 	@echo "Installing $< ..."
 	@$(INSTALL) -r $<
 	@$(BIN)/python -c 'import torch' || { rm -f $(VENV)/torch; \

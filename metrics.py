@@ -1,6 +1,7 @@
 """Every Prometheus metric and bucket."""
 
 import os
+from collections.abc import Callable
 
 # BentoML points prometheus_client at a directory of memory-mapped files, for services of many processes.
 # This one has a single worker: plain counters are faster and leave nothing on disk. It must happen
@@ -14,6 +15,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     generate_latest,
 )
 
@@ -29,6 +31,9 @@ DURATION = Histogram(
     registry=REGISTRY,
 )
 ERRORS = Counter("embed_errors_total", "Requests refused or failed, by reason", ["route", "reason"], registry=REGISTRY)
+GATE_DECISIONS = Counter(
+    "embed_gate_decisions_total", "Requests admitted, or refused and why", ["decision"], registry=REGISTRY
+)
 TOKENS = Counter("embed_tokens_total", "Tokens the model read", registry=REGISTRY)
 TEXTS = Counter("embed_texts_total", "Texts embedded", registry=REGISTRY)
 BATCH_TEXTS = Histogram(
@@ -40,11 +45,36 @@ BATCH_TOKENS = Histogram(
     buckets=(16, 32, 64, 128, 256, 512, 1024, 2048),
     registry=REGISTRY,
 )
+BATCH_FILL = Histogram(
+    "embed_batch_fill_ratio",
+    "Tokens in one forward pass by MAX_BATCH_TOKENS; above 1 for a text longer than that",
+    buckets=(0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1, 2, 4, 8),
+    registry=REGISTRY,
+)
 INFERENCE = Histogram("embed_inference_seconds", "Time of one forward pass", buckets=_SECONDS, registry=REGISTRY)
 QUEUE_WAIT = Histogram(
     "embed_queue_wait_seconds", "Longest wait of a text in a batch", buckets=_SECONDS, registry=REGISTRY
 )
 QUEUE_TOKENS = Gauge("embed_queue_tokens", "Tokens waiting for the engine", registry=REGISTRY)
+IN_FLIGHT = Gauge("embed_in_flight_requests", "Requests being served", registry=REGISTRY)
+FORWARD_PASS = Gauge(
+    "embed_forward_pass_running_seconds", "Age of the forward pass under way, 0 when idle", registry=REGISTRY
+)
+READY = Gauge("embed_ready", "1 when a request sent here would be served", registry=REGISTRY)
+QUOTA_DEGRADED = Gauge("embed_quota_degraded", "1 while RATE_LIMIT_ON_ERROR rules instead of Redis", registry=REGISTRY)
+MODEL_INFO = Gauge(
+    "embed_model_info",
+    "What serves here",
+    ["model", "revision", "architecture", "quantization", "backend", "fingerprint", "version"],
+    registry=REGISTRY,
+)
+ProcessCollector(registry=REGISTRY)
+
+
+def watch_jwks_age(age: Callable[[], float]) -> None:
+    """Show the age of the key set, which only a process with a key server has."""
+    gauge = Gauge("embed_jwks_age_seconds", "Time since the key set was fetched; +Inf until it was", registry=REGISTRY)
+    gauge.set_function(age)
 
 
 def render() -> tuple[bytes, str]:

@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import Scope
 
 import metrics
+import tracing
 import wiring
 from api import openai_schemas as openai
 from api import schemas
@@ -20,6 +21,7 @@ from api.access_log import LOG
 from api.bento import GuardedService, PreparedModel, page
 from api.errors import NoSuchModelError
 from api.pages import DOCS_PATHS, docs_page
+from api.supervisor import notice_ended_workers
 from auth.errors import ConfigurationError, QuotaExceeded
 from auth.receipt import Receipt, set_quota_headers
 from embedder.errors import EmbedderError
@@ -34,6 +36,7 @@ SETTINGS = load_settings()
 
 @bentoml.service(
     name="embedding-api",
+    labels={"version": VERSION, "licence": "MIT"},
     service_class=GuardedService,
     workers=1,
     metrics={"enabled": False},
@@ -47,7 +50,9 @@ class EmbeddingAPI:
     bento_service: GuardedService  # set by BentoML
 
     def __init__(self) -> None:
-        self.embedder = wiring.served_model(Path(self.prepared.path))
+        directory = Path(self.prepared.path)
+        self.embedder = wiring.served_model(directory)
+        wiring.show_model(directory)
         self.quota = wiring.quota()
 
     # --- embeddings ---------------------------------------------------------------------------
@@ -105,7 +110,8 @@ class EmbeddingAPI:
     ) -> list[Tokens]:
         """Texts -> token ids, behind the prompt of their task."""
         prompts = prompts_for(self.profile.tasks, task, titles=titles, n_texts=len(texts))
-        return await self.embedder.tokenise(texts, prompts, truncate=truncate)
+        with tracing.span("tokenise"):
+            return await self.embedder.tokenise(texts, prompts, truncate=truncate)
 
     async def _vectors(self, tokens: Sequence[Tokens], scope: Scope, *, dimensions: int | None) -> Vectors:
         """Token ids -> quota -> batcher -> vectors, (n_texts, dimensions) in the order of the texts."""
@@ -170,6 +176,7 @@ class EmbeddingAPI:
     @page("/health")
     async def health(self, _: Request) -> dict[str, Any]:
         """What serves here, once a real forward pass has worked."""
+        wiring.lifecycle().refuse_when_stopping()
         profile = self.profile
         self.embedder.check()
         if self.quota.state == "degraded":
@@ -198,7 +205,6 @@ class EmbeddingAPI:
     @page("/metrics")
     async def metrics(self, _: Request) -> Response:
         """Everything this process counts."""
-        metrics.QUEUE_TOKENS.set(self.embedder.queued_tokens)
         content, media_type = metrics.render()
         return Response(content, media_type=media_type)
 
@@ -224,7 +230,8 @@ class EmbeddingAPI:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Before any worker starts: a mistake ends the start with one line."""
+        """In the supervisor, before any worker starts: a mistake ends the start with one line."""
+        notice_ended_workers()
         directory = Path(cast(GuardedService, EmbeddingAPI).models[0].stored.path)
         try:
             Profile.load(directory).check_files(directory)
@@ -235,6 +242,7 @@ class EmbeddingAPI:
     @bentoml.on_startup
     async def start(self) -> None:
         """Load in the background, so that probes are answered meanwhile."""
+        wiring.lifecycle().start(check=self.embedder.check, abandon=self.embedder.abandon)
         self.starting = asyncio.create_task(self._start(), name="start")
 
     async def _start(self) -> None:
@@ -242,7 +250,11 @@ class EmbeddingAPI:
             LOG.warning("redis_does_not_answer: check REDIS_URL; limits are counted as RATE_LIMIT_ON_ERROR says")
         if not await wiring.verifier().keys.start():
             LOG.warning("key_set_cannot_be_fetched: check SUPABASE_URL; tokens with asymmetric keys get 503 meanwhile")
-        seconds = await self.embedder.start()
+        try:
+            seconds = await self.embedder.start()
+        except Exception as error:  # the next worker may have the memory, or the file, that this one lacked
+            await wiring.lifecycle().give_up("model_cannot_be_loaded", error)
+            raise
         about = {"model": self.embedder.model.profile.model_id, "seconds": round(seconds, 2)}
         LOG.info("model_loaded_successfully", extra={"fields": about})
 
@@ -252,6 +264,7 @@ class EmbeddingAPI:
         await self.embedder.close()
         await self.quota.aclose()
         await wiring.verifier().keys.aclose()
+        await asyncio.to_thread(tracing.shutdown)
 
 
 def _cut(tokens: Sequence[Tokens]) -> list[int]:

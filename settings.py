@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     max_queue_tokens: int = Field(
         65536, ge=1, description="Tokens waiting before new requests get 503 with `Retry-After`"
     )
+    engine_timeout: float = Field(
+        60.0, gt=0, description="Seconds a forward pass may take; beyond that the worker is started anew"
+    )
 
     supabase_jwt_secret: SecretStr | None = Field(
         None, description="JWT secret of the Supabase project (HS256), at least 32 bytes"
@@ -110,6 +113,12 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(1048576, ge=1024, description="Bytes of a request body")
     host: IPvAnyAddress = Field(IPv4Address("127.0.0.1"), description="Address `make serve` listens on")
     port: int = Field(8000, ge=1, le=65535, description="Port `make serve` listens on")
+    otel_exporter_otlp_endpoint: Annotated[str, _url("https|http")] | None = Field(
+        None, description="OpenTelemetry collector (OTLP over HTTP) for traces; unset for none"
+    )
+    shutdown_timeout: float = Field(
+        30.0, ge=0, description="Seconds for requests in flight after SIGTERM; whoever waits longer gets 503"
+    )
     debug: bool = Field(False, description="Development: accept Supabase's published example secrets")
 
 
@@ -122,7 +131,7 @@ NAMES = frozenset(map(_environment_name, Settings.model_fields))
 
 def misspelt(names: Iterable[str], *, cutoff: float) -> list[str]:
     """Names that are almost one of ours, as `NAME (did you mean OTHER?)`."""
-    unknown = sorted(set(names) - NAMES)
+    unknown = sorted(name for name in set(names) - NAMES if not name.startswith("OTEL_"))  # those are the SDK's
     close = ((name, difflib.get_close_matches(name, NAMES, n=1, cutoff=cutoff)) for name in unknown)
     return [f"{name} is not a setting; did you mean {match[0]}?" for name, match in close if match]
 

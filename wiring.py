@@ -6,12 +6,13 @@ from pathlib import Path
 from starlette.types import ASGIApp
 
 import metrics
+import tracing
 from api.access_log import configure_log, write_exchange
 from api.bento import SCHEMA_PATH, GuardedService, pages
 from api.edge import Edge, Exchange
 from api.offer import Offer
 from auth.anon_key import check_anon_key
-from auth.errors import ConfigurationError
+from auth.errors import ConfigurationError, GateError
 from auth.gate import Gate, Route
 from auth.jwks import RemoteKeys
 from auth.keys import InlineKeys, KeySet, KeySource, check_jwks, check_secret
@@ -21,20 +22,29 @@ from embedder.batcher import PackReport
 from embedder.profile import PROFILE_FILE, Profile
 from embedder.serving import ServedModel
 from embedder.tasks import NO_TITLE, main_names
-from settings import load_settings
+from lifecycle import Lifecycle
+from settings import VERSION, load_settings
 
 SETTINGS = load_settings()
 
 
 @cache
+def lifecycle() -> Lifecycle:
+    """The beginning and end of this process."""
+    return Lifecycle(shutdown_timeout=SETTINGS.shutdown_timeout)
+
+
+@cache
 def quota() -> Quota:
     """The quota of this process; connects to Redis when first used."""
-    return make_quota(
+    made = make_quota(
         redis_url=SETTINGS.redis_url,
         per_minute=SETTINGS.rate_limit_per_min,
         tokens_per_day=SETTINGS.tokens_per_day,
         on_error=SETTINGS.rate_limit_on_error,
     )
+    metrics.QUOTA_DEGRADED.set_function(lambda: made.state == "degraded")
+    return made
 
 
 @cache
@@ -76,21 +86,29 @@ def _public_keys() -> KeySource | None:
     if SETTINGS.supabase_jwks:
         return InlineKeys(check_jwks(SETTINGS.supabase_jwks))
     if SETTINGS.supabase_url:
-        return RemoteKeys(f"{SETTINGS.supabase_url}/auth/v1/.well-known/jwks.json")
+        keys = RemoteKeys(f"{SETTINGS.supabase_url}/auth/v1/.well-known/jwks.json")
+        metrics.watch_jwks_age(lambda: keys.age)
+        return keys
     return None
 
 
 def served_model(directory: Path) -> ServedModel:
     """The prepared model in `directory`, not yet loaded."""
-    return ServedModel(
+    model = ServedModel(
         directory,
         num_threads=SETTINGS.num_threads,
         max_tokens=SETTINGS.max_seq_length,
         batch_tokens=SETTINGS.max_batch_tokens,
         batch_size=SETTINGS.max_batch_size,
         queue_tokens=SETTINGS.max_queue_tokens,
+        deadline=SETTINGS.engine_timeout,
         report=_record_pack,
+        report_job=tracing.record_job,
     )
+    metrics.QUEUE_TOKENS.set_function(lambda: model.queued_tokens)
+    metrics.FORWARD_PASS.set_function(lambda: model.running_seconds)
+    metrics.READY.set_function(lambda: model.serves and not lifecycle().stopping)
+    return model
 
 
 @cache
@@ -109,15 +127,30 @@ def offer(directory: Path) -> Offer:
     )
 
 
+def show_model(directory: Path) -> None:
+    """The served model among the metrics."""
+    profile = Profile.load(directory)
+    metrics.MODEL_INFO.labels(
+        model=profile.model_id,
+        revision=profile.revision,
+        architecture=profile.architecture,
+        quantization=profile.quantization,
+        backend=profile.backend,
+        fingerprint=profile.fingerprint,
+        version=VERSION,
+    ).set(1)
+
+
 def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
     """The whole application: edge > gate > BentoML."""
     configure_log(SETTINGS.log_format)
+    tracing.configure(SETTINGS.otel_exporter_otlp_endpoint, version=VERSION)
     found = pages(service, models=service.offer.models)
     routes = {page.path: Route(frozenset({"GET"}), protected=page.protected) for page in found}
     routes[SCHEMA_PATH] = Route(frozenset({"GET"}), protected=False)
     routes |= {api.route: Route(frozenset({"POST"}), protected=True) for api in service.apis.values()}
     gate = Gate(
-        app,
+        tracing.behind_gate(app),
         routes=routes,
         verifier=verifier(),
         quota=quota(),
@@ -128,8 +161,12 @@ def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
         failed_auth_per_minute=SETTINGS.failed_auth_per_min,
         trusted_proxies=SETTINGS.forwarded_allow_ips,
         cors_allow_origins=[origin.strip() for origin in SETTINGS.cors_allow_origins.split(",") if origin.strip()],
+        ready=lambda: not lifecycle().stopping,
     )
-    return Edge(gate, routes=routes, fingerprint=service.offer.fingerprint, record=_record_exchange)
+    lifecycle().in_flight = lambda: gate.in_flight
+    metrics.IN_FLIGHT.set_function(lambda: gate.in_flight)
+    edge = Edge(gate, routes=routes, fingerprint=service.offer.fingerprint, record=_record_exchange)
+    return tracing.around(edge, routes=routes)
 
 
 def _record_exchange(exchange: Exchange) -> None:
@@ -137,11 +174,16 @@ def _record_exchange(exchange: Exchange) -> None:
     metrics.DURATION.labels(exchange.route).observe(exchange.seconds)
     if exchange.reason:
         metrics.ERRORS.labels(exchange.route, exchange.reason).inc()
+    if isinstance(exchange.error, GateError):
+        metrics.GATE_DECISIONS.labels(exchange.error.reason).inc()
+    elif exchange.user:
+        metrics.GATE_DECISIONS.labels("admitted").inc()
     write_exchange(exchange)
 
 
 def _record_pack(pack: PackReport) -> None:
     metrics.BATCH_TEXTS.observe(pack.texts)
     metrics.BATCH_TOKENS.observe(pack.tokens)
+    metrics.BATCH_FILL.observe(pack.tokens / SETTINGS.max_batch_tokens)
     metrics.INFERENCE.observe(pack.seconds)
     metrics.QUEUE_WAIT.observe(pack.waited)

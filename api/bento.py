@@ -6,6 +6,7 @@ the application factory; services, routes, `/schema.json`, stores, Bentos and cl
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -27,11 +28,16 @@ from api.errors import ClientGoneError, error_response
 from api.offer import Offer
 from api.openapi import document
 from api.wire import json_response, parse_body
-from settings import VERSION
+from settings import VERSION, load_settings
 
 Answer = TypeVar("Answer")
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 SCHEMA_PATH = "/schema.json"  # what BentoML's client reads first
+_MISSING = {
+    False: "Run `make model` (or python download_model.py) with the same MODEL_ settings, then start again.",
+    True: "Prepare it with `make model` where the project is, and mount that store: "
+    "-v $HOME/bentoml/models:/bentoml/models:ro",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +75,29 @@ class PreparedModel(BentoModel):
         """The model in the store.
 
         Raises:
-            SystemExit: it is not there; says how to put it there.
+            SystemExit: it is not there, or not ours to read; says what to do.
         """
-        stored: StoredModel | None = super().stored
+        stored = self._found()
         if stored is None:
             sys.exit(
                 f"embedding-api: the model {self.tag.name} is not in the BentoML model store. "
-                "Run `make model` (or python download_model.py) with the same MODEL_ settings, then start again."
+                + _MISSING["BENTOML_CONTAINERIZED" in os.environ]
             )
         return stored
+
+    def or_another_version(self) -> "PreparedModel":
+        """This version if the store has it, else the newest of that name: the same model, prepared elsewhere."""
+        return self if self._found() else PreparedModel(self.tag.name)
+
+    def _found(self) -> StoredModel | None:
+        try:
+            found: StoredModel | None = super().stored
+        except PermissionError as error:
+            sys.exit(
+                f"embedding-api: user {os.getuid()} cannot read {error.filename}. "
+                "Where the model store is: chmod -R a+rX $HOME/bentoml/models"
+            )
+        return found
 
 
 class AppFactory(ServiceAppFactory):
@@ -162,11 +182,14 @@ class GuardedService(Service):
         return offer
 
     def on_load_bento(self, bento: Bento) -> None:
-        """Serve the model that the Bento was built with: MODEL_ settings are not needed twice."""
+        """Serve the model that the Bento was built with, unless MODEL_NAME asks for another."""
         super().on_load_bento(bento)
         [packed] = bento.info.all_models
-        self.inner.prepared = PreparedModel(packed.tag)
+        if load_settings().model_name is None or self.inner.prepared.tag.name == packed.tag.name:
+            self.inner.prepared = PreparedModel(packed.tag).or_another_version()
         self.models[:] = [self.inner.prepared]
+        for service in bento.info.services:  # BentoML would fetch what is listed there
+            service.models[:] = [self.inner.prepared.to_info()]
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The application that the worker serves."""

@@ -103,7 +103,7 @@ KINDS: dict[type[Exception], Kind] = {
     auth.QuotaUnavailable: Kind(503, DOWN, "The quota store does not answer"),
     embedder.QueueFullError: Kind(503, DOWN, "Too much work is waiting; wait Retry-After seconds"),
     embedder.ModelLoadingError: Kind(503, DOWN, "The model is loading"),
-    embedder.EngineStalledError: Kind(503, DOWN, "The engine does not answer"),
+    embedder.EngineError: Kind(503, DOWN, "The engine does not answer"),
     ClientGoneError: Kind(499, INVALID, "The client left; nobody reads this"),
 }
 

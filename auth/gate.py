@@ -130,7 +130,7 @@ class Gate:
         answer = scope["answer_headers"]
         answer.append(policy_header(self._quota.limits))
         if not self._ready():
-            raise Overloaded("The service is starting. Try again in a few seconds.", retry_after=5)
+            raise Overloaded("The service is stopping. Try again in a few seconds.", retry_after=5, reason="stopping")
         held.enter_context(self._in_flight.hold())
         principal = await self._principal(scope, headers)
         scope["principal"] = principal

@@ -37,6 +37,11 @@ class RemoteKeys:
         self._asked_for_unknown_at = float("-inf")
         self._fetch: asyncio.Task[bool] | None = None
 
+    @property
+    def age(self) -> float:
+        """Seconds since the key set was fetched; infinite until it was."""
+        return self._clock() - self._fetched_at
+
     async def start(self) -> bool:
         return await self._refresh()
 
@@ -55,7 +60,7 @@ class RemoteKeys:
         return matching(self._keys, algorithm, kid)
 
     async def _have_keys(self) -> None:
-        age = self._clock() - self._fetched_at
+        age = self.age
         since_try = self._clock() - self._tried_at
         if age <= FRESH:
             return

@@ -1,10 +1,10 @@
-"""The models that benchmarks run: prepared once under build/benchmarks, and reused."""
+"""The models that benchmarks run: prepared once under build/benchmarks (or BENCHMARK_MODELS), and reused."""
 
 import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HOME = ROOT / "build" / "benchmarks"
+HOME = Path(os.environ.get("BENCHMARK_MODELS", ROOT / "build" / "benchmarks"))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["BENTOML_HOME"] = str(HOME / "bentoml")  # before bentoml is imported
 

@@ -22,7 +22,6 @@ from settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
 KEEP_ALIVE = 75  # seconds; longer than the 60 s for which proxies keep an idle connection
-DRAIN = 30  # seconds for requests in flight after SIGTERM
 
 
 def main() -> int:
@@ -34,8 +33,7 @@ def main() -> int:
     _check_port(settings)
     bentoml_command = str(Path(sys.executable).with_name("bentoml"))
     address = ["--host", str(settings.host), "--port", str(settings.port)]
-    timeouts = ["--timeout-keep-alive", str(KEEP_ALIVE), "--timeout-graceful-shutdown", str(DRAIN)]
-    command = [bentoml_command, "serve", *address, *timeouts]
+    command = [bentoml_command, "serve", *address, "--timeout-keep-alive", str(KEEP_ALIVE)]
     with subprocess.Popen(command, cwd=ROOT) as server:
         # Ctrl-C reaches the server by itself: it is in the terminal's process group. SIGTERM does not.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

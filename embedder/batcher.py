@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from embedder.errors import EmbeddingFailedError, QueueFullError
+from embedder.errors import EmbeddingFailedError, EngineEndedError, QueueFullError
 from embedder.fair_queue import FairQueue
 from embedder.model import Engine
 from embedder.postprocess import Vectors
@@ -26,6 +26,15 @@ class PackReport:
     waited: float  # seconds its longest-waiting text spent in the queue
 
 
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """One request's way through, on time.monotonic(): when it came, first ran, and was done."""
+
+    arrived: float
+    started: float
+    ended: float
+
+
 @dataclass(slots=True, eq=False)
 class _Job:
     """One caller's request: its rows come back one by one, its answer only when all are there."""
@@ -34,12 +43,17 @@ class _Job:
     missing: int
     answer: "asyncio.Future[Vectors]"
     arrived: float = field(default_factory=time.monotonic)
+    started: float | None = None
+
+    def fail(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
     def deliver(self, index: int, row: np.ndarray | EmbeddingFailedError) -> None:
         if self.answer.done():
             return
         if isinstance(row, EmbeddingFailedError):
-            self.answer.set_exception(EmbeddingFailedError(str(row), index=index))
+            self.fail(EmbeddingFailedError(str(row), index=index))
             return
         self.rows[index] = row
         self.missing -= 1
@@ -69,21 +83,31 @@ class Batcher:
         batch_size: int,
         queue_tokens: int,
         report: Callable[[PackReport], None] = lambda _: None,
+        report_job: Callable[[JobReport], None] = lambda _: None,
     ) -> None:
         self._engine = engine
         self._batch_tokens, self._batch_size, self._queue_tokens = batch_tokens, batch_size, queue_tokens
-        self._report = report
+        self._report, self._report_job = report, report_job
         self._queue: FairQueue[_Text] = FairQueue()
         self._work = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._tokens_per_second = 0.0  # of the engine, smoothed over about ten packs
         self._loop_task: asyncio.Task[None] | None = None
+        self._jobs: set[_Job] = set()
+        self.ended_by: Exception | None = None  # why no more work is taken
         self.queued_tokens = 0
         self.running_since: float | None = None  # time.monotonic() of the forward pass under way
 
     def start(self) -> None:
         """Begin to take work; needs a running event loop."""
         self._loop_task = asyncio.create_task(self._run(), name="batcher")
+        self._loop_task.add_done_callback(self._ended)
+
+    def abandon(self, error: Exception) -> None:
+        """Take no more work, and raise `error` to everybody who waits: a forward pass cannot be ended."""
+        self.ended_by = error
+        for job in self._jobs:
+            job.fail(error)
 
     async def close(self) -> None:
         """Stop taking work and wait for the forward pass under way."""
@@ -105,7 +129,10 @@ class Batcher:
         Raises:
             QueueFullError: too many tokens wait already; carries `retry_after` in seconds.
             EmbeddingFailedError: the engine failed on a text; carries its index.
+            EngineError: it has ended, or whatever `abandon` was given.
         """
+        if self.ended_by is not None:
+            raise self.ended_by
         if self.queued_tokens >= self._queue_tokens:
             raise QueueFullError(retry_after=self._drain_seconds())
         job = _Job([None] * len(token_ids), len(token_ids), asyncio.get_running_loop().create_future())
@@ -113,7 +140,17 @@ class Batcher:
             self._queue.push(user, _Text(job, index, ids), len(ids))
             self.queued_tokens += len(ids)
         self._work.set()
-        return await job.answer  # a cancelled caller cancels the future, which is how _next_text knows
+        self._jobs.add(job)
+        try:
+            return await job.answer  # a cancelled caller cancels the future, which is how _next_text knows
+        finally:
+            self._jobs.discard(job)
+            ended = time.monotonic()
+            self._report_job(JobReport(job.arrived, job.started or ended, ended))
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.abandon(EngineEndedError(error))
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -124,6 +161,8 @@ class Batcher:
                 self._work.clear()
                 continue
             self.running_since = started = time.monotonic()
+            for text in pack:
+                text.job.started = text.job.started or started
             rows = await loop.run_in_executor(self._thread, self._forward, [text.token_ids for text in pack])
             self.running_since = None
             self._account(pack, started, time.monotonic() - started)

@@ -98,14 +98,28 @@ class ModelLoadingError(EmbedderError):
         super().__init__("the model is loading; try again in a moment")
 
 
-class EngineStalledError(EmbedderError):
+class EngineError(EmbedderError):
+    """An engine that will not answer any more: the process has to be started anew."""
+
+    retry_after = 5
+
+
+class EngineStalledError(EngineError):
     """A forward pass that does not end."""
 
     reason = "engine_stalled"
-    retry_after = 5
 
     def __init__(self, deadline: float) -> None:
-        super().__init__(f"a forward pass has taken more than {deadline:.0f} s; the process should be restarted")
+        super().__init__(f"a forward pass has taken more than {deadline:g} s; the process is started anew")
+
+
+class EngineEndedError(EngineError):
+    """The loop that feeds the engine has ended in `error`."""
+
+    reason = "engine_ended"
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"the engine has ended with {type(error).__name__}; the process is started anew")
 
 
 class ModelLoadError(EmbedderError):

@@ -1,14 +1,15 @@
 """A model at work: loaded in the background, batched, watched."""
 
 import asyncio
+import contextlib
 import gc
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from embedder.batcher import Batcher, PackReport
-from embedder.errors import EngineStalledError, ModelLoadingError
+from embedder.batcher import Batcher, JobReport, PackReport
+from embedder.errors import EngineError, EngineStalledError, ModelLoadingError
 from embedder.model import EmbeddingModel
 from embedder.postprocess import Vectors
 from embedder.threads import available_threads
@@ -16,8 +17,6 @@ from embedder.tokens import Tokens, check_uncut
 
 # Tokenising fewer characters takes less time than handing them to a thread (about 0.1 ms).
 INLINE_CHARACTERS = 2_000
-# The longest forward pass, 2,048 tokens of EmbeddingGemma, takes 2 s on two slow cores.
-ENGINE_DEADLINE = 60.0
 
 
 class ServedModel:
@@ -29,7 +28,9 @@ class ServedModel:
         max_tokens: tokens kept of a text, special tokens included; the model's own limit if lower.
         batch_tokens, batch_size: tokens and texts in one forward pass.
         queue_tokens: tokens that may wait.
+        deadline: seconds a forward pass may take before the engine counts as hung.
         report: told of every forward pass.
+        report_job: told of every request, in its own context.
     """
 
     def __init__(
@@ -41,8 +42,11 @@ class ServedModel:
         batch_tokens: int,
         batch_size: int,
         queue_tokens: int,
+        deadline: float,
         report: Callable[[PackReport], None],
+        report_job: Callable[[JobReport], None] = lambda _: None,
     ) -> None:
+        self._deadline = deadline
         self._load = partial(
             EmbeddingModel.load,
             directory,
@@ -51,7 +55,12 @@ class ServedModel:
             batch_tokens=batch_tokens,
         )
         self._batcher_for = partial(
-            Batcher, batch_tokens=batch_tokens, batch_size=batch_size, queue_tokens=queue_tokens, report=report
+            Batcher,
+            batch_tokens=batch_tokens,
+            batch_size=batch_size,
+            queue_tokens=queue_tokens,
+            report=report,
+            report_job=report_job,
         )
         self._model: EmbeddingModel | None = None
         self._batcher: Batcher | None = None
@@ -60,12 +69,12 @@ class ServedModel:
         """Load, and be ready once a real forward pass has worked. Returns the seconds it took."""
         started = time.monotonic()
         model = await asyncio.to_thread(self._load)
-        batcher = self._batcher_for(model.engine)
+        self._batcher = batcher = self._batcher_for(model.engine)
         batcher.start()
         warm_up = model.tokenizer.encode(["warm-up"], max_tokens=model.max_tokens)
         await batcher.embed([text.ids for text in warm_up], user="")
         _settle_garbage_collector()
-        self._model, self._batcher = model, batcher
+        self._model = model
         return time.monotonic() - started
 
     async def close(self) -> None:
@@ -89,11 +98,31 @@ class ServedModel:
         """Tokens waiting for the engine."""
         return self._batcher.queued_tokens if self._batcher else 0
 
-    def check(self) -> None:
-        """Raises EngineStalledError when a forward pass has outlived its deadline."""
+    @property
+    def running_seconds(self) -> float:
+        """Age of the forward pass under way; 0 when there is none."""
         since = self._batcher.running_since if self._batcher else None
-        if since is not None and time.monotonic() - since > ENGINE_DEADLINE:
-            raise EngineStalledError(ENGINE_DEADLINE)
+        return 0.0 if since is None else time.monotonic() - since
+
+    def check(self) -> None:
+        """Raises EngineError when a forward pass has outlived its deadline, or the batcher has ended."""
+        if self._batcher is not None and self._batcher.ended_by is not None:
+            raise self._batcher.ended_by
+        if self.running_seconds > self._deadline:
+            raise EngineStalledError(self._deadline)
+
+    @property
+    def serves(self) -> bool:
+        """Whether a request sent here would be served."""
+        with contextlib.suppress(EngineError):
+            self.check()
+            return self._model is not None
+        return False
+
+    def abandon(self, error: Exception) -> None:
+        """Raise `error` to everybody who waits, and to all who come."""
+        if self._batcher is not None:
+            self._batcher.abandon(error)
 
     async def tokenise(self, texts: Sequence[str], prompts: Sequence[str], *, truncate: bool) -> list[Tokens]:
         """Token ids of each text behind its prompt, cut at the limit.

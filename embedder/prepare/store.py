@@ -33,7 +33,14 @@ def add(name: str, build: Callable[[Path], Profile]) -> str:
         profile = build(Path(model.path))
         profile.save(Path(model.path))
         model.info.metadata.update(model_id=profile.model_id, fingerprint=profile.fingerprint)
+    _let_everybody_read(Path(bentoml.models.get(model.tag).path))
     return str(model.tag)
+
+
+def _let_everybody_read(directory: Path) -> None:
+    """BentoML keeps the 0700 of its temporary directory; a container reads the store as another user."""
+    for path in (directory, *directory.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def check_room(directory: Path, needed: int) -> None:

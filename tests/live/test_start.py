@@ -1,12 +1,9 @@
 """Starting: mistakes end it with one line that says what to do; what is well starts light."""
 
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -99,14 +96,3 @@ def test_an_environment_file_is_read(tmp_path: Path) -> None:
     environment = bare_environment() | {"PYTHONPATH": str(SOURCE)}
     said = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert said.stdout.strip() == "77", said.stderr
-
-
-def test_sigterm_ends_the_server_with_its_requests_answered(model_store: Path, tmp_path: Path) -> None:
-    texts = ["word " * 200] * 200  # about a second of work
-    with serve(tmp_path / "log", FP32) as running, running.client() as client, ThreadPoolExecutor(1) as pool:
-        call = pool.submit(client.post, "/batch-embed", json={"texts": texts})
-        while "embed_batch_texts_count 0.0" in httpx.get(f"{running.url}/metrics").text:
-            time.sleep(0.01)
-        running.process.send_signal(signal.SIGTERM)
-        assert len(call.result(60).json()["embeddings"]) == len(texts)
-        assert running.process.wait(30) == 0

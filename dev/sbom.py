@@ -1,0 +1,72 @@
+"""What is shipped: a CycloneDX bill of materials, and every package's licence.
+
+python -m dev.sbom DIRECTORY
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+from packaging.markers import Marker
+
+ROOT = Path(__file__).parent.parent
+LOCK = ROOT / "requirements" / "run.txt"
+_PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+)(?: ; (?P<marker>.*?))?(?: \\)?$")
+IMAGE = {
+    "sys_platform": "linux",
+    "platform_system": "Linux",
+    "platform_machine": "aarch64",
+    "python_version": "3.11",
+    "python_full_version": "3.11.9",
+    "implementation_name": "cpython",
+    "platform_python_implementation": "CPython",
+}
+
+
+def shipped(lock: str) -> dict[str, str]:
+    """Version by name of what `lock` puts into the image."""
+    pins = filter(None, map(_PIN.match, lock.splitlines()))
+    return {pin["name"]: pin["version"] for pin in pins if not pin["marker"] or Marker(pin["marker"]).evaluate(IMAGE)}
+
+
+def licence(name: str) -> str:
+    """What an installed package says its licence is: an SPDX expression where it gives one."""
+    about = metadata.metadata(name)
+    classifiers = [line.split(" :: ")[-1] for line in about.get_all("Classifier", []) if line.startswith("License ::")]
+    stated = about.get("License-Expression") or ", ".join(classifiers) or about.get("License") or "not stated"
+    return stated.splitlines()[0]
+
+
+def licences() -> str:
+    """A Markdown table of every package in the image."""
+    rows = [f"| {name} | {version} | {licence(name)} |" for name, version in shipped(LOCK.read_text()).items()]
+    return "\n".join(["| Package | Version | Licence |", "| --- | --- | --- |", *rows, ""])
+
+
+def write(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "licences.md").write_text(licences(), encoding="utf-8")
+    pins = "".join(f"{name}=={version}\n" for name, version in shipped(LOCK.read_text()).items())
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write(pins)
+        file.flush()
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "cyclonedx_py",
+            "requirements",
+            file.name,
+            "--pyproject",
+            str(ROOT / "pyproject.toml"),
+        ]
+        subprocess.run([*command, "--output-reproducible", "-o", str(directory / "sbom.json")], check=True)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
+    print(*(f"{sys.argv[1]}/{name}" for name in ("sbom.json", "licences.md")), sep="\n")

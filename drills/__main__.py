@@ -1,0 +1,180 @@
+"""Fault drills: every drill on real processes, and a table of what callers saw.
+
+python -m drills [NAME ...]
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import httpx
+
+from benchmarks.load import text_of
+from benchmarks.models import prepared, random_embeddinggemma
+from benchmarks.report import machine
+from drills.faults import Stage
+from drills.keys import KeyServer
+from drills.load import Load, lasting_token
+from drills.refusal import TITLE as DAMAGED
+from drills.refusal import damaged_model
+from drills.table import DRILLS, Drill
+from embedder.model import EmbeddingModel
+from embedder.postprocess import Vectors
+from embedder.prepare.sentences import SENTENCES
+from tests.auth.servers import RedisServer
+from tests.live.server import serve
+
+ROOT = Path(__file__).parent.parent
+TABLE, RESULTS = ROOT / "deploy" / "DRILLS.md", ROOT / "deploy" / "drills.json"
+TEXT = """# Fault drills
+
+`make drill` wrote this on {date} ({cpu}, {threads} threads, Python {python}, ONNX Runtime {onnxruntime}).
+
+Four callers, two of them on a new connection each time, send a sentence, compare its vector with the bare engine's
+and wait 0.1 s (two send texts of 2,048 tokens without a pause where it says so). *Lost* is a call that was taken and
+then got no answer, or a fault; *refused* one that was told to come back (429 or 503 with Retry-After) or was not let
+in at all. *Longest stall* is the longest time from one right answer to the next, *recovered* the time from the end of
+the fault, or from the blow itself where nothing is repaired from outside, to the last call with trouble and a
+`/health` without complaint.
+
+{table}"""
+CALM = 2.0  # seconds of load before a fault and after the recovery
+RECOVERY = 120.0  # seconds
+
+
+@dataclass(frozen=True)
+class Result:
+    """What callers saw."""
+
+    title: str
+    calls: int
+    wrong: int
+    lost: int
+    refused: int
+    longest_stall_s: float
+    recovered_s: float
+    notes: str
+
+
+@cache
+def references(long: bool) -> tuple[tuple[str, ...], Vectors]:
+    """Texts, and their vectors as the bare engine makes them."""
+    directory = prepared(str(random_embeddinggemma()), "int8") if long else prepared(None, "fp32")
+    model = EmbeddingModel.load(directory, num_threads=2)
+    texts = SENTENCES if not long else tuple(text_of(n, model.tokenizer) for n in (2048, 2000, 1900, 1800))
+    return tuple(texts), model.embed(texts)
+
+
+def run(drill: Drill) -> Result:
+    """One drill from a fresh start to the end."""
+    texts, vectors = references(drill.long_texts)
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
+        redis, keys = RedisServer(directory), KeyServer()
+        stack.callback(redis.kill)
+        redis.start()
+        stack.callback(keys.stop)
+        keys.start("first")
+        environment = drill.prepare(directory, stack) | _settings(drill, redis, keys)
+        log = next(iter(directory.glob("disk")), directory) / "log"
+        server = stack.enter_context(serve(log, environment, ready=False))
+        load = Load(server.url, texts, vectors, sign=_sign(drill, keys))
+        if drill.long_texts:
+            load.callers, load.pause = 2, 0.0
+        stage = Stage(directory, server, redis, keys, load)
+        stack.enter_context(drill.frame(stage))
+        server.wait_until_ready()
+        return asyncio.run(_play(drill, stage))
+
+
+def _settings(drill: Drill, redis: RedisServer, keys: KeyServer) -> dict[str, str]:
+    environment = {"REDIS_URL": redis.url, "RATE_LIMIT_PER_MIN": "1000000", "MODEL_QUANTIZATION": "fp32"}
+    if drill.long_texts:
+        environment |= {"MODEL_NAME": str(random_embeddinggemma()), "MODEL_QUANTIZATION": "int8"}
+    return environment | ({"SUPABASE_URL": keys.url} if drill.signed_by_key else {})
+
+
+def _sign(drill: Drill, keys: KeyServer) -> Callable[[str], str]:
+    return (lambda user: keys.sign(user=user)) if drill.signed_by_key else lasting_token
+
+
+async def _play(drill: Drill, stage: Stage) -> Result:
+    load = stage.load
+    async with load.running():
+        await asyncio.sleep(CALM)
+        began = time.monotonic()
+        await drill.fault(stage)
+        whole = stage.healed if stage.ends else await _recovered(stage)
+        if not stage.ends:
+            await asyncio.sleep(CALM)
+    found = Counter(call.outcome for call in load.calls)
+    details = Counter(call.detail for call in load.calls if call.outcome in ("wrong", "lost", "refused"))
+    notes = [*stage.notes, *(f"{count} x {detail}" for detail, count in details.most_common(4))]
+    end = time.monotonic() if stage.ends else max(whole, load.last_trouble())
+    return Result(
+        title=drill.title,
+        calls=len(load.calls),
+        wrong=found["wrong"],
+        lost=found["lost"],
+        refused=found["refused"],
+        longest_stall_s=round(load.longest_stall(began), 2),
+        recovered_s=round(max(0.0, end - stage.healed), 2),
+        notes="; ".join(notes),
+    )
+
+
+async def _recovered(stage: Stage) -> float:
+    """When the service says that all is well. Raises TimeoutError."""
+    async with asyncio.timeout(RECOVERY), httpx.AsyncClient(base_url=stage.server.url, timeout=30) as client:
+        while True:
+            try:
+                if (answer := await client.get("/health")).is_success and answer.json()["redis"] == "ok":
+                    return time.monotonic()
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.05)
+
+
+def table(results: Sequence[Result]) -> str:
+    """Markdown."""
+    head = ["Drill", "Calls", "Wrong vectors", "Lost", "Refused", "Longest stall, s", "Recovered after, s", "Seen"]
+    rows = [[str(value) for value in asdict(result).values()] for result in results]
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def write(results: Sequence[Result]) -> None:
+    about = machine()
+    TABLE.write_text(TEXT.format(table=table(results), **about, date=time.strftime("%Y-%m-%d")), encoding="utf-8")
+    RESULTS.write_text(
+        json.dumps({"machine": about, "drills": [asdict(result) for result in results]}, indent=1) + "\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[*DRILLS, "damaged-model", []], help="default: all, then the table")
+    names = parser.parse_args().names or [*DRILLS, "damaged-model"]
+    known = json.loads(RESULTS.read_text())["drills"] if RESULTS.exists() else []
+    results = {result["title"]: Result(**result) for result in known}
+    titles = [*(drill.title for drill in DRILLS.values()), DAMAGED]
+    for name in names:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        result = run(DRILLS[name]) if name in DRILLS else Result(**damaged_model())
+        results[result.title] = result
+        print(table([result]).splitlines()[-1], flush=True)
+        write([results[title] for title in titles if title in results])
+    sys.exit(any(result.wrong for result in results.values()))
+
+
+if __name__ == "__main__":
+    main()

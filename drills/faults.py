@@ -1,0 +1,240 @@
+"""What is done to the service, each by the means that the real thing would use."""
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+
+from drills.keys import KeyServer
+from drills.load import Load
+from tests.auth.servers import RedisServer
+from tests.live.server import Server, token
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+@dataclass
+class Stage:
+    """Where a drill plays: the processes, and a directory that is its own."""
+
+    directory: Path
+    server: Server
+    redis: RedisServer
+    keys: KeyServer
+    load: Load
+    healed: float = 0.0  # time.monotonic() when the fault was taken away, or made if it is to heal by itself
+    ends: bool = False  # the server is not to come back
+    notes: list[str] = field(default_factory=list)
+
+    def worker(self) -> psutil.Process:
+        [process] = psutil.Process(self.server.process.pid).children()
+        return process
+
+    def heal(self) -> None:
+        self.healed = time.monotonic()
+
+    async def status(self, bearer: str) -> str:
+        """Status and code of one call with `bearer`."""
+        headers = {"Authorization": f"Bearer {bearer}"}
+        async with httpx.AsyncClient(base_url=self.server.url, headers=headers, timeout=30) as client:
+            answer = await client.post("/embed", json={"text": self.load.texts[0]})
+        return "200" if answer.status_code == 200 else f"{answer.status_code} {answer.json()['error']['code']}"
+
+
+async def redis_killed(stage: Stage) -> None:
+    stage.redis.kill()
+    await asyncio.sleep(5)
+    await asyncio.to_thread(stage.redis.start)
+    stage.heal()
+
+
+async def redis_frozen(stage: Stage) -> None:
+    stage.redis.hang()
+    await asyncio.sleep(30)
+    stage.redis.wake()
+    stage.heal()
+
+
+async def worker_killed(stage: Stage) -> None:
+    stage.heal()
+    stage.worker().kill()
+    await asyncio.sleep(0.2)
+
+
+async def sigterm(stage: Stage) -> None:
+    """With requests in flight that take seconds."""
+    headers = {"Authorization": f"Bearer {token()}"}
+    async with httpx.AsyncClient(base_url=stage.server.url, headers=headers, timeout=60) as client:
+        long = [
+            asyncio.create_task(client.post("/batch-embed", json={"texts": ["word " * 200] * 70})) for _ in range(4)
+        ]
+        await asyncio.sleep(0.5)
+        stage.heal()
+        stage.server.process.send_signal(signal.SIGTERM)
+        answers = [answer.status_code for answer in await asyncio.gather(*long)]
+        status = await asyncio.to_thread(stage.server.process.wait, 60)
+    stage.notes.append(f"4 batches in flight were answered {answers}; exit status {status}")
+    stage.ends = True
+
+
+async def slow_clients(stage: Stage) -> None:
+    """A thousand send a header one byte a second."""
+    async with _connections(stage, 1000) as writers:
+        for byte in b"POST /embed HTTP/1.1":
+            for writer in writers:
+                writer.write(bytes([byte]))
+            await asyncio.sleep(1)
+    stage.heal()
+
+
+async def many_connections(stage: Stage) -> None:
+    """Five thousand that say nothing, for 15 s."""
+    async with _connections(stage, 5000) as writers:
+        stage.notes.append(f"{len(writers)} opened")
+        await asyncio.sleep(15)
+    stage.heal()
+
+
+@contextlib.asynccontextmanager
+async def _connections(stage: Stage, count: int) -> AsyncIterator[list[asyncio.StreamWriter]]:
+    port = httpx.URL(stage.server.url).port
+    writers = []
+    try:
+        for _ in range(count // 100):
+            opened = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", port) for _ in range(100)))
+            writers += [writer for _, writer in opened]
+        yield writers
+    finally:
+        for writer in writers:
+            writer.transport.abort()
+
+
+async def leaving_clients(stage: Stage) -> None:
+    """Sixty batches whose callers leave at every moment of the work."""
+    headers = {"Authorization": f"Bearer {token()}"}
+    for number in range(60):
+        async with httpx.AsyncClient(base_url=stage.server.url, headers=headers) as client:
+            with contextlib.suppress(httpx.TimeoutException):
+                await client.post(
+                    "/batch-embed", json={"texts": ["word " * 100] * 20}, timeout=httpx.Timeout(0.01 * (number % 20))
+                )
+    stage.heal()
+
+
+async def half_a_core(stage: Stage) -> None:
+    with cgroup("cpu", f"drill-{os.getpid()}", {"cpu.cfs_quota_us": 50_000}, stage.server.process.pid):
+        await asyncio.sleep(20)
+    stage.heal()
+
+
+async def full_disk(stage: Stage) -> None:
+    """Log, temporary files and model store on a file system without a byte left."""
+    filler = stage.directory / "disk" / "filler"
+    subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=64k"], check=False, capture_output=True)
+    await asyncio.sleep(8)
+    stage.notes.append("right answers while the disk was full: all" if _all_right(stage, 8) else "not all right")
+    filler.unlink()
+    stage.heal()
+
+
+def _all_right(stage: Stage, seconds: float) -> bool:
+    return all(call.outcome == "right" for call in stage.load.calls if call.ended > time.monotonic() - seconds)
+
+
+async def clock_jumps(stage: Stage) -> None:
+    """Wall clock an hour ahead for 10 s, then back; a token of ten minutes must expire and be good again."""
+    clock, short = stage.directory / "clock", token()
+    seen = [await stage.status(short)]
+    for offset in ("+3600s", "+0s"):
+        clock.write_text(offset)
+        await asyncio.sleep(5)
+        seen.append(await stage.status(short))
+        fresh = await stage.status(token(iat=int(time.time()) + 3500 * (offset != "+0s")))
+        await asyncio.sleep(5)
+    stage.notes.append(f"token of ten minutes before, during, after: {', '.join(seen)}; fresh one: {fresh}")
+    stage.heal()
+
+
+async def no_key_server(stage: Stage) -> None:
+    """The key server goes for 10 s and comes back with a new key, which a new token is signed with."""
+    stage.keys.stop()
+    await asyncio.sleep(5)
+    seen = [await stage.status(stage.keys.sign("second"))]
+    await asyncio.sleep(5)
+    stage.keys.start("first", "second")
+    stage.heal()
+    while (status := await stage.status(stage.keys.sign("second"))) != "200":
+        await asyncio.sleep(0.2)
+    stage.notes.append(
+        f"a new key's token meanwhile: {seen[0]}, {time.monotonic() - stage.healed:.1f} s later: {status}"
+    )
+
+
+async def long_texts(stage: Stage) -> None:
+    """The load itself is the fault: texts of 2,048 tokens within 700 MB."""
+    await asyncio.sleep(40)
+    stage.heal()
+    usage = CGROUPS / "memory" / f"drill-{stage.server.process.pid}" / "memory.max_usage_in_bytes"
+    failures = usage.with_name("memory.failcnt").read_text().strip()
+    stage.notes.append(f"peak {int(usage.read_text()) / 1e6:.0f} MB, limit hit {failures} times")
+
+
+@contextlib.contextmanager
+def cgroup(controller: str, name: str, limits: dict[str, int], pid: int) -> Iterator[Path]:
+    """A process and its children within `limits`, then back where they came from.
+
+    Raises:
+        OSError: this system has no such controller of version 1, or may not be told (needs root).
+    """
+    group = CGROUPS / controller / name
+    group.mkdir()
+    home = CGROUPS / controller / Path(f"/proc/{pid}/cgroup").read_text().split(f"{controller}:")[1].split("\n")[0][1:]
+    try:
+        for limit, value in limits.items():
+            (group / limit).write_text(str(value))
+        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+            (group / "cgroup.procs").write_text(str(process.pid))
+        yield group
+    finally:
+        for remaining in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                (home / "cgroup.procs").write_text(remaining)
+        group.rmdir()
+
+
+@contextlib.contextmanager
+def within_700_mb(stage: Stage) -> Iterator[None]:
+    """From the first moment: memory is charged to the group where it is first touched."""
+    limits = {"memory.limit_in_bytes": 700_000_000}
+    pid = stage.server.process.pid
+    with cgroup("memory", f"drill-{pid}", limits, pid):
+        yield
+
+
+@contextlib.contextmanager
+def few_files(stage: Stage) -> Iterator[None]:
+    """The soft limit that most systems start with."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(stage.server.process.pid, resource.RLIMIT_NOFILE, (1024, hard))
+    yield
+
+
+@contextlib.contextmanager
+def small_disk(directory: Path) -> Iterator[Path]:
+    """A tmpfs of 200 MB (needs root)."""
+    disk = directory / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "drill", str(disk)], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)

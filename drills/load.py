@@ -1,0 +1,103 @@
+"""A steady load of valid calls, every answer compared with the vector that it should be."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+import httpx
+import numpy as np
+
+from embedder.postprocess import Vectors
+from tests.live.server import token
+
+Outcome = Literal["right", "wrong", "refused", "lost"]
+TOLERANCE = 1e-4  # of one coordinate; two texts differ by more than 0.01
+PATIENCE = 90.0  # seconds for one answer
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call; `started` and `ended` on time.monotonic()."""
+
+    started: float
+    ended: float
+    outcome: Outcome
+    detail: str
+
+
+def lasting_token(user: str) -> str:
+    """Valid for a working day, whatever the clock of a drill does."""
+    return token(user, exp=int(time.time()) + 8 * 3600)
+
+
+@dataclass
+class Load:
+    """`callers` users, each sending a text, waiting for its vector, and for `pause` seconds; every other of them
+    on a new connection each time.
+
+    A call is `refused` when it was told so (429 or 503 with Retry-After, or no connection at all), and `lost`
+    when it was taken and not answered, or answered with a fault.
+    """
+
+    url: str
+    texts: Sequence[str]
+    vectors: Vectors  # (len(texts), dimensions)
+    callers: int = 4
+    pause: float = 0.1
+    sign: Callable[[str], str] = lasting_token
+    calls: list[Call] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(self._caller(number)) for number in range(self.callers)]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _caller(self, number: int) -> None:
+        user = f"00000000-0000-4000-8000-{number:012x}"
+        headers = {"Authorization": f"Bearer {self.sign(user)}"}
+        if number % 2:
+            headers["Connection"] = "close"
+        async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=PATIENCE) as client:
+            turn = number
+            while True:
+                index = turn % len(self.texts)
+                started = time.monotonic()
+                outcome, detail = await self._call(client, index)
+                self.calls.append(Call(started, time.monotonic(), outcome, detail))
+                turn += self.callers
+                await asyncio.sleep(self.pause)
+
+    async def _call(self, client: httpx.AsyncClient, index: int) -> tuple[Outcome, str]:
+        try:
+            answer = await client.post("/embed", json={"text": self.texts[index]})
+        except httpx.ConnectError as error:
+            return "refused", type(error).__name__
+        except httpx.TransportError as error:
+            return "lost", type(error).__name__
+        if answer.status_code == 200:
+            vector = np.array(answer.json()["embedding"])
+            right = np.abs(vector - self.vectors[index]).max() < TOLERANCE
+            return ("right", "") if right else ("wrong", self.texts[index][:20])
+        code = answer.json()["error"]["code"]
+        told = answer.status_code in (429, 503) and int(answer.headers.get("retry-after", 0)) > 0
+        return ("refused" if told else "lost"), f"{answer.status_code} {code}"
+
+    def longest_stall(self, since: float) -> float:
+        """Seconds from one right answer to the next, at most, from `since` to the last call."""
+        ends = sorted(call.ended for call in self.calls if call.outcome == "right")
+        before = [end for end in ends if end < since][-1:]
+        marks = [*(before or [since]), *(end for end in ends if end >= since)]
+        return max((later - earlier for earlier, later in pairwise(marks)), default=0.0)
+
+    def last_trouble(self) -> float:
+        """When the last call ended that had no right answer; minus infinity if all had."""
+        return max((call.ended for call in self.calls if call.outcome != "right"), default=float("-inf"))

@@ -1,0 +1,68 @@
+"""Every drill: what is done, to which service, under which load."""
+
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from drills import faults
+from drills.faults import Stage
+
+Environment = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Drill:
+    """`prepare` gives settings before the start, `frame` surrounds the server from its first moment."""
+
+    title: str
+    fault: Callable[[Stage], Awaitable[None]]
+    prepare: Callable[[Path, ExitStack], Environment] = lambda directory, stack: {}
+    frame: Callable[[Stage], AbstractContextManager[None]] = lambda stage: nullcontext()
+    signed_by_key: bool = False  # tokens of the key server instead of the secret
+    long_texts: bool = False  # 2,048 tokens on EmbeddingGemma's size instead of sentences on the starter model
+
+
+def _full_disk(directory: Path, stack: ExitStack) -> Environment:
+    disk = stack.enter_context(faults.small_disk(directory))
+    shutil.copytree(os.environ["BENTOML_HOME"], disk / "bentoml", ignore=_all_but_the_starter)
+    (disk / "tmp").mkdir()
+    return {"BENTOML_HOME": str(disk / "bentoml"), "TMPDIR": str(disk / "tmp")}
+
+
+def _all_but_the_starter(directory: str, names: list[str]) -> list[str]:
+    keep = "all-minilm-l6-v2-fp32"
+    return [name for name in names if Path(directory).name == "models" and name != keep]
+
+
+def _clock(directory: Path, stack: ExitStack) -> Environment:
+    """libfaketime of Debian's package faketime, told through a file; timers go on as they were."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    assert library, "The clock is moved by libfaketime. On Debian: apt-get install faketime"
+    (directory / "clock").write_text("+0s")
+    return {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(directory / "clock"),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+DRILLS = {
+    "redis-killed": Drill("Redis killed (-9), back after 5 s", faults.redis_killed),
+    "redis-frozen": Drill("Redis frozen for 30 s", faults.redis_frozen),
+    "worker-killed": Drill("worker killed (-9)", faults.worker_killed),
+    "sigterm": Drill("SIGTERM with four long batches in flight", faults.sigterm),
+    "memory": Drill(
+        "700 MB of memory, texts of 2,048 tokens", faults.long_texts, frame=faults.within_700_mb, long_texts=True
+    ),
+    "cpu": Drill("half a core for 20 s", faults.half_a_core),
+    "key-server": Drill("key server gone for 10 s, back with a new key", faults.no_key_server, signed_by_key=True),
+    "disk": Drill("disk full: log, temporary files, model store", faults.full_disk, prepare=_full_disk),
+    "clock": Drill("clock an hour ahead for 10 s, then back", faults.clock_jumps, prepare=_clock),
+    "slow-clients": Drill("1,000 clients that send a byte a second", faults.slow_clients, frame=faults.few_files),
+    "connections": Drill("5,000 idle connections", faults.many_connections, frame=faults.few_files),
+    "leaving": Drill("60 clients leave in mid-batch", faults.leaving_clients),
+}

@@ -1,0 +1,44 @@
+"""How a command ends: its status, and one line when something is wrong."""
+
+import sys
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from embedder.errors import EmbedderError, OptionError
+from jobs.errors import FAILED, SOME_ROWS_BAD, WRONG_USE, JobError, describe, one_line
+from jobs.output import BAD_ROWS, Output
+from jobs.progress import Summary
+
+INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
+
+
+def run_command(main: Callable[[], int]) -> int:
+    """The exit status of `main`; what is foreseen to go wrong is told in one line."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        return _say("stopped; the same command goes on", INTERRUPTED)
+    except JobError as error:
+        return _say(str(error), error.status)
+    except OptionError as error:
+        return _say(str(error), WRONG_USE)
+    except OSError as error:
+        return _say(describe(error), FAILED)
+    except (EmbedderError, pa.ArrowException, NotImplementedError) as error:
+        return _say(one_line(error), FAILED)
+
+
+def finish(output: Output, summary: Summary, *, quiet: bool) -> int:
+    """Gather the bad rows, say how it went, and give the exit status."""
+    bad = output.finish()
+    if not quiet:
+        print(summary)
+        if bad:
+            print(f"{bad:,} rows have no vector: {(output.place / BAD_ROWS).path} says why")
+    return SOME_ROWS_BAD if bad else 0
+
+
+def _say(message: str, status: int) -> int:
+    print(f"embedding-api: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,140 @@
+"""Embed files through a running service, for those who have its URL alone.
+
+    JWT_TOKEN=... python -m jobs.embed_remote URL INPUT OUTPUT [--text COLUMN] [--concurrency N] ...
+
+Keeps to the service's limits: it waits as long as `Retry-After` says. Killed at any point, the same command goes
+on. Exit status as of jobs.embed_dataset.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from jobs.columns import Embedded, to_table
+from jobs.command import finish, run_command
+from jobs.errors import UsageError
+from jobs.job import Job, add_arguments, make_job
+from jobs.output import Counts
+from jobs.parts import Part
+from jobs.progress import Progress, Summary
+from jobs.rows import Row, RowError, bad_row, read
+from jobs.service_client import Answer, Result, ServiceClient, stack
+
+PARTS_AT_ONCE = 2  # the second one's requests fill the gap while the first one's last are answered
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m jobs.embed_remote", description="Embed files through a service.")
+    parser.add_argument("url", metavar="URL", help="of the service, such as https://embeddings.example.com")
+    add_arguments(parser)
+    parser.add_argument("--concurrency", type=int, default=4, help="requests in flight (default: 4)")
+    options = parser.parse_args(arguments)
+    if options.concurrency < 1:
+        parser.error("--concurrency should be 1 or more")
+    return options
+
+
+class RemoteJob:
+    """A job whose engine is elsewhere."""
+
+    def __init__(self, job: Job, client: ServiceClient, dimensions: int) -> None:
+        self._job, self._client, self._dimensions = job, client, dimensions
+
+    async def run(self, parts: Sequence[Part], progress: Progress) -> None:
+        """Every part, a few at a time."""
+        waiting = iter(parts)
+
+        async def work() -> None:
+            for part in waiting:
+                started = time.monotonic()
+                counts = await self._part(part)
+                progress.add(part.rows, counts, seconds=time.monotonic() - started)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(PARTS_AT_ONCE):
+                group.create_task(work())
+
+    async def _part(self, part: Part) -> Counts:
+        job = self._job
+        rows, bad = await asyncio.to_thread(read, job.source, part, job.columns)
+        good: list[tuple[Row, Answer]] = []
+        for row, result in zip(rows, await self._results(rows), strict=True):
+            if isinstance(result, RowError):
+                result.id = row.id
+                bad.append(bad_row(part, row.number, result))
+            else:
+                good.append((row, result))
+        answers = [answer for _, answer in good]
+        embedded = Embedded(
+            rows=[row for row, _ in good],
+            vectors=stack(answers, self._dimensions),
+            tokens=[answer.tokens for answer in answers],
+            truncated=[answer.truncated for answer in answers],
+        )
+        table = to_table(embedded, columns=job.columns, types=job.types, output_type=job.wanted.output_type)
+        return await asyncio.to_thread(job.output.write, part.number, table, sorted(bad, key=lambda row: row.row))
+
+    async def _results(self, rows: Sequence[Row]) -> list[Result]:
+        """One a row; rows of one task, with a title or without, go together."""
+        groups: dict[tuple[str | None, bool], list[int]] = {}
+        for index, row in enumerate(rows):
+            task = row.task if self._job.columns.task else self._job.wanted.task
+            groups.setdefault((task, row.title is not None), []).append(index)
+        results: dict[int, Result] = {}
+        for (task, titles), indices in groups.items():
+            try:
+                answers = await self._client.embed([rows[i] for i in indices], self._options(task), titles=titles)
+            except UsageError as error:
+                if not self._job.columns.task:
+                    raise
+                answers = [RowError(str(error)) for _ in indices]  # the task of these rows, not of the job
+            results |= dict(zip(indices, answers, strict=True))
+        return [results[index] for index in range(len(rows))]
+
+    def _options(self, task: str | None) -> dict[str, Any]:
+        wanted = self._job.wanted
+        given = {"task": task, "dimensions": wanted.dimensions, "truncate": wanted.truncate}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+async def embed(options: argparse.Namespace, job: Job, token: str) -> Summary:
+    """Make the parts that are missing."""
+    parts = job.parts()
+    progress: Progress | None = None
+    client = ServiceClient(
+        options.url, token, concurrency=options.concurrency, say=lambda text: progress.say(text) if progress else None
+    )
+    try:
+        card = await client.look()
+        job.output.bind(job.manifest({"fingerprint": client.fingerprint, "max_tokens": card["max_tokens"]}))
+        done = job.output.done()
+        missing = [part for part in parts if part.number not in done]
+        total = sum(part.rows for part in parts)
+        progress = Progress(total, done=total - sum(part.rows for part in missing), quiet=options.quiet)
+        dimensions = job.wanted.dimensions or max(card["dimensions"])
+        await RemoteJob(job, client, dimensions).run(missing, progress)
+    finally:
+        await client.close()
+    return progress.close(cores=None, price_per_month=options.price_per_month)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    token = os.environ.get("JWT_TOKEN")
+    if not token:
+        raise UsageError("set JWT_TOKEN to an access token of the service's project")
+    job = make_job(options)
+    with job.output.locked():
+        try:
+            summary = asyncio.run(embed(options, job, token))
+        except ExceptionGroup as group:  # of the tasks; the first that failed says it
+            raise group.exceptions[0] from None
+        return finish(job.output, summary, quiet=options.quiet)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,136 @@
+"""One job: what is read, what is wanted of it, and where it goes. Workers get it whole."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from embedder.profile import Profile
+from embedder.tasks import prompts_for
+from jobs.columns import EMBEDDING, ID, OUTPUT_TYPES, ROW, TOKENS, TRUNCATED
+from jobs.errors import UsageError
+from jobs.output import Output
+from jobs.parts import InputFile, Part, columns_of, cut, find_files
+from jobs.places import Place, locate
+from jobs.rows import Columns
+
+# Rows of a part: a second or two of the starter model on a core, and the more of a larger one. A killed worker loses
+# that much, and progress moves by as much.
+PART_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How texts are read and how vectors are stored."""
+
+    task: str | None
+    dimensions: int | None
+    output_type: str
+    truncate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything that decides what is written."""
+
+    source: Place
+    files: tuple[InputFile, ...]
+    columns: Columns
+    types: Mapping[str, Any]  # pyarrow.DataType by column
+    wanted: Wanted
+    part_rows: int
+    output: Output
+
+    def parts(self) -> list[Part]:
+        """All of them, in the order of the input."""
+        return list(cut(self.source, self.files, part_rows=self.part_rows))
+
+    def manifest(self, space: Mapping[str, Any]) -> dict[str, Any]:
+        """What makes this output this output; `space` names the vector space."""
+        return {
+            "input": [asdict(file) for file in self.files],
+            "columns": asdict(self.columns),
+            **asdict(self.wanted),
+            "part_rows": self.part_rows,
+            **space,
+        }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What both commands take."""
+    parser.add_argument("input", metavar="INPUT", help="a .parquet, .jsonl, .csv or .txt file, or a directory of them")
+    parser.add_argument("output", metavar="OUTPUT", help="a directory; local or a URL, as INPUT")
+    parser.add_argument("--text", default="text", metavar="COLUMN", help="what is embedded (default: text)")
+    parser.add_argument("--id", metavar="COLUMN", help="kept with each vector; rows are numbered in any case")
+    parser.add_argument("--title", metavar="COLUMN", help="titles of documents")
+    parser.add_argument("--task", metavar="NAME", help="of all texts: query, document, ...")
+    parser.add_argument("--task-column", metavar="COLUMN", help="a task for each text instead")
+    parser.add_argument("--keep", default="", metavar="COLUMN,...", help="columns to copy beside the vectors")
+    parser.add_argument("--dimensions", type=int, help="cut vectors to this size")
+    parser.add_argument("--output-type", choices=sorted(OUTPUT_TYPES), default="float32")
+    parser.add_argument("--no-truncate", dest="truncate", action="store_false", help="long texts are bad rows")
+    parser.add_argument("--part-rows", type=int, default=PART_ROWS, help=f"rows of a file (default: {PART_ROWS})")
+    parser.add_argument("--price-per-month", type=float, metavar="P", help="of the machines; for the cost at the end")
+    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+
+
+def make_job(options: argparse.Namespace) -> Job:
+    """Look at the input and see that it has what was asked for.
+
+    Raises UsageError when it has not.
+    """
+    if options.task and options.task_column:
+        raise UsageError("--task and --task-column exclude each other")
+    if options.part_rows < 1:
+        raise UsageError("--part-rows should be 1 or more")
+    source, files = find_files(options.input)
+    output = locate(options.output)
+    if f"{output.path}/".startswith(f"{source.path}/") and output.filesystem.equals(source.filesystem):
+        raise UsageError("OUTPUT lies in INPUT, and would be read the next time; give it a place of its own")
+    keep = tuple(name for name in options.keep.split(",") if name)
+    columns = Columns(options.text, options.id, options.title, options.task_column, keep)
+    return Job(
+        source=source,
+        files=tuple(files),
+        columns=columns,
+        types=_types(source, files, columns),
+        wanted=Wanted(options.task, options.dimensions, options.output_type, options.truncate),
+        part_rows=options.part_rows,
+        output=Output(output),
+    )
+
+
+def _types(source: Place, files: Sequence[InputFile], columns: Columns) -> dict[str, Any]:
+    """Types of the columns. Raises UsageError for one that is missing, is no text, or differs between files."""
+    taken = {ROW, ID, EMBEDDING, TOKENS, TRUNCATED} & set(columns.keep)
+    if taken:
+        raise UsageError(f"--keep cannot have {', '.join(sorted(taken))}: the output has such a column of its own")
+    types: dict[str, Any] = {}
+    for file in files:
+        found = columns_of(source, file)
+        for name in columns.names:
+            if name not in found:
+                raise UsageError(f"{file.path} has no column {name!r}; it has {', '.join(map(repr, found))}")
+            if types.setdefault(name, found[name]) != found[name]:
+                raise UsageError(
+                    f"column {name!r} is {found[name]} in {file.path} and {types[name]} in {files[0].path}"
+                )
+    for name in filter(None, (columns.text, columns.title, columns.task)):
+        kind = types[name].value_type if pa.types.is_dictionary(types[name]) else types[name]
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise UsageError(f"column {name!r} is {kind}, not text")
+    return types
+
+
+def check_wanted(job: Job, profile: Profile) -> None:
+    """See that the model has the task, a place for titles and the size.
+
+    Raises OptionError. Tasks of a column are seen row by row.
+    """
+    if job.columns.task is None:
+        prompts_for(profile.tasks, job.wanted.task, titles=["title"] if job.columns.title else None, n_texts=1)
+    size = profile.size_of(job.wanted.dimensions)
+    if size % OUTPUT_TYPES[job.wanted.output_type].per_number:
+        raise UsageError(f"{size} dimensions cannot be packed into bytes")

@@ -1,0 +1,100 @@
+"""Where files lie: a local path, or the URL of any filesystem that pyarrow or fsspec knows."""
+
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs
+
+from jobs.errors import UsageError, one_line
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path on a filesystem. Workers on other machines get it as it is."""
+
+    filesystem: Any  # pyarrow.fs.FileSystem
+    path: str
+
+    def __truediv__(self, name: str) -> "Place":
+        return Place(self.filesystem, f"{self.path.rstrip('/')}/{name}")
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.path).name
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    def info(self) -> Any:
+        """pyarrow's FileInfo: type, size in bytes, mtime."""
+        return self.filesystem.get_file_info(self.path)
+
+    def exists(self) -> bool:
+        return bool(self.info().type != fs.FileType.NotFound)
+
+    def files(self, *, recursive: bool = False) -> list[Any]:
+        """FileInfos of the files in this directory, by path; none if it is not there."""
+        found = self.filesystem.get_file_info(fs.FileSelector(self.path, recursive=recursive, allow_not_found=True))
+        return sorted((info for info in found if info.type == fs.FileType.File), key=lambda info: info.path)
+
+    def read(self) -> bytes:
+        with self.filesystem.open_input_file(self.path) as file:
+            content: bytes = file.read()
+        return content
+
+    def write(self, chunks: Iterable[bytes]) -> None:
+        """Write the file whole: readers see what was there before, or all of `chunks`."""
+        name = f"{UNFINISHED}{self.name}.{secrets.token_hex(4)}"
+        unfinished = Place(self.filesystem, f"{os.path.dirname(self.path)}/{name}")
+        try:
+            with self.filesystem.open_output_stream(unfinished.path) as file:
+                for chunk in chunks:
+                    file.write(chunk)
+            if self.is_local:
+                _sync(unfinished.path)
+            self.filesystem.move(unfinished.path, self.path)
+        except BaseException:
+            unfinished.remove()
+            raise
+
+    def remove(self) -> None:
+        """Delete the file if it is there."""
+        if self.exists():
+            self.filesystem.delete_file(self.path)
+
+
+UNFINISHED = ".unfinished-"  # readers of Parquet directories pass over names that begin with a dot
+
+
+def locate(url: str) -> Place:
+    """The place that a path or URL names. Raises UsageError when no filesystem takes it."""
+    if "://" not in url:
+        return Place(fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(url)))
+    try:
+        return Place(*fs.FileSystem.from_uri(url))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        pass  # not one of Arrow's own
+    except OSError as error:
+        raise UsageError(f"{url} cannot be reached: {one_line(error)}") from error
+    import fsspec
+
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError, OSError) as error:
+        raise UsageError(f"{url} cannot be reached: {one_line(error)}") from error
+    return Place(fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path)
+
+
+def _sync(path: str) -> None:
+    """A renamed file must be whole after a power cut too."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

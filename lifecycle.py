@@ -1,0 +1,129 @@
+"""From the first signal to the last answer, and an end for a process that can serve no more."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from auth.errors import Overloaded
+
+LOG = logging.getLogger("embedding_api")
+LOOK = 1.0  # seconds between looks at the engine and the parent
+LAST_ANSWERS = 0.5  # seconds for answers that are ready to leave
+LAST_RESORT = 5.0  # seconds that the server may take to close once everybody is answered
+UNFIT = 70  # exit status: EX_SOFTWARE of sysexits.h
+
+
+class Lifecycle:
+    """Of one worker process, under a server that has installed its own signal handlers (uvicorn).
+
+    SIGTERM: nothing more is taken, what is in flight is finished within `shutdown_timeout` seconds while
+    probes and newcomers are told 503, and only then the server hears of it. Whoever waits beyond that is
+    told 503 too.
+    """
+
+    def __init__(self, *, shutdown_timeout: float) -> None:
+        self._timeout = shutdown_timeout
+        self._handlers: dict[int, Any] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._parent = os.getppid()
+        self.stopping = False
+        self.in_flight: Callable[[], int] = lambda: 0  # set by whoever counts
+        self._check: Callable[[], None] = lambda: None
+        self._abandon: Callable[[Exception], None] = lambda _: None
+
+    def start(self, *, check: Callable[[], None], abandon: Callable[[Exception], None]) -> None:
+        """Take over from the server's handlers; needs a running event loop.
+
+        Args:
+            check: raises when the process can serve no more.
+            abandon: raises the error it is given to everybody who waits.
+        """
+        self._loop, self._check, self._abandon = asyncio.get_running_loop(), check, abandon
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._handlers[number] = signal.signal(number, self._signalled)
+        self._keep(self._watch())
+        _take_all_files()
+
+    def refuse_when_stopping(self) -> None:
+        """Raises Overloaded once a signal has come."""
+        if self.stopping:
+            raise _stopping()
+
+    async def give_up(self, why: str, error: Exception) -> None:
+        """End the process, so that its supervisor starts another; whoever waits is told `error` first."""
+        LOG.critical(why, extra={"fields": {"reason": str(error), "abandoned": self.in_flight()}})
+        self.stopping = True
+        self._abandon(error)
+        await asyncio.sleep(LAST_ANSWERS)
+        os._exit(UNFIT)  # a thread that hangs would keep any other end waiting
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        if not self.stopping:
+            self.stopping = True
+            self._loop.call_soon_threadsafe(self._keep, self._drain(number))
+        elif number == signal.SIGINT:  # Ctrl-C again; the SIGTERM after the first one is the supervisor's
+            self._handlers[number](number, frame)
+
+    async def _drain(self, number: int) -> None:
+        LOG.info("stopping", extra={"fields": {"in_flight": self.in_flight(), "seconds": self._timeout}})
+        deadline = time.monotonic() + self._timeout
+        while self.in_flight() and time.monotonic() < deadline:  # noqa: ASYNC110 (a count has no event)
+            await asyncio.sleep(0.05)
+        if abandoned := self.in_flight():
+            LOG.warning("shutdown_timeout", extra={"fields": {"abandoned": abandoned}})
+            self._abandon(_stopping())
+        last = threading.Timer(LAST_RESORT, os._exit, (UNFIT,))
+        last.daemon = True
+        last.start()
+        handler = self._handlers[number]
+        _stop_listening(handler.__self__.servers)
+        await asyncio.sleep(LAST_ANSWERS)
+        handler(number, None)
+
+    async def _watch(self) -> None:
+        while not self.stopping:
+            await asyncio.sleep(LOOK)
+            if os.getppid() != self._parent:
+                LOG.error("supervisor_gone: nobody would end this process")
+                self._signalled(signal.SIGTERM, None)
+            try:
+                self._check()
+            except Exception as error:
+                if not self.stopping:
+                    await self.give_up("worker_given_up", error)
+
+    def _keep(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _take_all_files() -> None:
+    """As many connections as the system allows: most shells start processes with 1,024, and 1,100 idle ones shut
+    everybody else out."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):  # macOS says "unlimited" and means less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _stop_listening(servers: list[asyncio.Server]) -> None:
+    """Newcomers are refused by the kernel: closing alone would leave the supervisor's copy of the socket open."""
+    for server in servers:
+        doors = [socket.socket(fileno=os.dup(listener.fileno())) for listener in server.sockets]
+        server.close()
+        for door in doors:
+            with door, contextlib.suppress(OSError):  # not everywhere may a listening socket be shut down
+                door.shutdown(socket.SHUT_RDWR)
+
+
+def _stopping() -> Overloaded:
+    return Overloaded("The service is stopping. Try again in a few seconds.", retry_after=5, reason="stopping")

@@ -1,0 +1,152 @@
+"""The live service behind real proxies, and a real Prometheus that reads it."""
+
+import getpass
+import shutil
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.deploy.promql import DEPLOY
+from tests.live.server import Server, free_port, serve, token
+
+FAILURES = 5  # refused tokens of an address
+SPILLS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")  # what nginx keeps directories for
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy that runs, and the only certificates that its callers trust."""
+
+    port: int
+    trust: ssl.SSLContext
+
+    def client(self, address: str = "127.0.0.1", bearer: str | None = None) -> httpx.Client:
+        """A caller at `address`, with `bearer` or a valid token."""
+        return httpx.Client(
+            base_url=f"https://localhost:{self.port}",
+            headers={"Authorization": f"Bearer {bearer or token()}"},
+            transport=httpx.HTTPTransport(local_address=address, verify=self.trust),
+            timeout=30,
+        )
+
+
+@pytest.fixture(scope="package")
+def origin(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Iterator[Server]:
+    """The one service behind all of them; it believes what 127.0.0.1 says of a caller's address, as by default."""
+    settings = {"MODEL_QUANTIZATION": "fp32", "RATE_LIMIT_PER_MIN": "100000", "FAILED_AUTH_PER_MIN": str(FAILURES)}
+    with serve(tmp_path_factory.mktemp("origin") / "log", settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="package", params=["caddy", "nginx"])
+def proxy(request: pytest.FixtureRequest, origin: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    start = {"caddy": _caddy, "nginx": _nginx}[request.param]
+    with start(tmp_path_factory.mktemp(request.param), httpx.URL(origin.url).port or 0) as running:
+        yield running
+
+
+@contextmanager
+def running(command: list[str], directory: Path, up: Callable[[], bool]) -> Iterator[None]:
+    """`command` in `directory`, from when it is `up` until the block ends."""
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(directory)}
+    with (directory / "output").open("wb") as output:
+        process = subprocess.Popen(command, cwd=directory, env=environment, stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + 20
+        while not up():
+            assert process.poll() is None, (directory / "output").read_text()
+            assert time.monotonic() < deadline, (directory / "output").read_text()
+            time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def answers(url: str, trust: ssl.SSLContext | None = None) -> bool:
+    """Whether a GET is answered with 200."""
+    try:
+        return httpx.get(url, verify=trust or True, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@contextmanager
+def _caddy(directory: Path, origin: int) -> Iterator[Proxy]:
+    """The Caddyfile as it is, told by the environment where to listen; for localhost it signs its own certificate."""
+    port, store = free_port(), directory / "store"
+    settings = {"HTTPS_PORT": port, "HTTP_PORT": free_port(), "UPSTREAM": f"127.0.0.1:{origin}", "XDG_DATA_HOME": store}
+    command = ["env", *(f"{name}={value}" for name, value in settings.items()), "caddy", "run"]
+    command += ["--config", str(DEPLOY / "caddy" / "Caddyfile"), "--adapter", "caddyfile"]
+    authority = store / "caddy" / "pki" / "authorities" / "local" / "root.crt"
+
+    def trust() -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(authority))
+
+    url = f"https://localhost:{port}/livez"
+    with running(command, directory, lambda: authority.exists() and answers(url, trust())):
+        yield Proxy(port, trust())
+
+
+@contextmanager
+def _nginx(directory: Path, origin: int) -> Iterator[Proxy]:
+    """nginx.conf with the few things changed that it asks to be changed, and the ports."""
+    port, certificate, key = free_port(), directory / "fullchain.pem", directory / "privkey.pem"
+    _self_signed(certificate, key)
+    text = (DEPLOY / "nginx" / "nginx.conf").read_text()
+    for ours, here in (
+        ("127.0.0.1:8000", f"127.0.0.1:{origin}"),
+        ("listen 443 ", f"listen 127.0.0.1:{port} "),
+        ("api.example.org", "localhost"),
+        ("/etc/ssl/embedding-api/fullchain.pem", str(certificate)),
+        ("/etc/ssl/embedding-api/privkey.pem", str(key)),
+        ("server_tokens off;", "".join(f"{kind}_temp_path {directory}/{kind};" for kind in SPILLS)),
+    ):
+        assert text.count(ours) == 1, ours
+        text = text.replace(ours, here)
+    (directory / "nginx.conf").write_text(text)
+    trust = ssl.create_default_context(cafile=str(certificate))
+    options = f"daemon off; user {getpass.getuser()}; pid {directory}/pid; error_log stderr;"
+    command = ["nginx", "-p", str(directory), "-c", str(directory / "nginx.conf"), "-g", options]
+    with running(command, directory, lambda: answers(f"https://localhost:{port}/livez", trust)):
+        yield Proxy(port, trust)
+
+
+def _self_signed(certificate: Path, key: Path) -> None:
+    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), datetime.now(UTC)
+    private, serial, end = ec.generate_private_key(ec.SECP256R1()), x509.random_serial_number(), now + timedelta(days=1)
+    signed = (
+        x509.CertificateBuilder(name, name, private.public_key(), serial, now, end)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(private, hashes.SHA256())
+    )
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    key.write_bytes(private.private_bytes(serialization.Encoding.PEM, *form))
+
+
+@pytest.fixture(scope="package")
+def prometheus(origin: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Prometheus with our rules that scrapes the service every second; its address."""
+    directory, port = tmp_path_factory.mktemp("prometheus"), free_port()
+    shutil.copytree(DEPLOY / "prometheus" / "rules", directory / "rules")
+    text = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
+    text = text.replace("embedding-api:8000", f"127.0.0.1:{httpx.URL(origin.url).port}").replace(": 15s", ": 1s")
+    (directory / "prometheus.yml").write_text(text)
+    command = ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
+    command += [f"--web.listen-address=127.0.0.1:{port}"]
+    with running(command, directory, lambda: answers(f"http://127.0.0.1:{port}/-/ready")):
+        yield f"http://127.0.0.1:{port}"

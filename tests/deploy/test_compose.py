@@ -1,0 +1,114 @@
+"""The compose file: what it starts is bounded, confined, and no more open than it must be."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from settings import misspelt
+from tests.deploy.promql import DEPLOY
+from tests.live.server import ROOT
+
+LIMITS = {"cpus", "memory"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """deploy/ as on a server, with the example's `.env`."""
+    folder = Path(shutil.copytree(DEPLOY, tmp_path_factory.mktemp("server") / "deploy"))
+    shutil.copy(ROOT / ".env.example", folder / ".env")
+    return folder
+
+
+def compose(folder: Path, *arguments: str, **environment: str) -> dict[str, Any]:
+    """The whole configuration as the real docker-compose reads it."""
+    command = ["docker-compose", *arguments, "config"]
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    ended = subprocess.run(command, cwd=folder, env=kept | environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    return dict(yaml.safe_load(ended.stdout))
+
+
+@pytest.fixture(scope="module")
+def services(folder: Path) -> dict[str, Any]:
+    return dict(compose(folder, "--profile", "https")["services"])
+
+
+def test_all_that_runs_a_service_is_there(services: dict[str, Any]) -> None:
+    assert services.keys() == {"embedding-api", "redis", "prometheus", "grafana", "caddy"}
+
+
+def test_every_container_is_bounded_and_confined(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["deploy"]["resources"]["limits"].keys() == LIMITS, name
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["restart"] == "unless-stopped", name
+        assert service["logging"]["options"]["max-size"], name
+        assert service["healthcheck"]["test"][0] == "CMD", name
+        assert "privileged" not in service, name
+
+
+def test_nobody_is_root_but_the_one_that_holds_low_ports(services: dict[str, Any]) -> None:
+    users = {name: str(service.get("user", "root")).split(":")[0] for name, service in services.items()}
+    assert [name for name, user in users.items() if user in ("root", "0")] == ["caddy"]
+    assert services["caddy"]["cap_add"] == ["NET_BIND_SERVICE"]
+
+
+def test_the_service_has_what_the_contract_gives_it(services: dict[str, Any]) -> None:
+    limits = services["embedding-api"]["deploy"]["resources"]["limits"]
+    assert (float(limits["cpus"]), limits["memory"]) == (2.0, "4G")
+    assert services["embedding-api"]["container_name"] == "embedding-api"
+    assert services["embedding-api"]["environment"]["REDIS_URL"] == "redis://redis:6379"
+
+
+def test_redis_is_reached_by_the_service_alone(folder: Path) -> None:
+    everything = compose(folder, "--profile", "https")
+    assert "ports" not in everything["services"]["redis"]
+    [network] = everything["services"]["redis"]["networks"]
+    assert everything["networks"][network]["internal"]
+    assert [name for name, service in everything["services"].items() if network in service.get("networks", ())] == [
+        "embedding-api",
+        "redis",
+    ]
+
+
+def test_only_caddy_listens_beyond_the_machine() -> None:
+    services = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())["services"]
+    published = {name: service.get("ports", []) for name, service in services.items()}
+    assert published.pop("caddy") == ["80:80", "443:443", "443:443/udp"]
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+def test_caddy_starts_when_https_is_asked_for(services: dict[str, Any]) -> None:
+    assert services["caddy"]["profiles"] == ["https"]
+
+
+def test_proxies_are_believed_that_are_in_the_network_of_caddy(folder: Path) -> None:
+    everything = compose(folder, SUBNET="10.9.8.0/24")
+    assert everything["networks"]["default"]["ipam"]["config"] == [{"subnet": "10.9.8.0/24"}]
+    assert everything["services"]["embedding-api"]["environment"]["FORWARDED_ALLOW_IPS"] == "10.9.8.0/24"
+
+
+def test_the_model_comes_from_a_volume_or_a_directory(folder: Path) -> None:
+    for store, expected in (("", "models:/bentoml/models:ro"), ("/srv/models", "/srv/models:/bentoml/models:ro")):
+        service = compose(folder, **({"MODEL_STORE": store} if store else {}))["services"]["embedding-api"]
+        assert service["volumes"] == [expected]
+
+
+def test_every_file_that_is_mounted_exists() -> None:
+    services = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())["services"]
+    mounted = [volume.split(":")[0] for service in services.values() for volume in service.get("volumes", ())]
+    files = [name for name in mounted if name.startswith("./")]
+    assert len(files) == 4
+    assert all((DEPLOY / name).exists() for name in files)
+
+
+def test_settings_of_the_compose_file_are_no_misspelt_settings_of_ours() -> None:
+    names = ("IMAGE", "MODEL_STORE", "DOMAIN", "SUBNET", "UPSTREAM", "COMPOSE_PROJECT_NAME")
+    assert misspelt(names, cutoff=0.7) == []

@@ -1,0 +1,94 @@
+"""A model at work whose engine is not: what hangs or ends is noticed, and nobody waits for it."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedder import model as models
+from embedder.errors import EngineEndedError, EngineStalledError
+from embedder.postprocess import Vectors
+from embedder.serving import ServedModel
+from embedder.tokens import TokenIds
+from tests.embedder.conftest import LoadModel
+
+
+class Breakdown(BaseException):
+    """What no engine should raise."""
+
+
+class FailingEngine:
+    """Zeros, until it is made to hang or to break down."""
+
+    def __init__(self) -> None:
+        self.runs = threading.Event()
+        self.runs.set()
+        self.breaks = False
+
+    def embed(self, token_ids: Sequence[TokenIds]) -> Vectors:
+        self.runs.wait(30)
+        if self.breaks:
+            raise Breakdown
+        return np.zeros((len(token_ids), 384), np.float32)
+
+
+@pytest.fixture
+def directory(starter: LoadModel, starter_directory: Path) -> Path:
+    starter("fp32")
+    return starter_directory
+
+
+@asynccontextmanager
+async def serving(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[FailingEngine, ServedModel]]:
+    engine = FailingEngine()
+    monkeypatch.setitem(models.ENGINES, "onnx", lambda *_: engine)
+    model = ServedModel(
+        directory,
+        num_threads=1,
+        max_tokens=256,
+        batch_tokens=256,
+        batch_size=8,
+        queue_tokens=1000,
+        deadline=0.1,
+        report=lambda _: None,
+    )
+    assert not model.serves
+    await model.start()
+    assert model.serves
+    yield engine, model
+    engine.runs.set()
+    await model.close()
+
+
+async def test_a_forward_pass_beyond_its_deadline_is_noticed_and_its_callers_let_go(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(directory, monkeypatch) as (engine, model):
+        tokens = await model.tokenise(["a"], [""], truncate=True)
+        engine.runs.clear()
+        calls = [asyncio.create_task(model.embed(tokens, user=user)) for user in "ab"]
+        await asyncio.sleep(0.2)
+        assert model.running_seconds > 0.1
+        assert not model.serves
+        with pytest.raises(EngineStalledError) as stalled:
+            model.check()
+        model.abandon(stalled.value)
+        assert await asyncio.gather(*calls, return_exceptions=True) == [stalled.value] * 2
+        with pytest.raises(EngineStalledError):
+            await model.embed(tokens, user="c")
+
+
+async def test_an_engine_that_breaks_down_lets_nobody_wait(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(directory, monkeypatch) as (engine, model):
+        tokens = await model.tokenise(["a"], [""], truncate=True)
+        engine.breaks = True
+        for _ in range(2):
+            with pytest.raises(EngineEndedError):
+                await asyncio.wait_for(model.embed(tokens, user="a"), 10)
+        with pytest.raises(EngineEndedError):
+            model.check()
+        assert not model.serves

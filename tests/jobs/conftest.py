@@ -1,0 +1,38 @@
+"""Files of a few rows, and jobs that read them."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from jobs.job import Job, make_job
+from jobs.rows import BadRow, Row, read
+
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> MakeJob:
+    """A job of the embed_dataset command with these options."""
+    from jobs.embed_dataset import parse
+
+    def make_from(source: Path, *options: str) -> Job:
+        return make_job(parse([str(source), str(tmp_path / "out"), *options]))
+
+    return make_from
+
+
+def write_jsonl(path: Path, records: Sequence[object]) -> Path:
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def everything(job: Job) -> tuple[list[Row], list[BadRow]]:
+    """Good and bad rows of all parts."""
+    found = [read(job.source, part, job.columns) for part in job.parts()]
+    return [row for rows, _ in found for row in rows], [row for _, bad in found for row in bad]
+
+
+def texts(job: Job) -> list[str]:
+    return [row.text for row in everything(job)[0]]

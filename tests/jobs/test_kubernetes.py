@@ -1,0 +1,36 @@
+"""The KubeRay example says what the code and the lock say."""
+
+import re
+
+import yaml
+
+from jobs.embed_dataset import parse
+from tests.live.server import ROOT
+
+DIRECTORY = ROOT / "deploy" / "kubernetes"
+RAYJOB = yaml.safe_load((DIRECTORY / "bulk-rayjob.yaml").read_text())
+
+
+def test_the_command_of_the_example_is_one_that_we_take() -> None:
+    python, module, name, *arguments = RAYJOB["spec"]["entrypoint"].split()
+    assert (python, module, name) == ("python", "-m", "jobs.embed_dataset")
+    assert parse(arguments).address == "auto"
+
+
+def test_image_cluster_and_lock_have_one_ray() -> None:
+    [locked] = re.findall(r"(?m)^ray(?:\[.*\])?==(\S+)", (ROOT / "requirements" / "bulk.txt").read_text())
+    [image] = re.findall(r"(?m)^FROM rayproject/ray:(\S+)-py311$", (DIRECTORY / "bulk.Dockerfile").read_text())
+    assert {locked, image, RAYJOB["spec"]["rayClusterSpec"]["rayVersion"]} == {locked}
+
+
+def test_every_pod_has_the_model_and_limits() -> None:
+    cluster = RAYJOB["spec"]["rayClusterSpec"]
+    for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
+        [container] = group["template"]["spec"]["containers"]
+        assert {"name": "models", "mountPath": "/models", "readOnly": True} in container["volumeMounts"]
+        assert container["resources"]["limits"] == container["resources"]["requests"]
+
+
+def test_the_image_has_every_room_that_a_job_imports() -> None:
+    copied = set(re.findall(r"(?m)^COPY (\w+?)(?:\.py)? ", (DIRECTORY / "bulk.Dockerfile").read_text()))
+    assert copied >= {"jobs", "embedder", "settings"}

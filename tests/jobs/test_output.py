@@ -1,0 +1,143 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from embedder.postprocess import normalise, to_binary, to_int8
+from jobs.columns import OUTPUT_TYPES, Embedded, to_table
+from jobs.errors import JobError, UsageError
+from jobs.output import Output
+from jobs.places import UNFINISHED, locate
+from jobs.rows import BadRow, Columns, Row
+
+COLUMNS = Columns(id="id", keep=("url",))
+VECTORS = normalise(np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32))
+ROWS = [Row(number, f"text {number}", 100 + number, None, None, {"url": {"n": number}}) for number in range(3)]
+BAD = [BadRow(3, "a.jsonl", 3, "x", "text is empty")]
+EMBEDDED = Embedded(ROWS, VECTORS, tokens=[3, 4, 5], truncated=[False, True, False])
+
+
+def table(output_type: str = "float32", embedded: Embedded = EMBEDDED) -> pa.Table:
+    types = {"id": pa.int64(), "url": pa.string()}
+    return to_table(embedded, columns=COLUMNS, types=types, output_type=output_type)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Output:
+    output = Output(locate(str(tmp_path / "out")))
+    output.place.filesystem.create_dir((output.place / "_bad").path)
+    return output
+
+
+@pytest.mark.parametrize(
+    ("output_type", "kind", "values"),
+    [
+        ("float32", pa.float32(), VECTORS),
+        ("float16", pa.float16(), VECTORS.astype(np.float16)),
+        ("int8", pa.int8(), to_int8(VECTORS)),
+        ("binary", pa.uint8(), to_binary(VECTORS)),
+    ],
+)
+def test_vectors_are_fixed_size_lists_as_parquet_gives_them_back(
+    tmp_path: Path, output_type: str, kind: pa.DataType, values: np.ndarray
+) -> None:
+    pq.write_table(table(output_type), tmp_path / "a.parquet")
+    column = pq.read_table(tmp_path / "a.parquet").column("embedding")
+    assert column.type == pa.list_(kind, values.shape[1])
+    assert np.array_equal(np.stack([np.asarray(row, values.dtype) for row in column.to_pylist()]), values)
+
+
+@pytest.mark.parametrize("output_type", OUTPUT_TYPES)
+def test_a_part_without_good_rows_has_the_columns_of_every_other(output_type: str) -> None:
+    none = Embedded([], VECTORS[:0], [], [])
+    assert table(output_type, none).schema == table(output_type).schema
+
+
+def test_ids_and_kept_columns_stand_beside_the_vectors() -> None:
+    found = table().drop_columns(["embedding"]).to_pydict()
+    assert found == {
+        "row": [0, 1, 2],
+        "id": [100, 101, 102],
+        "url": ['{"n": 0}', '{"n": 1}', '{"n": 2}'],
+        "tokens": [3, 4, 5],
+        "truncated": [False, True, False],
+    }
+
+
+def test_a_directory_of_parts_reads_as_one_table(output: Output) -> None:
+    with output.locked():
+        output.bind({"a": 1})
+        output.write(0, table(), BAD)
+        output.write(1, table(), [])
+        assert output.finish() == 1
+    assert pq.read_table(output.place.path).num_rows == 6
+    assert output.done() == {0, 1}
+    assert output.counts(0) == replace(output.counts(1), failed=1)
+    assert '"reason": "text is empty"' in (Path(output.place.path) / "_bad_rows.jsonl").read_text()
+
+
+def test_the_same_part_written_twice_is_the_same_to_the_byte(output: Output) -> None:
+    path = Path(output.place.path) / "part-00000.parquet"
+    output.write(0, table(), BAD)
+    first = path.read_bytes()
+    output.write(0, table(), BAD)
+    assert path.read_bytes() == first
+    assert output.finish() == 1
+
+
+def test_a_job_with_other_options_is_refused_and_the_difference_named(output: Output) -> None:
+    output.bind({"dimensions": 384, "task": "query", "input": [1]})
+    output.bind({"dimensions": 384, "task": None, "input": [1]})  # nothing is lost: no part is there yet
+    output.write(0, table(), [])
+    output.bind({"dimensions": 384, "task": None, "input": [1]})
+    with pytest.raises(UsageError, match="a job with other dimensions, input:"):
+        output.bind({"dimensions": 128, "task": None, "input": [2]})
+
+
+def test_a_directory_of_something_else_is_refused(output: Output) -> None:
+    (Path(output.place.path) / "holiday.jpg").write_bytes(b"")
+    with pytest.raises(UsageError, match="holds files of something else"):
+        output.bind({})
+
+
+def test_what_a_killed_writer_left_is_swept(output: Output) -> None:
+    output.bind({})
+    directory = Path(output.place.path)
+    for path in (directory / f"{UNFINISHED}part-00000.parquet.1", directory / "_bad" / f"{UNFINISHED}x.1"):
+        path.write_bytes(b"half")
+    output.bind({})
+    assert not list(directory.rglob(f"{UNFINISHED}*"))
+
+
+def test_two_jobs_do_not_write_to_one_place(output: Output) -> None:
+    code = f"""
+import sys
+from jobs.output import Output
+from jobs.places import locate
+with Output(locate({output.place.path!r})).locked():
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(JobError, match="is being written by another job"), output.locked():
+            pass
+        other.kill()
+    with output.locked():
+        pass
+
+
+def test_a_damaged_part_is_named(output: Output) -> None:
+    output.write(0, table(), [])
+    (Path(output.place.path) / "part-00000.parquet").write_bytes(b"half a part")
+    with pytest.raises(JobError, match=r"part-00000\.parquet is damaged"):
+        output.counts(0)

@@ -1,0 +1,177 @@
+"""Jobs on a real Ray: whole, killed, on a cluster, on a full disk."""
+
+import base64
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import psycopg
+import pyarrow.parquet as pq
+import pytest
+
+from tests.live import bulk
+from tests.live.server import SOURCE, Server, free_port
+
+ROWS = 400
+OPTIONS = ("--id", "id", "--part-rows", "10")
+
+
+CLUSTER_TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A corpus, and what a job that nobody disturbed made of it."""
+
+    corpus: Path
+    texts: dict[str, str]  # by id
+    output: Path
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Embedded:
+    directory = tmp_path_factory.mktemp("bulk")
+    texts = bulk.write_corpus(directory / "corpus", ROWS)
+    output = directory / "out"
+    ran = bulk.run("embed_dataset", directory / "corpus", output, *OPTIONS, "--quiet")
+    assert ran.returncode == 3, ran.stderr
+    assert (ran.stdout, ran.stderr) == ("", "")
+    return Embedded(directory / "corpus", texts, output)
+
+
+def test_every_row_is_there_once_and_bad_ones_are_told(embedded: Embedded) -> None:
+    assert bulk.vectors(embedded.output).keys() == embedded.texts.keys()
+    rows = pq.read_table(embedded.output, columns=["row"]).column("row").to_pylist()
+    bad = [json.loads(line) for line in (embedded.output / "_bad_rows.jsonl").read_text().splitlines()]
+    assert sorted([*rows, *(row["row"] for row in bad)]) == list(range(ROWS + len(bulk.BAD)))
+    assert {row["id"]: row["reason"] for row in bad} == bulk.BAD
+    assert {(Path(row["file"]).name, row["file_row"]) for row in bad} == {("a.parquet", ROWS // 4), ("b.jsonl", 0)}
+
+
+@pytest.mark.parametrize("server", ["source"], indirect=True)
+def test_vectors_are_those_of_the_service(embedded: Embedded, server: Server) -> None:
+    sample = dict(list(embedded.texts.items())[::10])
+    with server.client() as client:
+        body = {"texts": list(sample.values()), "encoding_format": "base64"}
+        answer = client.post("/batch-embed", json=body).json()
+    ours = bulk.vectors(embedded.output)
+    theirs = {key: base64.b64decode(vector) for key, vector in zip(sample, answer["embeddings"], strict=True)}
+    # One engine; the last bit of a float may depend on the texts that stood beside it.
+    assert bulk.cosines({key: ours[key] for key in sample}, theirs).min() > 0.999999
+    table = pq.read_table(embedded.output).select(["id", "tokens"]).to_pydict()
+    tokens = dict(zip(table["id"], table["tokens"], strict=True))
+    assert [tokens[key] for key in sample] == answer["tokens"]
+
+
+def test_the_same_command_again_does_nothing_and_says_the_same(embedded: Embedded, tmp_path: Path) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in embedded.output.glob("part-*")}
+    ran = bulk.run("embed_dataset", embedded.corpus, embedded.output, *OPTIONS)
+    assert ran.returncode == 3, ran.stderr
+    assert ran.stdout.startswith("0 texts")
+    assert {path.name: path.stat().st_mtime_ns for path in embedded.output.glob("part-*")} == before
+
+
+def test_finished_parts_go_into_a_database(embedded: Embedded, database_url: str) -> None:
+    more = ("--to", database_url, "--table", "bulk", "--quiet")
+    ran = bulk.run("embed_dataset", embedded.corpus, embedded.output, *OPTIONS, *more)
+    assert ran.returncode == 3, ran.stderr
+    with psycopg.connect(database_url) as connection:
+        ids = [row[0] for row in connection.execute("SELECT id FROM bulk").fetchall()]
+    assert sorted(ids) == sorted(embedded.texts)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[str]:
+    """The address of a Ray that belongs to somebody else and runs from another directory."""
+    address = f"127.0.0.1:{free_port()}"
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--include-dashboard=false"]
+    command += [f"--port={address.rpartition(':')[2]}", "--num-cpus=2"]
+    with (tmp_path / "cluster").open("wb") as log:
+        environment = bulk.environment(RAY_USAGE_STATS_ENABLED="0", **CLUSTER_TOKEN)
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+    try:
+        yield address
+    finally:
+        family = descendants(process.pid)
+        process.terminate()
+        process.wait(20)
+        psutil.wait_procs(family, timeout=20)
+
+
+def test_a_job_whose_worker_and_driver_are_killed_is_finished_by_a_cluster(
+    embedded: Embedded, cluster: str, tmp_path: Path
+) -> None:
+    output, log = tmp_path / "out", tmp_path / "log"
+    job = bulk.start("embed_dataset", embedded.corpus, output, *OPTIONS, log=log)
+    wait_until(lambda: len(bulk.parts(output)) >= 2, job, log)
+    worker = next(process for process in descendants(job.pid) if "PartWorker" in " ".join(process.cmdline()))
+    worker.kill()
+    seen = len(bulk.parts(output))
+    wait_until(lambda: len(bulk.parts(output)) >= seen + 3, job, log)
+    engines = [process for process in descendants(job.pid) if "PartWorker" in " ".join(process.cmdline())]
+    job.kill()
+    job.wait()
+    assert not psutil.wait_procs(engines, timeout=20)[1], "engines outlived their job"
+    assert 0 < len(bulk.parts(output)) < len(bulk.parts(embedded.output))
+
+    ran = bulk.run("embed_dataset", embedded.corpus, output, *OPTIONS, "--address", cluster, more=CLUSTER_TOKEN)
+    assert ran.returncode == 3, ran.stderr
+    assert bulk.parts(output) == bulk.parts(embedded.output)
+    for name in bulk.parts(output):
+        assert (output / name).read_bytes() == (embedded.output / name).read_bytes()
+    assert (output / "_bad_rows.jsonl").read_bytes() == (embedded.output / "_bad_rows.jsonl").read_bytes()
+    assert not list(output.rglob(".*"))
+
+
+def test_a_full_disk_is_one_line_and_leaves_whole_parts(embedded: Embedded, tmp_path: Path) -> None:
+    output = tmp_path / "small"
+    output.mkdir()
+    job = " ".join(f"'{part}'" for part in bulk.command("embed_dataset", embedded.corpus, output, *OPTIONS, "--quiet"))
+    script = f"mount -t tmpfs -o size=300k tmpfs {output} && {{ {job}; code=$?; ls -A {output}; exit $code; }}"
+    own = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    ran = subprocess.run(
+        [*own, "sh", "-c", script], cwd=SOURCE, env=bulk.environment(), capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 1, ran.stderr
+    assert ran.stderr.startswith("embedding-api: the disk is full")
+    assert len(ran.stderr.splitlines()) == 1
+    left = ran.stdout.split()
+    assert any(name.startswith("part-") for name in left)
+    assert not any(name.startswith(".") for name in left)
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "said"),
+    [
+        (("--text", "body"), {}, "has no column 'body'; it has 'id', 'text'"),
+        (("--task", "query"), {}, "this model has no prompt for the task 'query'"),
+        ((), {"MODEL_QUANTIZATION": "fp16"}, "the model store has no whole all-minilm-l6-v2-fp16"),
+    ],
+)
+def test_what_cannot_work_is_told_in_one_line_before_anything_starts(
+    embedded: Embedded, tmp_path: Path, options: tuple[str, ...], environment: dict[str, str], said: str
+) -> None:
+    ran = bulk.run("embed_dataset", embedded.corpus, tmp_path / "out", *options, more=environment)
+    assert ran.returncode == 2
+    assert said in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    return list(psutil.Process(pid).children(recursive=True))
+
+
+def wait_until(condition: Callable[[], bool], job: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert job.poll() is None, f"the job ended:\n{log.read_text()}"
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)

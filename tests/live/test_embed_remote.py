@@ -1,0 +1,109 @@
+"""Jobs through a live service with real limits."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live import bulk
+from tests.live.conftest import PLENTY
+from tests.live.server import Server, serve, token
+
+OPTIONS = ("--id", "id", "--part-rows", "10")
+# Two requests at a time, of ten texts and 4,000 bytes: every kind of refusal that a client must live with.
+TIGHT = {
+    "MODEL_QUANTIZATION": "fp32",
+    "MAX_CONCURRENT_PER_USER": "2",
+    "MAX_TEXTS_PER_REQUEST": "10",
+    "MAX_BODY_BYTES": "4000",
+    "MAX_QUEUE_TOKENS": "256",
+}
+
+
+from_source = pytest.mark.parametrize("server", ["source"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def tight(model_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serve(tmp_path_factory.mktemp("tight") / "log", PLENTY | TIGHT) as running:
+        yield running
+
+
+def requests_refused(server: Server, status: int) -> bool:
+    with server.client() as client:
+        return f'status="{status}"' in client.get("/metrics").text
+
+
+@from_source
+def test_a_job_lives_with_every_limit_and_goes_on_after_kill_9(tight: Server, server: Server, tmp_path: Path) -> None:
+    texts = bulk.write_corpus(tmp_path / "corpus", 100)
+    (tmp_path / "corpus" / "e.jsonl").write_text('{"id": "huge", "text": "' + "word " * 2000 + '"}\n')
+    arguments = ("--concurrency", "3", *OPTIONS)
+    output, log = tmp_path / "out", tmp_path / "log"
+    job = bulk.start("embed_remote", tight.url, tmp_path / "corpus", output, *arguments, log=log, JWT_TOKEN=token())
+    deadline = time.monotonic() + 60
+    while len(bulk.parts(output)) < 1:
+        assert job.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+    job.kill()
+    job.wait()
+    assert len(bulk.parts(output)) < 9
+
+    ran = bulk.run("embed_remote", tight.url, tmp_path / "corpus", output, *arguments, more={"JWT_TOKEN": token()})
+    assert ran.returncode == 3, ran.stderr
+    bad = (output / "_bad_rows.jsonl").read_text()
+    assert bad.count("\n") == 3
+    assert '"id": "huge"' in bad
+    assert bulk.vectors(output).keys() == texts.keys()
+    assert requests_refused(tight, 429)
+    assert requests_refused(tight, 413)
+    assert requests_refused(tight, 422)
+
+    untroubled = tmp_path / "untroubled"
+    (tmp_path / "corpus" / "e.jsonl").unlink()
+    ran = bulk.run(
+        "embed_remote", server.url, tmp_path / "corpus", untroubled, *OPTIONS, "--quiet", more={"JWT_TOKEN": token()}
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (3, "", "")
+    assert bulk.cosines(bulk.vectors(untroubled), bulk.vectors(output)).min() > 0.999999
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "status", "said"),
+    [
+        ((), {"JWT_TOKEN": "nonsense"}, 1, "put a valid access token in JWT_TOKEN"),
+        ((), {}, 2, "set JWT_TOKEN"),
+        (("--task", "query"), {"JWT_TOKEN": token()}, 2, "the service refuses this job: this model has no prompt"),
+        (("--dimensions", "7"), {"JWT_TOKEN": token()}, 2, "the service refuses this job: dimensions"),
+    ],
+)
+def test_what_cannot_work_is_told_in_one_line(
+    tight: Server, tmp_path: Path, options: tuple[str, ...], environment: dict[str, str], status: int, said: str
+) -> None:
+    (tmp_path / "a.txt").write_text("a\n")
+    ran = bulk.run(
+        "embed_remote", tight.url, tmp_path / "a.txt", tmp_path / "out", "--quiet", *options, more=environment
+    )
+    assert ran.returncode == status, ran.stderr
+    assert said in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_titles_and_tasks_go_to_a_model_that_has_them(gemma_server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        '{"id": "a", "text": "Mars", "title": "Planet", "for": "document"}\n'
+        '{"id": "b", "text": "Mars", "for": "query"}\n'
+        '{"id": "c", "text": "Mars"}\n'
+        '{"id": "d", "text": "Mars", "for": "nonsense"}\n'
+    )
+    options = ("--id", "id", "--title", "title", "--task-column", "for", "--quiet")
+    ran = bulk.run(
+        "embed_remote", gemma_server.url, tmp_path / "a.jsonl", tmp_path / "out", *options, more={"JWT_TOKEN": token()}
+    )
+    assert ran.returncode == 3, ran.stderr
+    assert "task 'nonsense'" in (tmp_path / "out" / "_bad_rows.jsonl").read_text()
+    found = bulk.vectors(tmp_path / "out")
+    assert set(found) == {"a", "b", "c"}
+    assert len(set(found.values())) == 3

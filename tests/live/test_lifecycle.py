@@ -1,0 +1,128 @@
+"""Beginning and end: nothing accepted is lost, nothing hangs, and what cannot serve is started anew."""
+
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.live.ptrace import busiest_thread, held
+from tests.live.server import Server, serve
+
+FP32 = {"MODEL_QUANTIZATION": "fp32"}
+TEXTS = ["word " * 200] * 100  # about two seconds of work
+
+
+def worker(server: Server) -> psutil.Process:
+    [process] = psutil.Process(server.process.pid).children()
+    return process
+
+
+def wait_for_a_pass(server: Server) -> None:
+    before = passes(server)
+    while passes(server) == before:
+        time.sleep(0.01)
+
+
+def passes(server: Server) -> str:
+    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    return next(line for line in lines if line.startswith("embed_batch_texts_count"))
+
+
+def status_of(url: str, seconds: float = 10) -> int:
+    return httpx.get(url, timeout=seconds).status_code
+
+
+@pytest.fixture(scope="module")
+def enduring(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Iterator[Server]:
+    """A server whose worker is made to end."""
+    environment = FP32 | {"ENGINE_TIMEOUT": "2", "NUM_THREADS": "1", "RATE_LIMIT_PER_MIN": "100000"}
+    with serve(tmp_path_factory.mktemp("enduring") / "log", environment) as running:
+        yield running
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_that_ends_is_replaced_at_once_and_newcomers_are_told_to_wait(
+    enduring: Server, number: signal.Signals
+) -> None:
+    killed = worker(enduring)
+    killed.send_signal(number)
+    psutil.wait_procs([killed], timeout=30)
+    began = time.monotonic()
+    statuses: list[int] = []
+    while not statuses or statuses[-1] != 200:
+        with suppress(httpx.TransportError):
+            statuses.append(status_of(f"{enduring.url}/readyz", 30))
+        assert time.monotonic() - began < 30
+    assert worker(enduring).pid != killed.pid
+    assert set(statuses) <= {200, 503}
+
+
+def test_a_worker_whose_forward_pass_hangs_answers_its_callers_and_is_replaced(enduring: Server) -> None:
+    hanging = worker(enduring)
+    with enduring.client() as client, ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(client.post, "/batch-embed", json={"texts": TEXTS}) for _ in range(2)]
+        wait_for_a_pass(enduring)
+        with held(busiest_thread(hanging.pid)):
+            answers = [call.result(30) for call in calls]
+            assert [answer.status_code for answer in answers] == [503, 503]
+            assert [answer.json()["error"]["code"] for answer in answers] == ["engine_stalled"] * 2
+            assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
+        psutil.wait_procs([hanging], timeout=30)
+        assert enduring.log().count("worker_given_up") == 1
+        enduring.wait_until_ready()
+        assert client.post("/embed", json={"text": "a"}).status_code == 200
+    assert worker(enduring).pid != hanging.pid
+
+
+def test_a_worker_does_not_outlive_its_supervisor(tmp_path: Path, model_store: Path) -> None:
+    with serve(tmp_path / "log", FP32) as running, running.client() as client, ThreadPoolExecutor(1) as pool:
+        orphan = worker(running)
+        call = pool.submit(client.post, "/batch-embed", json={"texts": TEXTS})
+        wait_for_a_pass(running)
+        running.process.kill()
+        assert len(call.result(60).json()["embeddings"]) == len(TEXTS)
+        gone, _ = psutil.wait_procs([orphan], timeout=30)
+        assert gone
+
+
+def test_sigterm_refuses_newcomers_and_answers_those_who_were_here(tmp_path: Path, model_store: Path) -> None:
+    with serve(tmp_path / "log", FP32) as running, running.client() as client, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.post, "/batch-embed", json={"texts": TEXTS * 2})
+        wait_for_a_pass(running)
+        running.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 10
+        while status_of(f"{running.url}/readyz") == 200:
+            assert time.monotonic() < deadline
+        assert status_of(f"{running.url}/livez") == 200
+        with running.client() as newcomer:
+            refused = newcomer.post("/embed", json={"text": "a"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "stopping")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert len(call.result(60).json()["embeddings"]) == len(TEXTS * 2)
+        assert running.process.wait(30) == 0
+
+
+def test_who_waits_longer_than_the_shutdown_may_take_is_told_so(tmp_path: Path, model_store: Path) -> None:
+    environment = FP32 | {"SHUTDOWN_TIMEOUT": "0.5"}
+    with serve(tmp_path / "log", environment) as running, running.client() as client, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.post, "/batch-embed", json={"texts": TEXTS * 10})
+        wait_for_a_pass(running)
+        running.process.send_signal(signal.SIGTERM)
+        answer = call.result(60)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stopping")
+        assert running.process.wait(30) == 0
+        assert "shutdown_timeout" in running.log()
+
+
+def test_in_a_container_everything_ends_with_the_worker_so_that_it_is_restarted(
+    tmp_path: Path, model_store: Path
+) -> None:
+    with serve(tmp_path / "log", FP32 | {"BENTOML_CONTAINERIZED": "true"}) as running:
+        worker(running).kill()
+        assert running.process.wait(10) != 0

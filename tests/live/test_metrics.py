@@ -1,0 +1,87 @@
+"""What the dashboard is drawn from: every metric is there, tells the truth and stays small."""
+
+import random
+import time
+import uuid
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from tests.live.server import Server, token
+
+pytestmark = pytest.mark.parametrize("server", ["source"], indirect=True)
+
+
+def metrics(server: Server) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Every series and its value."""
+    families = parse(httpx.get(f"{server.url}/metrics").text)
+    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+
+
+def value(server: Server, name: str, **labels: str) -> float:
+    return metrics(server).get((name, frozenset(labels.items())), 0)
+
+
+def test_the_gate_counts_whom_it_admits_and_why_it_refuses(server: Server) -> None:
+    def decisions() -> dict[str, float]:
+        names = ("admitted", "token_missing", "path_not_found", "body_too_large")
+        return {name: value(server, "embed_gate_decisions_total", decision=name) for name in names}
+
+    before = decisions()
+    with server.client() as client:
+        for _ in range(3):
+            client.post("/embed", json={"text": "a"})
+        client.post("/embed", content=b"{", headers={"Content-Type": "application/json"})  # admitted, then malformed
+        client.post("/embed", content=b"x" * 2_000_000, headers={"Content-Type": "application/json"})
+    httpx.post(f"{server.url}/embed", json={"text": "a"})
+    httpx.get(f"{server.url}/no-such-path")
+    httpx.get(f"{server.url}/livez")
+    assert [now - then for now, then in zip(decisions().values(), before.values(), strict=True)] == [4, 1, 1, 1]
+
+
+def test_a_server_at_rest_says_so(server: Server) -> None:
+    found = metrics(server)
+    assert found[("embed_ready", frozenset())] == 1
+    resting = ("in_flight_requests", "queue_tokens", "forward_pass_running_seconds", "quota_degraded")
+    assert [found[(f"embed_{name}", frozenset())] for name in resting] == [0] * 4
+    assert not [name for name, _ in found if name == "embed_jwks_age_seconds"]  # there is no key server
+
+
+def test_a_pack_is_counted_in_tokens_and_in_its_share_of_the_budget(server: Server) -> None:
+    names = ("embed_tokens_total", "embed_batch_tokens_sum", "embed_batch_fill_ratio_sum", "embed_texts_total")
+    before = metrics(server)
+    with server.client() as client:
+        tokens = client.post("/embed", json={"text": "word " * 62}).json()["usage"]["total_tokens"]
+    after = metrics(server)
+    grown = [after[(name, frozenset())] - before[(name, frozenset())] for name in names]
+    assert grown == pytest.approx([tokens, tokens, tokens / 256, 1])
+
+
+def test_the_model_and_the_process_are_described(server: Server) -> None:
+    found = metrics(server)
+    [labels] = [dict(labels) for name, labels in found if name == "embed_model_info"]
+    health = httpx.get(f"{server.url}/health").json()
+    assert all(labels[name] == health[name] for name in ("model", "quantization", "fingerprint", "version"))
+    assert (labels["architecture"], labels["backend"]) == ("bert", "onnx")
+    assert found[("process_resident_memory_bytes", frozenset())] > 50e6
+    assert found[("process_cpu_seconds_total", frozenset())] > 0
+    assert found[("process_open_fds", frozenset())] > 5
+    assert time.time() - found[("process_start_time_seconds", frozenset())] < 3600
+
+
+def test_neither_users_nor_paths_become_series_and_a_page_stays_quick(server: Server) -> None:
+    def flood(count: int) -> None:
+        with httpx.Client(base_url=server.url) as client:
+            for _ in range(count):
+                client.get(f"/{random.getrandbits(64):x}")
+                user = {"Authorization": f"Bearer {token(str(uuid.uuid4()))}"}
+                assert client.post("/embed", json={"text": "a"}, headers=user).status_code == 200
+
+    flood(5)
+    series = metrics(server).keys()
+    flood(300)
+    assert metrics(server).keys() == series
+    with httpx.Client(base_url=server.url) as client:
+        took = sorted(client.get("/metrics").elapsed.total_seconds() for _ in range(20))
+    assert took[10] < 0.05

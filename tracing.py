@@ -1,0 +1,125 @@
+"""Spans of a request, sent by OTLP when OTEL_EXPORTER_OTLP_ENDPOINT is set; else nothing of it is imported."""
+
+import threading
+import time
+from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from embedder.batcher import JobReport
+
+_tracer: Any = None  # an opentelemetry.trace.Tracer while tracing is on
+_provider: Any = None
+
+
+def configure(endpoint: str | None, *, version: str) -> None:
+    """Trace to the collector at `endpoint`, or not at all; the SDK reads what other OTEL_ variables say."""
+    global _tracer, _provider
+    if endpoint is None or _tracer is not None:
+        return
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    resource = Resource.create({"service.version": version})
+    if resource.attributes["service.name"] == "unknown_service":  # OTEL_SERVICE_NAME would have said
+        resource = resource.merge(Resource({"service.name": "embedding-api"}))
+    _provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces")))
+    _tracer = _provider.get_tracer("embedding-api", version)
+
+
+def shutdown(seconds: float = 2.0) -> None:
+    """Send what is left, but do not wait longer than that for a collector that is away."""
+    if _provider is not None:
+        sending = threading.Thread(target=_provider.shutdown, daemon=True)
+        sending.start()
+        sending.join(seconds)
+
+
+def span(name: str) -> AbstractContextManager[Any]:
+    """A child of the request's span."""
+    return nullcontext() if _tracer is None else _tracer.start_as_current_span(name)
+
+
+def record_job(job: JobReport) -> None:
+    """`queue` and `inference`, after the fact."""
+    if _tracer is not None:
+        offset = time.time() - time.monotonic()
+        for name, start, end in (("queue", job.arrived, job.started), ("inference", job.started, job.ended)):
+            _tracer.start_span(name, start_time=_nanoseconds(start + offset)).end(_nanoseconds(end + offset))
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * 1e9)
+
+
+def around(app: ASGIApp, *, routes: Collection[str]) -> ASGIApp:
+    """`app` with a span for each request, of the trace that `traceparent` names; `app` itself without tracing."""
+    return app if _tracer is None else _Traced(app, routes)
+
+
+def behind_gate(app: ASGIApp) -> ASGIApp:
+    """What the gate guards: where its span ends."""
+    if _tracer is None:
+        return app
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        if gate := scope.pop("gate_span", None):
+            gate.end()
+        await app(scope, receive, send)
+
+    return guarded
+
+
+class _Traced:
+    def __init__(self, app: ASGIApp, routes: Collection[str]) -> None:
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        self._app, self._routes, self._propagator = app, routes, TraceContextTextMapPropagator()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        route = scope["path"] if scope["path"] in self._routes else "other"
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        with _tracer.start_as_current_span(
+            f"{scope['method']} {route}", context=self._propagator.extract(headers), kind=_server_kind()
+        ) as request:
+            request.set_attributes({"http.request.method": scope["method"], "http.route": route})
+
+            async def answer(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    _describe(request, message["status"], scope)
+                await send(message)
+
+            scope["gate_span"] = _tracer.start_span("gate")
+            try:
+                await self._app(scope, receive, answer)
+            finally:
+                if gate := scope.pop("gate_span", None):  # refused
+                    gate.end()
+
+
+def _server_kind() -> Any:
+    from opentelemetry.trace import SpanKind
+
+    return SpanKind.SERVER
+
+
+def _describe(request: Any, status: int, scope: Scope) -> None:
+    from opentelemetry.trace import StatusCode
+
+    request.set_attributes(
+        {
+            "http.response.status_code": status,
+            "embedding.tokens": scope.get("tokens", 0),
+            "embedding.request_id": scope.get("request_id", ""),
+        }
+    )
+    if status >= 500:
+        request.set_status(StatusCode.ERROR)
