@@ -22,7 +22,8 @@ from typing import Any
 
 import psutil
 
-from benchmarks.report import RESULTS, save, spread
+from benchmarks.report import save, spread
+from benchmarks.tables import RESULTS
 from embedder.model import EmbeddingModel
 from embedder.prepare.sentences import SENTENCES
 from jobs.embed_dataset import find_model

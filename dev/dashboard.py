@@ -132,7 +132,7 @@ def _draw_series(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None
     axes.set_ylim(0, 1.25 * (axes.get_ylim()[1] or 1))  # room for the legend
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: UNITS[defaults["unit"]](value)))
     axes.xaxis_date()
-    axes.xaxis.set_major_formatter(DateFormatter("%H:%M"))
+    axes.xaxis.set_major_formatter(DateFormatter("%H:%M"))  # type: ignore[no-untyped-call]
     axes.grid(alpha=0.25)
     if found:
         axes.legend(fontsize=6, frameon=False, loc="upper left", ncols=2)

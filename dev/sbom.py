@@ -36,7 +36,8 @@ def licence(name: str) -> str:
     """What an installed package says its licence is: an SPDX expression where it gives one."""
     about = metadata.metadata(name)
     classifiers = [line.split(" :: ")[-1] for line in about.get_all("Classifier", []) if line.startswith("License ::")]
-    stated = about.get("License-Expression") or ", ".join(classifiers) or about.get("License") or "not stated"
+    fields = {field: str(value) for field, value in about.json.items()}
+    stated = fields.get("license_expression") or ", ".join(classifiers) or fields.get("license") or "not stated"
     return stated.splitlines()[0]
 
 

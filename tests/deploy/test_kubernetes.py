@@ -1,14 +1,14 @@
 """The manifests fit Kubernetes's schemas, one another, and the service."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import kubernetes_validate
 import pytest
 import yaml
 
 import metrics
-from api.bento import Page
+from api.bento import GuardedService, Page
 from service import EmbeddingAPI
 from settings import VERSION, Settings
 
@@ -77,7 +77,7 @@ def test_selectors_choose_the_pods_they_mean() -> None:
 
 def test_probes_ask_for_pages_that_are_there() -> None:
     [container] = one("Deployment")["spec"]["template"]["spec"]["containers"]
-    there = {page.path for member in vars(EmbeddingAPI.inner).values() for page in _pages(member)}
+    there = {page.path for member in vars(cast(GuardedService, EmbeddingAPI).inner).values() for page in _pages(member)}
     asked = {container[probe]["httpGet"]["path"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")}
     assert asked == {"/readyz", "/livez"} <= there
 
