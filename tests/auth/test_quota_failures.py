@@ -65,7 +65,7 @@ async def load(quota: GuardedQuota, user: str, *, stop: asyncio.Event) -> list[C
 
 
 async def load_through(
-    quota: GuardedQuota, server: RedisServer, sabotage: Sabotage, repair: Sabotage, *, outage: float = 1.5
+    quota: GuardedQuota, server: RedisServer, sabotage: Sabotage, repair: Sabotage, *, outage: float = 2.5
 ) -> tuple[list[Call], list[Call]]:
     """All calls, and those that ended in the outage."""
     stop, user = asyncio.Event(), str(uuid.uuid4())
@@ -79,7 +79,7 @@ async def load_through(
     await asyncio.sleep(2 * PAUSE + 1.0)
     stop.set()
     calls = await running
-    return calls, [call for call in calls if broken + 0.5 <= call.ended <= mended]
+    return calls, [call for call in calls if broken + 1 <= call.ended <= mended]
 
 
 def admissions(calls: list[Call]) -> list[float]:
@@ -96,7 +96,7 @@ SABOTAGES: dict[str, tuple[Sabotage, Sabotage]] = {
     "restarted": (restart_empty, lambda _: None),
     "hung": (RedisServer.hang, RedisServer.wake),
     "slow": (
-        lambda server: server.command("CLIENT", "PAUSE", "1400", "ALL"),
+        lambda server: server.command("CLIENT", "PAUSE", "2400", "ALL"),
         lambda server: server.command("PING"),
     ),
     "readonly": (

@@ -21,7 +21,7 @@ VECTORS = normalise(np.random.default_rng(0).normal(size=(4, DIMENSIONS)).astype
 @pytest.fixture
 def connection(database_url: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("DROP TABLE IF EXISTS passages")
+        connection.execute("DROP TABLE IF EXISTS corpus")
         connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         yield connection
 
@@ -40,7 +40,7 @@ def output(directory: Path, ids: list[object], output_type: str = "float32") -> 
 
 
 def table(url: str, output_type: str = "float32", id_type: pa.DataType = pa.int64()) -> Table:  # noqa: B008
-    return Table(url, "passages", id_type, ("url",), DIMENSIONS, output_type)
+    return Table(url, "corpus", id_type, ("url",), DIMENSIONS, output_type)
 
 
 def load(into: Table, parts: Output) -> list[int]:
@@ -49,7 +49,7 @@ def load(into: Table, parts: Output) -> list[int]:
 
 
 def stored(connection: psycopg.Connection, column: str = "embedding") -> dict[object, str]:
-    return dict(connection.execute(f"SELECT id, {column}::text FROM passages ORDER BY id").fetchall())
+    return dict(connection.execute(f"SELECT id, {column}::text FROM corpus ORDER BY id").fetchall())
 
 
 def test_every_vector_arrives_to_the_bit_in_a_table_made_for_it(
@@ -91,7 +91,7 @@ def test_smaller_types_have_a_column_of_their_own(
 ) -> None:
     load(table(database_url, output_type, pa.string()), output(tmp_path, ["a", "b", "c", "d"], output_type))
     found = connection.execute(
-        "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'passages'::regclass "
+        "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'corpus'::regclass "
         "AND attname = 'embedding'"
     ).fetchone()
     assert found == (kind,)
@@ -106,7 +106,7 @@ def test_a_table_that_was_there_is_filled_its_own_ids_included(
     tmp_path: Path, database_url: str, connection: psycopg.Connection
 ) -> None:
     connection.execute(
-        "CREATE TABLE passages (id bigint generated always as identity primary key, url text not null, "
+        "CREATE TABLE corpus (id bigint generated always as identity primary key, url text not null, "
         "embedding halfvec(16) not null, more text default 'more')"
     )
     load(table(database_url), output(tmp_path, [5, 6, 7, 8]))
@@ -117,15 +117,15 @@ def test_a_table_that_was_there_is_filled_its_own_ids_included(
     ("columns", "said"),
     [
         ("id bigint, url text, embedding vector(16)", "no unique or exclusion constraint"),
-        ("id bigint primary key, url text", 'column "embedding" of relation "passages" does not exist'),
-        ("id bigint primary key, embedding vector(16)", 'column "url" of relation "passages" does not exist'),
+        ("id bigint primary key, url text", 'column "embedding" of relation "corpus" does not exist'),
+        ("id bigint primary key, embedding vector(16)", 'column "url" of relation "corpus" does not exist'),
         ("id bigint primary key, url text, embedding vector(8)", r"is vector\(8\), and vectors have 16 dimensions"),
     ],
 )
 def test_a_table_that_cannot_take_the_rows_is_found_before_the_work(
     database_url: str, connection: psycopg.Connection, columns: str, said: str
 ) -> None:
-    connection.execute(f"CREATE TABLE passages ({columns})")
+    connection.execute(f"CREATE TABLE corpus ({columns})")
     with pytest.raises(UsageError, match=said) as raised:
         table(database_url).prepare()
     assert "\n" not in str(raised.value)

@@ -11,10 +11,10 @@ from tests.live.conftest import PLENTY
 from tests.live.server import Server, serve, token
 
 OPTIONS = ("--id", "id", "--part-rows", "10")
-# Two requests at a time, of ten texts and 4,000 bytes: every kind of refusal that a client must live with.
+# One request at a time, of ten texts and 4,000 bytes: every kind of refusal that a client must live with.
 TIGHT = {
     "MODEL_QUANTIZATION": "fp32",
-    "MAX_CONCURRENT_PER_USER": "2",
+    "MAX_CONCURRENT_PER_USER": "1",
     "MAX_TEXTS_PER_REQUEST": "10",
     "MAX_BODY_BYTES": "4000",
     "MAX_QUEUE_TOKENS": "256",
