@@ -14,6 +14,7 @@ from torch import nn
 from embedder.errors import UnsupportedModelError
 from embedder.packing import Layout, blocks, layout
 from embedder.prepare import bert, gemma, wrapped
+from embedder.prepare.fuse import fuse
 from embedder.prepare.parts import Parts, read_parts
 
 OPSET = 23  # the first with RMSNormalization and RotaryEmbedding
@@ -50,7 +51,10 @@ def export(module: nn.Module, path: Path, model_id: str) -> None:
         raise UnsupportedModelError(model_id, f"torch.onnx.export failed ({type(error).__name__})") from error
     assert program is not None
     program.save(str(path), external_data=True)
-    check_inputs(onnx.load(str(path), load_external_data=False), names, model_id)
+    graph = onnx.load(str(path), load_external_data=False)
+    check_inputs(graph, names, model_id)
+    fuse(graph)
+    onnx.save(graph, str(path))
 
 
 def check_inputs(model: onnx.ModelProto, names: list[str], model_id: str) -> None:

@@ -63,8 +63,8 @@ class Layer(nn.Module):
         tokens, width = x.shape[0], self.heads * self.head_dim
         y = self.before_attention(x)
         q = self.q_norm((y @ self.q).reshape(tokens, self.heads, self.head_dim))
-        q = rotary(q.reshape(1, tokens, width), *angles, num_heads=self.heads)[0]
-        k = rotary(self.k_norm(y @ self.k)[None], *angles, num_heads=1)[0]
+        q = rotary(q.reshape(1, tokens, width), *angles, num_heads=self.heads).reshape(tokens, width)
+        k = rotary(self.k_norm(y @ self.k)[None], *angles, num_heads=1).reshape(tokens, self.head_dim)
         v = y @ self.v
         mixed = self._attend(gather(q, blocks.queries), gather(k, blocks.keys), gather(v, blocks.keys), blocks.bias)
         mixed = gather(mixed.reshape(-1, width), blocks.places)
@@ -81,10 +81,8 @@ class Layer(nn.Module):
         instead of 3 S ONNX Runtime deals columns to its threads, adds floats up in an order that depends on S, and
         int8 makes it visible (cosine 0.9998 between a text alone and in company).
         """
-        blocks, queries, reach = q.shape[0], q.shape[1], k.shape[1]
-        scores = q.reshape(blocks, queries * self.heads, self.head_dim) @ k.transpose(1, 2)
-        scores = scores.reshape(blocks, queries, self.heads, reach) + bias[:, :, None]
-        return F.softmax(scores, -1).reshape(blocks, queries * self.heads, reach) @ v
+        scores = q.reshape(q.shape[0], q.shape[1] * self.heads, self.head_dim) @ k.transpose(1, 2)
+        return F.softmax(scores + bias, -1) @ v
 
 
 class PackedGemma(nn.Module):
@@ -118,7 +116,8 @@ class PackedGemma(nn.Module):
         near_places: Tensor,
         near_keys: Tensor,
     ) -> Tensor:
-        near_bias = window_bias(position_ids, near_queries, near_keys, self.window)
+        heads = self.layers[0].heads
+        near_bias = window_bias(position_ids, near_queries, near_keys, self.window).repeat_interleave(heads, dim=1)
         blocks = {
             True: Blocks(filled(near_queries), near_places, filled(near_keys), near_bias),
             False: Blocks(filled(wide_queries), wide_places, filled(wide_keys), key_bias(wide_keys)),
