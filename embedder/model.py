@@ -36,10 +36,12 @@ class EmbeddingModel:
         """
         profile = Profile.load(directory)
         profile.check_files(directory)
+        # ONNX Runtime's RotaryEmbedding takes no more rows than the model has positions, whosoever they are.
+        pack_tokens = min(batch_tokens, profile.max_tokens)
         return cls(
             profile=profile,
             tokenizer=Tokenizer.from_file(directory / TOKENIZER_FILE),
-            engine=ENGINES[profile.backend](directory, profile, num_threads, batch_tokens),
+            engine=ENGINES[profile.backend](directory, profile, num_threads, pack_tokens),
             max_tokens=min(max_tokens or profile.max_tokens, profile.max_tokens),
         )
 

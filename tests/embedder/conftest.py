@@ -60,9 +60,15 @@ def starter(starter_directory: Path, starter_source: Source) -> LoadModel:
 
 
 @pytest.fixture(scope="session")
-def gemma(tmp_path_factory: pytest.TempPathFactory, gemma_source: Source) -> LoadModel:
+def gemma_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tiny random EmbeddingGemma in fp32 lies once it has been asked for."""
+    return tmp_path_factory.mktemp("gemma-prepared") / "fp32"
+
+
+@pytest.fixture(scope="session")
+def gemma(gemma_directory: Path, gemma_source: Source) -> LoadModel:
     """The tiny random EmbeddingGemma by precision, each prepared once."""
-    return _once(tmp_path_factory.mktemp("gemma-prepared"), gemma_source)
+    return _once(gemma_directory.parent, gemma_source)
 
 
 def _once(directory: Path, source: Source) -> LoadModel:

@@ -77,6 +77,13 @@ def test_the_limit_can_be_lowered_and_not_raised(starter: LoadModel, starter_dir
     assert (lower.max_tokens, higher.max_tokens) == (8, 256)
 
 
+def test_a_budget_above_the_models_positions_is_kept_to_them(gemma: LoadModel, gemma_directory: Path) -> None:
+    expected = gemma("fp32").embed(SENTENCES * 3)
+    model = EmbeddingModel.load(gemma_directory, num_threads=2, batch_tokens=65_536)
+    assert sum(model.tokenizer.encode([text], max_tokens=1024)[0].n_tokens for text in SENTENCES * 3) > 1024
+    np.testing.assert_allclose(model.embed(SENTENCES * 3), expected, atol=2e-6)
+
+
 def test_the_torch_backend_gives_the_original_vectors(
     gemma_source: Source, gemma_original: SentenceTransformer, tmp_path: Path
 ) -> None:
