@@ -16,6 +16,7 @@ ENGINE ?= $(firstword $(foreach one,docker podman buildah,$(if $(shell command -
 MODEL ?= volume
 MACHINE ?= $(shell uname -m)
 BUNDLE ?= build/embedding-api-$(VERSION)-$(MACHINE).tar
+DIRECTORY ?= $(HOME)/.local/share
 # From /: elsewhere BentoML 1.4 refuses its own copy of the Dockerfile template (bentoml/BentoML#5566).
 # podman and buildah leave HEALTHCHECK out of their own image format.
 containerize = cd / && $(abspath $(BIN))/bentoml containerize embedding-api:latest --backend $(ENGINE) \
@@ -67,9 +68,10 @@ bundle: build ## One tarball for a machine without a network [MACHINE=aarch64] [
 	@$(BIN)/python -m dev.bundle $(BUNDLE) $(MACHINE)
 	@echo "$(BUNDLE)"
 
-install-bundle: ## Install BUNDLE into DIRECTORY (/opt) with no network, and serve it
-	@mkdir -p $(or $(DIRECTORY),/opt) && tar xf $(BUNDLE) -C $(or $(DIRECTORY),/opt)
-	@cd $(or $(DIRECTORY),/opt)/embedding-api && ./install.sh && ./serve.sh
+install-bundle: ## Install BUNDLE with no network, and serve it with the .env of here or there [DIRECTORY=~/.local/share]
+	@mkdir -p $(DIRECTORY) && tar xf $(BUNDLE) -C $(DIRECTORY)
+	@[ -e $(DIRECTORY)/embedding-api/.env ] || [ ! -e .env ] || cp -p .env $(DIRECTORY)/embedding-api
+	@cd $(DIRECTORY)/embedding-api && ./install.sh && exec ./serve.sh
 
 test-bundle: $(VENV)/dev ## Make a bundle; install and serve it in a network namespace (root)
 	@$(BIN)/python -m pytest deploy/test_bundle.py
