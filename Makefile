@@ -12,22 +12,24 @@ PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --no-deps --require-hashes
 
 VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' settings.py)
-ENGINE ?= $(firstword $(foreach one,docker podman buildah,$(if $(shell command -v $(one)),$(one))))
+# Looked for once, and only when an image is made: the first that works, which a docker without its daemon does not.
+ENGINE ?= $(eval ENGINE := $$(shell for one in docker podman buildah; do \
+  ! $$$$one info > /dev/null 2>&1 || { echo $$$$one; break; }; done))$(ENGINE)
 MODEL ?= volume
 MACHINE ?= $(shell uname -m)
 BUNDLE ?= build/embedding-api-$(VERSION)-$(MACHINE).tar
 DIRECTORY ?= $(HOME)/.local/share
 # From /: elsewhere BentoML 1.4 refuses its own copy of the Dockerfile template (bentoml/BentoML#5566).
-# podman and buildah leave HEALTHCHECK out of their own image format.
+# podman and buildah leave HEALTHCHECK out of their own image format; buildah makes one layer unless told.
 containerize = cd / && $(abspath $(BIN))/bentoml containerize embedding-api:latest --backend $(ENGINE) \
-  $(if $(filter docker,$(ENGINE)),,--opt format=docker) --opt build-arg=MODEL=$(MODEL) \
-  --opt label=org.opencontainers.image.version=$(VERSION)
+  $(if $(filter docker,$(ENGINE)),,--opt format=docker) $(if $(filter buildah,$(ENGINE)),--opt layers) \
+  --opt build-arg=MODEL=$(MODEL) --opt label=org.opencontainers.image.version=$(VERSION) $(OPTIONS)
 
 export BENTOML_DO_NOT_TRACK := true
 export ORT_DISABLE_TELEMETRY := 1
 
 .PHONY: help install serve embed-dataset test tools bench drill soak lint token model model-info build docs lock clean \
-  image image-arm64 test-image test-arm64 bundle install-bundle test-bundle sbom audit
+  engine image image-arm64 test-image test-arm64 bundle install-bundle test-bundle sbom audit
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -52,10 +54,13 @@ build: $(VENV)/prepare model ## Build the Bento
 embed-dataset: model $(VENV)/bulk ## Embed files [ARGS="INPUT OUTPUT --id id ..."]
 	@$(BIN)/python -m jobs.embed_dataset $(ARGS)
 
-image: build ## Make the container image, without weights (MODEL=baked: with them) [ENGINE=docker|podman|buildah]
+engine: # fails before the Bento is built
+	@: $(or $(ENGINE),$(error No docker, podman or buildah works here: install one, start its daemon, or name it in ENGINE))
+
+image: engine build ## Make the container image, without weights (MODEL=baked: with them) [ENGINE=docker|podman|buildah]
 	@$(containerize) -t embedding-api:$(VERSION) -t embedding-api:latest
 
-image-arm64: build ## The same for ARM64, on any machine
+image-arm64: engine build ## The same for ARM64, on any machine
 	@$(containerize) --opt platform=linux/arm64 -t embedding-api:$(VERSION)-arm64
 
 test-image: $(VENV)/dev ## Build the image with no registry, start it, check its vectors (root on Debian 12)

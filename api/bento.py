@@ -35,8 +35,8 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 SCHEMA_PATH = "/schema.json"  # what BentoML's client reads first
 _MISSING = {
     False: "Run `make model` (or python download_model.py) with the same MODEL_ settings, then start again.",
-    True: "Prepare it with `make model` where the project is, and mount that store: "
-    "-v $HOME/bentoml/models:/bentoml/models:ro",
+    True: "Prepare it with `make model` where the project is, and mount that store: the claim `models` (Kubernetes), "
+    "MODEL_STORE=$HOME/bentoml/models in .env (compose), or -v $HOME/bentoml/models:/bentoml/models:ro",
 }
 
 

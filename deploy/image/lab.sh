@@ -13,6 +13,7 @@ lab=${LAB:-$(mktemp -d -t embedding-api-lab.XXXXXX)}
 mirror=$(awk '/^URIs:/ {print $2; exit} /^deb / {print $2; exit}' /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2> /dev/null)
 binfmt=/proc/sys/fs/binfmt_misc
 base=docker.io/library/python:3.11-slim
+started=$(date +%s)
 step() { echo "[${SECONDS}s] $*" >&2; }
 
 needed() {
@@ -100,11 +101,11 @@ finish() {
 }
 
 mkdir -p "$lab"
+configure  # before anything can fail: what `finish` removes must be this podman's and not root's own
 trap finish EXIT
 needed buildah podman runc netavark mmdebstrap arch-test docker-registry
-configure
 [ "$arch" = "$(dpkg --print-architecture)" ] || emulator
 import_base
-export LAB_ARCH=$arch
+export LAB_ARCH=$arch LAB_STARTED=$started
 step "$*"
 "$@"
