@@ -1,0 +1,56 @@
+"""What one core and what two serve over HTTP, and the memory that takes (EmbeddingGemma's size, random weights, int8).
+
+    python -m benchmarks.sizing [--json PATH]
+
+The service's processes are held to the cores by affinity, as a container is by its quota; with all cores its callers
+share them.
+"""
+
+import asyncio
+import os
+from typing import Any
+
+from benchmarks.load import closed_loop, peak_mb, serving, text_of
+from benchmarks.models import prepared, random_embeddinggemma
+from benchmarks.report import arguments, percentile, save
+from embedder.profile import TOKENIZER_FILE
+from embedder.tokens import Tokenizer
+from tests.live.server import Server
+
+QUERIES, PASSAGES, CALLERS = 40, 120, 8
+
+
+async def measure(server: Server, query: str, passage: str, longest: str) -> dict[str, float]:
+    await closed_loop(server, [query, passage] * 4, concurrency=2)
+    queries = await closed_loop(server, [query] * QUERIES, concurrency=1)
+    passages = await closed_loop(server, [passage] * PASSAGES, concurrency=CALLERS)
+    await closed_loop(server, [longest] * 2, concurrency=2)
+    return {
+        "query_ms": percentile(queries.latencies, 0.5) * 1000,
+        "tokens_per_second_128": passages.tokens / passages.seconds,
+        "rss_peak_mb": peak_mb(server),
+    }
+
+
+def row(threads: int, texts: tuple[str, str, str]) -> dict[str, Any]:
+    """One service on `threads` cores; children inherit the affinity they are started with."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, set(sorted(cores)[:threads]))
+    try:
+        with serving() as server:
+            os.sched_setaffinity(0, cores)
+            return {"threads": threads, **asyncio.run(measure(server, *texts))}
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def main() -> None:
+    path = arguments("sizing", __doc__).json
+    tokenizer = Tokenizer.from_file(prepared(str(random_embeddinggemma()), "int8") / TOKENIZER_FILE)
+    texts = (text_of(16, tokenizer), text_of(128, tokenizer), text_of(2048, tokenizer))
+    counts = range(1, len(os.sched_getaffinity(0)) + 1)
+    save(path, {"rows": [row(threads, texts) for threads in counts]})
+
+
+if __name__ == "__main__":
+    main()
