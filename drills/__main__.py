@@ -6,6 +6,7 @@ python -m drills [NAME ...]
 import argparse
 import asyncio
 import json
+import re
 import sys
 import tempfile
 import time
@@ -24,6 +25,7 @@ from benchmarks.report import machine
 from drills.faults import Stage
 from drills.keys import KeyServer
 from drills.load import Load, lasting_token
+from drills.refusal import SEEN as DAMAGED_SEEN
 from drills.refusal import TITLE as DAMAGED
 from drills.refusal import damaged_model
 from drills.table import DRILLS, Drill
@@ -42,7 +44,7 @@ TEXT = """# Fault drills
 Four callers, two of them on a new connection each time, send a sentence, compare its vector with the bare engine's
 and wait 0.1 s (two send texts of 2,048 tokens without a pause where it says so). *Lost* is a call that was taken and
 then got no answer, or a fault; *refused* one that was told to come back (429 or 503 with Retry-After) or was not let
-in at all. *Longest stall* is the longest time from one right answer to the next, *recovered* the time from the end of
+in at all. *Longest stall* is the longest time that one caller had no right answer, *recovered* the time from the end of
 the fault, or from the blow itself where nothing is repaired from outside, to the last call with trouble and a
 `/health` without complaint.
 
@@ -116,6 +118,7 @@ async def _play(drill: Drill, stage: Stage) -> Result:
         whole = stage.healed if stage.ends else await _recovered(stage)
         if not stage.ends:
             await asyncio.sleep(CALM)
+        ended = None if stage.ends else time.monotonic()
     found = Counter(call.outcome for call in load.calls)
     details = Counter(call.detail for call in load.calls if call.outcome in ("wrong", "lost", "refused"))
     notes = [*stage.notes, *(f"{count} x {detail}" for detail, count in details.most_common(4))]
@@ -126,7 +129,7 @@ async def _play(drill: Drill, stage: Stage) -> Result:
         wrong=found["wrong"],
         lost=found["lost"],
         refused=found["refused"],
-        longest_stall_s=round(load.longest_stall(began), 2),
+        longest_stall_s=round(load.longest_stall(began, ended), 2),
         recovered_s=round(max(0.0, end - stage.healed), 2),
         notes="; ".join(notes),
     )
@@ -142,6 +145,14 @@ async def _recovered(stage: Stage) -> float:
             except httpx.TransportError:
                 pass
             await asyncio.sleep(0.05)
+
+
+def complaints(result: Result, *, may_lose: int, seen: str) -> list[str]:
+    """What should not have been, or should have."""
+    found = [f"{result.wrong} wrong vectors"] * (result.wrong > 0)
+    found += [f"{result.lost} calls lost, at most {may_lose} may be"] * (result.lost > may_lose)
+    found += [f"not seen: {seen}"] * (re.search(seen, result.notes) is None)
+    return [f"{result.title}: {complaint}" for complaint in found]
 
 
 def table(results: Sequence[Result]) -> str:
@@ -167,13 +178,16 @@ def main() -> None:
     known = json.loads(RESULTS.read_text())["drills"] if RESULTS.exists() else []
     results = {result["title"]: Result(**result) for result in known}
     titles = [*(drill.title for drill in DRILLS.values()), DAMAGED]
+    failed: list[str] = []
     for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
         result = run(DRILLS[name]) if name in DRILLS else Result(**damaged_model())
         results[result.title] = result
         print(table([result]).splitlines()[-1], flush=True)
         write([results[title] for title in titles if title in results])
-    sys.exit(any(result.wrong for result in results.values()))
+        may_lose, seen = (DRILLS[name].may_lose, DRILLS[name].seen) if name in DRILLS else (0, DAMAGED_SEEN)
+        failed += complaints(result, may_lose=may_lose, seen=seen)
+    sys.exit("\n".join(failed) or 0)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ PATIENCE = 90.0  # seconds for one answer
 class Call:
     """One call; `started` and `ended` on time.monotonic()."""
 
+    caller: int
     started: float
     ended: float
     outcome: Outcome
@@ -53,26 +54,26 @@ class Load:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(self._caller(number)) for number in range(self.callers)]
+        stop = asyncio.Event()
+        tasks = [asyncio.create_task(self._caller(number, stop)) for number in range(self.callers)]
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            stop.set()  # nobody leaves without an answer: a call that hangs is one that is lost after PATIENCE
+            await asyncio.gather(*tasks)
 
-    async def _caller(self, number: int) -> None:
+    async def _caller(self, number: int, stop: asyncio.Event) -> None:
         user = f"00000000-0000-4000-8000-{number:012x}"
         headers = {"Authorization": f"Bearer {self.sign(user)}"}
         if number % 2:
             headers["Connection"] = "close"
         async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=PATIENCE) as client:
             turn = number
-            while True:
+            while not stop.is_set():
                 index = turn % len(self.texts)
                 started = time.monotonic()
                 outcome, detail = await self._call(client, index)
-                self.calls.append(Call(started, time.monotonic(), outcome, detail))
+                self.calls.append(Call(number, started, time.monotonic(), outcome, detail))
                 turn += self.callers
                 await asyncio.sleep(self.pause)
 
@@ -84,20 +85,35 @@ class Load:
         except httpx.TransportError as error:
             return "lost", type(error).__name__
         if answer.status_code == 200:
-            vector = np.array(answer.json()["embedding"])
-            right = np.abs(vector - self.vectors[index]).max() < TOLERANCE
-            return ("right", "") if right else ("wrong", self.texts[index][:20])
-        code = answer.json()["error"]["code"]
+            return ("right", "") if self._is_right(answer, index) else ("wrong", self.texts[index][:20])
         told = answer.status_code in (429, 503) and int(answer.headers.get("retry-after", 0)) > 0
-        return ("refused" if told else "lost"), f"{answer.status_code} {code}"
+        return ("refused" if told else "lost"), f"{answer.status_code} {_code(answer)}"
 
-    def longest_stall(self, since: float) -> float:
-        """Seconds from one right answer to the next, at most, from `since` to the last call."""
-        ends = sorted(call.ended for call in self.calls if call.outcome == "right")
+    def _is_right(self, answer: httpx.Response, index: int) -> bool:
+        try:
+            vector = np.array(answer.json()["embedding"], np.float32)
+        except (ValueError, KeyError, TypeError):
+            return False
+        expected = self.vectors[index]
+        return vector.shape == expected.shape and bool(np.abs(vector - expected).max() < TOLERANCE)
+
+    def longest_stall(self, since: float, until: float | None = None) -> float:
+        """Seconds that a caller had no right answer, at most, from `since` to `until` or the last right one."""
+        return max((self._stall(caller, since, until) for caller in range(self.callers)), default=0.0)
+
+    def _stall(self, caller: int, since: float, until: float | None) -> float:
+        ends = [call.ended for call in self.calls if call.caller == caller and call.outcome == "right"]
         before = [end for end in ends if end < since][-1:]
-        marks = [*(before or [since]), *(end for end in ends if end >= since)]
+        marks = [*(before or [since]), *(end for end in ends if end >= since), *([until] if until else [])]
         return max((later - earlier for earlier, later in pairwise(marks)), default=0.0)
 
     def last_trouble(self) -> float:
         """When the last call ended that had no right answer; minus infinity if all had."""
         return max((call.ended for call in self.calls if call.outcome != "right"), default=float("-inf"))
+
+
+def _code(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"]["code"])
+    except (ValueError, KeyError, TypeError):
+        return "without our envelope"

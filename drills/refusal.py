@@ -13,6 +13,7 @@ from benchmarks.models import prepared
 from tests.live.server import SOURCE, bare_environment, free_port
 
 TITLE = "damaged model file"
+SEEN = r"exit status 1: .*model\.onnx is damaged \(SHA-256"
 
 
 def damaged_model() -> dict[str, Any]:

@@ -23,6 +23,8 @@ class Drill:
     frame: Callable[[Stage], AbstractContextManager[None]] = lambda stage: nullcontext()
     signed_by_key: bool = False  # tokens of the key server instead of the secret
     long_texts: bool = False  # 2,048 tokens on EmbeddingGemma's size instead of sentences on the starter model
+    may_lose: int = 0  # calls
+    seen: str = ""  # a regular expression for what must have been seen
 
 
 def _full_disk(directory: Path, stack: ExitStack) -> Environment:
@@ -53,16 +55,34 @@ def _clock(directory: Path, stack: ExitStack) -> Environment:
 DRILLS = {
     "redis-killed": Drill("Redis killed (-9), back after 5 s", faults.redis_killed),
     "redis-frozen": Drill("Redis frozen for 30 s", faults.redis_frozen),
-    "worker-killed": Drill("worker killed (-9)", faults.worker_killed),
-    "sigterm": Drill("SIGTERM with four long batches in flight", faults.sigterm),
+    "worker-killed": Drill("worker killed (-9)", faults.worker_killed, may_lose=4),  # what its callers had in flight
+    "sigterm": Drill(
+        "SIGTERM with four long batches in flight", faults.sigterm, seen=r"\[200, 200, 200, 200\]; exit status 0"
+    ),
     "memory": Drill(
-        "700 MB of memory, texts of 2,048 tokens", faults.long_texts, frame=faults.within_700_mb, long_texts=True
+        "700 MB of memory, texts of 2,048 tokens",
+        faults.long_texts,
+        frame=faults.within_700_mb,
+        long_texts=True,
+        seen="peak",
     ),
     "cpu": Drill("half a core for 20 s", faults.half_a_core),
-    "key-server": Drill("key server gone for 10 s, back with a new key", faults.no_key_server, signed_by_key=True),
-    "disk": Drill("disk full: log, temporary files, model store", faults.full_disk, prepare=_full_disk),
-    "clock": Drill("clock an hour ahead for 10 s, then back", faults.clock_jumps, prepare=_clock),
+    "key-server": Drill(
+        "key server gone for 10 s, back with a new key",
+        faults.no_key_server,
+        signed_by_key=True,
+        seen="meanwhile: 503 keys_unavailable, .* later: 200",
+    ),
+    "disk": Drill(
+        "disk full: log, temporary files, model store", faults.full_disk, prepare=_full_disk, seen="full: all"
+    ),
+    "clock": Drill(
+        "clock an hour ahead for 10 s, then back",
+        faults.clock_jumps,
+        prepare=_clock,
+        seen="200, 401 token_expired, 200; fresh one: 200",
+    ),
     "slow-clients": Drill("1,000 clients that send a byte a second", faults.slow_clients, frame=faults.few_files),
-    "connections": Drill("5,000 idle connections", faults.many_connections, frame=faults.few_files),
+    "connections": Drill("5,000 idle connections", faults.many_connections, frame=faults.few_files, seen="5000 opened"),
     "leaving": Drill("60 clients leave in mid-batch", faults.leaving_clients),
 }
