@@ -1,5 +1,9 @@
 """The manifests fit Kubernetes's schemas, one another, and the service."""
 
+import shlex
+import shutil
+import subprocess
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, cast
 
@@ -7,25 +11,39 @@ import kubernetes_validate
 import pytest
 import yaml
 
-import metrics
 from api.bento import GuardedService, Page
+from auth.client_address import TrustedProxies, client_address
 from service import EmbeddingAPI
 from settings import VERSION, Settings
+from tests.deploy.promql import DEPLOY, known_names, names
 
-DIRECTORY = Path(__file__).parents[2] / "deploy" / "kubernetes"
+DIRECTORY = DEPLOY / "kubernetes"
 BASE = DIRECTORY / "base"
-OVERLAYS = sorted(path.parent for path in DIRECTORY.glob("overlays/*/kustomization.yaml"))
+FULL = DIRECTORY / "overlays" / "full"
+COMPONENTS = sorted(path.parent for path in DIRECTORY.glob("components/*/kustomization.yaml"))
+COMBINATIONS = list(chain.from_iterable(combinations(COMPONENTS, count) for count in range(len(COMPONENTS) + 1)))
+APPLIED_ALONE = {"model-loader.yaml"}
 CUSTOM = {"ScaledObject", "ServiceMonitor"}  # of operators; Kubernetes has no schema for them
 Manifest = dict[str, Any]
 
 
+def kustomization(directory: Path) -> Manifest:
+    return dict(yaml.safe_load((directory / "kustomization.yaml").read_text()))
+
+
 def manifests(directory: Path) -> list[Manifest]:
-    """Every document that a kustomization lists, those of the ones that it builds on first."""
+    """Every document that a kustomization lists, those of the ones that it builds on first; nothing is patched."""
     found: list[Manifest] = []
-    for name in yaml.safe_load((directory / "kustomization.yaml").read_text())["resources"]:
+    listed = kustomization(directory)
+    for name in listed["resources"] + listed.get("components", []):
         path = directory / name
         found += manifests(path) if path.is_dir() else list(yaml.safe_load_all(path.read_text()))
     return found
+
+
+def check_schema(item: Manifest) -> None:
+    if item["kind"] not in CUSTOM:
+        kubernetes_validate.validate(item, kubernetes_validate.latest_version(), strict=True)
 
 
 def one(kind: str, name: str = "embedding-api") -> Manifest:
@@ -38,13 +56,53 @@ def labels_of(deployment: str) -> Manifest:
     return labels
 
 
-@pytest.mark.parametrize("directory", [BASE, *OVERLAYS], ids=lambda path: path.name)
+@pytest.mark.parametrize("directory", [BASE, FULL], ids=lambda path: path.name)
 def test_every_manifest_fits_its_schema(directory: Path) -> None:
     found = manifests(directory)
     assert {"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"} <= {item["kind"] for item in found}
     for item in found:
-        if item["kind"] not in CUSTOM:
-            kubernetes_validate.validate(item, kubernetes_validate.latest_version(), strict=True)
+        check_schema(item)
+
+
+def test_nothing_is_there_twice_when_all_components_are_put_together() -> None:
+    found = [(item["kind"], item["metadata"]["name"]) for item in manifests(FULL)]
+    assert len(found) == len(set(found))
+    assert [(FULL / name).resolve() for name in sorted(kustomization(FULL)["components"])] == COMPONENTS
+
+
+def test_components_patch_what_the_base_has() -> None:
+    patches = [patch for directory in COMPONENTS for patch in kustomization(directory).get("patches", [])]
+    assert patches
+    for patch in patches:
+        target = one(patch["target"]["kind"], patch["target"]["name"])
+        for step in yaml.safe_load(patch["patch"]) if patch["patch"].startswith("-") else []:
+            place: Any = target
+            for part in step["path"].split("/")[1:-1]:
+                place = place[int(part) if part.isdigit() else part]
+            assert isinstance(place, list) == step["path"].endswith("/-")
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl to put the components together with")
+@pytest.mark.parametrize("chosen", COMBINATIONS, ids=lambda chosen: "+".join(path.name for path in chosen) or "base")
+def test_any_components_go_together(chosen: tuple[Path, ...], tmp_path: Path) -> None:
+    copy = shutil.copytree(DIRECTORY, tmp_path / "kubernetes")
+    full = copy / "overlays" / "full" / "kustomization.yaml"
+    components = [f"../../components/{path.name}" for path in chosen]
+    full.write_text(yaml.safe_dump(yaml.safe_load(full.read_text()) | {"components": components}))
+    done = subprocess.run(["kubectl", "kustomize", full.parent], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found = {(item["kind"], item["metadata"]["name"]): item for item in yaml.safe_load_all(done.stdout)}
+    for item in found.values():
+        check_schema(item)
+        assert item["kind"] == "Namespace" or item["metadata"]["namespace"] == "embedding-api"
+    with_components = {path.name for path in chosen}
+    kinds = {kind for kind, _ in found}
+    assert ("ServiceMonitor" in kinds) == ("monitoring" in with_components)
+    assert ("ScaledObject" in kinds) == ("HorizontalPodAutoscaler" not in kinds) == ("keda" in with_components)
+    volumes = found["Deployment", "embedding-api"]["spec"]["template"]["spec"]["volumes"]
+    claims = {volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume}
+    assert claims == ({"models"} if "model-volume" in with_components else set())
+    assert ("PersistentVolumeClaim", "models") in found or not claims
 
 
 def test_the_schemas_notice_a_mistake() -> None:
@@ -55,11 +113,9 @@ def test_the_schemas_notice_a_mistake() -> None:
 
 
 def test_every_file_is_listed() -> None:
-    for directory in (BASE, *OVERLAYS):
-        listed = set(yaml.safe_load((directory / "kustomization.yaml").read_text())["resources"])
-        assert {path.name for path in directory.glob("*.yaml")} - {"kustomization.yaml"} == {
-            name for name in listed if name.endswith(".yaml")
-        }
+    for directory in (BASE, FULL, *COMPONENTS):
+        listed = {name for name in kustomization(directory)["resources"] if name.endswith(".yaml")}
+        assert {path.name for path in directory.glob("*.yaml")} - {"kustomization.yaml"} - APPLIED_ALONE == listed
 
 
 def test_selectors_choose_the_pods_they_mean() -> None:
@@ -101,15 +157,88 @@ def test_the_pod_runs_as_nobody_on_a_read_only_root() -> None:
     assert f"USER {pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}\n" in template
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/tmp"}
-    assert container["resources"]["limits"]["cpu"] == container["resources"]["requests"]["cpu"]
 
 
-def test_scaling_asks_for_a_metric_that_the_service_has() -> None:
-    [scaled] = yaml.safe_load_all((DIRECTORY / "overlays/keda/scaled-object.yaml").read_text())
+def test_a_node_of_two_cores_has_room_for_a_pod_and_the_autoscaler_knows_it() -> None:
+    deployment = one("Deployment")["spec"]
+    [container] = deployment["template"]["spec"]["containers"]
+    request, limit = (float(container["resources"][kind]["cpu"]) for kind in ("requests", "limits"))
+    assert request < 2 <= limit
+    [metric] = one("HorizontalPodAutoscaler")["spec"]["metrics"]
+    assert metric["resource"]["target"]["averageUtilization"] * request == 70 * limit  # % of what a pod can use at most
+
+
+def test_only_the_autoscaler_says_how_many_replicas_there_are() -> None:
+    assert "replicas" not in one("Deployment")["spec"]
+    assert one("HorizontalPodAutoscaler")["spec"]["minReplicas"] == 2
+
+
+def test_callers_behind_the_ingress_have_addresses_of_their_own() -> None:
+    trusted = TrustedProxies.parse(one("ConfigMap")["data"]["FORWARDED_ALLOW_IPS"])
+    for ingress in ("10.42.0.7", "172.17.0.3", "192.168.5.1", "100.64.3.2", "fd00:10:244::7"):
+        assert client_address(ingress, [b"203.0.113.9"], trusted) == "203.0.113.9"
+    assert client_address("198.51.100.1", [b"203.0.113.9"], trusted) == "198.51.100.1"
+
+
+def test_redis_counts_as_the_one_of_the_compose_file_does() -> None:
+    compose = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())["services"]["redis"]
+    pod = one("Deployment", "redis")["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert ["redis-server", *container["args"]] == shlex.split(compose["command"])
+    assert container["image"].removeprefix("docker.io/library/") == compose["image"]
+    security = pod["securityContext"]
+    assert f"{security['runAsUser']}:{security['fsGroup']}" == compose["user"]
+    [volume], [mount] = pod["volumes"], container["volumeMounts"]
+    assert f"{compose['volumes'][0].split(':')[0]}:{mount['mountPath']}" == "redis:/data"
+    assert one("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"])
+
+
+def test_the_service_may_go_to_dns_to_redis_and_to_its_key_set() -> None:
+    to_anywhere, to_redis = set(), set()
+    for rule in one("NetworkPolicy")["spec"]["egress"]:
+        ports = {(port["port"], port.get("protocol", "TCP")) for port in rule["ports"]}
+        if "to" not in rule:
+            to_anywhere |= ports
+        else:
+            assert rule["to"] == [{"podSelector": {"matchLabels": labels_of("redis")}}]
+            to_redis |= ports
+    assert to_anywhere == {(53, "UDP"), (53, "TCP"), (443, "TCP")}
+    assert to_redis == {(6379, "TCP")}
+
+
+def test_the_claim_of_the_model_is_filled_by_a_pod_that_the_namespace_allows() -> None:
+    component = DIRECTORY / "components" / "model-volume"
+    loader = yaml.safe_load((component / "model-loader.yaml").read_text())
+    check_schema(loader)
+    [claim] = manifests(component)
+    [volume] = loader["spec"]["volumes"]
+    assert volume["persistentVolumeClaim"] == {"claimName": claim["metadata"]["name"]}
+    ours = one("Deployment")["spec"]["template"]["spec"]
+    security, [container] = loader["spec"]["securityContext"], loader["spec"]["containers"]
+    assert security == ours["securityContext"] | {"fsGroup": ours["securityContext"]["runAsUser"]}
+    assert container["securityContext"] == ours["containers"][0]["securityContext"]
+    assert loader["metadata"]["namespace"] == one("Namespace")["metadata"]["name"]
+
+
+def test_scaling_asks_for_the_time_texts_wait_and_an_idle_service_waits_none(tmp_path: Path) -> None:
+    scaled = yaml.safe_load((DIRECTORY / "components" / "keda" / "scaled-object.yaml").read_text())
     [trigger] = scaled["spec"]["triggers"]
-    names = {family.name for family in metrics.REGISTRY.collect()}
-    assert "embed_queue_wait_seconds" in names
-    assert "embed_queue_wait_seconds_bucket" in trigger["metadata"]["query"]
+    query = trigger["metadata"]["query"]
+    assert names(query) == {"embed_queue_wait_seconds_bucket"} <= known_names()
+
+    def case(growth: str, answer: float) -> Manifest:
+        bucket = 'embed_queue_wait_seconds_bucket{namespace="embedding-api",le="%s"}'
+        series = [{"series": bucket % le, "values": f"0+{growth}x10"} for le in ("1", "+Inf")]
+        series.append({"series": bucket % "0.5", "values": "0+0x10"})
+        sample = {"labels": "{}", "value": answer}
+        test = {"expr": query, "eval_time": "10m", "exp_samples": [sample]}
+        return {"interval": "1m", "input_series": series if growth else [], "promql_expr_test": [test]}
+
+    cases = tmp_path / "cases.yml"
+    tests = [case("", 0), case("0", 0), case("60", 0.95)]  # no pod yet, an idle one, one where all wait 0.5 to 1 s
+    cases.write_text(yaml.safe_dump({"tests": tests}))
+    done = subprocess.run(["promtool", "test", "rules", cases], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_image_is_of_this_version() -> None:
