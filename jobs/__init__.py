@@ -2,7 +2,14 @@
 
 import importlib.util
 import sys
+from typing import NoReturn
 
-_missing = [name for name in ("psycopg", "pyarrow", "ray", "tqdm") if importlib.util.find_spec(name) is None]
-if _missing:
-    sys.exit(f"embedding-api: {', '.join(_missing)} not installed: pip install -r requirements/bulk.txt")
+
+def not_installed(name: str | None) -> NoReturn:
+    """End with what to do about a package that is needed here and not there."""
+    sys.exit(f"embedding-api: {name} is not installed: pip install -r requirements/bulk.txt")
+
+
+for _name in ("pyarrow", "tqdm"):  # ray and psycopg are asked for where they are used
+    if importlib.util.find_spec(_name) is None:
+        not_installed(_name)

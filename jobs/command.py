@@ -1,13 +1,14 @@
 """How a command ends: its status, and one line when something is wrong."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
 from embedder.errors import EmbedderError, OptionError
 from jobs.errors import FAILED, SOME_ROWS_BAD, WRONG_USE, JobError, describe, one_line
 from jobs.output import BAD_ROWS, Output
+from jobs.parts import Part
 from jobs.progress import Summary
 
 INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
@@ -29,9 +30,9 @@ def run_command(main: Callable[[], int]) -> int:
         return _say(one_line(error), FAILED)
 
 
-def finish(output: Output, summary: Summary, *, quiet: bool) -> int:
-    """Gather the bad rows, say how it went, and give the exit status."""
-    bad = output.finish()
+def finish(output: Output, parts: Sequence[Part], summary: Summary, *, quiet: bool) -> int:
+    """See that nothing is missing, gather the bad rows, say how it went, and give the exit status."""
+    bad = output.finish(part.number for part in parts)
     if not quiet:
         print(summary)
         if bad:

@@ -73,12 +73,10 @@ def embed(options: argparse.Namespace, job: Job, engine: cluster.Engine, parts: 
     progress = Progress(total, done=total - sum(part.rows for part in missing), quiet=options.quiet)
     cores = 0
     if missing:
-        with cluster.running(options.address) as cpus:
-            workers = min(options.workers or max(1, cpus // engine.threads), len(missing))
+        with cluster.running(options.address) as size:
+            workers = min(size.workers(options.workers, engine.threads), len(missing))
             cores = workers * engine.threads
-            if cores > cpus:  # Ray would wait for them for ever
-                raise UsageError(f"{workers} workers of {engine.threads} threads want {cores} CPUs, there are {cpus}")
-            for finished in cluster.embed(job, missing, engine, workers=workers):
+            for finished in cluster.embed(job, missing, engine, workers=workers, say=progress.say):
                 progress.add(finished.part.rows, finished.counts, seconds=finished.seconds)
     return progress.close(cores=cores, price_per_month=options.price_per_month)
 
@@ -93,7 +91,8 @@ def load(table: postgres.Table, job: Job, parts: Sequence[Part], *, quiet: bool)
 
 def make_table(options: argparse.Namespace, job: Job, dimensions: int) -> postgres.Table:
     id_type = job.types[job.columns.id] if job.columns.id else pa.int64()
-    return postgres.Table(options.to, options.table, id_type, job.columns.keep, dimensions, job.wanted.output_type)
+    kept = {name: job.types[name] for name in job.columns.keep}
+    return postgres.Table(options.to, options.table, id_type, kept, dimensions, job.wanted.output_type)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -106,12 +105,12 @@ def main(arguments: list[str] | None = None) -> int:
     if table:
         table.prepare()
     with job.output.locked():
-        job.output.bind(job.manifest({"fingerprint": engine.fingerprint, "max_tokens": engine.max_tokens}))
+        job = job.bound({"fingerprint": engine.fingerprint, "max_tokens": engine.max_tokens})
         parts = job.parts()
         summary = embed(options, job, engine, parts)
         if table:
             load(table, job, parts, quiet=options.quiet)
-        return finish(job.output, summary, quiet=options.quiet)
+        return finish(job.output, parts, summary, quiet=options.quiet)
 
 
 if __name__ == "__main__":

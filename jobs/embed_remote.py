@@ -8,6 +8,7 @@ on. Exit status as of jobs.embed_dataset.
 
 import argparse
 import asyncio
+import math
 import os
 import sys
 import time
@@ -16,15 +17,13 @@ from typing import Any
 
 from jobs.columns import Embedded, to_table
 from jobs.command import finish, run_command
-from jobs.errors import UsageError
-from jobs.job import Job, add_arguments, make_job
+from jobs.errors import JobError, RowError, UsageError, describe_row
+from jobs.job import Job, add_arguments, check_packing, make_job
 from jobs.output import Counts
 from jobs.parts import Part
-from jobs.progress import Progress, Summary
-from jobs.rows import Row, RowError, bad_row, read
-from jobs.service_client import Answer, Result, ServiceClient, stack
-
-PARTS_AT_ONCE = 2  # the second one's requests fill the gap while the first one's last are answered
+from jobs.progress import Progress
+from jobs.rows import Reader, Row, bad_row
+from jobs.service_client import BATCH_TEXTS, Answer, RefusedError, Result, ServiceClient, stack
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -44,23 +43,32 @@ class RemoteJob:
     def __init__(self, job: Job, client: ServiceClient, dimensions: int) -> None:
         self._job, self._client, self._dimensions = job, client, dimensions
 
-    async def run(self, parts: Sequence[Part], progress: Progress) -> None:
-        """Every part, a few at a time."""
+    async def run(self, parts: Sequence[Part], progress: Progress, *, concurrency: int) -> None:
+        """Every part, as many at a time as hold `concurrency` requests."""
         waiting = iter(parts)
 
         async def work() -> None:
+            reader = Reader(self._job.source, self._job.columns)
             for part in waiting:
                 started = time.monotonic()
-                counts = await self._part(part)
+                counts = await self._part(reader, part)
                 progress.add(part.rows, counts, seconds=time.monotonic() - started)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(PARTS_AT_ONCE):
+            for _ in range(parts_at_once(self._job.part_rows, concurrency)):
                 group.create_task(work())
 
-    async def _part(self, part: Part) -> Counts:
+    async def _part(self, reader: Reader, part: Part) -> Counts:
+        try:
+            return await self._embedded(reader, part)
+        except (JobError, OSError):
+            raise
+        except Exception as error:
+            raise JobError(describe_row(error, part.path, part.file_row)) from error
+
+    async def _embedded(self, reader: Reader, part: Part) -> Counts:
         job = self._job
-        rows, bad = await asyncio.to_thread(read, job.source, part, job.columns)
+        rows, bad = await asyncio.to_thread(reader.read, part)
         good: list[tuple[Row, Answer]] = []
         for row, result in zip(rows, await self._results(rows), strict=True):
             if isinstance(result, RowError):
@@ -88,7 +96,7 @@ class RemoteJob:
         for (task, titles), indices in groups.items():
             try:
                 answers = await self._client.embed([rows[i] for i in indices], self._options(task), titles=titles)
-            except UsageError as error:
+            except RefusedError as error:
                 if not self._job.columns.task:
                     raise
                 answers = [RowError(str(error)) for _ in indices]  # the task of these rows, not of the job
@@ -101,25 +109,43 @@ class RemoteJob:
         return {name: value for name, value in given.items() if value is not None}
 
 
-async def embed(options: argparse.Namespace, job: Job, token: str) -> Summary:
-    """Make the parts that are missing."""
-    parts = job.parts()
+def parts_at_once(part_rows: int, concurrency: int) -> int:
+    """One more than have `concurrency` batches: its requests fill the gap while another's last are answered."""
+    return 1 + math.ceil(concurrency * BATCH_TEXTS / max(part_rows, BATCH_TEXTS))
+
+
+async def embed(options: argparse.Namespace, job: Job, token: str) -> int:
+    """Make the parts that are missing. Returns the exit status."""
     progress: Progress | None = None
-    client = ServiceClient(
-        options.url, token, concurrency=options.concurrency, say=lambda text: progress.say(text) if progress else None
-    )
+
+    def say(text: str) -> None:
+        if progress:
+            progress.say(text)
+        elif not options.quiet:
+            print(text, file=sys.stderr)
+
+    client = ServiceClient(options.url, token, concurrency=options.concurrency, say=say)
     try:
         card = await client.look()
-        job.output.bind(job.manifest({"fingerprint": client.fingerprint, "max_tokens": card["max_tokens"]}))
-        done = job.output.done()
+        dimensions = _dimensions(job, card)
+        job = job.bound({"fingerprint": client.fingerprint, "max_tokens": card["max_tokens"]})
+        parts, done = job.parts(), job.output.done()
         missing = [part for part in parts if part.number not in done]
         total = sum(part.rows for part in parts)
         progress = Progress(total, done=total - sum(part.rows for part in missing), quiet=options.quiet)
-        dimensions = job.wanted.dimensions or max(card["dimensions"])
-        await RemoteJob(job, client, dimensions).run(missing, progress)
+        await RemoteJob(job, client, dimensions).run(missing, progress, concurrency=options.concurrency)
     finally:
         await client.close()
-    return progress.close(cores=None, price_per_month=options.price_per_month)
+    summary = progress.close(cores=None, price_per_month=options.price_per_month)
+    return finish(job.output, parts, summary, quiet=options.quiet)
+
+
+def _dimensions(job: Job, card: dict[str, Any]) -> int:
+    """Of the vectors. Raises UsageError when the model has no such size."""
+    wanted, sizes = job.wanted.dimensions, card["dimensions"]
+    if wanted is not None and wanted not in sizes:
+        raise UsageError(f"the service refuses this job: its dimensions are {', '.join(map(str, sizes))}, not {wanted}")
+    return check_packing(job.wanted, wanted or max(sizes))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -130,10 +156,9 @@ def main(arguments: list[str] | None = None) -> int:
     job = make_job(options)
     with job.output.locked():
         try:
-            summary = asyncio.run(embed(options, job, token))
+            return asyncio.run(embed(options, job, token))
         except ExceptionGroup as group:  # of the tasks; the first that failed says it
             raise group.exceptions[0] from None
-        return finish(job.output, summary, quiet=options.quiet)
 
 
 if __name__ == "__main__":

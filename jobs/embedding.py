@@ -2,19 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedder.errors import OptionError, TextTooLongError
 from embedder.model import EmbeddingModel
-from embedder.postprocess import Vectors, cut
+from embedder.postprocess import cut
 from embedder.tasks import prompts_for
 from embedder.tokens import Tokens, check_uncut
 from jobs.columns import Embedded, to_table
+from jobs.errors import RowError, one_line
 from jobs.job import Job
-from jobs.output import Counts, part_name
+from jobs.output import Counts
 from jobs.parts import Part
-from jobs.rows import BadRow, Row, RowError, bad_row, read
+from jobs.rows import BadRow, Reader, Row, bad_row
+
+Vector: TypeAlias = NDArray[np.float32]  # (dimensions,)
+NOT_FINITE = "the model gives no finite vector"
 
 
 class PartEmbedder:
@@ -22,6 +28,7 @@ class PartEmbedder:
 
     def __init__(self, job: Job, directory: Path, *, num_threads: int, max_tokens: int, batch_tokens: int) -> None:
         self._job = job
+        self._reader = Reader(job.source, job.columns)
         self._model = EmbeddingModel.load(
             directory, num_threads=num_threads, max_tokens=max_tokens, batch_tokens=batch_tokens
         )
@@ -34,9 +41,9 @@ class PartEmbedder:
     def run(self, part: Part) -> Counts:
         """Rows of a part -> its file. A part that is there already is not made again."""
         job = self._job
-        if (job.output.place / part_name(part.number)).exists():
-            return job.output.counts(part.number)
-        rows, bad = read(job.source, part, job.columns)
+        if (counts := job.output.counts(part.number)) is not None:
+            return counts
+        rows, bad = self._reader.read(part)
         embedded, failed = self._embed(part, rows)
         table = to_table(embedded, columns=job.columns, types=job.types, output_type=job.wanted.output_type)
         return job.output.write(part.number, table, sorted([*bad, *failed], key=lambda row: row.row))
@@ -50,18 +57,20 @@ class PartEmbedder:
                 bad.append(bad_row(part, row.number, tokens))
             else:
                 good.append((row, tokens))
-        vectors = self._forward([tokens for _, tokens in good])
-        finite = np.logical_and.reduce(np.isfinite(vectors), axis=1)
-        for (row, _), ok in zip(good, finite, strict=True):
-            if not ok:
-                bad.append(bad_row(part, row.number, RowError("the model gives no finite vector")))
-        kept = [pair for pair, ok in zip(good, finite, strict=True) if ok]
-        size = self._model.profile.size_of(self._job.wanted.dimensions)
+        kept: list[tuple[Row, Tokens, Vector]] = []
+        for (row, tokens), vector in zip(good, self._forward([tokens for _, tokens in good]), strict=True):
+            if isinstance(vector, RowError):
+                vector.id = row.id
+                bad.append(bad_row(part, row.number, vector))
+            else:
+                kept.append((row, tokens, vector))
+        profile = self._model.profile
+        vectors = np.array([vector for *_, vector in kept], np.float32).reshape(-1, profile.dimensions)
         embedded = Embedded(
-            rows=[row for row, _ in kept],
-            vectors=cut(vectors[finite], size),
-            tokens=[len(tokens.ids) for _, tokens in kept],
-            truncated=[tokens.truncated for _, tokens in kept],
+            rows=[row for row, *_ in kept],
+            vectors=cut(vectors, profile.size_of(self._job.wanted.dimensions)),
+            tokens=[len(tokens.ids) for _, tokens, _ in kept],
+            truncated=[tokens.truncated for _, tokens, _ in kept],
         )
         return embedded, bad
 
@@ -93,14 +102,19 @@ class PartEmbedder:
                 return RowError(f"{error.n_tokens} tokens, the limit is {error.max_tokens}")
         return tokens
 
-    def _forward(self, tokens: Sequence[Tokens]) -> Vectors:
-        """One row a text, of NaN where the engine fails; a pack that fails is tried text by text."""
-        width = self._model.profile.dimensions
+    def _forward(self, tokens: Sequence[Tokens]) -> list[Vector | RowError]:
+        """A vector a text, or why there is none; what fails together is tried text by text."""
         if not tokens:
-            return np.empty((0, width), np.float32)
+            return []
         try:
-            return self._model.engine.embed([text.ids for text in tokens])
-        except Exception:
+            vectors = self._model.engine.embed([text.ids for text in tokens])
+        except MemoryError:  # the machine's fault and no text's
+            raise
+        except Exception as error:
             if len(tokens) == 1:
-                return np.full((1, width), np.nan, np.float32)
-            return np.concatenate([self._forward([text]) for text in tokens])
+                return [RowError(f"the engine fails on it ({type(error).__name__}: {one_line(error)})")]
+            return [found for text in tokens for found in self._forward([text])]
+        finite = np.logical_and.reduce(np.isfinite(vectors), axis=1)
+        return [
+            v if ok else RowError("the model gives no finite vector") for v, ok in zip(vectors, finite, strict=True)
+        ]

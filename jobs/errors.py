@@ -1,6 +1,7 @@
-"""What ends a job. Each message is one line that says what to do."""
+"""What ends a job, and what is wrong with one row. Each message is one line that says what to do."""
 
 import errno
+from typing import Any
 
 FAILED, WRONG_USE, SOME_ROWS_BAD = 1, 2, 3  # exit status; 0 is every row embedded
 
@@ -17,6 +18,12 @@ class UsageError(JobError):
     status = WRONG_USE
 
 
+class RowError(Exception):
+    """Why one row cannot be embedded. `id` is the row's, where it is known."""
+
+    id: Any = None
+
+
 def one_line(error: BaseException) -> str:
     """The first line of an error's message that says anything, or its class."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -28,3 +35,8 @@ def describe(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full ({one_line(error)}): make room, and the same command goes on"
     return one_line(error)
+
+
+def describe_row(error: BaseException, path: str, file_row: int) -> str:
+    """What nobody foresaw in the rows of `path` from `file_row` on."""
+    return f"{path}, in the rows from {file_row} on: {type(error).__name__}: {one_line(error)}"

@@ -1,20 +1,19 @@
 """One job: what is read, what is wanted of it, and where it goes. Workers get it whole."""
 
 import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
-
-import pyarrow as pa
 
 from embedder.profile import Profile
 from embedder.tasks import prompts_for
-from jobs.columns import EMBEDDING, ID, OUTPUT_TYPES, ROW, TOKENS, TRUNCATED
+from jobs.columns import OUTPUT_TYPES
 from jobs.errors import UsageError
 from jobs.output import Output
-from jobs.parts import InputFile, Part, columns_of, cut, find_files
+from jobs.parts import InputFile, Part, cut, find_files
 from jobs.places import Place, locate
 from jobs.rows import Columns
+from jobs.schema import types_of
 
 # Rows of a part: a second or two of the starter model on a core, and the more of a larger one. A killed worker loses
 # that much, and progress moves by as much.
@@ -46,6 +45,10 @@ class Job:
     def parts(self) -> list[Part]:
         """All of them, in the order of the input."""
         return list(cut(self.source, self.files, part_rows=self.part_rows))
+
+    def bound(self, space: Mapping[str, Any]) -> "Job":
+        """This job, its output made that of this job in the vector space `space`. Raises UsageError."""
+        return replace(self, output=self.output.bind(self.manifest(space)))
 
     def manifest(self, space: Mapping[str, Any]) -> dict[str, Any]:
         """What makes this output this output; `space` names the vector space."""
@@ -95,33 +98,11 @@ def make_job(options: argparse.Namespace) -> Job:
         source=source,
         files=tuple(files),
         columns=columns,
-        types=_types(source, files, columns),
+        types=types_of(source, files, columns),
         wanted=Wanted(options.task, options.dimensions, options.output_type, options.truncate),
         part_rows=options.part_rows,
         output=Output(output),
     )
-
-
-def _types(source: Place, files: Sequence[InputFile], columns: Columns) -> dict[str, Any]:
-    """Types of the columns. Raises UsageError for one that is missing, is no text, or differs between files."""
-    taken = {ROW, ID, EMBEDDING, TOKENS, TRUNCATED} & set(columns.keep)
-    if taken:
-        raise UsageError(f"--keep cannot have {', '.join(sorted(taken))}: the output has such a column of its own")
-    types: dict[str, Any] = {}
-    for file in files:
-        found = columns_of(source, file)
-        for name in columns.names:
-            if name not in found:
-                raise UsageError(f"{file.path} has no column {name!r}; it has {', '.join(map(repr, found))}")
-            if types.setdefault(name, found[name]) != found[name]:
-                raise UsageError(
-                    f"column {name!r} is {found[name]} in {file.path} and {types[name]} in {files[0].path}"
-                )
-    for name in filter(None, (columns.text, columns.title, columns.task)):
-        kind = types[name].value_type if pa.types.is_dictionary(types[name]) else types[name]
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise UsageError(f"column {name!r} is {kind}, not text")
-    return types
 
 
 def check_wanted(job: Job, profile: Profile) -> None:
@@ -131,6 +112,11 @@ def check_wanted(job: Job, profile: Profile) -> None:
     """
     if job.columns.task is None:
         prompts_for(profile.tasks, job.wanted.task, titles=["title"] if job.columns.title else None, n_texts=1)
-    size = profile.size_of(job.wanted.dimensions)
-    if size % OUTPUT_TYPES[job.wanted.output_type].per_number:
+    check_packing(job.wanted, profile.size_of(job.wanted.dimensions))
+
+
+def check_packing(wanted: Wanted, size: int) -> int:
+    """`size`. Raises UsageError when vectors of it do not fill whole numbers of the output type."""
+    if size % OUTPUT_TYPES[wanted.output_type].per_number:
         raise UsageError(f"{size} dimensions cannot be packed into bytes")
+    return size

@@ -1,26 +1,21 @@
 """Input files, cut into numbered parts: the same files give the same parts, whoever cuts them and when."""
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from pyarrow import fs
 
 from jobs.errors import JobError, UsageError, one_line
 from jobs.places import Place, locate
+from jobs.records import BLOCK, content_start, csv_header, record_ends
 
 FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".txt": "text"}
 TEXT_COLUMN = "text"  # what the one column of a text file is called
-BLOCK = 1 << 20  # bytes looked through at a time
-BOM = b"\xef\xbb\xbf"
+PART_BYTES = 64 << 20  # of a text file; a part is read whole, and a quote that nothing closes never ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +95,29 @@ def _row_spans(place: Place, file: InputFile, part_rows: int) -> Spans:
 def _line_spans(place: Place, file: InputFile, part_rows: int) -> Spans:
     """Whole records. In CSV the first is the header, and a line break between quotes ends nothing."""
     quotes = file.format == "csv"
+    header = csv_header(place, file.path).stop if quotes else 0
     with place.filesystem.open_input_file(file.path) as stream:
-        start = content_start(stream, header=quotes)
+        start = last = header or content_start(stream)
         stream.seek(start)
-        last, count = start, 0
-        for ends in _record_ends(stream, start, quotes=quotes):
+        count = 0
+        for ends in record_ends(stream, start, quotes=quotes):
             for end in ends[part_rows - 1 - count % part_rows :: part_rows]:
                 yield start, int(end), part_rows
                 start = int(end)
             count += len(ends)
             last = int(ends[-1]) if len(ends) else last
+            if stream.tell() - start > PART_BYTES:
+                raise _too_long(file, count)
     if count % part_rows:
         yield start, last, count % part_rows
+
+
+def _too_long(file: InputFile, row: int) -> JobError:
+    quote = ", or a quote that nothing closes stands there" if file.format == "csv" else ""
+    return JobError(
+        f"{file.path} has more than {PART_BYTES >> 20} MiB in one part, up to row {row} or in it: give a smaller "
+        f"--part-rows{quote}"
+    )
 
 
 _SPANS: Mapping[str, Callable[[Place, InputFile, int], Spans]] = {
@@ -122,80 +128,9 @@ _SPANS: Mapping[str, Callable[[Place, InputFile, int], Spans]] = {
 }
 
 
-def content_start(stream: BinaryIO, *, header: bool) -> int:
-    """The offset of the first record behind a byte order mark and, in CSV, the header."""
-    stream.seek(0)
-    start = len(BOM) if stream.read(len(BOM)) == BOM else 0
-    if not header:
-        return start
-    stream.seek(start)
-    first = next((ends for ends in _record_ends(stream, start, quotes=True) if len(ends)), None)
-    return start if first is None else int(first[0])
-
-
-def _record_ends(stream: BinaryIO, offset: int, *, quotes: bool) -> Iterator[NDArray[np.int64]]:
-    """Offsets just behind each record, block by block; the last record may lack its line break."""
-    end, n_quotes = offset, 0
-    while block := stream.read(BLOCK):
-        content = np.frombuffer(block, np.uint8)
-        breaks = np.flatnonzero(content == ord("\n"))
-        if quotes:  # RFC 4180: a break is inside quotes when an odd number of them stands before it
-            marks = np.flatnonzero(content == ord('"'))
-            breaks = breaks[(n_quotes + np.searchsorted(marks, breaks)) % 2 == 0]
-            n_quotes += len(marks)
-        ends = breaks + (offset + 1)
-        offset += len(block)
-        end = int(ends[-1]) if len(ends) else end
-        yield ends
-    if offset > end:
-        yield np.array([offset])
-
-
 def open_parquet(place: Place, path: str) -> pq.ParquetFile:
     """A Parquet file read in small pieces. Raises JobError when it is none."""
     try:
         return pq.ParquetFile(place.filesystem.open_input_file(path), buffer_size=BLOCK, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise JobError(f"{path} cannot be read as Parquet: {one_line(error)}") from error
-
-
-def columns_of(place: Place, file: InputFile) -> dict[str, pa.DataType]:
-    """Columns of a file and their types; what is not Parquet holds strings. Of JSONL, those of the first row."""
-    if file.format == "parquet":
-        with open_parquet(place, file.path) as parquet:
-            schema = parquet.schema_arrow
-        return dict(zip(schema.names, schema.types, strict=True))
-    return dict.fromkeys(_names(place, file), pa.string())
-
-
-def _names(place: Place, file: InputFile) -> Sequence[str]:
-    if file.format == "text":
-        return [TEXT_COLUMN]
-    if file.format == "csv":
-        return csv_header(place, file.path)
-    with place.filesystem.open_input_file(file.path) as stream:
-        stream.seek(content_start(stream, header=False))
-        line = _first_line(stream)
-    try:
-        first = json.loads(line or b"{}")
-    except ValueError:
-        first = None
-    if not isinstance(first, dict):
-        raise UsageError(f"{file.path} is not JSONL: its first line is no JSON object")
-    return list(first)
-
-
-def _first_line(stream: BinaryIO) -> bytes:
-    line = b""
-    while (block := stream.read(BLOCK)) and b"\n" not in line:
-        line += block
-    return line.partition(b"\n")[0]
-
-
-def csv_header(place: Place, path: str) -> list[str]:
-    """Names of the columns of a CSV file."""
-    with place.filesystem.open_input_file(path) as stream:
-        stop = content_start(stream, header=True)
-        stream.seek(0)
-        text = stream.read(stop).removeprefix(BOM).decode("utf-8", "surrogateescape")
-    return next(csv.reader(io.StringIO(text, newline="")), [])

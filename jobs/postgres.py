@@ -8,17 +8,23 @@ from typing import Any
 
 import numpy as np
 import orjson
-import psycopg
 import pyarrow as pa
-from psycopg import sql
 
+from jobs import not_installed
 from jobs.columns import EMBEDDING, ID, ROW
 from jobs.errors import JobError, UsageError, one_line
 from jobs.output import Output
 
+try:
+    import psycopg
+    from psycopg import sql
+except ImportError as error:
+    not_installed(error.name)
+
 # pgvector has no 8-bit integers; 16-bit floats hold them exactly.
 VECTOR_TYPES = {"float32": "vector", "float16": "halfvec", "int8": "halfvec", "binary": "bit"}
-_SIZE = re.compile(r"(?:vector|halfvec|bit)\((\d+)\)")
+_KIND = re.compile(r"(?:.+\.)?(vector|halfvec|bit)(?:\((\d+)\))?")  # may stand behind a schema
+NUL, REPLACEMENT = "\0", "\ufffd"  # the one character that PostgreSQL's text cannot hold, and what stands for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,7 @@ class Table:
     url: str
     name: str
     id_type: Any  # pyarrow.DataType
-    kept: tuple[str, ...]
+    kept: Mapping[str, Any]  # pyarrow.DataType by column
     dimensions: int
     output_type: str
 
@@ -41,15 +47,16 @@ class Table:
 
         Raises UsageError before hours of work, not after them.
         """
+        for name, kind in {ID: self.id_type, **self.kept}.items():
+            if pa.types.is_nested(kind):
+                raise UsageError(f"column {name!r} is {kind}: --table takes numbers, dates, bytes and text")
         with self._connection() as connection:
             found = connection.execute("SELECT to_regclass(%s)", [self._identifier.as_string()]).fetchone()
             if found is None or found[0] is None:
                 self._create(connection)
-            self._check_size(connection)
+            self._check_kind(connection)
             nothing = sql.SQL("SELECT {} FROM {} WHERE false").format(self._column_list, self._identifier)
-            connection.execute(
-                sql.SQL("EXPLAIN {}").format(self._insert(nothing))
-            )  # plans, and so finds what is missing
+            connection.execute(sql.SQL("EXPLAIN {}").format(self._insert(nothing)))  # planning finds what is missing
 
     def load(self, output: Output, numbers: Sequence[int]) -> Iterator[int]:
         """Put parts in, in the order given, each in one transaction; yields the rows of each.
@@ -77,15 +84,22 @@ class Table:
         connection.execute(self._insert(sql.SQL("SELECT {} FROM {}").format(self._column_list, staging)))
 
     def _insert(self, select: sql.Composed) -> sql.Composed:
-        updates = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in self.columns[1:]]
+        names = [sql.Identifier(name) for name in self.columns[1:]]
+        updates = [sql.SQL("{0} = excluded.{0}").format(name) for name in names]
+        # A row that says the same already is not written again: a dead copy of it and of its index entries would stay.
+        # As text, since not every type that a column may have can be compared.
+        differs = [sql.SQL("there.{0}::text IS DISTINCT FROM excluded.{0}::text").format(name) for name in names]
         # Ids are the input's, also where the table would give its own.
-        return sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE {} ON CONFLICT ({}) DO UPDATE SET {}").format(
-            self._identifier, self._column_list, select, sql.Identifier(ID), sql.SQL(", ").join(updates)
-        )
+        return sql.SQL(
+            "INSERT INTO {} AS there ({}) OVERRIDING SYSTEM VALUE {} ON CONFLICT ({}) DO UPDATE SET {} WHERE {}"
+        ).format(
+            self._identifier, self._column_list, select, sql.Identifier(ID), sql.SQL(", ").join(updates),
+            sql.SQL(" OR ").join(differs),
+        )  # fmt: skip
 
     def _rows(self, table: pa.Table) -> Iterator[tuple[Any, Sequence[Any]]]:
-        ids = table.column(ID if ID in table.column_names else ROW).to_pylist()
-        others = [table.column(name).to_pylist() for name in self.kept]
+        ids = map(_storable, table.column(ID if ID in table.column_names else ROW).to_pylist())
+        others = [map(_storable, table.column(name).to_pylist()) for name in self.kept]
         for given, vector, *kept in zip(ids, self._written(table), *others, strict=True):
             yield given, [given, vector, *kept]
 
@@ -112,14 +126,19 @@ class Table:
             )
         )  # fmt: skip
 
-    def _check_size(self, connection: psycopg.Connection) -> None:
+    def _check_kind(self, connection: psycopg.Connection) -> None:
         found = connection.execute(
             "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = to_regclass(%s) "
             "AND attname = %s",
             [self._identifier.as_string(), EMBEDDING],
         ).fetchone()
-        size = _SIZE.search(found[0]) if found else None
-        if found and size and int(size[1]) != self.dimensions:
+        if not found:
+            return  # the plan will say so
+        kind = _KIND.fullmatch(found[0])
+        if not kind or (kind[1] == "bit") != (self.output_type == "binary"):
+            wanted = VECTOR_TYPES[self.output_type]
+            raise UsageError(f"{self.name}.{EMBEDDING} is {found[0]}, and {self.output_type} vectors want {wanted}")
+        if kind[2] and int(kind[2]) != self.dimensions:
             raise UsageError(f"{self.name}.{EMBEDDING} is {found[0]}, and vectors have {self.dimensions} dimensions")
 
     @contextmanager
@@ -139,6 +158,10 @@ class Table:
     @property
     def _column_list(self) -> sql.Composable:
         return sql.SQL(", ").join(map(sql.Identifier, self.columns))
+
+
+def _storable(value: Any) -> Any:
+    return value.replace(NUL, REPLACEMENT) if isinstance(value, str) and NUL in value else value
 
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY

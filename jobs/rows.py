@@ -1,22 +1,13 @@
 """The rows of one part, each either fit to be embedded or with the reason why not."""
 
-import csv
-import io
 import json
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
-from jobs.errors import JobError, one_line
-from jobs.parts import TEXT_COLUMN, Part, csv_header, open_parquet
+from jobs.errors import JobError, RowError
+from jobs.parts import TEXT_COLUMN, Part
 from jobs.places import Place
-
-csv.field_size_limit(sys.maxsize)
-
-Record = Mapping[str, Any]
+from jobs.readers import Record, Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +49,29 @@ class BadRow:
     reason: str
 
 
-class RowError(Exception):
-    """Why one row cannot be embedded. `id` is the row's, where it is known."""
+class Reader:
+    """Rows of one input. Goes forward through a file where it can: each thread has one of its own."""
 
-    id: Any = None
+    def __init__(self, place: Place, columns: Columns) -> None:
+        self._records, self._columns = Records(place, columns.names), columns
 
-
-def read(place: Place, part: Part, columns: Columns) -> tuple[list[Row], list[BadRow]]:
-    """Rows of a part and the bad ones among them. Raises JobError when the file is not what it was or seems."""
-    records = list(_READERS[part.format](place, part, columns.names))
-    if len(records) != part.rows:
-        raise JobError(
-            f"{part.path} has {len(records)} records where {part.rows} lines were counted, from row {part.file_row} "
-            'on: it changed, or a quote stands in a field without quotes (RFC 4180 wants "5"" pipe")'
-        )
-    rows: list[Row] = []
-    bad: list[BadRow] = []
-    for offset, record in enumerate(records):
-        try:
-            rows.append(_row(part.first_row + offset, record, columns))
-        except RowError as error:
-            bad.append(bad_row(part, part.first_row + offset, error))
-    return rows, bad
+    def read(self, part: Part) -> tuple[list[Row], list[BadRow]]:
+        """Rows of a part and the bad ones among them. Raises JobError when the file is not what it was or seems."""
+        records = list(self._records.of(part))
+        if len(records) != part.rows:
+            raise JobError(
+                f"{part.path} has {len(records)} records where {part.rows} lines were counted, from row "
+                f"{part.file_row} on: it changed, or a quote stands in a field without quotes (RFC 4180 wants "
+                '"5"" pipe")'
+            )
+        rows: list[Row] = []
+        bad: list[BadRow] = []
+        for offset, record in enumerate(records):
+            try:
+                rows.append(_row(part.first_row + offset, record, self._columns))
+            except RowError as error:
+                bad.append(bad_row(part, part.first_row + offset, error))
+        return rows, bad
 
 
 def bad_row(part: Part, number: int, error: RowError) -> BadRow:
@@ -101,7 +93,7 @@ def _row(number: int, record: Record | RowError, columns: Columns) -> Row:
         task = _text(columns.task, record, optional=True)
         return Row(number, _text(columns.text, record) or "", given, title, task, kept)
     except RowError as error:
-        error.id = given
+        error.id = None if isinstance(given, list | dict) else given  # it may be what is wrong
         raise
 
 
@@ -119,93 +111,13 @@ def _text(name: str | None, record: Record, *, optional: bool = False) -> str | 
 
 
 def _check_unicode(name: str, value: Any) -> None:
-    """Bytes that are not UTF-8 were read as lone surrogates, which JSON can also spell out."""
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise RowError(f"{name} is not valid UTF-8") from None
-
-
-Records = Iterator[Record | RowError]
-
-
-def _parquet(place: Place, part: Part, names: Sequence[str]) -> Records:
-    """Rows of a part, from the row groups that hold them."""
-    with open_parquet(place, part.path) as parquet:
-        groups, skipped = _groups(parquet.metadata, part)
-        wanted = part.rows
-        for batch in parquet.iter_batches(part.rows, row_groups=groups, columns=list(names), use_threads=False):
-            here = batch.slice(min(skipped, batch.num_rows), wanted)
-            skipped, wanted = max(0, skipped - batch.num_rows), wanted - here.num_rows
-            values = [_values(here.column(name)) for name in names]
-            yield from (dict(zip(names, row, strict=True)) for row in zip(*values, strict=True))
-            if not wanted:
-                return
-
-
-def _groups(metadata: Any, part: Part) -> tuple[list[int], int]:
-    """Row groups that overlap a part, and how many rows of the first come before it."""
-    groups, skipped, first = list[int](), 0, 0
-    for group in range(metadata.num_row_groups):
-        end = first + metadata.row_group(group).num_rows
-        if first < part.stop and end > part.start:
-            skipped = skipped if groups else part.start - first
-            groups.append(group)
-        first = end
-    return groups, skipped
-
-
-def _values(column: pa.Array) -> list[Any]:
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):  # may hold bytes that are no UTF-8
-        raw = column.cast(pa.large_binary()).to_pylist()
-        return [value if value is None else value.decode("utf-8", "surrogateescape") for value in raw]
-    values: list[Any] = column.to_pylist()
-    return values
-
-
-def _jsonl(place: Place, part: Part, names: Sequence[str]) -> Records:
-    for line in _lines(place, part):
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            yield RowError("the line is empty" if not line.strip() else f"not JSON: {one_line(error)}")
-            continue
-        yield record if isinstance(record, dict) else RowError("not a JSON object")
-
-
-def _text_lines(place: Place, part: Part, names: Sequence[str]) -> Records:
-    yield from ({TEXT_COLUMN: line} for line in _lines(place, part))
-
-
-def _csv(place: Place, part: Part, names: Sequence[str]) -> Records:
-    header = csv_header(place, part.path)
+    """Bytes that are not UTF-8 were read as lone surrogates, which JSON can also spell out at any depth."""
     try:
-        for record in csv.reader(io.StringIO(_content(place, part), newline=""), strict=True):
-            if len(record) == len(header):
-                yield dict(zip(header, record, strict=True))
-            else:
-                yield RowError(f"{len(record)} fields where the header has {len(header)}")
-    except csv.Error as error:
-        raise JobError(f"{part.path} is not CSV from row {part.file_row} on: {one_line(error)}") from error
-
-
-def _lines(place: Place, part: Part) -> list[str]:
-    lines = _content(place, part).removesuffix("\n").split("\n")
-    return [line.removesuffix("\r") for line in lines]
-
-
-def _content(place: Place, part: Part) -> str:
-    with place.filesystem.open_input_file(part.path) as file:
-        content: bytes = file.read_at(part.stop - part.start, part.start)
-    return content.decode("utf-8", "surrogateescape")
-
-
-_READERS: Mapping[str, Callable[[Place, Part, Sequence[str]], Records]] = {
-    "parquet": _parquet,
-    "jsonl": _jsonl,
-    "csv": _csv,
-    "text": _text_lines,
-}
+        if isinstance(value, str):
+            value.encode()
+        elif isinstance(value, list | dict):
+            json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        raise RowError(f"{name} is not valid UTF-8") from None
+    except RecursionError:
+        raise RowError(f"{name} is nested too deeply") from None

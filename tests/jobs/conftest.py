@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.job import Job, make_job
-from jobs.rows import BadRow, Row, read
+from jobs.rows import BadRow, Reader, Row
 
 MakeJob = Callable[..., Job]
 
@@ -30,7 +30,8 @@ def write_jsonl(path: Path, records: Sequence[object]) -> Path:
 
 def everything(job: Job) -> tuple[list[Row], list[BadRow]]:
     """Good and bad rows of all parts."""
-    found = [read(job.source, part, job.columns) for part in job.parts()]
+    reader = Reader(job.source, job.columns)
+    found = [reader.read(part) for part in job.parts()]
     return [row for rows, _ in found for row in rows], [row for _, bad in found for row in bad]
 
 

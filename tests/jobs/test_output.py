@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 from embedder.postprocess import normalise, to_binary, to_int8
 from jobs.columns import OUTPUT_TYPES, Embedded, to_table
 from jobs.errors import JobError, UsageError
-from jobs.output import Output
+from jobs.output import BAD_ROWS, MANIFEST, Counts, Output, part_name
 from jobs.places import UNFINISHED, locate
 from jobs.rows import BadRow, Columns, Row
 
@@ -29,10 +28,16 @@ def table(output_type: str = "float32", embedded: Embedded = EMBEDDED) -> pa.Tab
 
 
 @pytest.fixture
-def output(tmp_path: Path) -> Output:
+def empty(tmp_path: Path) -> Output:
+    """A place that is nobody's yet."""
     output = Output(locate(str(tmp_path / "out")))
     output.place.filesystem.create_dir((output.place / "_bad").path)
     return output
+
+
+@pytest.fixture
+def output(empty: Output) -> Output:
+    return empty.bind({"a": 1})
 
 
 @pytest.mark.parametrize(
@@ -72,53 +77,105 @@ def test_ids_and_kept_columns_stand_beside_the_vectors() -> None:
 
 def test_a_directory_of_parts_reads_as_one_table(output: Output) -> None:
     with output.locked():
-        output.bind({"a": 1})
-        output.write(0, table(), BAD)
-        output.write(1, table(), [])
-        assert output.finish() == 1
+        counts = [output.write(0, table(), BAD), output.write(1, table(), [])]
+        assert output.finish([0, 1]) == 1
     assert pq.read_table(output.place.path).num_rows == 6
     assert output.done() == {0, 1}
-    assert output.counts(0) == replace(output.counts(1), failed=1)
+    assert [output.counts(0), output.counts(1)] == counts == [Counts(3, 12, 1, 1), Counts(3, 12, 1, 0)]
     assert '"reason": "text is empty"' in (Path(output.place.path) / "_bad_rows.jsonl").read_text()
 
 
 def test_the_same_part_written_twice_is_the_same_to_the_byte(output: Output) -> None:
-    path = Path(output.place.path) / "part-00000.parquet"
+    path = Path(output.place.path) / "part-00000000.parquet"
     output.write(0, table(), BAD)
     first = path.read_bytes()
     output.write(0, table(), BAD)
     assert path.read_bytes() == first
-    assert output.finish() == 1
+    assert output.finish([0]) == 1
 
 
-def test_a_job_with_other_options_is_refused_and_the_difference_named(output: Output) -> None:
-    output.bind({"dimensions": 384, "task": "query", "input": [1]})
-    output.bind({"dimensions": 384, "task": None, "input": [1]})  # nothing is lost: no part is there yet
+def test_a_job_with_other_options_is_refused_and_the_difference_named(empty: Output) -> None:
+    empty.bind({"dimensions": 384, "task": "query", "input": [1]})
+    output = empty.bind({"dimensions": 384, "task": None, "input": [1]})  # nothing is lost: no part is there yet
     output.write(0, table(), [])
-    output.bind({"dimensions": 384, "task": None, "input": [1]})
+    assert empty.bind({"dimensions": 384, "task": None, "input": [1]}) == output
     with pytest.raises(UsageError, match="a job with other dimensions, input:"):
-        output.bind({"dimensions": 128, "task": None, "input": [2]})
+        empty.bind({"dimensions": 128, "task": None, "input": [2]})
 
 
-def test_a_directory_of_something_else_is_refused(output: Output) -> None:
-    (Path(output.place.path) / "holiday.jpg").write_bytes(b"")
+def test_a_directory_of_something_else_is_refused(empty: Output) -> None:
+    (Path(empty.place.path) / "holiday.jpg").write_bytes(b"")
     with pytest.raises(UsageError, match="holds files of something else"):
-        output.bind({})
+        empty.bind({})
 
 
-def test_what_a_killed_writer_left_is_swept(output: Output) -> None:
-    output.bind({})
+def test_a_job_that_was_killed_while_it_wrote_its_manifest_goes_on(empty: Output) -> None:
+    (Path(empty.place.path) / f"{UNFINISHED}{MANIFEST}.1").write_bytes(b"{")
+    with empty.locked():
+        empty.bind({}).write(0, table(), [])
+    assert not list(Path(empty.place.path).glob(f"{UNFINISHED}*"))
+
+
+def test_what_a_killed_writer_left_is_swept_at_the_start_and_at_the_end(output: Output) -> None:
     directory = Path(output.place.path)
-    for path in (directory / f"{UNFINISHED}part-00000.parquet.1", directory / "_bad" / f"{UNFINISHED}x.1"):
-        path.write_bytes(b"half")
-    output.bind({})
-    assert not list(directory.rglob(f"{UNFINISHED}*"))
+
+    def leave() -> None:
+        for path in (directory / f"{UNFINISHED}part-00000000.parquet.1", directory / "_bad" / f"{UNFINISHED}x.1"):
+            path.write_bytes(b"half")
+
+    for sweep in (lambda: output.bind({"a": 1}), lambda: output.finish([])):
+        leave()
+        sweep()
+        assert not list(directory.rglob(f"{UNFINISHED}*"))
+
+
+def test_a_worker_of_an_older_job_cannot_write_into_a_new_one(empty: Output) -> None:
+    old = empty.bind({"dimensions": 384})
+    new = empty.bind({"dimensions": 128})
+    with pytest.raises(JobError, match="belongs to another job by now"):
+        old.write(0, table(), BAD)
+    assert [path.name for path in Path(empty.place.path).rglob("*.*")] == [MANIFEST]
+    assert new.done() == set()
+
+
+def test_a_part_of_another_job_is_not_taken_for_ours(empty: Output) -> None:
+    old = empty.bind({"dimensions": 384})
+    old.write(0, table(), [])
+    (Path(empty.place.path) / MANIFEST).unlink()
+    (Path(empty.place.path) / part_name(0)).rename(Path(empty.place.path).parent / "late")
+    new = empty.bind({"dimensions": 128})
+    (Path(empty.place.path).parent / "late").rename(Path(empty.place.path) / part_name(0))
+    assert new.done() == set()
+    assert new.counts(0) is None
+    with pytest.raises(JobError, match=r"lacks 1 parts, part-00000000\.parquet first"):
+        new.finish([0])
+
+
+def test_a_job_with_a_part_missing_does_not_end_well(output: Output) -> None:
+    for number in (0, 1, 2):
+        output.write(number, table(), [])
+    (Path(output.place.path) / part_name(1)).unlink()
+    with pytest.raises(JobError, match=r"lacks 1 parts, part-00000001\.parquet first"):
+        output.finish([0, 1, 2])
+    assert not (Path(output.place.path) / BAD_ROWS).exists()
+
+
+def test_bad_rows_of_an_attempt_that_ended_before_its_part_are_forgotten(output: Output) -> None:
+    output.write(0, table(), BAD)
+    output.write(0, table(), [])
+    assert output.finish([0]) == 0
+    assert (Path(output.place.path) / BAD_ROWS).read_bytes() == b""
+
+
+def test_names_of_parts_sort_as_their_numbers() -> None:
+    numbers = [0, 9, 10, 99_999, 100_000, 12_345_678]
+    assert sorted(map(part_name, numbers)) == [part_name(number) for number in numbers]
 
 
 def test_two_jobs_do_not_write_to_one_place(output: Output) -> None:
     code = f"""
 import sys
-from jobs.output import Output
+from jobs.output import BAD_ROWS, MANIFEST, Counts, Output, part_name
 from jobs.places import locate
 with Output(locate({output.place.path!r})).locked():
     print("locked", flush=True)
@@ -136,8 +193,10 @@ with Output(locate({output.place.path!r})).locked():
         pass
 
 
-def test_a_damaged_part_is_named(output: Output) -> None:
+@pytest.mark.parametrize("content", [b"", b"half a part", b"PAR1 and then nothing of the kind PAR1"])
+def test_a_damaged_part_is_one_that_is_missing(output: Output, content: bytes) -> None:
     output.write(0, table(), [])
-    (Path(output.place.path) / "part-00000.parquet").write_bytes(b"half a part")
-    with pytest.raises(JobError, match=r"part-00000\.parquet is damaged"):
-        output.counts(0)
+    output.write(1, table(), [])
+    (Path(output.place.path) / part_name(0)).write_bytes(content)
+    assert output.counts(0) is None
+    assert output.done() == {1}

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs import parts
+from jobs import records as bytewise
 from jobs.errors import JobError, UsageError
 from jobs.job import make_job
 from jobs.parts import cut, find_files
@@ -74,11 +75,11 @@ def test_a_line_break_between_quotes_ends_no_record(
     csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows([("text", "other"), *records])
     path.write_bytes(text.getvalue().encode())
     place, files = find_files(str(path))
-    before, parts.BLOCK = parts.BLOCK, block
+    before, bytewise.BLOCK = bytewise.BLOCK, block
     try:
         spans = [(part.start, part.stop, part.rows) for part in cut(place, files, part_rows=part_rows)]
     finally:
-        parts.BLOCK = before
+        bytewise.BLOCK = before
     content = path.read_bytes()
     read = [list(csv.reader(io.StringIO(content[start:stop].decode(), newline=""))) for start, stop, _ in spans]
     assert [len(found) for found in read] == [rows for *_, rows in spans]
@@ -123,6 +124,11 @@ def test_a_url_of_arrows_own_filesystems_is_read(tmp_path: Path, make: MakeJob) 
         ("a.csv", b"id,body\n1,a\n", (), "has no column 'text'; it has 'id', 'body'"),
         ("a.txt", b"a\n", ("--id", "id"), "has no column 'id'; it has 'text'"),
         ("a.jsonl", b"nothing of the kind\n", (), "is not JSONL"),
+        ("a.jsonl", b'{"text": "a"}\n', ("--title", "titel"), "has no column 'titel'; it has 'text'"),
+        ("a.csv", b'id,text,size (")\n1,a,2\n2,b,3\n3,c,4\n', (), "would swallow 3 lines"),
+        ("a.csv", b'id,text,"size\n1,a,2\n2,b,3\n', (), "has no header that can be read"),
+        ("a.csv", b"id,text\r1,a\r2,b\r", (), "has no header that can be read"),
+        ("a.csv", b"\n1,a\n", (), "has no column 'text'"),
         ("a.parquet", b"nothing of the kind", (), "cannot be read as Parquet"),
         ("a.gz", b"", (), "holds no file whose name ends in"),
         ("a.jsonl", b'{"text": "a", "row": 1}\n', ("--keep", "row"), "--keep cannot have row"),
@@ -136,6 +142,60 @@ def test_what_cannot_work_is_told_in_one_line(
     with pytest.raises(JobError, match=said) as raised:
         make(tmp_path / name, *options)
     assert "\n" not in str(raised.value)
+
+
+def test_a_quote_that_nothing_closes_is_told_before_the_rest_is_in_memory(
+    tmp_path: Path, make: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bytewise, "BLOCK", 1000)
+    monkeypatch.setattr(parts, "PART_BYTES", 10_000)
+    path = tmp_path / "a.csv"
+    path.write_text("id,text\n" + "1,a\n" * 20 + '2,"b\n' + "3,c\n" * 100_000)
+    with pytest.raises(JobError, match=r"in one part, up to row 20 or in it: .* a quote that nothing closes"):
+        make(path).parts()
+    path.write_text("id,text\n" + "1,a\n" * 100_000)
+    assert sum(part.rows for part in make(path).parts()) == 100_000
+
+
+def test_empty_files_among_others_are_passed_over(tmp_path: Path, make: MakeJob) -> None:
+    (tmp_path / "in").mkdir()
+    for name, content in {"a.jsonl": b"", "b.csv": b"", "c.txt": b"\xef\xbb\xbf", "d.csv": b"id,text\n"}.items():
+        (tmp_path / "in" / name).write_bytes(content)
+    write_jsonl(tmp_path / "in" / "e.jsonl", [{"text": "a", "id": "1"}])
+    assert texts(make(tmp_path / "in")) == ["a"]
+    (tmp_path / "in" / "e.jsonl").unlink()
+    assert make(tmp_path / "in").parts() == []
+
+
+def test_columns_of_jsonl_are_those_of_the_first_lines_that_can_be_read(tmp_path: Path, make: MakeJob) -> None:
+    path = tmp_path / "a.jsonl"
+    deep = b"[" * 100_000
+    path.write_bytes(b'\n{"text": "caf\xe9"}\n' + deep + b'\n{"text": "a"}\n{"text": "b", "head": "h", "n": 5}\n')
+    rows, bad = everything(make(path, "--title", "head", "--keep", "n"))
+    assert [(row.text, row.title, row.kept["n"]) for row in rows] == [("a", None, None), ("b", "h", 5)]
+    assert [row.reason for row in bad] == [
+        "the line is empty",
+        "text is not valid UTF-8",
+        "not JSON that can be read: it is nested too deeply",
+    ]
+
+
+def test_a_column_that_may_be_null_need_not_be_in_every_file(tmp_path: Path, make: MakeJob) -> None:
+    (tmp_path / "in").mkdir()
+    write_jsonl(tmp_path / "in" / "a.jsonl", [{"text": "a"}])
+    write_jsonl(tmp_path / "in" / "b.jsonl", [{"text": "b", "head": "h"}])
+    rows, _ = everything(make(tmp_path / "in", "--title", "head"))
+    assert [row.title for row in rows] == [None, "h"]
+    with pytest.raises(UsageError, match="has no column 'head'"):
+        make(tmp_path / "in", "--id", "head")
+
+
+def test_a_first_line_longer_than_a_block_is_read_whole(
+    tmp_path: Path, make: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bytewise, "BLOCK", 10)
+    write_jsonl(tmp_path / "a.jsonl", [{"first": "x" * 1000, "text": "a"}, {"text": "b"}])
+    assert texts(make(tmp_path / "a.jsonl")) == ["a", "b"]
 
 
 def test_an_input_that_is_not_there_is_named(tmp_path: Path, make: MakeJob) -> None:

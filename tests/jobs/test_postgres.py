@@ -1,4 +1,7 @@
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from jobs.output import Output
 from jobs.places import locate
 from jobs.postgres import Table
 from jobs.rows import Columns, Row
+from tests.live.server import ROOT
 
 DIMENSIONS = 16
 VECTORS = normalise(np.random.default_rng(0).normal(size=(4, DIMENSIONS)).astype(np.float32))
@@ -28,8 +32,9 @@ def connection(database_url: str) -> Iterator[psycopg.Connection]:
 
 def output(directory: Path, ids: list[object], output_type: str = "float32") -> Output:
     """Two parts, of the first two ids and of the others."""
-    found = Output(locate(str(directory)))
-    found.place.filesystem.create_dir((found.place / "_bad").path)
+    place = locate(str(directory))
+    place.filesystem.create_dir((place / "_bad").path)
+    found = Output(place).bind({})
     kind = pa.string() if isinstance(ids[0], str) else pa.int64()
     for part in (0, 1):
         rows = [Row(i, "", ids[i], None, None, {"url": f"u\t{i}\\"}) for i in (2 * part, 2 * part + 1)]
@@ -40,7 +45,7 @@ def output(directory: Path, ids: list[object], output_type: str = "float32") -> 
 
 
 def table(url: str, output_type: str = "float32", id_type: pa.DataType = pa.int64()) -> Table:  # noqa: B008
-    return Table(url, "corpus", id_type, ("url",), DIMENSIONS, output_type)
+    return Table(url, "corpus", id_type, {"url": pa.string()}, DIMENSIONS, output_type)
 
 
 def load(into: Table, parts: Output) -> list[int]:
@@ -120,6 +125,8 @@ def test_a_table_that_was_there_is_filled_its_own_ids_included(
         ("id bigint primary key, url text", 'column "embedding" of relation "corpus" does not exist'),
         ("id bigint primary key, embedding vector(16)", 'column "url" of relation "corpus" does not exist'),
         ("id bigint primary key, url text, embedding vector(8)", r"is vector\(8\), and vectors have 16 dimensions"),
+        ("id bigint primary key, url text, embedding bit(16)", r"is bit\(16\), and float32 vectors want vector"),
+        ("id bigint primary key, url text, embedding real[]", r"is real\[\], and float32 vectors want vector"),
     ],
 )
 def test_a_table_that_cannot_take_the_rows_is_found_before_the_work(
@@ -129,6 +136,68 @@ def test_a_table_that_cannot_take_the_rows_is_found_before_the_work(
     with pytest.raises(UsageError, match=said) as raised:
         table(database_url).prepare()
     assert "\n" not in str(raised.value)
+
+
+def test_bits_do_not_go_into_a_column_of_numbers(database_url: str, connection: psycopg.Connection) -> None:
+    connection.execute("CREATE TABLE corpus (id bigint primary key, url text, embedding vector(16))")
+    with pytest.raises(UsageError, match=r"is vector\(16\), and binary vectors want bit"):
+        table(database_url, "binary").prepare()
+
+
+@pytest.mark.parametrize("kind", [pa.struct({"a": pa.int64()}), pa.list_(pa.string()), pa.map_(pa.string(), pa.int8())])
+def test_a_kept_column_that_no_table_takes_is_found_before_the_work(database_url: str, kind: pa.DataType) -> None:
+    with pytest.raises(UsageError, match="column 'url' is "):
+        replace(table(database_url), kept={"url": kind}).prepare()
+
+
+def test_a_character_that_postgresql_cannot_hold_is_replaced(
+    tmp_path: Path, database_url: str, connection: psycopg.Connection
+) -> None:
+    load(table(database_url, id_type=pa.string()), output(tmp_path, ["a\0b", "c", "d", "e"]))
+    assert list(stored(connection)) == ["a\ufffdb", "c", "d", "e"]
+
+
+def test_rows_that_are_there_already_are_not_written_again(
+    tmp_path: Path, database_url: str, connection: psycopg.Connection
+) -> None:
+    def versions() -> list[tuple[int, str]]:
+        return connection.execute("SELECT id, xmin::text FROM corpus ORDER BY id").fetchall()
+
+    load(table(database_url), output(tmp_path / "a", [5, 6, 7, 8]))
+    before = versions()
+    load(table(database_url), output(tmp_path / "a", [5, 6, 7, 8]))
+    assert versions() == before
+    load(table(database_url), output(tmp_path / "b", [5, 6, 8, 7]))
+    assert [row[0] for row in set(versions()) - set(before)] in ([7, 8], [8, 7])
+
+
+LOADER = """
+import sys
+import pyarrow as pa
+from jobs.output import Output
+from jobs.places import locate
+from jobs.postgres import Table
+url, place, parts, once = sys.argv[1:]
+for _ in Table(url, "corpus", pa.int64(), {}, 16, "float32").load(Output(locate(place)), [*range(int(parts))]):
+    print("loaded", flush=True)
+    if once:
+        sys.stdin.read()
+"""
+
+
+def test_a_load_that_is_killed_is_taken_up_again(
+    tmp_path: Path, database_url: str, connection: psycopg.Connection
+) -> None:
+    parts = output(tmp_path, [5, 6, 7, 8])
+    replace(table(database_url), kept={}).prepare()
+    arguments = [sys.executable, "-c", LOADER, database_url, parts.place.path, "2"]
+    with subprocess.Popen([*arguments, "once"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as loader:
+        assert loader.stdout is not None
+        assert loader.stdout.readline() == b"loaded\n"
+        loader.kill()
+    assert list(stored(connection)) == [5, 6]
+    subprocess.run([*arguments, ""], check=True, capture_output=True, cwd=ROOT)
+    assert list(stored(connection)) == [5, 6, 7, 8]
 
 
 def test_a_part_without_good_rows_adds_nothing(

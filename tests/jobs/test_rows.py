@@ -1,10 +1,18 @@
 from pathlib import Path
+from typing import Any
 
+import fsspec.implementations.local
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import fs
 
 from jobs.errors import JobError
+from jobs.parts import cut, find_files
+from jobs.places import Place
+from jobs.rows import Columns, Reader
 from tests.jobs.conftest import MakeJob, everything
 
 
@@ -80,10 +88,8 @@ def test_a_file_that_lost_rows_meanwhile_is_noticed(tmp_path: Path, make: MakeJo
     job = make(path)
     parts = job.parts()
     path.write_text("one two three\n")
-    from jobs.rows import read
-
     with pytest.raises(JobError, match="has 1 records where 3 lines were counted"):
-        read(job.source, parts[0], job.columns)
+        Reader(job.source, job.columns).read(parts[0])
 
 
 def test_a_quote_in_a_field_without_quotes_is_told(tmp_path: Path, make: MakeJob) -> None:
@@ -102,3 +108,74 @@ def test_titles_tasks_and_kept_columns_come_along(tmp_path: Path, make: MakeJob)
         ("b", "h", "query", {"n": 5, "body": "b"}),
         ("c", None, None, {"n": None, "body": "c"}),
     ]
+
+
+def test_what_is_wrong_inside_of_a_kept_value_is_its_rows_fault(tmp_path: Path, make: MakeJob) -> None:
+    deep = "[" * 900 + "]" * 900
+    (tmp_path / "a.jsonl").write_bytes(
+        b'{"text": "a", "id": ["\\ud800"], "n": 1}\n'
+        b'{"text": "b", "id": "b", "n": {"x": ["\\ud800"]}}\n'
+        b'{"text": "c", "id": "c", "n": {"x": "caf\xe9"}}\n'
+        b'{"text": "d", "id": {"x": 1}, "n": [1]}\n'
+        b'{"text": "e", "id": "e", "n": ' + deep.encode() + b"}\n"
+    )
+    found = reasons(tmp_path / "a.jsonl", make, "--id", "id", "--keep", "n")
+    assert {row: reason for row, reason in found.items() if row < 4} == {
+        0: "id is not valid UTF-8",
+        1: "n is not valid UTF-8",
+        2: "n is not valid UTF-8",
+    }
+
+
+def test_text_inside_of_a_list_that_is_no_utf_8_is_its_rows_fault(tmp_path: Path, make: MakeJob) -> None:
+    raw = pa.array([b"fine", b"caf\xe9", b"x"], pa.binary())
+    broken = pa.StringArray.from_buffers(3, raw.buffers()[1], raw.buffers()[2])
+    tags = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), broken)
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "tags": tags}), tmp_path / "a.parquet")
+    assert reasons(tmp_path / "a.parquet", make, "--keep", "tags") == {1: "tags is not valid UTF-8"}
+
+
+@given(
+    starts=st.lists(st.integers(0, 19), min_size=1, max_size=12),
+    group_rows=st.integers(1, 60),
+    part_rows=st.integers(1, 9),
+)
+def test_rows_of_parquet_are_those_of_the_part_in_whatever_order_parts_come(
+    tmp_path_factory: pytest.TempPathFactory, starts: list[int], group_rows: int, part_rows: int
+) -> None:
+    path = tmp_path_factory.mktemp("parquet") / "a.parquet"
+    pq.write_table(pa.table({"text": [f"text {n}" for n in range(50)]}), path, row_group_size=group_rows)
+    place, files = find_files(str(path))
+    parts = list(cut(place, files, part_rows=part_rows))
+    reader = Reader(place, Columns())
+    for start in starts:
+        part = parts[start % len(parts)]
+        rows, _ = reader.read(part)
+        assert [row.text for row in rows] == [f"text {n}" for n in range(part.start, part.stop)]
+
+
+def test_a_row_group_is_decoded_once_and_not_for_every_part_in_it(tmp_path: Path, make: MakeJob) -> None:
+    table = pa.table({"text": [f"{n} " * 40 for n in range(60_000)]})
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path, row_group_size=len(table))
+    read = 0
+
+    class Counted(fsspec.implementations.local.LocalFileSystem):
+        def open(self, *arguments: Any, **options: Any) -> Any:
+            file = super().open(*arguments, **options)
+            reading = file.read
+
+            def count(size: int = -1) -> bytes:
+                nonlocal read
+                content: bytes = reading(size)
+                read += len(content)
+                return content
+
+            file.read = count
+            return file
+
+    job = make(path)
+    place = Place(fs.PyFileSystem(fs.FSSpecHandler(Counted())), str(path))
+    reader = Reader(place, job.columns)
+    assert sum(len(reader.read(part)[0]) for part in job.parts()) == len(table)
+    assert path.stat().st_size <= read < 2 * path.stat().st_size

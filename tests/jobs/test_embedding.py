@@ -1,0 +1,80 @@
+"""One part through the real starter model, its engine made to fail where a test says so."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import bentoml
+import numpy as np
+import pyarrow as pa
+import pyarrow.json
+import pytest
+
+from embedder.model import EmbeddingModel, Engine
+from embedder.postprocess import Vectors
+from embedder.tokens import TokenIds
+from jobs.embedding import PartEmbedder
+from jobs.job import Job
+from tests.jobs.conftest import MakeJob, write_jsonl
+
+FAULTS = {"runtime": RuntimeError("\nno kernel\nat 0x1"), "memory": MemoryError()}
+
+
+@pytest.fixture(scope="module")
+def model(model_store: Path) -> Path:
+    return Path(bentoml.models.get("all-minilm-l6-v2-fp32").path)
+
+
+class Faulty:
+    """An engine that fails on texts of three tokens, and gives no number for texts of four."""
+
+    def __init__(self, engine: Engine, fault: Exception) -> None:
+        self._engine, self._fault = engine, fault
+
+    def embed(self, token_ids: Sequence[TokenIds]) -> Vectors:
+        lengths = np.array([len(ids) for ids in token_ids])
+        if (lengths == 3).any():
+            raise self._fault
+        return np.where(lengths[:, None] == 4, np.float32("nan"), self._engine.embed(token_ids))
+
+
+def run(job: Job, model: Path, fault: Exception | None) -> tuple[pa.Table, dict[str, str]]:
+    """The table of the only part, and why the other rows are bad by their id."""
+    job.output.place.filesystem.create_dir((job.output.place / "_bad").path)
+    job = job.bound({})
+    embedder = PartEmbedder(job, model, num_threads=1, max_tokens=32, batch_tokens=256)
+    if fault:
+        loaded: EmbeddingModel = embedder._model
+        embedder._model = replace(loaded, engine=Faulty(loaded.engine, fault))
+    [part] = job.parts()
+    counts = embedder.run(part)
+    assert embedder.run(part) == counts
+    job.output.finish([0])
+    bad = (job.output.place / "_bad_rows.jsonl").read().decode().splitlines()
+    found = pyarrow.json.read_json(pa.BufferReader("\n".join(bad).encode())).to_pylist() if bad else []
+    return job.output.table(0), {row["id"]: row["reason"] for row in found}
+
+
+@pytest.fixture
+def job(tmp_path: Path, make: MakeJob) -> Job:
+    texts = {"a": "one two three four", "b": "word", "c": "two words", "d": "one two three four"}
+    rows = [{"id": key, "text": text} for key, text in texts.items()]
+    return make(write_jsonl(tmp_path / "a.jsonl", rows), "--id", "id")
+
+
+def test_a_text_that_the_engine_fails_on_is_bad_and_its_neighbours_are_not(job: Job, model: Path) -> None:
+    table, bad = run(job, model, FAULTS["runtime"])
+    assert bad == {
+        "b": "the engine fails on it (RuntimeError: no kernel)",
+        "c": "the model gives no finite vector",
+    }
+    assert table.column("id").to_pylist() == ["a", "d"]
+    first, second = table.column("embedding").to_pylist()
+    assert first == second
+
+
+def test_a_machine_without_memory_is_no_texts_fault(job: Job, model: Path) -> None:
+    with pytest.raises(MemoryError):
+        run(job, model, FAULTS["memory"])
+    assert job.output.place.exists()
+    assert not [info for info in job.output.place.files() if info.base_name.startswith("part-")]
