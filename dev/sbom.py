@@ -1,4 +1,4 @@
-"""What is shipped: a CycloneDX bill of materials, and every package's licence.
+"""What is shipped: a CycloneDX bill of materials of the locked packages, and the licences of all.
 
 python -m dev.sbom DIRECTORY
 """
@@ -26,6 +26,18 @@ IMAGE = {
 }
 
 
+# What an image has that is in no lock.
+BESIDES = """
+| Besides | Where it comes from | Licence |
+| --- | --- | --- |
+| embedding-api | this repository | MIT |
+| CPython, pip and Debian's packages | the base image docker.io/library/python:3.11-slim, as it is | PSF-2.0, MIT, and those in /usr/share/doc/*/copyright |
+| native code inside wheels | its package, which has the notices | as those say; numpy's libgfortran: GPL-3.0 with the GCC runtime exception |
+| all-MiniLM-L6-v2 | MODEL=baked and bundles alone, unless another model is chosen | Apache-2.0 |
+| google/embeddinggemma-300m | MODEL=baked and bundles alone, where chosen | Gemma Terms of Use: who passes the weights on passes the terms on |
+"""  # noqa: E501
+
+
 def shipped(lock: str) -> dict[str, str]:
     """Version by name of what `lock` puts into the image."""
     pins = filter(None, map(_PIN.match, lock.splitlines()))
@@ -42,9 +54,9 @@ def licence(name: str) -> str:
 
 
 def licences() -> str:
-    """A Markdown table of every package in the image."""
+    """Markdown tables: every package in the image, and what else may be in it."""
     rows = [f"| {name} | {version} | {licence(name)} |" for name, version in shipped(LOCK.read_text()).items()]
-    return "\n".join(["| Package | Version | Licence |", "| --- | --- | --- |", *rows, ""])
+    return "\n".join(["| Package | Version | Licence |", "| --- | --- | --- |", *rows, BESIDES])
 
 
 def write(directory: Path) -> None:
