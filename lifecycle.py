@@ -28,10 +28,13 @@ class Lifecycle:
     SIGTERM: nothing more is taken, what is in flight is finished within `shutdown_timeout` seconds while
     probes and newcomers are told 503, and only then the server hears of it. Whoever waits beyond that is
     told 503 too.
+
+    An event loop that does not turn for `loop_timeout` seconds can tell nobody anything: the process ends.
     """
 
-    def __init__(self, *, shutdown_timeout: float) -> None:
-        self._timeout = shutdown_timeout
+    def __init__(self, *, shutdown_timeout: float, loop_timeout: float) -> None:
+        self._timeout, self._loop_timeout = shutdown_timeout, loop_timeout
+        self._turns = 0  # of the loop
         self._handlers: dict[int, Any] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._parent = os.getppid()
@@ -51,6 +54,7 @@ class Lifecycle:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._handlers[number] = signal.signal(number, self._signalled)
         self._keep(self._watch())
+        threading.Thread(target=self._watch_loop, name="watchdog", daemon=True).start()
         _take_all_files()
 
     def refuse_when_stopping(self) -> None:
@@ -92,6 +96,7 @@ class Lifecycle:
     async def _watch(self) -> None:
         while not self.stopping:
             await asyncio.sleep(LOOK)
+            self._turns += 1
             if os.getppid() != self._parent:
                 LOG.error("supervisor_gone: nobody would end this process")
                 self._signalled(signal.SIGTERM, None)
@@ -100,6 +105,16 @@ class Lifecycle:
             except Exception as error:
                 if not self.stopping:
                     await self.give_up("worker_given_up", error)
+
+    def _watch_loop(self) -> None:
+        """Counts its own looks instead of seconds: a machine that was suspended has not stalled."""
+        seen, looks = -1, 0
+        while not self.stopping:
+            time.sleep(LOOK)
+            seen, looks = self._turns, (looks + 1 if seen == self._turns else 0)
+            if looks * LOOK > self._loop_timeout:
+                os.write(2, b'{"level":"critical","message":"event_loop_stalled"}\n')  # the log may need the loop
+                os._exit(UNFIT)
 
     def _keep(self, work: Any) -> None:
         task = asyncio.ensure_future(work)

@@ -1,7 +1,7 @@
 """Every Prometheus metric and bucket."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 # BentoML points prometheus_client at a directory of memory-mapped files, for services of many processes.
 # This one has a single worker: plain counters are faster and leave nothing on disk. It must happen
@@ -25,7 +25,7 @@ _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 REQUESTS = Counter("embed_requests_total", "Requests by route and status", ["route", "status"], registry=REGISTRY)
 DURATION = Histogram(
     "embed_request_duration_seconds",
-    "Time from request to answer",
+    "Time from request to answer, of requests that were served: a refusal is quick and would hide a slow one",
     ["route"],
     buckets=_SECONDS,
     registry=REGISTRY,
@@ -57,6 +57,7 @@ QUEUE_WAIT = Histogram(
 )
 QUEUE_TOKENS = Gauge("embed_queue_tokens", "Tokens waiting for the engine", registry=REGISTRY)
 IN_FLIGHT = Gauge("embed_in_flight_requests", "Requests being served", registry=REGISTRY)
+TASKS = Gauge("embed_asyncio_tasks", "Tasks of the event loop", registry=REGISTRY)
 FORWARD_PASS = Gauge(
     "embed_forward_pass_running_seconds", "Age of the forward pass under way, 0 when idle", registry=REGISTRY
 )
@@ -75,6 +76,18 @@ def watch_jwks_age(age: Callable[[], float]) -> None:
     """Show the age of the key set, which only a process with a key server has."""
     gauge = Gauge("embed_jwks_age_seconds", "Time since the key set was fetched; +Inf until it was", registry=REGISTRY)
     gauge.set_function(age)
+
+
+def begin(routes: Iterable[str], *, reasons: Iterable[str]) -> None:
+    """Every series of our own faults at 0: one that begins at 1 has not grown in Prometheus's eyes."""
+    GATE_DECISIONS.labels("admitted")
+    faults = list(reasons)
+    for route in routes:
+        DURATION.labels(route)
+        for status in (200, 500, 503):
+            REQUESTS.labels(route, status)
+        for reason in faults:
+            ERRORS.labels(route, reason)
 
 
 def render() -> tuple[bytes, str]:

@@ -242,6 +242,7 @@ class EmbeddingAPI:
     @bentoml.on_startup
     async def start(self) -> None:
         """Load in the background, so that probes are answered meanwhile."""
+        metrics.TASKS.set_function(lambda: len(asyncio.all_tasks()))
         wiring.lifecycle().start(check=self.embedder.check, abandon=self.embedder.abandon)
         self.starting = asyncio.create_task(self._start(), name="start")
 

@@ -10,6 +10,7 @@ import tracing
 from api.access_log import configure_log, write_exchange
 from api.bento import SCHEMA_PATH, GuardedService, pages
 from api.edge import Edge, Exchange
+from api.errors import fault_reasons
 from api.offer import Offer
 from auth.anon_key import check_anon_key
 from auth.errors import ConfigurationError, GateError
@@ -31,7 +32,7 @@ SETTINGS = load_settings()
 @cache
 def lifecycle() -> Lifecycle:
     """The beginning and end of this process."""
-    return Lifecycle(shutdown_timeout=SETTINGS.shutdown_timeout)
+    return Lifecycle(shutdown_timeout=SETTINGS.shutdown_timeout, loop_timeout=SETTINGS.engine_timeout)
 
 
 @cache
@@ -149,6 +150,7 @@ def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
     routes = {page.path: Route(frozenset({"GET"}), protected=page.protected) for page in found}
     routes[SCHEMA_PATH] = Route(frozenset({"GET"}), protected=False)
     routes |= {api.route: Route(frozenset({"POST"}), protected=True) for api in service.apis.values()}
+    metrics.begin((api.route for api in service.apis.values()), reasons=fault_reasons())
     gate = Gate(
         tracing.behind_gate(app),
         routes=routes,
@@ -171,7 +173,8 @@ def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
 
 def _record_exchange(exchange: Exchange) -> None:
     metrics.REQUESTS.labels(exchange.route, exchange.status).inc()
-    metrics.DURATION.labels(exchange.route).observe(exchange.seconds)
+    if exchange.status < 300:
+        metrics.DURATION.labels(exchange.route).observe(exchange.seconds)
     if exchange.reason:
         metrics.ERRORS.labels(exchange.route, exchange.reason).inc()
     if isinstance(exchange.error, GateError):

@@ -114,8 +114,14 @@ def kind_of(error: Exception) -> Kind:
 
 
 def reason_of(error: Exception) -> str:
-    """A short, bounded code for metrics, logs and the envelope."""
-    return getattr(error, "reason", "internal_error") if type(error) is not Exception else "internal_error"
+    """A short, bounded code for metrics, logs and the envelope; other libraries' `reason` may be anything."""
+    return "internal_error" if kind_of(error) is INTERNAL else str(getattr(error, "reason", "internal_error"))
+
+
+def fault_reasons() -> list[str]:
+    """The codes of what is our fault, 500 and 503."""
+    found = {str(getattr(cls, "reason", "internal_error")) for cls, kind in KINDS.items() if kind.status >= 500}
+    return sorted(found | {"internal_error"})
 
 
 def envelope(message: str, *, type: str, code: str, param: str | None = None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import random
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -46,6 +47,26 @@ def test_a_server_at_rest_says_so(server: Server) -> None:
     resting = ("in_flight_requests", "queue_tokens", "forward_pass_running_seconds", "quota_degraded")
     assert [found[(f"embed_{name}", frozenset())] for name in resting] == [0] * 4
     assert not [name for name, _ in found if name == "embed_jwks_age_seconds"]  # there is no key server
+
+
+def test_a_refusal_does_not_count_as_a_quick_answer(server: Server) -> None:
+    before = value(server, "embed_request_duration_seconds_count", route="/embed")
+    assert httpx.post(f"{server.url}/embed", json={"text": "a"}).status_code == 401
+    assert value(server, "embed_request_duration_seconds_count", route="/embed") == before
+
+
+def test_work_that_waits_is_seen(server: Server) -> None:
+    with server.client() as client, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.post, "/batch-embed", json={"texts": ["word " * 200] * 100})
+        seen: dict[str, float] = dict.fromkeys(
+            ("embed_queue_tokens", "embed_in_flight_requests", "embed_forward_pass_running_seconds"), 0
+        )
+        while not call.done():
+            found = metrics(server)
+            seen = {name: max(most, found[(name, frozenset())]) for name, most in seen.items()}
+        assert call.result().status_code == 200
+    assert all(most > 0 for most in seen.values()), seen
+    assert value(server, "embed_queue_wait_seconds_sum") > 0
 
 
 def test_a_pack_is_counted_in_tokens_and_in_its_share_of_the_budget(server: Server) -> None:
