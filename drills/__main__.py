@@ -6,14 +6,12 @@ python -m drills [NAME ...]
 import argparse
 import asyncio
 import json
-import re
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -21,13 +19,13 @@ import httpx
 
 from benchmarks.load import text_of
 from benchmarks.models import prepared, random_embeddinggemma
-from benchmarks.report import machine
 from drills.faults import Stage
 from drills.keys import KeyServer
 from drills.load import Load, lasting_token
 from drills.refusal import SEEN as DAMAGED_SEEN
 from drills.refusal import TITLE as DAMAGED
 from drills.refusal import damaged_model
+from drills.report import RESULTS, Result, complaints, table, write
 from drills.table import DRILLS, Drill
 from embedder.model import EmbeddingModel
 from embedder.postprocess import Vectors
@@ -35,36 +33,8 @@ from embedder.prepare.sentences import SENTENCES
 from tests.auth.servers import RedisServer
 from tests.live.server import serve
 
-ROOT = Path(__file__).parent.parent
-TABLE, RESULTS = ROOT / "deploy" / "DRILLS.md", ROOT / "deploy" / "drills.json"
-TEXT = """# Fault drills
-
-`make drill` wrote this on {date} ({cpu}, {threads} threads, Python {python}, ONNX Runtime {onnxruntime}).
-
-Four callers, two of them on a new connection each time, send a sentence, compare its vector with the bare engine's
-and wait 0.1 s (two send texts of 2,048 tokens without a pause where it says so). *Lost* is a call that was taken and
-then got no answer, or a fault; *refused* one that was told to come back (429 or 503 with Retry-After) or was not let
-in at all. *Longest stall* is the longest time that one caller had no right answer, *recovered* the time from the end of
-the fault, or from the blow itself where nothing is repaired from outside, to the last call with trouble and a
-`/health` without complaint.
-
-{table}"""
 CALM = 2.0  # seconds of load before a fault and after the recovery
 RECOVERY = 120.0  # seconds
-
-
-@dataclass(frozen=True)
-class Result:
-    """What callers saw."""
-
-    title: str
-    calls: int
-    wrong: int
-    lost: int
-    refused: int
-    longest_stall_s: float
-    recovered_s: float
-    notes: str
 
 
 @cache
@@ -145,30 +115,6 @@ async def _recovered(stage: Stage) -> float:
             except httpx.TransportError:
                 pass
             await asyncio.sleep(0.05)
-
-
-def complaints(result: Result, *, may_lose: int, seen: str) -> list[str]:
-    """What should not have been, or should have."""
-    found = [f"{result.wrong} wrong vectors"] * (result.wrong > 0)
-    found += [f"{result.lost} calls lost, at most {may_lose} may be"] * (result.lost > may_lose)
-    found += [f"not seen: {seen}"] * (re.search(seen, result.notes) is None)
-    return [f"{result.title}: {complaint}" for complaint in found]
-
-
-def table(results: Sequence[Result]) -> str:
-    """Markdown."""
-    head = ["Drill", "Calls", "Wrong vectors", "Lost", "Refused", "Longest stall, s", "Recovered after, s", "Seen"]
-    rows = [[str(value) for value in asdict(result).values()] for result in results]
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def write(results: Sequence[Result]) -> None:
-    about = machine()
-    TABLE.write_text(TEXT.format(table=table(results), **about, date=time.strftime("%Y-%m-%d")), encoding="utf-8")
-    RESULTS.write_text(
-        json.dumps({"machine": about, "drills": [asdict(result) for result in results]}, indent=1) + "\n"
-    )
 
 
 def main() -> None:

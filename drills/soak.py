@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,21 +19,24 @@ import httpx
 import numpy as np
 import psutil
 
-from drills.__main__ import ROOT, references
+from drills.__main__ import references
 from drills.load import Load
+from drills.report import SOAK as RESULTS
+from drills.report import paragraph
+from tests.auth.servers import RedisServer
 from tests.live.server import Server, serve
 
-RESULTS = ROOT / "deploy" / "soak.json"
 CALLERS, SHARE = 8, 0.8
 EVERY = 2.0  # seconds between samples
 WARM = 0.25  # of the time, left out of the slopes: arenas and caches fill once
-# An hour may add this much and not more; noise of a short soak stays below.
+# An hour may add this much and not more: a short soak's noise is greater than a long one's.
 LIMITS = {"rss_mb": 20.0, "files": 5.0, "threads": 5.0, "series": 5.0, "tasks": 5.0}
+LONG, LONG_RSS_MB = 20.0, 5.0  # minutes, and what they may add to memory
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The worker at one moment; `tasks` are the requests it says are in flight."""
+    """The worker at one moment; `tasks` are those of its event loop."""
 
     seconds: float
     rss_mb: float
@@ -45,7 +49,7 @@ class Sample:
 def sample(server: Server, began: float) -> Sample:
     [worker] = psutil.Process(server.process.pid).children()
     lines = [line for line in httpx.get(f"{server.url}/metrics").text.splitlines() if not line.startswith("#")]
-    [tasks] = [line.split()[1] for line in lines if line.startswith("embed_in_flight_requests ")]
+    [tasks] = [line.split()[1] for line in lines if line.startswith("embed_asyncio_tasks ")]
     return Sample(
         time.monotonic() - began,
         worker.memory_info().rss / 1e6,
@@ -63,8 +67,8 @@ def slopes(samples: Sequence[Sample]) -> dict[str, float]:
     return {name: float(np.polyfit(hours, [getattr(one, name) for one in settled], 1)[0]) for name in LIMITS}
 
 
-async def pause_for(load: Load) -> float:
-    """Seconds between a caller's calls that leave a fifth of the service's capacity free."""
+async def capacity_of(load: Load) -> tuple[float, float]:
+    """Calls a second without a pause, and the pause between a caller's calls that leaves a fifth of them free."""
     load.pause = 0.0
     async with load.running():
         await asyncio.sleep(2)
@@ -74,17 +78,18 @@ async def pause_for(load: Load) -> float:
     each = sum(call.ended - call.started for call in load.calls[before:]) / max(len(load.calls) - before, 1)
     load.calls.clear()
     print(f"capacity {rate:.0f} calls/s with {CALLERS} callers", file=sys.stderr, flush=True)
-    return max(0.0, CALLERS / (SHARE * rate) - each * SHARE)
+    return rate, max(0.0, CALLERS / (SHARE * rate) - each * SHARE)
 
 
-async def soak(server: Server, load: Load, minutes: float) -> list[Sample]:
-    load.pause = await pause_for(load)
+async def soak(server: Server, load: Load, minutes: float) -> tuple[float, list[Sample]]:
+    """Calls a second that the service can do, and samples of it while it does most of them."""
+    capacity, load.pause = await capacity_of(load)
     began, samples = time.monotonic(), []
     async with load.running():
         while time.monotonic() - began < minutes * 60:
             await asyncio.sleep(EVERY)
             samples.append(await asyncio.to_thread(sample, server, began))
-    return samples
+    return capacity, samples
 
 
 def main() -> None:
@@ -92,21 +97,34 @@ def main() -> None:
     parser.add_argument("minutes", nargs="?", type=float, default=20.0)
     minutes = parser.parse_args().minutes
     texts, vectors = references(long=False)
-    environment = {"MODEL_QUANTIZATION": "fp32", "RATE_LIMIT_PER_MIN": "10000000"}
-    with (
-        tempfile.TemporaryDirectory(prefix="soak-") as directory,
-        serve(Path(directory) / "log", environment) as server,
-    ):
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
+        redis = RedisServer(directory)
+        stack.callback(redis.kill)
+        redis.start()
+        environment = {"MODEL_QUANTIZATION": "fp32", "RATE_LIMIT_PER_MIN": "10000000", "REDIS_URL": redis.url}
+        server = stack.enter_context(serve(directory / "log", environment))
         load = Load(server.url, texts, vectors, callers=CALLERS)
-        samples = asyncio.run(soak(server, load, minutes))
-    outcomes, grown = Counter(call.outcome for call in load.calls), slopes(samples)
-    first, last = asdict(samples[int(len(samples) * WARM)]), asdict(samples[-1])
-    print(f"{minutes:g} minutes, {len(load.calls) / samples[-1].seconds:.0f} calls/s: {dict(outcomes)}")
-    for name, limit in LIMITS.items():
-        print(f"{name:8} {first[name]:9.1f} -> {last[name]:9.1f}   {grown[name]:+8.2f} an hour (limit {limit:g})")
-    result = {"minutes": minutes, "calls": outcomes, "after_warm_up": first, "end": last, "growth_an_hour": grown}
+        capacity, samples = asyncio.run(soak(server, load, minutes))
+    rate, grown = len(load.calls) / samples[-1].seconds, slopes(samples)
+    result = {
+        "minutes": minutes,
+        "calls": Counter(call.outcome for call in load.calls),
+        "calls_a_second": rate,
+        "share_of_capacity": rate / capacity,
+        "after_warm_up": asdict(samples[int(len(samples) * WARM)]),
+        "end": asdict(samples[-1]),
+        "growth_an_hour": grown,
+    }
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
-    sys.exit(set(outcomes) != {"right"} or any(grown[name] > limit for name, limit in LIMITS.items()))
+    print(paragraph(result))
+    limits = LIMITS | ({"rss_mb": LONG_RSS_MB} if minutes >= LONG else {})
+    failed = [
+        f"{name} grew by {grown[name]:.1f} an hour, limit {most:g}"
+        for name, most in limits.items()
+        if grown[name] > most
+    ]
+    sys.exit("\n".join(failed) or (f"not all right: {result['calls']}" if set(result["calls"]) != {"right"} else 0))
 
 
 if __name__ == "__main__":
