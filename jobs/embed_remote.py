@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from embedder.errors import DimensionsError
 from jobs.columns import Embedded, to_table
 from jobs.command import finish, run_command
 from jobs.errors import JobError, RowError, UsageError, describe_row
@@ -141,10 +142,10 @@ async def embed(options: argparse.Namespace, job: Job, token: str) -> int:
 
 
 def _dimensions(job: Job, card: dict[str, Any]) -> int:
-    """Of the vectors. Raises UsageError when the model has no such size."""
+    """Of the vectors. Raises DimensionsError when the model has no such size."""
     wanted, sizes = job.wanted.dimensions, card["dimensions"]
     if wanted is not None and wanted not in sizes:
-        raise UsageError(f"the service refuses this job: its dimensions are {', '.join(map(str, sizes))}, not {wanted}")
+        raise DimensionsError(wanted, sizes)
     return check_packing(job.wanted, wanted or max(sizes))
 
 
