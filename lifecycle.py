@@ -64,7 +64,9 @@ class Lifecycle:
 
     async def give_up(self, why: str, error: Exception) -> None:
         """End the process, so that its supervisor starts another; whoever waits is told `error` first."""
-        LOG.critical(why, extra={"fields": {"reason": str(error), "abandoned": self.in_flight()}})
+        LOG.critical(
+            why, extra={"fields": {"reason": str(error) or type(error).__name__, "abandoned": self.in_flight()}}
+        )
         self.stopping = True
         self._abandon(error)
         await asyncio.sleep(LAST_ANSWERS)

@@ -1,7 +1,7 @@
 """Every Prometheus metric and bucket."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 # BentoML points prometheus_client at a directory of memory-mapped files, for services of many processes.
 # This one has a single worker: plain counters are faster and leave nothing on disk. It must happen
@@ -25,7 +25,7 @@ _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 REQUESTS = Counter("embed_requests_total", "Requests by route and status", ["route", "status"], registry=REGISTRY)
 DURATION = Histogram(
     "embed_request_duration_seconds",
-    "Time from request to answer, of requests that were served: a refusal is quick and would hide a slow one",
+    "Time from request to answer, of what was served (2xx): a refusal is quick and would hide a slow one",
     ["route"],
     buckets=_SECONDS,
     registry=REGISTRY,
@@ -78,15 +78,15 @@ def watch_jwks_age(age: Callable[[], float]) -> None:
     gauge.set_function(age)
 
 
-def begin(routes: Iterable[str], *, reasons: Iterable[str]) -> None:
+def begin(routes: Iterable[str], *, reasons: Collection[str], decisions: Iterable[str]) -> None:
     """Every series of our own faults at 0: one that begins at 1 has not grown in Prometheus's eyes."""
-    GATE_DECISIONS.labels("admitted")
-    faults = list(reasons)
+    for decision in decisions:
+        GATE_DECISIONS.labels(decision)
     for route in routes:
         DURATION.labels(route)
         for status in (200, 500, 503):
             REQUESTS.labels(route, status)
-        for reason in faults:
+        for reason in reasons:
             ERRORS.labels(route, reason)
 
 

@@ -32,6 +32,7 @@ from embedder.tokens import Tokens
 from settings import VERSION, load_settings
 
 SETTINGS = load_settings()
+LOADING = 5  # times ENGINE_TIMEOUT that a model may take to load: a disk that hangs raises nothing
 
 
 @bentoml.service(
@@ -252,7 +253,8 @@ class EmbeddingAPI:
         if not await wiring.verifier().keys.start():
             LOG.warning("key_set_cannot_be_fetched: check SUPABASE_URL; tokens with asymmetric keys get 503 meanwhile")
         try:
-            seconds = await self.embedder.start()
+            async with asyncio.timeout(LOADING * SETTINGS.engine_timeout):
+                seconds = await self.embedder.start()
         except Exception as error:  # the next worker may have the memory, or the file, that this one lacked
             await wiring.lifecycle().give_up("model_cannot_be_loaded", error)
             raise

@@ -1,6 +1,7 @@
 """From settings to objects: the one place that knows how the parts of a process are put together."""
 
-from functools import cache
+from collections.abc import Collection
+from functools import cache, partial
 from pathlib import Path
 
 from starlette.types import ASGIApp
@@ -10,7 +11,7 @@ import tracing
 from api.access_log import configure_log, write_exchange
 from api.bento import SCHEMA_PATH, GuardedService, pages
 from api.edge import Edge, Exchange
-from api.errors import fault_reasons
+from api.errors import fault_reasons, refusal_reasons
 from api.offer import Offer
 from auth.anon_key import check_anon_key
 from auth.errors import ConfigurationError, GateError
@@ -150,7 +151,8 @@ def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
     routes = {page.path: Route(frozenset({"GET"}), protected=page.protected) for page in found}
     routes[SCHEMA_PATH] = Route(frozenset({"GET"}), protected=False)
     routes |= {api.route: Route(frozenset({"POST"}), protected=True) for api in service.apis.values()}
-    metrics.begin((api.route for api in service.apis.values()), reasons=fault_reasons())
+    posts = (api.route for api in service.apis.values())
+    metrics.begin(posts, reasons=fault_reasons(), decisions={"admitted"} | refusal_reasons())
     gate = Gate(
         tracing.behind_gate(app),
         routes=routes,
@@ -167,21 +169,27 @@ def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
     )
     lifecycle().in_flight = lambda: gate.in_flight
     metrics.IN_FLIGHT.set_function(lambda: gate.in_flight)
-    edge = Edge(gate, routes=routes, fingerprint=service.offer.fingerprint, record=_record_exchange)
+    record = partial(_record_exchange, open_to_all={path for path, route in routes.items() if not route.protected})
+    edge = Edge(gate, routes=routes, fingerprint=service.offer.fingerprint, record=record)
     return tracing.around(edge, routes=routes)
 
 
-def _record_exchange(exchange: Exchange) -> None:
+def _record_exchange(exchange: Exchange, *, open_to_all: Collection[str]) -> None:
     metrics.REQUESTS.labels(exchange.route, exchange.status).inc()
-    if exchange.status < 300:
+    if 200 <= exchange.status < 300:  # it is 0 when the client left first
         metrics.DURATION.labels(exchange.route).observe(exchange.seconds)
     if exchange.reason:
         metrics.ERRORS.labels(exchange.route, exchange.reason).inc()
-    if isinstance(exchange.error, GateError):
-        metrics.GATE_DECISIONS.labels(exchange.error.reason).inc()
-    elif exchange.user:
-        metrics.GATE_DECISIONS.labels("admitted").inc()
+    if exchange.route not in open_to_all and (decision := _decision(exchange)):
+        metrics.GATE_DECISIONS.labels(decision).inc()
     write_exchange(exchange)
+
+
+def _decision(exchange: Exchange) -> str | None:
+    """The gate's, on a request that it guards; a probe that is told of a stopping service never met it."""
+    if isinstance(exchange.error, GateError):
+        return exchange.error.reason
+    return "admitted" if exchange.user else None
 
 
 def _record_pack(pack: PackReport) -> None:

@@ -118,10 +118,21 @@ def reason_of(error: Exception) -> str:
     return "internal_error" if kind_of(error) is INTERNAL else str(getattr(error, "reason", "internal_error"))
 
 
-def fault_reasons() -> list[str]:
+def fault_reasons() -> set[str]:
     """The codes of what is our fault, 500 and 503."""
-    found = {str(getattr(cls, "reason", "internal_error")) for cls, kind in KINDS.items() if kind.status >= 500}
-    return sorted(found | {"internal_error"})
+    return {"internal_error", "stopping", *_reasons(cls for cls, kind in KINDS.items() if kind.status >= 500)}
+
+
+def refusal_reasons() -> set[str]:
+    """The codes of the gate; of those that one type has several of, the ones that somebody watches."""
+    several = {"quota_requests", "quota_tokens", "api_key", "role", "anonymous_user", "stopping"}
+    return several | _reasons(cls for cls in KINDS if issubclass(cls, auth.GateError))
+
+
+def _reasons(classes: Iterable[type[Any]]) -> set[str]:
+    """Those that the classes, and what derives from them, name themselves."""
+    known = {heir for cls in classes for heir in (cls, *cls.__subclasses__())}
+    return {cls.reason for cls in known if "reason" in vars(cls)}
 
 
 def envelope(message: str, *, type: str, code: str, param: str | None = None) -> dict[str, Any]:

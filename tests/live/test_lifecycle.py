@@ -1,5 +1,7 @@
 """Beginning and end: nothing accepted is lost, nothing hangs, and what cannot serve is started anew."""
 
+import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -29,9 +31,13 @@ def wait_for_a_pass(server: Server) -> None:
         time.sleep(0.01)
 
 
-def passes(server: Server) -> str:
+def passes(server: Server) -> float:
+    return value(server, "embed_batch_texts_count")
+
+
+def value(server: Server, series: str) -> float:
     lines = httpx.get(f"{server.url}/metrics").text.splitlines()
-    return next(line for line in lines if line.startswith("embed_batch_texts_count"))
+    return next(float(line.split()[-1]) for line in lines if line.startswith(f"{series} "))
 
 
 def status_of(url: str, seconds: float = 10) -> int:
@@ -54,14 +60,15 @@ def test_a_worker_that_ends_is_replaced_at_once_and_newcomers_are_told_to_wait(
     killed.send_signal(number)
     psutil.wait_procs([killed], timeout=30)
     ended, began = time.time(), time.monotonic()
-    statuses: list[int] = []
-    while not statuses or statuses[-1] != 200:
-        with suppress(httpx.TransportError):
-            statuses.append(status_of(f"{enduring.url}/readyz"))
+    answers: list[httpx.Response] = []
+    while not answers or answers[-1].status_code != 200:
+        with suppress(httpx.TransportError):  # imports take a second and a half, and nobody waits for long
+            answers.append(httpx.get(f"{enduring.url}/readyz", timeout=3))
         assert time.monotonic() - began < 30
     assert worker(enduring).pid != killed.pid
     assert worker(enduring).create_time() - ended < 3  # BentoML's own look comes every 10 s
-    assert set(statuses) == {503, 200}
+    assert {answer.json()["error"]["code"] for answer in answers[:-1]} == {"starting"}
+    assert {answer.status_code for answer in answers[:-1]} == {503}
 
 
 def test_a_worker_whose_forward_pass_hangs_answers_its_callers_and_is_replaced(enduring: Server) -> None:
@@ -94,11 +101,21 @@ def test_a_worker_whose_event_loop_hangs_is_replaced(enduring: Server) -> None:
     enduring.wait_until_ready()
 
 
-def test_our_own_faults_begin_at_zero_so_that_the_first_one_shows(enduring: Server) -> None:
-    lines = httpx.get(f"{enduring.url}/metrics").text.splitlines()
-    for reason in ("internal_error", "queue_full", "keys_unavailable", "quota_unavailable"):
-        assert f'embed_errors_total{{reason="{reason}",route="/embed"}} 0.0' in lines
-    assert 'embed_requests_total{route="/embed",status="500"} 0.0' in lines
+def test_a_worker_whose_model_does_not_come_is_replaced(tmp_path: Path, model_store: Path) -> None:
+    home = Path(shutil.copytree(model_store / "models", tmp_path / "home" / "models")).parent
+    environment = FP32 | {"ENGINE_TIMEOUT": "1", "BENTOML_HOME": str(home)}
+    with serve(tmp_path / "log", environment) as running:
+        [file] = home.glob("models/all-minilm-l6-v2-fp32/*/tokenizer.json")
+        kept = file.rename(tmp_path / "tokenizer.json")
+        os.mkfifo(file)  # who opens it waits for a writer, as for a network disk that is gone
+        loading, log = worker(running), running.log
+        loading.kill()
+        deadline = time.monotonic() + 30
+        while "model_cannot_be_loaded" not in log():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        kept.rename(file)
+        running.wait_until_ready()
 
 
 def test_a_worker_does_not_outlive_its_supervisor(tmp_path: Path, model_store: Path) -> None:
@@ -125,6 +142,8 @@ def test_sigterm_refuses_newcomers_and_answers_those_who_were_here(tmp_path: Pat
             refused = newcomer.post("/embed", json={"text": "a"})
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "stopping")
         assert int(refused.headers["retry-after"]) >= 1
+        stopped = value(running, 'embed_gate_decisions_total{decision="stopping"}')
+        assert stopped == 1  # the newcomer; the probes were not the gate's to stop
         assert len(call.result(60).json()["embeddings"]) == len(TEXTS * 2)
         assert running.process.wait(30) == 0
 
