@@ -22,6 +22,7 @@ from tests.deploy.promql import DEPLOY
 from tests.live.server import Server, free_port, serve, token
 
 FAILURES = 5  # refused tokens of an address
+BODY_SECONDS = 4  # for a body to arrive
 SPILLS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")  # what nginx keeps directories for
 
 
@@ -46,13 +47,14 @@ class Proxy:
 def origin(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Iterator[Server]:
     """The one service behind all of them; it believes what 127.0.0.1 says of a caller's address, as by default."""
     settings = {"MODEL_QUANTIZATION": "fp32", "RATE_LIMIT_PER_MIN": "100000", "FAILED_AUTH_PER_MIN": str(FAILURES)}
+    settings |= {"BODY_TIMEOUT": str(BODY_SECONDS), "MAX_CONCURRENT_PER_USER": "100"}
     with serve(tmp_path_factory.mktemp("origin") / "log", settings) as running:
         yield running
 
 
 @pytest.fixture(scope="package", params=["caddy", "nginx"])
 def proxy(request: pytest.FixtureRequest, origin: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    start = {"caddy": _caddy, "nginx": _nginx}[request.param]
+    start = {"caddy": caddy, "nginx": nginx}[request.param]
     with start(tmp_path_factory.mktemp(request.param), httpx.URL(origin.url).port or 0) as running:
         yield running
 
@@ -75,19 +77,20 @@ def running(command: list[str], directory: Path, up: Callable[[], bool]) -> Iter
         process.wait(20)
 
 
-def answers(url: str, trust: ssl.SSLContext | None = None) -> bool:
-    """Whether a GET is answered with 200."""
+def answers(url: str, trust: ssl.SSLContext | None = None, status: int = 200) -> bool:
+    """Whether a GET is answered with `status`."""
     try:
-        return httpx.get(url, verify=trust or True, timeout=5).status_code == 200
+        return httpx.get(url, verify=trust or True, timeout=5).status_code == status
     except httpx.TransportError:
         return False
 
 
 @contextmanager
-def _caddy(directory: Path, origin: int) -> Iterator[Proxy]:
+def caddy(directory: Path, origin: int, patience: str = "30s") -> Iterator[Proxy]:
     """The Caddyfile as it is, told by the environment where to listen; for localhost it signs its own certificate."""
     port, store = free_port(), directory / "store"
     settings = {"HTTPS_PORT": port, "HTTP_PORT": free_port(), "UPSTREAM": f"127.0.0.1:{origin}", "XDG_DATA_HOME": store}
+    settings |= {"PATIENCE": patience}
     command = ["env", *(f"{name}={value}" for name, value in settings.items()), "caddy", "run"]
     command += ["--config", str(DEPLOY / "caddy" / "Caddyfile"), "--adapter", "caddyfile"]
     authority = store / "caddy" / "pki" / "authorities" / "local" / "root.crt"
@@ -95,13 +98,13 @@ def _caddy(directory: Path, origin: int) -> Iterator[Proxy]:
     def trust() -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(authority))
 
-    url = f"https://localhost:{port}/livez"
-    with running(command, directory, lambda: authority.exists() and answers(url, trust())):
+    url = f"https://localhost:{port}/nothing"
+    with running(command, directory, lambda: authority.exists() and answers(url, trust(), 404)):
         yield Proxy(port, trust())
 
 
 @contextmanager
-def _nginx(directory: Path, origin: int) -> Iterator[Proxy]:
+def nginx(directory: Path, origin: int) -> Iterator[Proxy]:
     """nginx.conf with the few things changed that it asks to be changed, and the ports."""
     port, certificate, key = free_port(), directory / "fullchain.pem", directory / "privkey.pem"
     _self_signed(certificate, key)
@@ -120,7 +123,7 @@ def _nginx(directory: Path, origin: int) -> Iterator[Proxy]:
     trust = ssl.create_default_context(cafile=str(certificate))
     options = f"daemon off; user {getpass.getuser()}; pid {directory}/pid; error_log stderr;"
     command = ["nginx", "-p", str(directory), "-c", str(directory / "nginx.conf"), "-g", options]
-    with running(command, directory, lambda: answers(f"https://localhost:{port}/livez", trust)):
+    with running(command, directory, lambda: answers(f"https://localhost:{port}/nothing", trust, 404)):
         yield Proxy(port, trust)
 
 

@@ -15,7 +15,7 @@ RULES = DEPLOY / "prometheus" / "rules"
 _SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
 _STRING = re.compile(r'"[^"]*"')
 _SELECTOR = re.compile(r"\{[^}]*\}")
-_NAME = re.compile(r"\b(?:embed_|process_|job:|embed:)[a-z0-9_:]+")
+_NAME = re.compile(r"\b(?:embed_|process_|job:|job_status:|embed:)[a-z0-9_:]+")
 
 
 def rules() -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The compose file: what it starts is bounded, confined, and no more open than it must be."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from settings import misspelt
+from settings import Settings, misspelt
 from tests.deploy.promql import DEPLOY
 from tests.live.server import ROOT
 
 LIMITS = {"cpus", "memory"}
+LAST_STEPS = 10  # seconds that the service may take from its last answer to its end
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,8 @@ def test_all_that_runs_a_service_is_there(services: dict[str, Any]) -> None:
 def test_every_container_is_bounded_and_confined(services: dict[str, Any]) -> None:
     for name, service in services.items():
         assert service["deploy"]["resources"]["limits"].keys() == LIMITS, name
+        assert 0 < service["pids_limit"] <= 256, name
+        assert all("size=" in mounted for mounted in service["tmpfs"]), name
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
@@ -65,6 +69,29 @@ def test_the_service_has_what_the_contract_gives_it(services: dict[str, Any]) ->
     assert (float(limits["cpus"]), limits["memory"]) == (2.0, "4G")
     assert services["embedding-api"]["container_name"] == "embedding-api"
     assert services["embedding-api"]["environment"]["REDIS_URL"] == "redis://redis:6379"
+
+
+def test_a_smaller_machine_gives_the_service_less(folder: Path) -> None:
+    service = compose(folder, MEMORY="2560M")["services"]["embedding-api"]
+    assert service["deploy"]["resources"]["limits"]["memory"] == "2560M"
+
+
+def test_what_a_machine_of_4_gb_is_told_to_set_leaves_some_to_its_system(folder: Path) -> None:
+    [advised] = set(re.findall(r"MEMORY=(\d+M)", (DEPLOY / "docker-compose.yml").read_text()))
+    services = compose(folder, "--profile", "https", MEMORY=advised)["services"].values()
+    limits = [service["deploy"]["resources"]["limits"]["memory"] for service in services]
+    assert sum(int(limit.removesuffix("M")) for limit in limits) == 4096 - 256
+    assert f"MEMORY={advised}" in (DEPLOY / "RUNBOOK.md").read_text()
+
+
+def test_the_service_may_take_its_time_to_stop(services: dict[str, Any]) -> None:
+    grace = float(services["embedding-api"]["stop_grace_period"].removesuffix("s"))
+    assert grace >= Settings.model_fields["shutdown_timeout"].default + LAST_STEPS
+
+
+def test_the_service_is_not_given_the_token_that_models_are_fetched_with(folder: Path) -> None:
+    assert "HF_TOKEN=" in (folder / ".env").read_text()
+    assert compose(folder)["services"]["embedding-api"]["environment"]["HF_TOKEN"] == ""
 
 
 def test_redis_is_reached_by_the_service_alone(folder: Path) -> None:
@@ -110,5 +137,5 @@ def test_every_file_that_is_mounted_exists() -> None:
 
 
 def test_settings_of_the_compose_file_are_no_misspelt_settings_of_ours() -> None:
-    names = ("IMAGE", "MODEL_STORE", "DOMAIN", "SUBNET", "UPSTREAM", "COMPOSE_PROJECT_NAME")
+    names = ("IMAGE", "MODEL_STORE", "MEMORY", "DOMAIN", "SUBNET", "UPSTREAM", "PATIENCE", "COMPOSE_PROJECT_NAME")
     assert misspelt(names, cutoff=0.7) == []

@@ -1,12 +1,15 @@
 """Alerts fire when they should and only then, and read what the service writes."""
 
+import re
 import subprocess
 from pathlib import Path
 
+import httpx
 import yaml
 
 from api.errors import KINDS
 from tests.deploy.promql import DEPLOY, RULES, alerts, known_names, label_values, names, rules
+from tests.live.server import Server
 
 PROMETHEUS = DEPLOY / "prometheus"
 CASES = PROMETHEUS / "tests" / "embedding-api.yml"
@@ -21,6 +24,20 @@ def promtool(*arguments: str | Path) -> None:
 def test_prometheus_takes_the_configuration_and_its_rules() -> None:
     promtool("check", "config", PROMETHEUS / "prometheus.yml")
     promtool("check", "rules", "--lint=all", "--lint-fatal", *RULES.glob("*.yml"))
+
+
+def test_it_takes_the_lines_that_the_runbook_gives_for_an_alertmanager(tmp_path: Path) -> None:
+    [lines] = re.findall(r"```yaml\n(alerting:.*?)```", (DEPLOY / "RUNBOOK.md").read_text(), re.DOTALL)
+    config = tmp_path / "prometheus.yml"
+    config.write_text((PROMETHEUS / "prometheus.yml").read_text().replace("rules/", f"{RULES}/") + lines)
+    promtool("check", "config", config)
+
+
+def test_calls_are_what_users_call(origin: Server) -> None:
+    """The one list of routes, in a recorded series that alerts and the dashboard read, and no other."""
+    lists = [routes for rule in rules() if len(routes := label_values(rule["expr"], "route")) > 1]
+    paths = httpx.get(f"{origin.url}/openapi.json").json()["paths"]
+    assert lists == [{path for path, methods in paths.items() if "post" in methods}]
 
 
 def test_alerts_fire_on_what_they_are_for_and_not_on_what_looks_like_it() -> None:
@@ -55,4 +72,4 @@ def test_the_memory_that_alerts_know_is_that_of_the_compose_file() -> None:
     [limit] = [rule["expr"] for rule in rules() if rule.get("record") == "embed:memory_limit:bytes"]
     compose = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())
     given = compose["services"]["embedding-api"]["deploy"]["resources"]["limits"]["memory"]
-    assert limit == f"{given.removesuffix('G')} * 1024 ^ 3"
+    assert given == f"${{MEMORY:-{limit.removesuffix(' * 1024 ^ 3')}G}}"

@@ -1,17 +1,27 @@
 """The service behind real Caddy and real nginx: what gets through, and what they keep off."""
 
+import re
 import socket
 import ssl
+import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from http.client import HTTPResponse
+from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.deploy.conftest import FAILURES, Proxy
-from tests.live.server import Server, token
+from tests.deploy.conftest import FAILURES, Proxy, caddy, nginx
+from tests.deploy.promql import DEPLOY
+from tests.live.server import Server, free_port, serve, token
 
 HEADER_SECONDS = 5  # of both proxies
+READ_SECONDS = 15  # of a whole request at Caddy
+CONNECTIONS = 64  # of one address at nginx
 ENVELOPE = {"message", "type", "code", "param"}
 NOT_SERVED = {"/metrics"}
 
@@ -113,6 +123,27 @@ def test_slow_headers_are_cut_off_and_others_served_meanwhile(proxy: Proxy) -> N
         connection.close()
 
 
+def test_a_body_that_drips_is_given_up_by_the_service_behind(proxy: Proxy) -> None:
+    """nginx passes the answer on at once; Caddy, as all of Go, first reads on until its own time is up."""
+    started, answer = time.monotonic(), b""
+    with connect(proxy) as connection:
+        connection.sendall(head_of_a_body_of(1000))
+        connection.settimeout(0.25)
+        while not answer and time.monotonic() - started < READ_SECONDS + 5:
+            connection.sendall(b" ")
+            try:
+                answer = connection.recv(65536)
+            except TimeoutError:
+                continue
+    assert answer.startswith(b"HTTP/1.1 408"), answer
+    assert b"x-request-id" in answer.lower()  # it is the service that says so
+
+
+def head_of_a_body_of(size: int) -> bytes:
+    head = f"POST /embed HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token()}\r\n"
+    return f"{head}Content-Type: application/json\r\nContent-Length: {size}\r\n\r\n".encode()
+
+
 def test_headers_that_are_too_large_are_refused(proxy: Proxy) -> None:
     with proxy.client() as client:
         answer = client.get("/health", headers={"X-Large": "a" * 100_000})
@@ -124,3 +155,101 @@ def test_an_expired_token_is_told_so_through_the_proxy(proxy: Proxy) -> None:
         answer = client.post("/embed", json={"text": "a"})
     assert_error(answer, 401, "token_expired")
     assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.fixture
+def before_nginx(origin: Server, tmp_path: Path) -> Iterator[Proxy]:
+    """What Go's server refuses before Caddy sees it is plain text; nginx can be told what to say."""
+    with nginx(tmp_path, httpx.URL(origin.url).port or 0) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        ("GET /health HTTP/1.1\r\nHost: localhost\r\nX-Large: " + "a" * 20_000, 431, "headers_too_large"),
+        (f"GET /{'a' * 20_000} HTTP/1.1\r\nHost: localhost", 414, "headers_too_large"),
+        ("GET /health HTTP/1.1", 400, "refused"),
+        ("TRACE /health HTTP/1.1\r\nHost: localhost", 405, "refused"),
+    ],
+)
+def test_what_nginx_refuses_has_the_envelope_too(before_nginx: Proxy, sent: str, status: int, code: str) -> None:
+    with connect(before_nginx) as connection:
+        connection.sendall(f"{sent}\r\n\r\n".encode())
+        assert_error(read_answer(connection), status, code)
+
+
+def read_answer(connection: ssl.SSLSocket) -> httpx.Response:
+    answer = HTTPResponse(connection)
+    answer.begin()
+    return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+
+
+def test_one_address_has_so_many_calls_at_nginx_and_is_told_when_to_come_back(before_nginx: Proxy) -> None:
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(connect(before_nginx)) for _ in range(CONNECTIONS)]
+        for connection in waiting:
+            connection.sendall(head_of_a_body_of(1000))
+        time.sleep(0.5)
+        with before_nginx.client() as client:
+            answer = client.post("/embed", json={"text": "one more"})
+    assert_error(answer, 429, "too_many_concurrent")
+    assert int(answer.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("start", [partial(caddy, patience="1s"), nginx], ids=["caddy", "nginx"])
+def test_callers_of_a_service_that_is_away_are_told_when_to_come_back(
+    start: Callable[[Path, int], AbstractContextManager[Proxy]], tmp_path: Path
+) -> None:
+    with start(tmp_path, free_port()) as proxy, proxy.client() as client:
+        answers = [client.post("/embed", json={"text": "still here"}), client.get("/v1/models"), client.get("/readyz")]
+    for answer in answers:
+        assert_error(answer, 503, "unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+
+
+def test_a_probe_does_not_wait_at_caddy(tmp_path: Path) -> None:
+    with caddy(tmp_path, free_port()) as proxy, proxy.client() as client:
+        started = time.monotonic()
+        assert client.get("/readyz").status_code == 503
+        assert time.monotonic() - started < 3  # and not the 30 s of a call
+
+
+def test_no_call_is_lost_at_caddy_while_the_service_restarts(
+    model_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vectors, or from a service that is stopping a 503 that says when to come back."""
+    port, over = free_port(), threading.Event()
+    monkeypatch.setattr("tests.live.server.free_port", lambda: port)  # the next one listens where the last one did
+    settings = {"MODEL_QUANTIZATION": "fp32", "RATE_LIMIT_PER_MIN": "100000"}
+
+    def call(proxy: Proxy) -> list[tuple[int, str]]:
+        answers = []
+        with proxy.client() as client:
+            while not over.is_set():
+                answer = client.post("/embed", json={"text": "still here"})
+                answers.append((answer.status_code, answer.headers.get("retry-after", "")))
+                time.sleep(0.05)
+        return answers
+
+    with caddy(tmp_path, port) as proxy, ThreadPoolExecutor(4) as pool:
+        with serve(tmp_path / "before", settings):
+            calls = [pool.submit(call, proxy) for _ in range(4)]
+            time.sleep(2)
+        with serve(tmp_path / "after", settings):
+            time.sleep(2)
+            over.set()
+            answers = [answer for one in calls for answer in one.result()]
+    assert {status for status, _ in answers} <= {200, 503}
+    assert all(wait for status, wait in answers if status == 503)
+    assert len([status for status, _ in answers if status == 200]) > 40
+
+
+def test_proxies_let_connections_go_before_the_service_does() -> None:
+    image = (DEPLOY / "image" / "Dockerfile.template").read_text()
+    [service] = re.findall(r'"--timeout-keep-alive", "(\d+)"', image)
+    [at_caddy] = re.findall(r"\bkeepalive (\d+)s", (DEPLOY / "caddy" / "Caddyfile").read_text())
+    upstream = re.search(r"upstream \w+ \{.*?\}", (DEPLOY / "nginx" / "nginx.conf").read_text(), re.DOTALL)
+    assert upstream
+    [at_nginx] = re.findall(r"keepalive_timeout (\d+)s", upstream[0])
+    assert max(int(at_caddy), int(at_nginx)) < int(service)
