@@ -75,7 +75,6 @@ class Done:
 @contextmanager
 def running(address: str | None) -> Iterator[Size]:
     """A Ray of this machine's size for the time of a job, or the cluster at `address`."""
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     local = {
         "num_cpus": available_threads(),
         "num_gpus": 0,
@@ -84,13 +83,26 @@ def running(address: str | None) -> Iterator[Size]:
         "_node_ip_address": "127.0.0.1",  # what runs for one command is nobody else's: no port of it on the network
     }
     try:
-        ray.init(address=address or "local", **quiet, **({} if address else local))
+        if address:
+            _connect(address)
+        else:
+            _connect("local", **local)
     except Exception as error:  # Ray raises that very class, too
         raise JobError(f"Ray {f'at {address} ' if address else ''}cannot be used: {one_line(error)}") from error
     try:
         yield Size(tuple(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]) or (0,))
     finally:
         ray.shutdown()
+
+
+def _connect(address: str, **options: Any) -> None:
+    """Twice: Ray gives its own processes 30 s to start, which a machine with much else to do may need."""
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    try:
+        ray.init(address=address, **quiet, **options)
+    except Exception:
+        ray.shutdown()
+        ray.init(address=address, **quiet, **options)
 
 
 class PartWorker:
