@@ -12,9 +12,12 @@ import pytest
 
 from embedder.model import EmbeddingModel, Engine
 from embedder.postprocess import Vectors
+from embedder.profile import Profile
 from embedder.tokens import TokenIds
+from jobs import cluster
 from jobs.embedding import PartEmbedder
 from jobs.job import Job
+from jobs.parts import Part
 from tests.jobs.conftest import MakeJob, write_jsonl
 
 FAULTS = {"runtime": RuntimeError("\nno kernel\nat 0x1"), "memory": MemoryError()}
@@ -78,3 +81,33 @@ def test_a_machine_without_memory_is_no_texts_fault(job: Job, model: Path) -> No
         run(job, model, FAULTS["memory"])
     assert job.output.place.exists()
     assert not [info for info in job.output.place.files() if info.base_name.startswith("part-")]
+
+
+def test_what_a_worker_cannot_do_is_one_line_that_names_file_and_row(
+    job: Job, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = cluster.Engine(model, Profile.load(model).fingerprint, threads=1, max_tokens=32, batch_tokens=256)
+    worker = cluster.PartWorker(job, engine)
+    [part] = job.parts()
+    said = worker.run(replace(part, format="xml", file_row=7))
+    assert said == f"{part.path}, in the rows from 7 on: KeyError: 'xml'"
+    assert "belongs to another job" in str(worker.run(part))  # nobody bound this output to this job
+
+    def exhausted(_: Part) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(worker._parts, "run", exhausted)
+    assert "a worker has no memory left" in str(worker.run(part))
+
+
+@pytest.mark.parametrize(
+    ("directory", "fingerprint", "said"),
+    [(None, "another", "holds another model"), ("/nowhere", "", "no prepared model in /nowhere")],
+)
+def test_a_worker_without_the_model_says_so_of_every_part(
+    job: Job, model: Path, directory: str | None, fingerprint: str, said: str
+) -> None:
+    place = Path(directory) if directory else model
+    worker = cluster.PartWorker(job, cluster.Engine(place, fingerprint, threads=1, max_tokens=32, batch_tokens=256))
+    for part in job.parts() * 2:
+        assert said in str(worker.run(part))
