@@ -20,6 +20,8 @@ from matplotlib.ticker import FuncFormatter
 DASHBOARD = Path(__file__).parent.parent / "deploy" / "grafana" / "dashboards" / "embedding-api.json"
 COLUMNS = 24  # of Grafana's grid
 ROW_INCHES, COLUMN_INCHES = 0.3, 0.55
+# What Grafana's list of alerts asks Prometheus for, as a query.
+LISTED = {"expr": "ALERTS", "legendFormat": "{{alertname}}: {{alertstate}}", "instant": True}
 COLOURS = {"green": "#2f855a", "red": "#c53030", "text": "#222222"}
 
 
@@ -42,7 +44,7 @@ class Source:
 
     def ask(self, panel: dict[str, Any]) -> list[Series]:
         """What a panel shows. Raises httpx.HTTPStatusError where Prometheus does not take a query."""
-        return [series for target in panel["targets"] for series in self._ask(target)]
+        return [series for target in panel.get("targets", [LISTED]) for series in self._ask(target)]
 
     def _ask(self, target: dict[str, Any]) -> Iterator[Series]:
         instant = target.get("instant", False)
@@ -112,7 +114,7 @@ def _draw_stat(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     axes.axis("off")
     value = found[0].values[0] if found else float("nan")
-    text = UNITS[defaults["unit"]](value) if found else "no data"
+    text = UNITS[defaults["unit"]](value) if found else defaults.get("noValue", "no data")
     if panel["options"]["textMode"] == "name" and found:
         text = found[0].name.rsplit("/", 1)[-1]
     for mapping in defaults.get("mappings", ()):
@@ -155,7 +157,14 @@ def _draw_bars(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None:
     axes.margins(x=0.15, y=0.2)
 
 
-DRAW = {"stat": _draw_stat, "timeseries": _draw_series, "bargauge": _draw_bars}
+def _draw_list(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None:
+    axes.axis("off")
+    names = sorted(series.name for series in found)
+    colour = COLOURS["red" if names else "green"]
+    axes.text(0.02, 0.95, "\n".join(names) or "none", va="top", size=9, weight="bold", color=colour)
+
+
+DRAW = {"stat": _draw_stat, "timeseries": _draw_series, "bargauge": _draw_bars, "alertlist": _draw_list}
 
 
 def draw(source: Source, path: Path) -> None:

@@ -3,16 +3,19 @@
 python -m dev.documents
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from benchmarks.tables import engine_table, serving_table
+from benchmarks.tables import engine_table, results, serving_table
 from settings import Settings
 
 ROOT = Path(__file__).parent.parent
+DOCUMENTS = tuple(ROOT / name for name in ("README.md", "README.ko.md", "deploy/RUNBOOK.md"))
+QUIET = 0.85  # of its memory limit that a process may hold before EmbeddingMemoryHigh tells of it
 _BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 _EXAMPLES = {
     "MODEL_NAME": "google/embeddinggemma-300m",
@@ -33,6 +36,22 @@ def settings_table() -> str:
     return "\n".join(["| Name | Default | Meaning |", "| --- | --- | --- |", *rows, ""])
 
 
+def sizing_table() -> str:
+    """What the service did on so many cores of the machine that was measured, and the memory it should have."""
+    figures = results("sizing")
+    machine = figures["machine"]
+    lines = [
+        "| Cores | Tokens/s, texts of 128 | One query of 16 tokens | Memory at its peak | Least `MEMORY` |",
+        "| ---: |" + " ---: |" * 4,
+    ]
+    for row in figures["rows"]:
+        peak = row["rss_peak_mb"]
+        cells = [f"{row['tokens_per_second_128']:,.0f}", f"{row['query_ms']:.0f} ms", f"{peak:,.0f} MB"]
+        lines.append(f"| {row['threads']} | " + " | ".join([*cells, f"{math.ceil(peak / QUIET / 64) * 64}M"]) + " |")
+    lines += ["", f"All lines are measured, on {machine['cpu']} with {', '.join(machine['instructions'])}."]
+    return "\n".join(lines) + "\n"
+
+
 def env_example() -> str:
     """`.env.example`: every setting with its default, those that a deployment fills in with a sample."""
     lines = ["# Copy to .env. A line that begins with # shows the default.", ""]
@@ -51,6 +70,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "settings": settings_table,
     "engine": engine_table,
     "serving": serving_table,
+    "sizing": sizing_table,
 }
 
 
@@ -69,6 +89,5 @@ def _text(field: FieldInfo) -> str:
 
 if __name__ == "__main__":
     (ROOT / ".env.example").write_text(env_example(), encoding="utf-8")
-    for readme in (ROOT / "README.md", ROOT / "README.ko.md"):
-        if readme.exists():
-            readme.write_text(with_tables(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for document in DOCUMENTS:
+        document.write_text(with_tables(document.read_text(encoding="utf-8")), encoding="utf-8")

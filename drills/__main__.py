@@ -5,7 +5,6 @@ python -m drills [NAME ...]
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
@@ -25,7 +24,7 @@ from drills.load import Load, lasting_token
 from drills.refusal import SEEN as DAMAGED_SEEN
 from drills.refusal import TITLE as DAMAGED
 from drills.refusal import damaged_model
-from drills.report import RESULTS, Result, complaints, table, write
+from drills.report import Result, complaints, known, save, table
 from drills.table import DRILLS, Drill
 from embedder.model import EmbeddingModel
 from embedder.postprocess import Vectors
@@ -121,8 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", choices=[*DRILLS, "damaged-model", []], help="default: all, then the table")
     names = parser.parse_args().names or [*DRILLS, "damaged-model"]
-    known = json.loads(RESULTS.read_text())["drills"] if RESULTS.exists() else []
-    results = {result["title"]: Result(**result) for result in known}
+    results = {result.title: result for result in known()}
     titles = [*(drill.title for drill in DRILLS.values()), DAMAGED]
     failed: list[str] = []
     for name in names:
@@ -130,9 +128,13 @@ def main() -> None:
         result = run(DRILLS[name]) if name in DRILLS else Result(**damaged_model())
         results[result.title] = result
         print(table([result]).splitlines()[-1], flush=True)
-        write([results[title] for title in titles if title in results])
-        may_lose, seen = (DRILLS[name].may_lose, DRILLS[name].seen) if name in DRILLS else (0, DAMAGED_SEEN)
-        failed += complaints(result, may_lose=may_lose, seen=seen)
+        save([results[title] for title in titles if title in results])
+        drill = DRILLS.get(name)
+        failed += (
+            complaints(result, may_lose=drill.may_lose, may_refuse=drill.may_refuse, seen=drill.seen)
+            if drill
+            else complaints(result, seen=DAMAGED_SEEN)
+        )
     sys.exit("\n".join(failed) or 0)
 
 

@@ -24,6 +24,7 @@ class Drill:
     signed_by_key: bool = False  # tokens of the key server instead of the secret
     long_texts: bool = False  # 2,048 tokens on EmbeddingGemma's size instead of sentences on the starter model
     may_lose: int = 0  # calls
+    may_refuse: bool = False
     seen: str = ""  # a regular expression for what must have been seen
 
 
@@ -55,9 +56,17 @@ def _clock(directory: Path, stack: ExitStack) -> Environment:
 DRILLS = {
     "redis-killed": Drill("Redis killed (-9), back after 5 s", faults.redis_killed),
     "redis-frozen": Drill("Redis frozen for 30 s", faults.redis_frozen),
-    "worker-killed": Drill("worker killed (-9)", faults.worker_killed, may_lose=4),  # what its callers had in flight
+    "worker-killed": Drill(
+        "worker killed (-9)",
+        faults.worker_killed,
+        may_lose=4,  # what its callers had in flight
+        may_refuse=True,
+    ),
     "sigterm": Drill(
-        "SIGTERM with four long batches in flight", faults.sigterm, seen=r"\[200, 200, 200, 200\]; exit status 0"
+        "SIGTERM with four long batches in flight",
+        faults.sigterm,
+        may_refuse=True,
+        seen=r"\[200, 200, 200, 200\]; exit status 0",
     ),
     "memory": Drill(
         "700 MB of memory, texts of 2,048 tokens",

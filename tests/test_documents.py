@@ -2,7 +2,7 @@
 
 import re
 
-from dev.documents import ROOT, env_example, with_tables
+from dev.documents import DOCUMENTS, QUIET, ROOT, TABLES, env_example, with_tables
 from settings import Settings
 
 CONTRACT = {
@@ -11,10 +11,21 @@ CONTRACT = {
 }  # fmt: skip
 
 
-def test_the_settings_tables_are_those_of_the_code() -> None:
-    for name in ("README.md", "README.ko.md"):
-        readme = (ROOT / name).read_text(encoding="utf-8")
-        assert with_tables(readme) == readme, f"run `make docs`: {name} is behind settings.py"
+def test_tables_are_those_of_the_code_and_of_the_last_measurements() -> None:
+    for path in DOCUMENTS:
+        document = path.read_text(encoding="utf-8")
+        assert with_tables(document) == document, f"run `make docs`: {path.name} is behind"
+
+
+def test_every_table_has_a_place() -> None:
+    for name in TABLES:
+        mark = f"<!-- {name} -->"
+        assert any(mark in path.read_text(encoding="utf-8") for path in DOCUMENTS), name
+
+
+def test_the_least_memory_of_the_sizing_table_is_what_no_alert_tells_of() -> None:
+    rules = (ROOT / "deploy" / "prometheus" / "rules" / "embedding-api.yml").read_text()
+    assert f"({QUIET} * embed:memory_limit:bytes)" in rules
 
 
 def test_the_example_environment_is_that_of_the_code() -> None:

@@ -143,11 +143,17 @@ def _self_signed(certificate: Path, key: Path) -> None:
 
 @pytest.fixture(scope="package")
 def prometheus(origin: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Prometheus with our rules that scrapes the service every second; its address."""
-    directory, port = tmp_path_factory.mktemp("prometheus"), free_port()
+    with prometheus_of(tmp_path_factory.mktemp("prometheus"), httpx.URL(origin.url).port or 0) as address:
+        yield address
+
+
+@contextmanager
+def prometheus_of(directory: Path, origin: int) -> Iterator[str]:
+    """A real Prometheus with our rules that scrapes every second; its address."""
+    port = free_port()
     shutil.copytree(DEPLOY / "prometheus" / "rules", directory / "rules")
     text = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
-    text = text.replace("embedding-api:8000", f"127.0.0.1:{httpx.URL(origin.url).port}").replace(": 15s", ": 1s")
+    text = text.replace("embedding-api:8000", f"127.0.0.1:{origin}").replace(": 15s", ": 1s")
     (directory / "prometheus.yml").write_text(text)
     command = ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
     command += [f"--web.listen-address=127.0.0.1:{port}"]

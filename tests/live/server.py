@@ -26,9 +26,8 @@ USER = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a0001"
 
 def copy_source(directory: Path) -> Path:
     """A copy of the source tree without the developer's own `.env`: tests know every setting."""
-    return Path(
-        shutil.copytree(ROOT, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "__pycache__", "build"))
-    )
+    unwanted = shutil.ignore_patterns(".*", "__pycache__", "build")
+    return Path(shutil.copytree(ROOT, directory, dirs_exist_ok=True, ignore=unwanted))
 
 
 SOURCE = copy_source(Path(tempfile.mkdtemp(prefix="source-")))
