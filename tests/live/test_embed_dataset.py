@@ -252,7 +252,7 @@ def assert_summary(
     assert rates[1] / rates[0] == pytest.approx(tokens / texts, rel=0.1)
     assert rates[2] == pytest.approx(rates[1] / cores, rel=0.01, abs=1)
     if price:
-        assert rates[4] == pytest.approx(rates[3] / tokens * 1e6, rel=0.1)
+        assert rates[4] == pytest.approx(rates[3] / tokens * 1e6, rel=0.3)
 
 
 def descendants(pid: int) -> list[psutil.Process]:
