@@ -65,7 +65,7 @@ def run(
         env=environment(**(more or {})),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 

@@ -103,8 +103,8 @@ def cluster(tmp_path: Path) -> Iterator[str]:
     finally:
         family = descendants(process.pid)
         process.terminate()
-        process.wait(20)
-        psutil.wait_procs(family, timeout=20)
+        process.wait(60)
+        psutil.wait_procs(family, timeout=60)
 
 
 def test_a_job_whose_worker_and_driver_are_killed_is_finished_by_a_cluster(
@@ -120,7 +120,7 @@ def test_a_job_whose_worker_and_driver_are_killed_is_finished_by_a_cluster(
     engines = [process for process in descendants(job.pid) if "PartWorker" in " ".join(process.cmdline())]
     job.kill()
     job.wait()
-    assert not psutil.wait_procs(engines, timeout=20)[1], "engines outlived their job"
+    assert not psutil.wait_procs(engines, timeout=60)[1], "engines outlived their job"
     assert 0 < len(bulk.parts(output)) < len(bulk.parts(embedded.output))
 
     ran = bulk.run("embed_dataset", embedded.corpus, output, *OPTIONS, "--address", cluster, more=CLUSTER_TOKEN)
@@ -132,19 +132,14 @@ def test_a_job_whose_worker_and_driver_are_killed_is_finished_by_a_cluster(
     assert not list(output.rglob(".*"))
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
+def test_what_a_cluster_has_no_room_for_is_not_waited_for(embedded: Embedded, cluster: str, tmp_path: Path) -> None:
+    arguments = ("--address", cluster, "--quiet", *OPTIONS)
+    for options, said in [
         (("--threads", "4"), "a worker of 4 threads fits no node: the largest has 2 CPUs"),
         (("--workers", "3"), "3 workers of 1 threads want 3 CPUs, and 2 have room for 2"),
-    ],
-)
-def test_what_a_cluster_has_no_room_for_is_not_waited_for(
-    embedded: Embedded, cluster: str, tmp_path: Path, options: tuple[str, ...], said: str
-) -> None:
-    arguments = ("--address", cluster, "--quiet", *OPTIONS, *options)
-    ran = bulk.run("embed_dataset", embedded.corpus, tmp_path / "out", *arguments, more=CLUSTER_TOKEN)
-    assert (ran.returncode, ran.stderr) == (2, f"embedding-api: {said}\n")
+    ]:
+        ran = bulk.run("embed_dataset", embedded.corpus, tmp_path / "out", *arguments, *options, more=CLUSTER_TOKEN)
+        assert (ran.returncode, ran.stderr) == (2, f"embedding-api: {said}\n")
 
 
 def test_a_full_disk_is_one_line_and_leaves_whole_parts(embedded: Embedded, tmp_path: Path) -> None:
@@ -154,7 +149,7 @@ def test_a_full_disk_is_one_line_and_leaves_whole_parts(embedded: Embedded, tmp_
     script = f"mount -t tmpfs -o size=300k tmpfs {output} && {{ {job}; code=$?; ls -A {output}; exit $code; }}"
     own = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
     ran = subprocess.run(
-        [*own, "sh", "-c", script], cwd=SOURCE, env=bulk.environment(), capture_output=True, text=True, timeout=120
+        [*own, "sh", "-c", script], cwd=SOURCE, env=bulk.environment(), capture_output=True, text=True, timeout=300
     )
     assert ran.returncode == 1, ran.stderr
     assert ran.stderr.startswith("embedding-api: the disk is full")
@@ -260,7 +255,7 @@ def descendants(pid: int) -> list[psutil.Process]:
 
 
 def wait_until(condition: Callable[[], bool], job: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180  # Ray takes its time on a machine with much else to do
     while not condition():
         assert job.poll() is None, f"the job ended:\n{log.read_text()}"
         assert time.monotonic() < deadline, log.read_text()
