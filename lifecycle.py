@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import resource
+import select
 import signal
 import socket
 import threading
@@ -91,7 +92,7 @@ class Lifecycle:
         last.daemon = True
         last.start()
         handler = self._handlers[number]
-        _stop_listening(handler.__self__.servers)
+        await _stop_listening(handler.__self__.servers)
         await asyncio.sleep(LAST_ANSWERS)
         handler(number, None)
 
@@ -132,14 +133,24 @@ def _take_all_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _stop_listening(servers: list[asyncio.Server]) -> None:
+async def _stop_listening(servers: list[asyncio.Server]) -> None:
     """Newcomers are refused by the kernel: closing alone would leave the supervisor's copy of the socket open."""
     for server in servers:
         doors = [socket.socket(fileno=os.dup(listener.fileno())) for listener in server.sockets]
+        await _let_in(doors)
         server.close()
         for door in doors:
             with door, contextlib.suppress(OSError):  # not everywhere may a listening socket be shut down
                 door.shutdown(socket.SHUT_RDWR)
+
+
+async def _let_in(doors: list[socket.socket]) -> None:
+    """Who is queued in the kernel would be reset. libuv takes one of them a turn of the loop, so: turn."""
+    queued, deadline = select.poll(), time.monotonic() + LAST_ANSWERS
+    for door in doors:
+        queued.register(door, select.POLLIN)
+    while queued.poll(0) and time.monotonic() < deadline:  # noqa: ASYNC110 (the kernel's queue has no event)
+        await asyncio.sleep(0)
 
 
 def _stopping() -> Overloaded:

@@ -33,7 +33,8 @@ def held(thread: int) -> Iterator[None]:
             try:
                 _ptrace(_DETACH, thread)
             except ProcessLookupError:
-                os.waitpid(thread, _ALL_THREADS)  # it ended while it was held: let it be buried
+                with suppress(ChildProcessError):  # its parent may be quicker
+                    os.waitpid(thread, _ALL_THREADS)  # it ended while it was held: let it be buried
 
 
 def busiest_thread(pid: int, seconds: float = 0.3) -> int:
