@@ -29,7 +29,7 @@ export BENTOML_DO_NOT_TRACK := true
 export ORT_DISABLE_TELEMETRY := 1
 
 .PHONY: help install serve embed-dataset test tools bench drill soak lint token model model-info build docs lock clean \
-  engine image image-arm64 test-image test-arm64 bundle install-bundle test-bundle sbom audit
+  engine image image-arm64 test-image test-arm64 test-compose bundle install-bundle test-bundle sbom audit
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -68,6 +68,9 @@ test-image: $(VENV)/dev ## Build the image with no registry, start it, check its
 
 test-arm64: $(VENV)/dev ## The same for ARM64, on an emulated Neoverse N1
 	@deploy/image/lab.sh arm64 $(abspath $(BIN))/python -m pytest -s deploy/image
+
+test-compose: $(VENV)/dev ## Bring deploy/docker-compose.yml up with podman-compose and no registry (root on Debian 12)
+	@deploy/image/lab.sh $$(dpkg --print-architecture) $(abspath $(BIN))/python -m pytest -s deploy/test_compose_up.py
 
 bundle: build ## One tarball for a machine without a network [MACHINE=aarch64] [BUNDLE=file]
 	@$(BIN)/python -m dev.bundle $(BUNDLE) $(MACHINE)

@@ -8,6 +8,7 @@ Reads benchmarks/results and ends with status 1 when a bar is missed. The engine
 import sys
 from dataclasses import dataclass
 
+from benchmarks.bulk import BIT_EQUAL, DEFAULT
 from benchmarks.tables import results
 
 FASTER = "times_faster_than"
@@ -55,6 +56,9 @@ BARS = (
     Bar("least cosine alone and in a batch, fp32", "quality", ("least_cosine", "fp32"), 0.999999),
     Bar("mean cosine of int8 and fp32, real weights", "quality", ("starter_int8_against_fp32", "mean_cosine"), 0.99),
     Bar("Spearman of pairs, int8 and fp32", "quality", ("starter_int8_against_fp32", "spearman_of_pairs"), 0.995),
+    Bar("a job's share of the bare engine's tokens/s", "bulk", ("throughput", "share_of_bare_engine", DEFAULT), 0.9),
+    Bar("times the memory for 20 times the input", "bulk", ("memory", "times", "all"), most=1.3),
+    Bar("a job killed 10 times is bit-equal to a calm one", "bulk", ("kills", "within_bar", BIT_EQUAL), 1),
 )
 
 

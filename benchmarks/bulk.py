@@ -37,6 +37,7 @@ from settings import load_settings
 
 DEFAULT = "2 workers x 1 thread"  # the layout that a job takes by itself on two cores
 LAYOUTS = {DEFAULT: (2, 1), "1 worker x 2 threads": (1, 2)}
+BIT_EQUAL = "bit-equal to an undisturbed run"
 MIXED, SHORT = 12, 6  # words of a text on average
 LONGEST = 250
 MEMORY_TIMES = 20  # how much larger the larger input is
@@ -212,7 +213,7 @@ def kills(directory: Path, count: int, times: int) -> dict[str, Any]:
             f"{times} kills": len(moments) == times,
             "ended well": status == 0,
             "complete against the input": complete(output, count),
-            "bit-equal to an undisturbed run": bit_equal,
+            BIT_EQUAL: bit_equal,
         },
     }
 

@@ -7,7 +7,8 @@ key tokens they may read, B x S x K instead of T x T.
 Where a key stands in its row of K decides the order in which floats are added, and so the last bit of
 the sum; rounded to int8, last bits become visible (cosine 0.996 between a text alone and in company
 on the starter model). So rows begin where the text begins or a multiple of STRIDE after it, and K is
-a multiple of LANES: a text's vector is then the same in every company, to the bit.
+a multiple of LANES: what the layers make of a text is then the same in every company, to the bit.
+Pooling adds over the whole pack, which moves a float32 vector by no more than its last bit.
 """
 
 from collections.abc import Callable, Sequence

@@ -108,6 +108,21 @@ async def test_one_short_text_passes_anothers_bulk() -> None:
         await bulk
 
 
+async def test_small_requests_share_a_pack_that_no_bulk_fills_up() -> None:
+    engine = CountingEngine()
+    engine.gate.clear()
+    async with batching(engine) as (batcher, _):
+        bulk = asyncio.create_task(batcher.embed([text(1, 8)] * 20, user="bulk"))
+        await asyncio.sleep(0.02)
+        singles = [asyncio.create_task(batcher.embed([text(2, 2)], user=f"single {number}")) for number in range(3)]
+        await asyncio.sleep(0.02)
+        engine.gate.set()
+        await asyncio.gather(bulk, *singles)
+    queries = next(pack for pack in engine.packs if 2 in pack)
+    assert sorted(queries) in ([2, 2, 2], [2, 2, 2, 8])  # at most the one text of the bulk whose turn came first
+    assert sum(queries) < 16
+
+
 async def test_a_cancelled_callers_waiting_texts_are_dropped() -> None:
     engine = CountingEngine()
     engine.gate.clear()
