@@ -14,10 +14,10 @@ import numpy as np
 from benchmarks.report import arguments, save, spread
 from benchmarks.roofline import ROWS
 from benchmarks.sides import LOADERS, ROOFLINE, Side
+from benchmarks.tables import OURS
 from embedder.tokens import TokenIds
 
 VOCABULARY = 262_144
-OURS = "ours int8"
 AT_128 = "texts of 128 tokens"
 
 

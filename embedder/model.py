@@ -52,16 +52,13 @@ class EmbeddingModel:
 
 
 def _onnx(directory: Path, profile: Profile, num_threads: int, batch_tokens: int) -> Engine:
-
     from embedder.onnx_engine import OnnxEngine  # 35 MB, which the supervising process of the service never needs
 
     return OnnxEngine(directory / GRAPH_FILE, num_threads=num_threads, batch_tokens=batch_tokens, window=profile.window)
 
 
 def _torch(directory: Path, profile: Profile, num_threads: int, batch_tokens: int) -> Engine:
-    from embedder.torch_engine import (
-        TorchEngine,  # torch takes seconds and 500 MB; the ONNX backend never pays
-    )
+    from embedder.torch_engine import TorchEngine  # torch takes seconds and 500 MB; the ONNX backend never pays
 
     return TorchEngine(directory / TORCH_DIRECTORY, num_threads=num_threads, batch_tokens=batch_tokens)
 
