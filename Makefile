@@ -29,7 +29,7 @@ export BENTOML_DO_NOT_TRACK := true
 export ORT_DISABLE_TELEMETRY := 1
 
 .PHONY: help install serve embed-dataset test tools bench drill soak lint token model model-info build docs lock clean \
-  engine image image-arm64 test-image test-arm64 test-compose bundle install-bundle test-bundle sbom audit
+  faketime engine image image-arm64 test-image test-arm64 test-compose bundle install-bundle test-bundle sbom audit
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -93,12 +93,15 @@ audit: $(VENV)/dev ## Ask the package index for known vulnerabilities of what is
 test: tools $(VENV)/dev ## Run the whole test suite
 	@$(BIN)/python -m pytest
 
-# Debian starts caddy, nginx and prometheus when it installs them; what was missing here is stopped again.
-tools: # what the tests drive: a browser, a JavaScript client, proxies, Prometheus; root on Debian gets what is missing
-	@PATH="$$PATH:/usr/sbin"; missing=; for tool in caddy chromium curl docker-compose nginx nodejs npm prometheus; do \
+# What tests and drills drive: a browser, a JavaScript client, proxies, Prometheus, a clock that can be set. Root on
+# Debian gets what is missing; Debian starts caddy, nginx and prometheus then, and what was missing is stopped again.
+tools: PROGRAMS = caddy chromium curl docker-compose nginx nodejs npm prometheus
+faketime: PROGRAMS = faketime
+tools faketime:
+	@PATH="$$PATH:/usr/sbin"; missing=; for tool in $(PROGRAMS); do \
 	  command -v $${tool%js} > /dev/null || command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
 	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } || { \
-	  echo "The tests drive real programs. Missing here:$$missing"; \
+	  echo "Real programs are driven here. Missing:$$missing"; \
 	  echo "On Debian or Ubuntu: apt-get install$$missing"; exit 1; }; \
 	for tool in $$missing; do case $$tool in caddy|nginx|prometheus) \
 	  [ ! -d /run/systemd/system ] || systemctl --quiet disable --now $$tool;; esac; done
@@ -106,7 +109,7 @@ tools: # what the tests drive: a browser, a JavaScript client, proxies, Promethe
 bench: $(VENV)/dev ## Run the benchmarks (about half an hour) and write benchmarks/results
 	@$(BIN)/python -m benchmarks
 
-drill: $(VENV)/dev ## Make everything fail that can (about 8 minutes, root on Linux) and write deploy/DRILLS.md [DRILLS=names]
+drill: faketime $(VENV)/dev ## Make everything fail that can (about 8 minutes, root on Linux) and write deploy/DRILLS.md [DRILLS=names]
 	@$(BIN)/python -m drills $(DRILLS)
 
 soak: $(VENV)/dev ## Four fifths of the load it can take for MINUTES=20; fails when memory, files or series grow
