@@ -118,7 +118,7 @@ async def _recovered(stage: Stage) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=[*DRILLS, "damaged-model", []], help="default: all; the table keeps the others as they were")
+    parser.add_argument("names", nargs="*", choices=[*DRILLS, "damaged-model", []], help="default: all")
     names = parser.parse_args().names or [*DRILLS, "damaged-model"]
     results = {result.title: result for result in known()}
     titles = [*(drill.title for drill in DRILLS.values()), DAMAGED]
