@@ -106,7 +106,7 @@ tools faketime:
 	for tool in $$missing; do case $$tool in caddy|nginx|prometheus) \
 	  [ ! -d /run/systemd/system ] || systemctl --quiet disable --now $$tool;; esac; done
 
-bench: $(VENV)/dev ## Run the benchmarks (about half an hour) and write benchmarks/results
+bench: $(VENV)/dev ## Run the benchmarks (about 50 minutes) and write benchmarks/results
 	@$(BIN)/python -m benchmarks
 
 drill: faketime $(VENV)/dev ## Make everything fail that can (about 8 minutes, root on Linux) and write deploy/DRILLS.md [DRILLS=names]

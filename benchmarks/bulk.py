@@ -3,7 +3,7 @@
     python -m benchmarks.bulk [--json PATH] [--quick] [--texts N] [--kills N] [--rounds N]
 
 Of the model that MODEL_NAME and MODEL_QUANTIZATION name. `within_bar` of the results says which bars were met; the
-status is 1 when rows were lost or differ. The whole takes about 17 minutes with the starter model on two idle cores:
+status is 1 when rows were lost or differ. The whole takes about 18 minutes with the starter model on two idle cores:
 texts of the comparison have 12 words on average (1 to 250; some 36 tokens), those of the other two 6 (some 20), so
 that the 50,000 of them that are embedded twice are a minute's work and not ten.
 """
