@@ -55,7 +55,9 @@ class Settings(BaseSettings):
         None, description="Hugging Face token for gated models; read by `make model` only"
     )
 
-    max_batch_tokens: int = Field(256, ge=16, le=65536, description="Tokens in one forward pass")
+    max_batch_tokens: int = Field(
+        256, ge=16, le=65536, description="Tokens in one forward pass; more serve bulk faster, and a query waits longer"
+    )
     max_batch_size: int = Field(32, ge=1, le=1024, description="Texts in one forward pass")
     max_seq_length: int = Field(
         2048, ge=8, le=131072, description="Tokens kept of one text; the model's own limit if that is lower"
