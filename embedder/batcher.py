@@ -41,7 +41,7 @@ class _Job:
 
     rows: list[np.ndarray | None]
     missing: int
-    tokens: int
+    large: bool  # fills packs by itself
     answer: "asyncio.Future[Vectors]"
     arrived: float = field(default_factory=time.monotonic)
     started: float | None = None
@@ -137,7 +137,8 @@ class Batcher:
         if self.queued_tokens >= self._queue_tokens:
             raise QueueFullError(retry_after=self._drain_seconds())
         n_texts, n_tokens = len(token_ids), sum(map(len, token_ids))
-        job = _Job([None] * n_texts, n_texts, n_tokens, asyncio.get_running_loop().create_future())
+        answer = asyncio.get_running_loop().create_future()
+        job = _Job([None] * n_texts, n_texts, n_tokens > self._batch_tokens, answer)
         for index, ids in enumerate(token_ids):
             self._queue.push(user, _Text(job, index, ids), len(ids))
         self.queued_tokens += n_tokens
@@ -181,14 +182,11 @@ class Batcher:
         tokens = 0
         while len(pack) < self._batch_size and (text := self._next_text()) is not None:
             tokens += len(text.token_ids)
-            if pack and (tokens > self._batch_tokens or self._is_large(text.job) > self._is_large(pack[-1].job)):
+            if pack and (tokens > self._batch_tokens or (text.job.large and not pack[-1].job.large)):
                 break
             self._discard_next()
             pack.append(text)
         return pack
-
-    def _is_large(self, job: _Job) -> bool:
-        return job.tokens > self._batch_tokens
 
     def _next_text(self) -> _Text | None:
         while (text := self._queue.peek()) is not None and text.job.answer.done():
