@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,6 +53,13 @@ async def batching(
     await batcher.close()
 
 
+async def sent(*calls: Coroutine[Any, Any, Vectors]) -> list[asyncio.Task[Vectors]]:
+    """The calls, gone as far as they go by themselves: to the engine or into the queue."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    await asyncio.sleep(0.02)
+    return tasks
+
+
 requests = st.lists(
     st.tuples(st.sampled_from("abc"), st.lists(st.integers(1, 40), min_size=1, max_size=6)), max_size=12
 )
@@ -84,10 +92,8 @@ async def test_an_idle_engine_starts_at_once_and_a_busy_one_lets_texts_gather() 
     engine = CountingEngine()
     engine.gate.clear()
     async with batching(engine) as (batcher, _):
-        first = asyncio.create_task(batcher.embed([text(0)], user="0"))
-        await asyncio.sleep(0.02)
-        rest = [asyncio.create_task(batcher.embed([text(i)], user=str(i))) for i in range(1, 6)]
-        await asyncio.sleep(0.02)
+        [first] = await sent(batcher.embed([text(0)], user="0"))
+        rest = await sent(*(batcher.embed([text(i)], user=str(i)) for i in range(1, 6)))
         engine.gate.set()
         await asyncio.gather(first, *rest)
     assert engine.packs == [[3], [3] * 5]
@@ -97,10 +103,8 @@ async def test_one_short_text_passes_anothers_bulk() -> None:
     engine = CountingEngine()
     engine.gate.clear()
     async with batching(engine) as (batcher, _):
-        bulk = asyncio.create_task(batcher.embed([text(1, 10)] * 50, user="bulk"))
-        await asyncio.sleep(0.02)
-        single = asyncio.create_task(batcher.embed([text(2, 10)], user="single"))
-        await asyncio.sleep(0.02)
+        [bulk] = await sent(batcher.embed([text(1, 10)] * 50, user="bulk"))
+        [single] = await sent(batcher.embed([text(2, 10)], user="single"))
         engine.gate.set()
         await single
         assert not bulk.done()
@@ -112,10 +116,8 @@ async def test_small_requests_share_a_pack_that_no_bulk_fills_up() -> None:
     engine = CountingEngine()
     engine.gate.clear()
     async with batching(engine) as (batcher, _):
-        bulk = asyncio.create_task(batcher.embed([text(1, 8)] * 20, user="bulk"))
-        await asyncio.sleep(0.02)
-        singles = [asyncio.create_task(batcher.embed([text(2, 2)], user=f"single {number}")) for number in range(3)]
-        await asyncio.sleep(0.02)
+        [bulk] = await sent(batcher.embed([text(1, 8)] * 20, user="bulk"))
+        singles = await sent(*(batcher.embed([text(2, 2)], user=f"single {number}") for number in range(3)))
         engine.gate.set()
         await asyncio.gather(bulk, *singles)
     assert [2, 2, 2] in engine.packs  # one more text of the bulk would have had room
@@ -125,10 +127,8 @@ async def test_a_cancelled_callers_waiting_texts_are_dropped() -> None:
     engine = CountingEngine()
     engine.gate.clear()
     async with batching(engine) as (batcher, reports):
-        first = asyncio.create_task(batcher.embed([text(1)], user="a"))
-        await asyncio.sleep(0.02)
-        leaver = asyncio.create_task(batcher.embed([text(2)] * 100, user="b"))
-        await asyncio.sleep(0.02)
+        [first] = await sent(batcher.embed([text(1)], user="a"))
+        [leaver] = await sent(batcher.embed([text(2)] * 100, user="b"))
         leaver.cancel()
         await asyncio.sleep(0)
         engine.gate.set()
@@ -143,11 +143,8 @@ async def test_a_text_that_fails_fails_its_own_request_alone(bad: int) -> None:
     engine = CountingEngine()
     engine.gate.clear()
     async with batching(engine, batch_tokens=100) as (batcher, _):
-        calls = [
-            asyncio.create_task(batcher.embed([text(first) for first in firsts], user="a"))
-            for firsts in ([1], [2, 3], [4, bad, 5], [6])
-        ]
-        await asyncio.sleep(0.02)
+        groups = ([1], [2, 3], [4, bad, 5], [6])
+        calls = await sent(*(batcher.embed([text(first) for first in firsts], user="a") for firsts in groups))
         engine.gate.set()
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert [isinstance(answer, EmbeddingFailedError) for answer in answers] == [False, False, True, False]
@@ -164,8 +161,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
         engine.gate.clear()
         waiting = []
         for _ in range(3):  # one runs, two wait: 120 tokens
-            waiting.append(asyncio.create_task(batcher.embed([text(1, 60)], user="a")))
-            await asyncio.sleep(0.02)
+            waiting += await sent(batcher.embed([text(1, 60)], user="a"))
         with pytest.raises(QueueFullError) as refused:
             await batcher.embed([text(2, 1)], user="b")
         assert refused.value.retry_after >= 1
@@ -184,8 +180,7 @@ async def test_a_forward_pass_under_way_can_be_seen() -> None:
     engine.gate.clear()
     async with batching(engine) as (batcher, _):
         assert batcher.running_since is None
-        call = asyncio.create_task(batcher.embed([text(1)], user="a"))
-        await asyncio.sleep(0.02)
+        [call] = await sent(batcher.embed([text(1)], user="a"))
         assert batcher.running_since is not None
         engine.gate.set()
         await call
