@@ -16,7 +16,7 @@ from tests.live.server import Server
 
 # Requests at each concurrency; texts of 16 to 256 tokens.
 CONCURRENCY = {1: 60, 8: 240, 32: 480}
-ROUNDS = 3  # of the bare engine and of the busiest server, in turn: a slow moment falls on both
+ROUNDS = 3  # of the bare engine and of the server, in turn: a slow moment falls on both
 LENGTHS = (16, 24, 32, 48, 64, 96, 128, 256)
 
 
@@ -52,13 +52,13 @@ def figures(load: Load) -> dict[str, float]:
 async def measure(server: Server, model: EmbeddingModel, texts: list[str], longest: str) -> dict[str, Any]:
     await closed_loop(server, texts[:20], concurrency=4)
     idle = resident_mb(server)
-    rounds: list[dict[str, dict[str, float]]] = []
+    bare: list[dict[str, float]] = []
+    served: dict[str, list[dict[str, float]]] = {str(concurrency): [] for concurrency in CONCURRENCY}
     for _ in range(ROUNDS):
-        one = {"bare": bare_engine(model, texts)}
+        bare.append(bare_engine(model, texts))
         for concurrency, count in CONCURRENCY.items():
-            one[str(concurrency)] = figures(await closed_loop(server, texts[:count], concurrency=concurrency))
-        rounds.append(one)
-    by_concurrency = {name: medians([one[name] for one in rounds]) for name in rounds[0]}
+            load = await closed_loop(server, texts[:count], concurrency=concurrency)
+            served[str(concurrency)].append(figures(load))
     loaded = resident_mb(server)
     long = figures(await closed_loop(server, [longest] * 8, concurrency=4))
     after_long = resident_mb(server)
@@ -70,7 +70,8 @@ async def measure(server: Server, model: EmbeddingModel, texts: list[str], longe
         "later": resident_mb(server),
         "peak": peak_mb(server),
     }
-    return {"bare_engine": by_concurrency.pop("bare"), "http": by_concurrency, "http_2048_tokens": long, "rss_mb": rss}
+    http = {concurrency: medians(rounds) for concurrency, rounds in served.items()}
+    return {"bare_engine": medians(bare), "http": http, "http_2048_tokens": long, "rss_mb": rss}
 
 
 def main() -> None:
