@@ -20,7 +20,7 @@ from benchmarks.load import text_of
 from benchmarks.models import prepared, random_embeddinggemma
 from drills.faults import Stage
 from drills.keys import KeyServer
-from drills.load import Load, lasting_token
+from drills.load import Load
 from drills.refusal import SEEN as DAMAGED_SEEN
 from drills.refusal import TITLE as DAMAGED
 from drills.refusal import damaged_model
@@ -30,7 +30,7 @@ from embedder.model import EmbeddingModel
 from embedder.postprocess import Vectors
 from embedder.prepare.sentences import SENTENCES
 from tests.auth.servers import RedisServer
-from tests.live.server import serve
+from tests.live.server import serve, token
 
 CALM = 2.0  # seconds of load before a fault and after the recovery
 RECOVERY = 120.0  # seconds
@@ -75,7 +75,7 @@ def _settings(drill: Drill, redis: RedisServer, keys: KeyServer) -> dict[str, st
 
 
 def _sign(drill: Drill, keys: KeyServer) -> Callable[[str], str]:
-    return (lambda user: keys.sign(user=user)) if drill.signed_by_key else lasting_token
+    return (lambda user: keys.sign(user=user)) if drill.signed_by_key else token
 
 
 async def _play(drill: Drill, stage: Stage) -> Result:

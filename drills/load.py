@@ -30,11 +30,6 @@ class Call:
     detail: str
 
 
-def lasting_token(user: str) -> str:
-    """Valid for a working day, whatever the clock of a drill does."""
-    return token(user, exp=int(time.time()) + 8 * 3600)
-
-
 @dataclass
 class Load:
     """`callers` users, each sending a text, waiting for its vector, and for `pause` seconds; every other of them
@@ -49,7 +44,7 @@ class Load:
     vectors: Vectors  # (len(texts), dimensions)
     callers: int = 4
     pause: float = 0.1
-    sign: Callable[[str], str] = lasting_token
+    sign: Callable[[str], str] = token
     calls: list[Call] = field(default_factory=list)
 
     @asynccontextmanager

@@ -35,14 +35,17 @@ atexit.register(shutil.rmtree, SOURCE, ignore_errors=True)
 
 
 def token(user_id: str = USER, **claims: object) -> str:
-    """An access token as Supabase signs it with a shared secret; a claim of None is left out."""
+    """An access token as Supabase signs it with a shared secret; a claim of None is left out.
+
+    Good for a working day: some are made when tests are collected and used when their turn comes.
+    """
     now = int(time.time())
     everything = {
         "sub": user_id,
         "aud": "authenticated",
         "role": "authenticated",
         "iat": now,
-        "exp": now + 600,
+        "exp": now + 8 * 3600,
         **claims,
     }
     kept = {name: value for name, value in everything.items() if value is not None}

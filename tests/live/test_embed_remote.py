@@ -12,7 +12,6 @@ from tests.live import bulk
 from tests.live.conftest import PLENTY
 from tests.live.server import Server, serve, token
 
-LASTING = token(exp=int(time.time()) + 8 * 3600)  # made when tests are collected, used when their turn comes
 OPTIONS = ("--id", "id", "--part-rows", "20")
 # One request at a time, of ten texts and 4,000 bytes: a part needs several, and each limit refuses some.
 TIGHT = {
@@ -78,8 +77,8 @@ def test_a_job_lives_with_every_limit_and_goes_on_after_kill_9(tight: Server, se
     [
         ((), {"JWT_TOKEN": "nonsense"}, 1, "put a valid access token in JWT_TOKEN"),
         ((), {}, 2, "set JWT_TOKEN"),
-        (("--task", "query"), {"JWT_TOKEN": LASTING}, 2, "the service refuses this job: this model has no prompt"),
-        (("--dimensions", "7"), {"JWT_TOKEN": LASTING}, 2, "dimensions of this model are 384, not 7"),
+        (("--task", "query"), {"JWT_TOKEN": token()}, 2, "the service refuses this job: this model has no prompt"),
+        (("--dimensions", "7"), {"JWT_TOKEN": token()}, 2, "dimensions of this model are 384, not 7"),
     ],
 )
 def test_what_cannot_work_is_told_in_one_line(
