@@ -52,7 +52,9 @@ class DimensionsError(OptionError):
 
     def __init__(self, dimensions: int, sizes: Sequence[int]) -> None:
         self.dimensions, self.sizes = dimensions, sizes
-        super().__init__(f"dimensions of this model are {', '.join(map(str, sizes))}, not {dimensions}")
+        super().__init__(
+            f"dimensions of this model are {', '.join(map(str, sizes))}, not {dimensions}"
+        )
 
 
 class TextTooLongError(EmbedderError):
@@ -110,7 +112,9 @@ class EngineStalledError(EngineError):
     reason = "engine_stalled"
 
     def __init__(self, deadline: float) -> None:
-        super().__init__(f"a forward pass has taken more than {deadline:g} s; the process is started anew")
+        super().__init__(
+            f"a forward pass has taken more than {deadline:g} s; the process is started anew"
+        )
 
 
 class EngineEndedError(EngineError):
@@ -119,7 +123,9 @@ class EngineEndedError(EngineError):
     reason = "engine_ended"
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(f"the engine has ended with {type(error).__name__}; the process is started anew")
+        super().__init__(
+            f"the engine has ended with {type(error).__name__}; the process is started anew"
+        )
 
 
 class ModelLoadError(EmbedderError):
@@ -129,29 +135,49 @@ class ModelLoadError(EmbedderError):
 class ModelNotFoundError(ModelLoadError):
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"no prepared model in {path}: run download_model.py")
+        super().__init__(f"no prepared model in {path}: run `make model`")
 
 
 class ModelCorruptError(ModelLoadError):
-    """A file whose SHA-256 is not the one written when the model was prepared."""
+    """A file of a prepared model that is not as it was written; `reason` says what is wrong."""
 
-    def __init__(self, path: Path, expected: str, actual: str) -> None:
-        self.path, self.expected, self.actual = path, expected, actual
-        super().__init__(
-            f"{path} is damaged (SHA-256 {actual[:12]}, expected {expected[:12]}): run download_model.py --force"
-        )
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"{path} is damaged ({reason}): run `make model`")
 
 
 class ModelOutdatedError(ModelLoadError):
-    """Prepared by a version of this project whose graph this one cannot run."""
+    """Prepared by another version of this project, for another engine or layout."""
 
-    def __init__(self, path: Path, expected: int, actual: object) -> None:
-        self.path, self.expected, self.actual = path, expected, actual
-        super().__init__(f"{path} has graph layout {actual}, this version runs {expected}: run download_model.py")
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} was written by another version of this project: run `make model`")
 
 
 class BackendError(ModelLoadError):
-    """A backend whose packages are not installed."""
+    """A backend that is not installed, or that does not run here."""
+
+
+class LibraryError(BackendError):
+    """The native engine's library is not there, or cannot be loaded."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        super().__init__(f"the native engine {path} {reason}: run `make native`")
+
+
+class KernelError(BackendError):
+    """A kernel that this build or this CPU does not have; `kernels` are those they have."""
+
+    def __init__(self, kernel: str, kernels: Sequence[str]) -> None:
+        self.kernel, self.kernels = kernel, tuple(kernels)
+        super().__init__(
+            f"NATIVE_KERNEL={kernel} does not run here: unset it, or choose one of {', '.join(kernels)}"
+        )
+
+
+class ForwardPassError(EmbedderError):
+    """The native engine refused the texts, or failed on them."""
 
 
 class VectorCountError(EmbedderError):
@@ -159,7 +185,7 @@ class VectorCountError(EmbedderError):
 
 
 class ModelPrepareError(EmbedderError):
-    """A model that could not be fetched, exported, quantised or saved."""
+    """A model that could not be fetched, quantised, verified or saved."""
 
 
 class ModelSourceError(ModelPrepareError):
@@ -208,10 +234,12 @@ class DiskFullError(ModelPrepareError):
 
 
 class UnsupportedModelError(ModelPrepareError):
-    """A model the ONNX backend cannot express."""
+    """A model that the native engine has no forward pass for."""
 
     def __init__(self, model_id: str, reason: str) -> None:
-        super().__init__(f"{model_id} cannot be exported to ONNX: {reason}. Set MODEL_BACKEND=torch to run it as it is")
+        super().__init__(
+            f"the native engine cannot run {model_id}: {reason}. Set MODEL_BACKEND=torch to run it as it is"
+        )
 
 
 class ModelConfigError(ModelPrepareError):

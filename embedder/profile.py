@@ -10,14 +10,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from embedder.errors import DimensionsError, ModelCorruptError, ModelNotFoundError, ModelOutdatedError
+from embedder.errors import (
+    DimensionsError,
+    ModelCorruptError,
+    ModelNotFoundError,
+    ModelOutdatedError,
+)
 from embedder.tasks import prompts_by_task
 
 PROFILE_FILE = "profile.json"
 TOKENIZER_FILE = "tokenizer.json"
-GRAPH_FILE = "model.onnx"  # its weights lie in model.onnx.data
+WEIGHTS_FILE = "model.safetensors"
 TORCH_DIRECTORY = "sentence_transformers"
-GRAPH_LAYOUT = 3  # raised whenever prepared graphs stop being interchangeable
+BACKENDS = ("native", "torch")
+LAYOUT = 4  # raised whenever prepared models stop being interchangeable; 1 to 3 were ONNX graphs
 STARTER_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 STARTER_NAMES = frozenset({"all-minilm-l6-v2", STARTER_MODEL.lower()})
 
@@ -29,21 +35,20 @@ class Profile:
     model_id: str
     revision: str  # commit of the hub, or content hash of a local directory
     architecture: str  # "bert", "gemma3_text", ...
-    backend: str  # "onnx" or "torch"
+    backend: str  # "native" or "torch"
     quantization: str  # "int8", "fp16" or "fp32"
     dimensions: int
     matryoshka: tuple[int, ...]  # sizes allowed, descending, the first is `dimensions`
     max_tokens: int  # special tokens included
-    window: int | None = None  # |i - j| < window on sliding layers; None: full attention everywhere
     prompts: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)  # SHA-256 by file name
     verification: Mapping[str, Any] = field(default_factory=dict)
-    graph_layout: int = GRAPH_LAYOUT
+    layout: int = LAYOUT
 
     @property
     def fingerprint(self) -> str:
         """12 hex digits naming the vector space: vectors of two fingerprints must not share an index."""
-        parts = (self.model_id, self.revision, self.backend, self.quantization, self.graph_layout)
+        parts = (self.model_id, self.revision, self.backend, self.quantization, self.layout)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
     @cached_property
@@ -54,7 +59,9 @@ class Profile:
     @cached_property
     def names(self) -> Mapping[str, str | None]:
         """The task of every name of the model: `NAME-query` serves clients that can send nothing else."""
-        aliases = {f"{self.model_id}-{task}": task for task in ("query", "document") if task in self.tasks}
+        aliases = {
+            f"{self.model_id}-{task}": task for task in ("query", "document") if task in self.tasks
+        }
         return {self.model_id: None, **aliases}
 
     def size_of(self, dimensions: int | None) -> int:
@@ -64,19 +71,21 @@ class Profile:
         return dimensions or self.dimensions
 
     def save(self, directory: Path) -> None:
-        text = json.dumps({**asdict(self), "fingerprint": self.fingerprint}, indent=2, ensure_ascii=False)
+        text = json.dumps(
+            {**asdict(self), "fingerprint": self.fingerprint}, indent=2, ensure_ascii=False
+        )
         (directory / PROFILE_FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, directory: Path) -> "Profile":
-        """Raises ModelNotFoundError without a profile, ModelOutdatedError for another graph layout."""
+        """Raises ModelNotFoundError, or ModelOutdatedError for one that another version wrote."""
         path = directory / PROFILE_FILE
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ModelNotFoundError(directory) from None
-        if fields.get("graph_layout") != GRAPH_LAYOUT:
-            raise ModelOutdatedError(path, GRAPH_LAYOUT, fields.get("graph_layout"))
+        if fields.get("layout") != LAYOUT or fields.get("backend") not in BACKENDS:
+            raise ModelOutdatedError(path)
         del fields["fingerprint"]
         return cls(**{**fields, "matryoshka": tuple(fields["matryoshka"])})
 
@@ -85,7 +94,9 @@ class Profile:
         for name, expected in self.files.items():
             actual = sha256_file(directory / name)
             if actual != expected:
-                raise ModelCorruptError(directory / name, expected, actual)
+                raise ModelCorruptError(
+                    directory / name, f"SHA-256 {actual[:12]}, expected {expected[:12]}"
+                )
 
 
 def sha256_file(path: Path) -> str:

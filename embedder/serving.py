@@ -29,6 +29,7 @@ class ServedModel:
         batch_tokens, batch_size: tokens and texts in one forward pass.
         queue_tokens: tokens that may wait.
         deadline: seconds a forward pass may take before the engine counts as hung.
+        kernel: of the native engine; None for the best.
         report: told of every forward pass.
         report_job: told of every request, in its own context.
     """
@@ -44,6 +45,7 @@ class ServedModel:
         queue_tokens: int,
         deadline: float,
         report: Callable[[PackReport], None],
+        kernel: str | None = None,
         report_job: Callable[[JobReport], None] = lambda _: None,
     ) -> None:
         self._deadline = deadline
@@ -53,6 +55,7 @@ class ServedModel:
             num_threads=num_threads or available_threads(),
             max_tokens=max_tokens,
             batch_tokens=batch_tokens,
+            kernel=kernel,
         )
         self._batcher_for = partial(
             Batcher,

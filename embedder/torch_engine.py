@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from embedder.errors import BackendError
-from embedder.packing import embed_packs
 from embedder.postprocess import Vectors, normalise
 from embedder.tokens import TokenIds
 
@@ -14,33 +13,38 @@ try:
     import torch
     from sentence_transformers import SentenceTransformer
 except ImportError as error:
-    raise BackendError(f"MODEL_BACKEND=torch needs the packages of the prepare group ({error})") from error
+    raise BackendError(
+        f"MODEL_BACKEND=torch needs the packages of the prepare group ({error})"
+    ) from error
 
 
 class TorchEngine:
     """Padded batches through sentence-transformers' own modules."""
 
-    def __init__(self, directory: Path, *, num_threads: int, batch_tokens: int) -> None:
+    def __init__(self, directory: Path, *, num_threads: int) -> None:
         torch.set_num_threads(num_threads)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model = SentenceTransformer(str(directory), device=device, local_files_only=True).eval()
+        self.kernel = device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._model = SentenceTransformer(
+            str(directory), device=device, local_files_only=True
+        ).eval()
         tokenizer = self._model.tokenizer
         self._pad_id = tokenizer.pad_token_id or 0
         self._pad_left = tokenizer.padding_side == "left"
-        self._batch_tokens = batch_tokens
 
     def embed(self, token_ids: Sequence[TokenIds]) -> Vectors:
-        """(n_texts, dimensions) float32 in the order given, L2-normalised."""
-        return embed_packs(self._forward, token_ids, budget=self._batch_tokens)
-
-    def _forward(self, token_ids: Sequence[TokenIds]) -> Vectors:
+        """(n_texts, dimensions) float32 in the order given, L2-normalised, in one padded batch."""
         width = max(len(ids) for ids in token_ids)
         input_ids = np.full((len(token_ids), width), self._pad_id, np.int64)
         mask = np.zeros_like(input_ids)
         for row, ids in enumerate(token_ids):
             place = slice(width - len(ids), width) if self._pad_left else slice(0, len(ids))
             input_ids[row, place], mask[row, place] = ids, 1
-        features = {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(mask)}
+        features = {
+            "input_ids": torch.from_numpy(input_ids),
+            "attention_mask": torch.from_numpy(mask),
+        }
         with torch.inference_mode():
-            output = self._model({name: value.to(self._model.device) for name, value in features.items()})
+            output = self._model(
+                {name: value.to(self._model.device) for name, value in features.items()}
+            )
         return normalise(output["sentence_embedding"].float().cpu().numpy())

@@ -1,0 +1,128 @@
+"""The numbers the native engine is opened with, as a model file carries them.
+
+The fields are those of `native_config` in embedder/native/engine.h, with words for its enums.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+FAMILIES = ("gemma3", "bert")
+PRECISIONS = ("int8", "fp16", "fp32")
+ACTIVATIONS = ("identity", "tanh", "gelu", "gelu_tanh", "relu")
+POOLINGS = ("mean", "cls")
+MAX_DENSE = 4
+MAX_LAYERS = 64
+MAX_HEAD_DIM = 512
+# Far above any model, and low enough that no product of two sizes leaves int64.
+MAX_WIDTH = 1 << 16
+MAX_ROWS = 1 << 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """A model's sizes. `problems` says what the engine cannot run."""
+
+    family: str
+    precision: str
+    layers: int
+    width: int  # of the residual stream
+    ffn: int  # width of the feed-forward layer
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    positions: int  # the longest text, in tokens
+    window: int  # sliding layers: query i reads keys j with |i - j| < window
+    activation: str  # of the feed-forward layer
+    pooling: str
+    dense_width: tuple[int, ...]  # outputs of each projection behind the pooling
+    dense_activation: tuple[str, ...]
+    sliding: tuple[bool, ...]  # one per layer
+    norm_epsilon: float
+
+    @property
+    def dimensions(self) -> int:
+        """Values in one vector."""
+        return self.dense_width[-1] if self.dense_width else self.width
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "EngineConfig":
+        """Raises ValueError for anything but the fields above, each of its type and in its range."""
+        values = json.loads(text)
+        if not isinstance(values, dict) or values.keys() != {field.name for field in fields(cls)}:
+            raise ValueError("the configuration has other fields than this version's")
+        for field in fields(cls):
+            values[field.name] = _typed(field.name, values[field.name], field.type)
+        config = cls(**values)
+        if problem := next(config.problems(), None):
+            raise ValueError(problem)
+        return config
+
+    def problems(self) -> Iterator[str]:
+        """What the engine cannot run, one line for each reason; nothing for a model that it can."""
+        yield from self._unknown_words()
+        yield from self._bad_sizes()
+        if self.kv_heads and self.heads % self.kv_heads:
+            yield f"{self.kv_heads} key/value heads do not divide {self.heads} heads"
+        if len(self.sliding) != self.layers:
+            yield f"{len(self.sliding)} kinds of layers for {self.layers} layers"
+        if len(self.dense_width) != len(self.dense_activation):
+            yield "the Dense layers do not have one activation each"
+        if len(self.dense_width) > MAX_DENSE:
+            yield f"it has {len(self.dense_width)} Dense layers, at most {MAX_DENSE} are supported"
+        if any(self.sliding) and not self.window:
+            yield "it has sliding layers and no window"
+        if not (math.isfinite(self.norm_epsilon) and self.norm_epsilon > 0):
+            yield f"norm_epsilon is {self.norm_epsilon}"
+
+    def _unknown_words(self) -> Iterator[str]:
+        known = {
+            "family": FAMILIES,
+            "precision": PRECISIONS,
+            "activation": ACTIVATIONS,
+            "pooling": POOLINGS,
+        }
+        words = [(name, getattr(self, name), allowed) for name, allowed in known.items()]
+        words += [("dense_activation", word, ACTIVATIONS) for word in self.dense_activation]
+        for name, word, allowed in words:
+            if word not in allowed:
+                yield f"{name} {word!r} is not one of {', '.join(allowed)}"
+
+    def _bad_sizes(self) -> Iterator[str]:
+        highest = {
+            "layers": MAX_LAYERS, "width": MAX_WIDTH, "ffn": MAX_WIDTH, "heads": MAX_WIDTH,
+            "kv_heads": MAX_WIDTH, "head_dim": MAX_HEAD_DIM, "vocabulary": MAX_ROWS,
+            "positions": MAX_ROWS,
+        }  # fmt: skip
+        sizes = [(name, getattr(self, name), most) for name, most in highest.items()]
+        sizes += [("dense_width", width, MAX_WIDTH) for width in self.dense_width]
+        for name, size, most in sizes:
+            if not 1 <= size <= most:
+                yield f"{name} is {size}, between 1 and {most} are supported"
+            elif name in {"width", "head_dim", "dense_width"} and size % 16:
+                yield f"{name} is {size}, which is not a multiple of 16"
+        if not 0 <= self.window <= MAX_ROWS:
+            yield f"window is {self.window}"
+        if self.heads * self.head_dim > MAX_WIDTH:
+            yield f"{self.heads} heads of {self.head_dim} are more than {MAX_WIDTH}"
+
+
+_ITEMS: Mapping[str, type] = {
+    "dense_width": int, "dense_activation": str, "sliding": bool,
+}  # fmt: skip
+
+
+def _typed(name: str, value: object, annotation: Any) -> Any:
+    """`value` as the field holds it; JSON has no tuples. Raises ValueError for another type."""
+    if item := _ITEMS.get(name):
+        if isinstance(value, list) and all(type(one) is item for one in value):
+            return tuple(value)
+    elif type(value) is annotation:
+        return value
+    raise ValueError(f"{name} is {str(value)[:40]!r}, of the wrong type")

@@ -1,0 +1,214 @@
+"""The native engine through its C interface, embedder/native/engine.h.
+
+ctypes releases the interpreter's lock during a call, so the event loop goes on meanwhile.
+"""
+
+import ctypes
+import platform
+import weakref
+from collections.abc import Sequence
+from ctypes import POINTER, c_char_p, c_float, c_int32, c_uint8, c_uint64, c_void_p
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedder.engine_config import (
+    ACTIVATIONS,
+    FAMILIES,
+    MAX_DENSE,
+    MAX_LAYERS,
+    POOLINGS,
+    PRECISIONS,
+    EngineConfig,
+)
+from embedder.errors import ForwardPassError, KernelError, LibraryError, ModelCorruptError
+from embedder.postprocess import Vectors
+from embedder.tokens import TokenIds
+from embedder.weights import Weights
+
+_SYSTEM = platform.system().lower()
+LIBRARY = (
+    Path(__file__).parent / "native" / "lib" / f"{_SYSTEM}-{platform.machine()}"
+    / f"libembedder.{'dylib' if _SYSTEM == 'darwin' else 'so'}"
+)  # fmt: skip
+_DTYPES = ("I8", "I32", "F16", "F32")  # native_dtype
+_ERROR_SIZE = 256
+
+
+class _Tensor(ctypes.Structure):
+    """native_tensor"""
+
+    _fields_ = (("name", c_char_p), ("data", c_void_p), ("bytes", c_uint64), ("dtype", c_int32))
+
+
+_COPIED = ("layers", "width", "ffn", "heads", "kv_heads", "head_dim", "vocabulary", "positions",
+           "window")  # fmt: skip
+
+
+class _Config(ctypes.Structure):
+    """native_config"""
+
+    _fields_ = (
+        ("family", c_int32),
+        ("precision", c_int32),
+        *((name, c_int32) for name in _COPIED),
+        ("activation", c_int32),
+        ("pooling", c_int32),
+        ("n_dense", c_int32),
+        ("dense_width", c_int32 * MAX_DENSE),
+        ("dense_activation", c_int32 * MAX_DENSE),
+        ("sliding", c_uint8 * MAX_LAYERS),
+        ("norm_epsilon", c_float),
+    )
+
+
+def _native_config(config: EngineConfig) -> _Config:
+    dense = [ACTIVATIONS.index(word) for word in config.dense_activation]
+    return _Config(
+        family=FAMILIES.index(config.family),
+        precision=PRECISIONS.index(config.precision),
+        **{name: getattr(config, name) for name in _COPIED},
+        activation=ACTIVATIONS.index(config.activation),
+        pooling=POOLINGS.index(config.pooling),
+        n_dense=len(dense),
+        dense_width=(c_int32 * MAX_DENSE)(*config.dense_width),
+        dense_activation=(c_int32 * MAX_DENSE)(*dense),
+        sliding=(c_uint8 * MAX_LAYERS)(*config.sliding),
+        norm_epsilon=config.norm_epsilon,
+    )
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """Raises LibraryError."""
+    if not LIBRARY.is_file():
+        raise LibraryError(LIBRARY, "is not built")
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+        library.native_kernels.restype = c_char_p
+        library.native_open.restype = c_void_p
+        library.native_open.argtypes = (
+            POINTER(_Config), POINTER(_Tensor), c_int32, c_char_p, c_int32, c_char_p, c_int32,
+        )  # fmt: skip
+        library.native_kernel.restype = c_char_p
+        library.native_kernel.argtypes = (c_void_p,)
+        library.native_dimensions.argtypes = (c_void_p,)
+        library.native_embed.argtypes = (
+            c_void_p, c_void_p, c_void_p, c_int32, c_void_p, c_char_p, c_int32,
+        )  # fmt: skip
+        library.native_close.restype = None
+        library.native_close.argtypes = (c_void_p,)
+    except (OSError, AttributeError) as error:
+        raise LibraryError(LIBRARY, f"cannot be loaded ({error})") from error
+    return library
+
+
+def kernels() -> tuple[str, ...]:
+    """Kernels of this build that this CPU runs, best first. Raises LibraryError."""
+    return tuple(_library().native_kernels().decode().split())
+
+
+def check_kernel(kernel: str | None) -> None:
+    """Raises KernelError for one that does not run here, LibraryError without a library."""
+    if kernel not in (None, *kernels()):
+        raise KernelError(str(kernel), kernels())
+
+
+class NativeEngine:
+    """A model file, opened: packs of token ids in, one L2-normalised vector per text out.
+
+    Calls take turns and may come from any thread.
+
+    Args:
+        path: the model.safetensors that download_model.py wrote.
+        num_threads: compute threads, the caller's included.
+        kernel: one of `kernels()`; None for the best.
+
+    Raises:
+        ModelNotFoundError, ModelCorruptError, ModelOutdatedError: of the file.
+        LibraryError, KernelError: of this build and this CPU.
+    """
+
+    def __init__(self, path: Path, *, num_threads: int, kernel: str | None = None) -> None:
+        library = _library()
+        check_kernel(kernel)
+        weights = Weights(path)
+        self._config = weights.config
+        self._handle = _open(library, weights, num_threads=num_threads, kernel=kernel)
+        self._library = library
+        # Holds the mapping until the engine that reads it is closed. Not at exit, when a pass may run.
+        weakref.finalize(self, _close, library, self._handle, weights).atexit = False
+        self.kernel: str = library.native_kernel(self._handle).decode()
+
+    @property
+    def dimensions(self) -> int:
+        """Values in one vector."""
+        return self._config.dimensions
+
+    def embed(self, token_ids: Sequence[TokenIds]) -> Vectors:
+        """(n_texts, dimensions) float32 in the order given, all in one forward pass.
+
+        Raises ForwardPassError for an id, or a length, that the model does not have.
+        """
+        vectors = np.empty((len(token_ids), self.dimensions), np.float32)
+        if not token_ids:
+            return vectors
+        flat, starts = self._laid_end_to_end(token_ids)
+        error = ctypes.create_string_buffer(_ERROR_SIZE)
+        failed = self._library.native_embed(
+            self._handle, flat.ctypes.data, starts.ctypes.data, len(token_ids),
+            vectors.ctypes.data, error, _ERROR_SIZE,
+        )  # fmt: skip
+        if failed:
+            raise ForwardPassError(error.value.decode(errors="replace"))
+        return vectors
+
+    def _laid_end_to_end(
+        self, token_ids: Sequence[TokenIds]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """(n_tokens,) ids and (n_texts + 1,) starts. Checked before int64 becomes int32: none wraps."""
+        flat = np.concatenate(token_ids)
+        if flat.ndim != 1 or flat.dtype.kind not in "iu":
+            raise ForwardPassError(
+                f"token ids are whole numbers, not {flat.dtype} of {flat.ndim} axes"
+            )
+        lengths = [len(ids) for ids in token_ids]
+        if not 0 < min(lengths) <= max(lengths) <= self._config.positions:
+            raise ForwardPassError(
+                f"texts have {min(lengths)} to {max(lengths)} tokens, "
+                f"the model reads 1 to {self._config.positions}"
+            )
+        if flat.min() < 0 or flat.max() >= self._config.vocabulary:
+            raise ForwardPassError(
+                f"token ids are {flat.min()} to {flat.max()}, "
+                f"the vocabulary has {self._config.vocabulary}"
+            )
+        starts = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=starts[1:])
+        return np.ascontiguousarray(flat, np.int32), starts
+
+
+def _open(
+    library: ctypes.CDLL, weights: Weights, *, num_threads: int, kernel: str | None
+) -> c_void_p:
+    """Raises ModelCorruptError with what the engine says of the tensors."""
+    tensors = (_Tensor * len(weights.tensors))(
+        *(
+            _Tensor(one.name.encode(), weights.address(one), one.n_bytes, _DTYPES.index(one.dtype))
+            for one in weights.tensors
+        )
+    )
+    error = ctypes.create_string_buffer(_ERROR_SIZE)
+    handle = library.native_open(
+        _native_config(weights.config), tensors, len(tensors), kernel.encode() if kernel else None,
+        num_threads, error, _ERROR_SIZE,
+    )  # fmt: skip
+    if not handle:
+        raise ModelCorruptError(weights.path, error.value.decode(errors="replace"))
+    return c_void_p(handle)
+
+
+def _close(library: ctypes.CDLL, handle: c_void_p, _weights: Weights) -> None:
+    library.native_close(handle)
