@@ -1,6 +1,6 @@
-"""Prepare a model: fetch, export, quantise, verify, save to the BentoML model store.
+"""Prepare a model: fetch, quantise, verify, save to the BentoML model store.
 
-    python download_model.py [--model NAME] [--quantization int8|fp16|fp32] [--backend onnx|torch]
+    python download_model.py [--model NAME] [--quantization int8|fp16|fp32] [--backend native|torch]
                              [--force] [--info]
 
 Reads MODEL_NAME, MODEL_QUANTIZATION, MODEL_BACKEND and HF_TOKEN; options override them.
@@ -18,22 +18,24 @@ from pathlib import Path
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from embedder.errors import DiskFullError, EmbedderError
 from embedder.prepare import source as sources
 from embedder.prepare import store
-from embedder.profile import Profile, model_tag
+from embedder.profile import BACKENDS, Profile, model_tag
+from settings import load_settings
 
 QUANTIZATIONS = ("int8", "fp16", "fp32")
-BACKENDS = ("onnx", "torch")
+# Free bytes that are needed, by bytes of the source: the prepared model lies in a temporary directory
+# and then in the store, and the source may have 16-bit weights.
+ROOM = {"int8": 1, "fp16": 2, "fp32": 4}
 
 
 def prepare_model(
     name: str | None = None,
     *,
     quantization: str = "int8",
-    backend: str = "onnx",
+    backend: str = "native",
     hf_token: str | None = None,
     force: bool = False,
 ) -> str:
@@ -48,12 +50,19 @@ def prepare_model(
     source = sources.locate(name, hf_token)
     if found and found[1].revision == source.revision:
         return found[0]
-    needed = 4 * sum(path.stat().st_size for path in source.directory.rglob("*") if path.is_file())
+    needed = ROOM[quantization] * sum(
+        path.stat().st_size for path in source.directory.rglob("*") if path.is_file()
+    )
     store.check_room(Path(tempfile.gettempdir()), needed)
-    from embedder.prepare.build import build  # imports torch: seconds that a second run does not pay
+    from embedder.prepare.build import (
+        build,
+    )  # imports torch: seconds that a second run does not pay
 
     try:
-        return store.add(tag_name, lambda target: build(source, target, quantization=quantization, backend=backend))
+        return store.add(
+            tag_name,
+            lambda target: build(source, target, quantization=quantization, backend=backend),
+        )
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -61,15 +70,23 @@ def prepare_model(
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    from settings import Settings
-
-    settings = Settings()
-    parser = argparse.ArgumentParser(description="Prepare an embedding model and save it to the BentoML model store.")
-    parser.add_argument("--model", default=settings.model_name, help="as MODEL_NAME; default: the starter model")
-    parser.add_argument("--quantization", default=settings.model_quantization, choices=QUANTIZATIONS)
+    settings = load_settings()
+    parser = argparse.ArgumentParser(
+        description="Prepare an embedding model and save it to the BentoML model store."
+    )
+    parser.add_argument(
+        "--model", default=settings.model_name, help="as MODEL_NAME; default: the starter model"
+    )
+    parser.add_argument(
+        "--quantization", default=settings.model_quantization, choices=QUANTIZATIONS
+    )
     parser.add_argument("--backend", default=settings.model_backend, choices=BACKENDS)
-    parser.add_argument("--force", action="store_true", help="prepare again even if the store has the model")
-    parser.add_argument("--info", action="store_true", help="print the prepared model's profile and verification")
+    parser.add_argument(
+        "--force", action="store_true", help="prepare again even if the store has the model"
+    )
+    parser.add_argument(
+        "--info", action="store_true", help="print the prepared model's profile and verification"
+    )
     parsed = parser.parse_args(arguments)
     parsed.hf_token = settings.hf_token.get_secret_value() if settings.hf_token else None
     return parsed
@@ -80,7 +97,11 @@ def main(arguments: list[str] | None = None) -> int:
     name = model_tag(options.model, options.quantization, options.backend)
     if options.info:
         found = store.find(name)
-        print(json.dumps(describe(*found), indent=2, ensure_ascii=False) if found else f"{name} is not prepared")
+        print(
+            json.dumps(describe(*found), indent=2, ensure_ascii=False)
+            if found
+            else f"{name} is not prepared"
+        )
         return 0 if found else 1
     try:
         tag = prepare_model(
@@ -93,7 +114,9 @@ def main(arguments: list[str] | None = None) -> int:
     except EmbedderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
     print(f"{tag} is ready (peak memory {peak / 1e9:.1f} GB)")
     return 0
 

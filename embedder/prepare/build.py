@@ -1,35 +1,35 @@
-"""A sentence-transformers directory to a prepared model: export, quantise, verify."""
+"""A sentence-transformers directory to a prepared model: write, then verify."""
 
 import gc
 import shutil
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from torch import nn
 from tqdm import tqdm
 
 from embedder.errors import ModelConfigError, VerificationError
-from embedder.onnx_engine import OnnxEngine
+from embedder.native_engine import NativeEngine
+from embedder.packing import embed_packs
 from embedder.postprocess import Vectors, normalise
-from embedder.prepare import verify
-from embedder.prepare.export import export, packed_module
+from embedder.prepare import native, verify
 from embedder.prepare.gemma import check_window
-from embedder.prepare.quantise import quantise
 from embedder.prepare.sentences import SENTENCES, long_text
 from embedder.prepare.source import Source, read_config
-from embedder.profile import GRAPH_FILE, TOKENIZER_FILE, TORCH_DIRECTORY, Profile, sha256_file
+from embedder.profile import TOKENIZER_FILE, TORCH_DIRECTORY, WEIGHTS_FILE, Profile, sha256_file
 from embedder.tasks import with_published
 from embedder.threads import available_threads
 from embedder.tokens import Tokenizer
 
-MATRYOSHKA: Mapping[str, tuple[int, ...]] = {"gemma3_text": (512, 256, 128)}  # by architecture, from its model card
+MATRYOSHKA: Mapping[str, tuple[int, ...]] = {
+    "gemma3_text": (512, 256, 128)
+}  # by architecture, from its model card
 VERIFY_BATCH_TOKENS = 512
+STEPS = 4  # load, write, embed with the original, compare
 STORE_FILE = "model.yaml"  # the store writes it itself, after the profile
 
 Case: TypeAlias = tuple[str, str]  # prompt, text
@@ -41,7 +41,10 @@ def load_original(source: Source) -> SentenceTransformer:
     """In fp32 on the CPU, whatever precision its files have. Raises ModelConfigError."""
     config = read_config(source.directory)
     model = SentenceTransformer(
-        str(source.directory), device="cpu", local_files_only=True, model_kwargs={"dtype": torch.float32}
+        str(source.directory),
+        device="cpu",
+        local_files_only=True,
+        model_kwargs={"dtype": torch.float32},
     )
     model.float().eval()
     if model.tokenizer.truncation_side != "right":
@@ -55,19 +58,20 @@ def load_original(source: Source) -> SentenceTransformer:
 def max_tokens(model: SentenceTransformer) -> int:
     """The lower of what the directory asks for and what the positions allow."""
     transformer = model[0].auto_model
-    limit = int(getattr(transformer.config, "max_position_embeddings", None) or model.max_seq_length)
+    limit = int(
+        getattr(transformer.config, "max_position_embeddings", None) or model.max_seq_length
+    )
     if transformer.config.model_type in {"roberta", "xlm-roberta", "camembert"}:
         limit -= int(transformer.config.pad_token_id) + 1
     return min(int(model.max_seq_length or limit), limit)
 
 
 def build(source: Source, target: Path, *, quantization: str, backend: str) -> Profile:
-    """Fill `target` with graph, weights and tokenizer; the returned profile is not yet saved.
+    """Fill `target` with weights and tokenizer; the returned profile is not yet saved.
 
     Raises UnsupportedModelError, ModelConfigError, VerificationError.
     """
-    with tqdm(total=5, desc="prepare", unit="step") as steps, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's exporter warns of its own deprecations
+    with tqdm(total=STEPS, desc="prepare", unit="step") as steps:
         fields, verification = BUILDERS[backend](source, target, quantization, steps)
     files = {
         path.relative_to(target).as_posix(): sha256_file(path)
@@ -77,112 +81,122 @@ def build(source: Source, target: Path, *, quantization: str, backend: str) -> P
     return Profile(**fields, files=files, verification=verification)
 
 
-def _build_torch(source: Source, target: Path, quantization: str, steps: Steps) -> tuple[Fields, Fields]:
+def _build_torch(
+    source: Source, target: Path, quantization: str, steps: Steps
+) -> tuple[Fields, Fields]:
     model = load_original(source)
     _write_tokenizer(model, target)
-    shutil.copytree(source.directory, target / TORCH_DIRECTORY, ignore=shutil.ignore_patterns("onnx", "openvino"))
-    steps.update(5)
-    return _describe(model, source, "fp32", "torch"), {"note": "the original itself, nothing to compare"}
+    shutil.copytree(
+        source.directory,
+        target / TORCH_DIRECTORY,
+        ignore=shutil.ignore_patterns("onnx", "openvino"),
+    )
+    steps.update(STEPS)
+    return _describe(model, source, "fp32", "torch"), {
+        "note": "the original itself, nothing to compare"
+    }
 
 
-def _build_onnx(source: Source, target: Path, quantization: str, steps: Steps) -> tuple[Fields, Fields]:
-    """Original, module and graphs are each freed before the next is made: together they would be 7 GB."""
-    packed, fields, cases, reference = _read_original(source, target, quantization, steps)
-    exact = target / ("fp32.onnx" if quantization != "fp32" else GRAPH_FILE)
-    export(packed, exact, source.model_id)
-    del packed
+def _build_native(
+    source: Source, target: Path, quantization: str, steps: Steps
+) -> tuple[Fields, Fields]:
+    """The original is freed before the engine is opened: together they are 1.6 GB."""
+    fields, cases, reference = _read_original(source, target, quantization, steps)
     gc.collect()
-    steps.update()
-    prepared = Prepared(Tokenizer.from_file(target / TOKENIZER_FILE), fields)
-    vectors = prepared.vectors(exact, cases)
-    agreement = verify.compare(vectors, reference)
-    verify.check(agreement, "fp32", "sentence-transformers")
-    report: Fields = {"texts": len(cases), "fp32_to_original": asdict(agreement)}
-    steps.update()
-    if quantization != "fp32":
-        quantise(exact, target / GRAPH_FILE, quantization)
-        for path in (exact, exact.with_name(f"{exact.name}.data")):
-            path.unlink()
-        agreement = verify.compare(prepared.vectors(target / GRAPH_FILE, cases), vectors)
-        verify.check(agreement, quantization, "fp32")
-        report[f"{quantization}_to_fp32"] = asdict(agreement)
-    report |= _golden(prepared, target / GRAPH_FILE)
+    prepared = Prepared(target, fields)
+    agreement = verify.compare(prepared.vectors(cases), reference)
+    verify.check(agreement, quantization)
+    report = {"texts": len(cases), "to_original": asdict(agreement)} | _golden(prepared)
     steps.update()
     return fields, report
 
 
 def _read_original(
     source: Source, target: Path, quantization: str, steps: Steps
-) -> tuple[nn.Module, Fields, list[Case], Vectors]:
+) -> tuple[Fields, list[Case], Vectors]:
     """Everything that is wanted of the original, which is freed on return."""
     model = load_original(source)
+    steps.update()
     _write_tokenizer(model, target)
-    fields = _describe(model, source, quantization, "onnx")
-    packed = packed_module(model, source.model_id, fields["max_tokens"])
+    fields = _describe(model, source, quantization, "native")
+    native.write(
+        model, target / WEIGHTS_FILE,
+        model_id=source.model_id, precision=quantization, max_tokens=fields["max_tokens"],
+    )  # fmt: skip
     steps.update()
     cases = _cases(fields["prompts"])
     reference = original_vectors(model, cases)
     steps.update()
-    return packed, fields, cases, reference
+    return fields, cases, reference
 
 
 BUILDERS: Mapping[str, Callable[[Source, Path, str, Steps], tuple[Fields, Fields]]] = {
-    "onnx": _build_onnx,
+    "native": _build_native,
     "torch": _build_torch,
 }
 
 
-def _describe(model: SentenceTransformer, source: Source, quantization: str, backend: str) -> dict[str, Any]:
+def _describe(
+    model: SentenceTransformer, source: Source, quantization: str, backend: str
+) -> dict[str, Any]:
     dimensions = int(model.get_embedding_dimension() or 0)
     config = model[0].auto_model.config
     smaller = tuple(size for size in MATRYOSHKA.get(config.model_type, ()) if size < dimensions)
-    sliding = "sliding_attention" in (getattr(config, "layer_types", None) or ())
     return {
         "model_id": source.model_id,
         "revision": source.revision,
         "architecture": config.model_type,
         "backend": backend,
-        "quantization": quantization if backend == "onnx" else "fp32",
+        "quantization": quantization if backend == "native" else "fp32",
         "dimensions": dimensions,
         "matryoshka": (dimensions, *smaller),
         "max_tokens": max_tokens(model),
-        "window": int(config.sliding_window) if sliding else None,
-        "prompts": with_published({name: prompt for name, prompt in model.prompts.items() if prompt}),
+        "prompts": with_published(
+            {name: prompt for name, prompt in model.prompts.items() if prompt}
+        ),
     }
 
 
-@dataclass(frozen=True)
 class Prepared:
-    """Loads one of the graphs being made and embeds the self-check's texts with it."""
+    """The model that is being made, at work on the self-check's texts."""
 
-    tokenizer: Tokenizer
-    fields: Mapping[str, Any]
+    def __init__(self, target: Path, fields: Fields) -> None:
+        self.fields = fields
+        self._tokenizer = Tokenizer.from_file(target / TOKENIZER_FILE)
+        self._engine = NativeEngine(target / WEIGHTS_FILE, num_threads=available_threads())
 
-    def vectors(self, graph: Path, cases: Sequence[Case]) -> Vectors:
-        """(n_texts, dimensions), several texts to a pack; the graph is freed on return."""
-        engine = OnnxEngine(
-            graph, num_threads=available_threads(), batch_tokens=VERIFY_BATCH_TOKENS, window=self.fields["window"]
-        )
+    def vectors(self, cases: Sequence[Case]) -> Vectors:
+        """(n_texts, dimensions), several texts to a pack."""
         limit = self.fields["max_tokens"]
-        tokens = [self.tokenizer.encode([text], prompt=prompt, max_tokens=limit)[0] for prompt, text in cases]
-        return engine.embed([text.ids for text in tokens])
+        tokens = [
+            self._tokenizer.encode([text], prompt=prompt, max_tokens=limit)[0].ids
+            for prompt, text in cases
+        ]
+        return embed_packs(self._engine.embed, tokens, budget=VERIFY_BATCH_TOKENS)
 
 
-def _golden(prepared: Prepared, graph: Path) -> Fields:
-    golden, prompts = verify.GOLDEN.get(prepared.fields["model_id"]), prepared.fields["prompts"]
+def _golden(prepared: Prepared) -> Fields:
+    model_id, prompts = prepared.fields["model_id"], prepared.fields["prompts"]
+    golden = verify.GOLDEN.get(model_id)
     if golden is None:
         return {}
     if not {"query", "document"} <= set(prompts):
-        raise VerificationError(f"{prepared.fields['model_id']} came without its query and document prompts")
-    query = prepared.vectors(graph, [(prompts["query"], golden.query)])
-    documents = prepared.vectors(graph, [(prompts["document"], text) for text in golden.documents])
+        raise VerificationError(f"{model_id} came without its query and document prompts")
+    query = prepared.vectors([(prompts["query"], golden.query)])
+    documents = prepared.vectors([(prompts["document"], text) for text in golden.documents])
     found = verify.check_golden(golden, query, documents)
-    return {"golden": {"found": found, "published": list(golden.similarities), "source": golden.source}}
+    published = {"published": list(golden.similarities), "source": golden.source}
+    return {"golden": {"found": found, **published}}
 
 
 def _cases(prompts: Mapping[str, str]) -> list[Case]:
     """Every sentence bare, a few behind each of the two usual prompts, and one text longer than the model reads."""
-    prompted = [(prompts[name], text) for name in ("query", "document") if name in prompts for text in SENTENCES[:8]]
+    prompted = [
+        (prompts[name], text)
+        for name in ("query", "document")
+        if name in prompts
+        for text in SENTENCES[:8]
+    ]
     return [*(("", text) for text in SENTENCES), *prompted, ("", long_text())]
 
 

@@ -67,7 +67,9 @@ def _checked(model_id: str, directory: Path) -> Source:
 def content_hash(directory: Path) -> str:
     """12 hex digits over the names and contents of a model's files."""
     digest = hashlib.sha256()
-    paths = {path for pattern in [*FILES, "*.bin"] for path in directory.rglob(pattern) if path.is_file()}
+    paths = {
+        path for pattern in [*FILES, "*.bin"] for path in directory.rglob(pattern) if path.is_file()
+    }
     for path in sorted(paths):
         digest.update(f"{path.relative_to(directory).as_posix()} {sha256_file(path)}\n".encode())
     return digest.hexdigest()[:12]
@@ -104,7 +106,9 @@ def _snapshot(api: Any, model_id: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no detail'}"[:200]
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no detail'}"[
+        :200
+    ]
 
 
 def read_config(directory: Path) -> dict[str, Any]:

@@ -1,0 +1,48 @@
+"""The block Hadamard transform that spreads a row's outliers before it is rounded to int8.
+
+Rounding a row to int8 takes its step from the largest value. A transform of blocks of 128 inputs
+shares one outlier among 128 values, and its inverse in the weights leaves the product what it was.
+On the starter model's real weights the mean cosine to fp32 goes from 0.9965 to 0.9996.
+
+H is Sylvester's matrix in natural order, H[i, j] = (-1) ** popcount(i & j): H = H.T, H H = size * I.
+Sums are made in one fixed order, so a prepared model is the same on every machine.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+LARGEST_BLOCK = 128  # blocks of 16 give a mean cosine of 0.9995, of 128 0.9996
+
+
+def block_size(width: int) -> int:
+    """The largest power of two, at most 128, that divides `width`; `width` is a multiple of 16."""
+    return min(width & -width, LARGEST_BLOCK)
+
+
+def hadamard(values: Floats, size: int) -> Floats:
+    """Every contiguous block of `size` along the last axis, times H. The result is a new array."""
+    blocks = values.reshape(-1, size).copy()
+    half = 1
+    while half < size:
+        pairs = blocks.reshape(-1, size // (2 * half), 2, half)
+        low, high = pairs[:, :, 0].copy(), pairs[:, :, 1].copy()
+        pairs[:, :, 0], pairs[:, :, 1] = low + high, low - high
+        half *= 2
+    return blocks.reshape(values.shape)
+
+
+def against_rotated_inputs(matrix: Floats) -> Floats:
+    """Weights (N, K) for inputs that the engine multiplies by H without dividing by its norm."""
+    size = block_size(matrix.shape[1])
+    return hadamard(matrix, size) / np.float32(size)
+
+
+def orthogonal(values: Floats, size: int) -> Floats:
+    """Blocks along the last axis times H / sqrt(size), which is its own inverse."""
+    return hadamard(values, size) * np.float32(size**-0.5)
+
+
+def rotated_outputs(matrix: Floats, size: int) -> Floats:
+    """The outputs, the rows of (N, K) or the values of (N,), times H / sqrt(size) in blocks."""
+    return np.ascontiguousarray(orthogonal(np.ascontiguousarray(matrix.T), size).T)
