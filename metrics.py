@@ -66,7 +66,7 @@ QUOTA_DEGRADED = Gauge("embed_quota_degraded", "1 while RATE_LIMIT_ON_ERROR rule
 MODEL_INFO = Gauge(
     "embed_model_info",
     "What serves here",
-    ["model", "revision", "architecture", "quantization", "backend", "fingerprint", "version"],
+    ["model", "revision", "architecture", "quantization", "backend", "kernel", "fingerprint", "version"],
     registry=REGISTRY,
 )
 ProcessCollector(registry=REGISTRY)

@@ -25,6 +25,7 @@ from api.supervisor import notice_ended_workers
 from auth.errors import ConfigurationError, QuotaExceeded
 from auth.receipt import Receipt, set_quota_headers
 from embedder.errors import EmbedderError
+from embedder.model import check_backend
 from embedder.postprocess import ENCODINGS, Vectors, cut
 from embedder.profile import Profile, model_tag
 from embedder.tasks import prompts_for
@@ -53,7 +54,6 @@ class EmbeddingAPI:
     def __init__(self) -> None:
         directory = Path(self.prepared.path)
         self.embedder = wiring.served_model(directory)
-        wiring.show_model(directory)
         self.quota = wiring.quota()
 
     # --- embeddings ---------------------------------------------------------------------------
@@ -186,6 +186,7 @@ class EmbeddingAPI:
             "status": "ok",
             "model": profile.model_id,
             "quantization": profile.quantization,
+            "kernel": self.embedder.model.engine.kernel,
             "fingerprint": profile.fingerprint,
             "redis": self.quota.state,
             "version": VERSION,
@@ -235,7 +236,9 @@ class EmbeddingAPI:
         notice_ended_workers()
         directory = Path(cast(GuardedService, EmbeddingAPI).models[0].stored.path)
         try:
-            Profile.load(directory).check_files(directory)
+            profile = Profile.load(directory)
+            profile.check_files(directory)
+            check_backend(profile.backend, kernel=SETTINGS.native_kernel)
             asyncio.run(wiring.check())
         except (ConfigurationError, EmbedderError) as error:
             sys.exit(f"embedding-api: {error}")
@@ -258,7 +261,13 @@ class EmbeddingAPI:
         except Exception as error:  # the next worker may have the memory, or the file, that this one lacked
             await wiring.lifecycle().give_up("model_cannot_be_loaded", error)
             raise
-        about = {"model": self.embedder.model.profile.model_id, "seconds": round(seconds, 2)}
+        model = self.embedder.model
+        wiring.show_model(model)
+        about = {
+            "model": model.profile.model_id,
+            "kernel": model.engine.kernel,
+            "seconds": round(seconds, 2),
+        }
         LOG.info("model_loaded_successfully", extra={"fields": about})
 
     @bentoml.on_shutdown

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, Field, IPvAnyAddress, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyAddress, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # Libraries below us report home unless told otherwise; they read this when they are first imported.
@@ -32,6 +32,12 @@ def _url(schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _not_onnx(value: object) -> object:
+    if value == "onnx":
+        raise ValueError("there is no onnx backend any more: use native, and run `make model`")
+    return value
+
+
 class Settings(BaseSettings):
     """Field names in capitals are the environment names; the description is README's table."""
 
@@ -48,8 +54,13 @@ class Settings(BaseSettings):
     model_quantization: Literal["int8", "fp16", "fp32"] = Field(
         "int8", description="Precision of the weights; fp16 is 16-bit storage with fp32 arithmetic"
     )
-    model_backend: Literal["onnx", "torch"] = Field(
-        "onnx", description="`onnx`, or `torch` for a model that has no ONNX export"
+    model_backend: Annotated[Literal["native", "torch"], BeforeValidator(_not_onnx)] = Field(
+        "native", description="`native`, or `torch` for a model that the native engine cannot run"
+    )
+    native_kernel: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9_-]+$",
+        description="Instruction set of the native engine; unset for the best that the CPU has",
     )
     hf_token: SecretStr | None = Field(
         None, description="Hugging Face token for gated models; read by `make model` only"

@@ -21,6 +21,7 @@ from auth.keys import InlineKeys, KeySet, KeySource, check_jwks, check_secret
 from auth.quota import Quota, make_quota
 from auth.tokens import TokenVerifier
 from embedder.batcher import PackReport
+from embedder.model import EmbeddingModel
 from embedder.profile import PROFILE_FILE, Profile
 from embedder.serving import ServedModel
 from embedder.tasks import NO_TITLE, main_names
@@ -104,6 +105,7 @@ def served_model(directory: Path) -> ServedModel:
         batch_size=SETTINGS.max_batch_size,
         queue_tokens=SETTINGS.max_queue_tokens,
         deadline=SETTINGS.engine_timeout,
+        kernel=SETTINGS.native_kernel,
         report=_record_pack,
         report_job=tracing.record_job,
     )
@@ -129,15 +131,16 @@ def offer(directory: Path) -> Offer:
     )
 
 
-def show_model(directory: Path) -> None:
+def show_model(model: EmbeddingModel) -> None:
     """The served model among the metrics."""
-    profile = Profile.load(directory)
+    profile = model.profile
     metrics.MODEL_INFO.labels(
         model=profile.model_id,
         revision=profile.revision,
         architecture=profile.architecture,
         quantization=profile.quantization,
         backend=profile.backend,
+        kernel=model.engine.kernel,
         fingerprint=profile.fingerprint,
         version=VERSION,
     ).set(1)

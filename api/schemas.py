@@ -136,6 +136,7 @@ class HealthResponse(bentoml.IODescriptor):
     status: str = Field(description="`ok`")
     model: str
     quantization: str
+    kernel: str = Field(description="Instruction set that computes, or the device of torch")
     fingerprint: str = Field(description="Names the vector space: vectors of two fingerprints do not mix")
     redis: str = Field(description="`ok`, `degraded` (counting in memory meanwhile) or `disabled`")
     version: str

@@ -17,7 +17,8 @@ import bentoml
 
 from dev.env_file import ensure_env_file
 from dev.token import development_token
-from embedder.profile import model_tag
+from embedder.errors import ModelLoadError
+from embedder.profile import Profile, model_tag
 from settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
@@ -46,8 +47,8 @@ def main() -> int:
 
 def _ensure_model(settings: Settings) -> None:
     tag = model_tag(settings.model_name, settings.model_quantization, settings.model_backend)
-    with contextlib.suppress(bentoml.exceptions.NotFound):
-        bentoml.models.get(tag)
+    with contextlib.suppress(bentoml.exceptions.NotFound, ModelLoadError):
+        Profile.load(Path(bentoml.models.get(tag).path))
         return
     status = subprocess.run([sys.executable, "download_model.py"], cwd=ROOT, check=False).returncode
     if status:

@@ -13,7 +13,7 @@ from benchmarks.models import prepared
 from tests.live.server import SOURCE, bare_environment, free_port
 
 TITLE = "damaged model file"
-SEEN = r"exit status 1: .*model\.onnx is damaged \(SHA-256"
+SEEN = r"exit status 1: .*model\.safetensors is damaged \(SHA-256"
 
 
 def damaged_model() -> dict[str, Any]:
@@ -24,8 +24,8 @@ def damaged_model() -> dict[str, Any]:
         copy = home / stored.relative_to(os.environ["BENTOML_HOME"])
         shutil.copytree(stored, copy)
         shutil.copy(stored.parent / "latest", copy.parent / "latest")
-        with (copy / "model.onnx").open("r+b") as file:
-            file.seek((copy / "model.onnx").stat().st_size // 2)
+        with (copy / "model.safetensors").open("r+b") as file:
+            file.seek((copy / "model.safetensors").stat().st_size // 2)
             file.write(b"damage")
         began = time.monotonic()
         ended = subprocess.run(

@@ -107,7 +107,7 @@ class PartEmbedder:
         if not tokens:
             return []
         try:
-            vectors = self._model.engine.embed([text.ids for text in tokens])
+            vectors = self._model.embed_tokens([text.ids for text in tokens])
         except MemoryError:  # the machine's fault and no text's
             raise
         except Exception as error:
