@@ -30,15 +30,17 @@ class Lifecycle:
     probes and newcomers are told 503, and only then the server hears of it. Whoever waits beyond that is
     told 503 too.
 
+    A process whose `parent` has ended drains and ends too: nobody would end it, and it would keep the port.
+
     An event loop that does not turn for `loop_timeout` seconds can tell nobody anything: the process ends.
     """
 
-    def __init__(self, *, shutdown_timeout: float, loop_timeout: float) -> None:
+    def __init__(self, *, shutdown_timeout: float, loop_timeout: float, parent: int) -> None:
         self._timeout, self._loop_timeout = shutdown_timeout, loop_timeout
         self._turns = 0  # of the loop
         self._handlers: dict[int, Any] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._parent = os.getppid()
+        self._parent = parent
         self.stopping = False
         self.in_flight: Callable[[], int] = lambda: 0  # set by whoever counts
         self._check: Callable[[], None] = lambda: None

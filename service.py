@@ -18,10 +18,10 @@ import wiring
 from api import openai_schemas as openai
 from api import schemas
 from api.access_log import LOG
+from api.arbiter import replace_arbiter
 from api.bento import GuardedService, PreparedModel, page
 from api.errors import NoSuchModelError
 from api.pages import DOCS_PATHS, docs_page
-from api.supervisor import notice_ended_workers
 from auth.errors import ConfigurationError, QuotaExceeded
 from auth.receipt import Receipt, set_quota_headers
 from embedder.errors import EmbedderError
@@ -233,7 +233,7 @@ class EmbeddingAPI:
     @staticmethod
     def check() -> None:
         """In the supervisor, before any worker starts: a mistake ends the start with one line."""
-        notice_ended_workers()
+        replace_arbiter()
         directory = Path(cast(GuardedService, EmbeddingAPI).models[0].stored.path)
         try:
             profile = Profile.load(directory)

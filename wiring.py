@@ -1,5 +1,6 @@
 """From settings to objects: the one place that knows how the parts of a process are put together."""
 
+import os
 from collections.abc import Collection
 from functools import cache, partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from api.bento import SCHEMA_PATH, GuardedService, pages
 from api.edge import Edge, Exchange
 from api.errors import fault_reasons, refusal_reasons
 from api.offer import Offer
+from api.supervisor import SUPERVISOR_PID
 from auth.anon_key import check_anon_key
 from auth.errors import ConfigurationError, GateError
 from auth.gate import Gate, Route
@@ -34,7 +36,11 @@ SETTINGS = load_settings()
 @cache
 def lifecycle() -> Lifecycle:
     """The beginning and end of this process."""
-    return Lifecycle(shutdown_timeout=SETTINGS.shutdown_timeout, loop_timeout=SETTINGS.engine_timeout)
+    return Lifecycle(
+        shutdown_timeout=SETTINGS.shutdown_timeout,
+        loop_timeout=SETTINGS.engine_timeout,
+        parent=int(os.environ.get(SUPERVISOR_PID, os.getppid())),  # it may have ended during imports
+    )
 
 
 @cache

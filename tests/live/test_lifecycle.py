@@ -3,6 +3,9 @@
 import os
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +17,7 @@ import psutil
 import pytest
 
 from tests.live.ptrace import busiest_thread, held
-from tests.live.server import Server, serve
+from tests.live.server import SOURCE, Server, bare_environment, serve
 
 FP32 = {"MODEL_QUANTIZATION": "fp32"}
 TEXTS = ["word " * 200] * 100  # about two seconds of work
@@ -171,3 +174,45 @@ def test_in_a_container_everything_ends_with_the_worker_so_that_it_is_restarted(
     with serve(tmp_path / "log", FP32 | {"BENTOML_CONTAINERIZED": "true"}) as running:
         worker(running).kill()
         assert running.process.wait(10) != 0
+
+
+def test_nothing_listens_but_the_service(server: Server) -> None:
+    """A port that takes orders would give any local user the environment, secrets included."""
+    processes = [psutil.Process(server.process.pid)]
+    processes += processes[0].children(recursive=True)
+    open_ports = {
+        connection.laddr
+        for process in processes
+        for connection in process.net_connections("all")
+        if connection.laddr and not connection.raddr  # a pair of sockets within a process has neither
+    }
+    assert open_ports == {("127.0.0.1", httpx.URL(server.url).port)}
+
+
+def test_the_port_takes_no_orders(server: Server) -> None:
+    """What circus answered with its environment."""
+    order = b'{"id": "1", "command": "options", "properties": {"name": "service"}}'
+    zmq = bytes.fromhex("ff00000000000000017f03004e554c4c") + bytes(48)
+    for greeting in (zmq + order, order + b"\r\n\r\n"):
+        url = httpx.URL(server.url)
+        with socket.create_connection((url.host, url.port), timeout=5) as connection:
+            connection.sendall(greeting)
+            connection.shutdown(socket.SHUT_WR)
+            heard = b"".join(iter(lambda: connection.recv(4096), b""))
+        assert b"SUPABASE" not in heard
+        assert b"HTTP/1.1 200" not in heard
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(server: Server) -> None:
+    bentoml = str(Path(sys.executable).with_name("bentoml"))
+    ended = subprocess.run(
+        [bentoml, "serve", "--host", "127.0.0.1", "--port", str(httpx.URL(server.url).port)],
+        cwd=SOURCE,
+        env=bare_environment() | FP32,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("embedding-api: cannot listen on 127.0.0.1:")
+    assert "Traceback" not in ended.stderr
