@@ -1,0 +1,146 @@
+// Attention: every query of a chunk over the keys of its own text.
+//
+// Keys are written to panels once per layer, when they are made. The query heads that share a key head are
+// only more rows. A row of scores is complete before its softmax, and keys stand at their place in the
+// text, so no sum depends on how the text was cut into chunks or on its neighbours in the pack.
+#pragma once
+#include "chunk.h"
+
+namespace {
+
+constexpr float MASKED = -__builtin_inff();
+
+// Some queries of one text and one key head.
+struct Queries {
+    const Text& text;
+    int head;          // key head
+    int first, last;   // places in the text
+    int lo, hi;        // keys that any of them reads; lo is a multiple of 16
+    int window;        // |query - key| < window, 0 for no limit
+};
+
+// Where the keys and values of a text's head begin, and how far apart the panels of its values are.
+struct Place {
+    uint8_t *k, *v;
+    size_t v_stride;
+    float *k_scale, *v_scale;
+};
+INLINE Place place_of(const Shape& shape, const Pack& pack, const KeysValues& layer, const Text& text, int head) {
+    size_t slot = (size_t)head * pack.slots + text.slot;
+    return {layer.k + slot * shape.head_dim * shape.score_bytes(),
+            layer.v + slot * shape.head_dim * shape.value_bytes(),
+            (size_t)padded(text.length) * LANES * shape.value_bytes(), layer.k_scale + slot, layer.v_scale + slot};
+}
+
+// Writes a row's query heads, its keys and its values, (heads + 2 kv_heads) x head_dim, for the next attention.
+template <class P>
+INLINE void put_row(const Chunk& c, KeysValues& layer, int row, const float* values) {
+    const Shape& s = c.shape;
+    const Text& text = c.pack.texts[c.pack.text_of_row[c.first + row]];
+    int key = c.first + row - text.first;
+    for (int head = 0; head < s.heads; head++) {
+        size_t at = ((size_t)(head / s.group) * c.pack.rows + c.first + row) * s.group + head % s.group;
+        P::put_query(values + head * s.head_dim, s.head_dim, c.pack.q + at * s.head_dim * s.score_bytes(),
+                     c.pack.q_scale + at);
+    }
+    for (int head = 0; head < s.kv_heads; head++) {
+        Place to = place_of(s, c.pack, layer, text, head);
+        const float* k = values + (s.heads + head) * s.head_dim;
+        size_t panel = (size_t)(key / LANES) * LANES * s.head_dim * s.score_bytes();
+        P::put_key(k, s.head_dim, to.k + panel, key % LANES, to.k_scale + key);
+        P::put_value(k + s.kv_heads * s.head_dim, s.head_dim, to.v, to.v_stride, key, to.v_scale + key);
+    }
+}
+
+// Softmax of one row of scores (keys - lo,), in place; then what the product with the values reads. Returns the
+// factor of that product's sums.
+template <class P>
+INLINE float softmax_row(float* scores, int first, int last, int width, const float* v_scale, uint8_t* weights) {
+    int begin = first / LANES * LANES, end = padded(last);
+    for (int k = begin; k < first; k++) scores[k] = MASKED;
+    for (int k = last; k < end; k++) scores[k] = MASKED;
+    f32x16 largest = splat(MASKED), total = {};
+    for (int k = begin; k < end; k += LANES) largest = max(load(scores + k), largest);
+    float top = max_lane(largest);
+    for (int k = begin; k < end; k += LANES) {
+        f32x16 e = exp(load(scores + k) - top);
+        total += e;
+        store(scores + k, e);
+    }
+    __builtin_memset(weights, 0, begin * P::BYTES);
+    __builtin_memset(weights + end * P::BYTES, 0, (width - end) * P::BYTES);
+    return P::put_weights(scores, v_scale, begin, end, weights) / sum(total);
+}
+
+template <class P>
+static void attend(const Chunk& c, const KeysValues& layer, const Queries& q, Scratch& own, float* out) {
+    const Shape& s = c.shape;
+    Place keys = place_of(s, c.pack, layer, q.text, q.head);
+    int rows = (q.last - q.first) * s.group, width = padded(q.hi) - q.lo;
+    size_t at = ((size_t)q.head * c.pack.rows + q.text.first + q.first) * s.group;
+    size_t query_bytes = s.head_dim * s.score_bytes();
+
+    const float *q_scale = c.pack.q_scale + at, *k_scale = keys.k_scale + q.lo;
+    auto put_score = [&](int row, int panel, typename P::Score::Sum sum) {
+        store(own.scores + row * width + panel * LANES,
+              P::score(sum, q_scale[row], k_scale + panel * LANES));
+    };
+    Panels k = {keys.k + q.lo * query_bytes, LANES * query_bytes, s.head_dim / P::Score::DEPTH, nullptr};
+    multiply<typename P::Score>({c.pack.q + at * query_bytes, query_bytes, rows}, k, 0, width / LANES, put_score);
+
+    for (int row = 0; row < rows; row++) {
+        int query = q.first + row / s.group, first = q.lo, last = q.text.length;
+        if (q.window) {
+            first = query - q.window + 1 > first ? query - q.window + 1 : first;
+            last = query + q.window < last ? query + q.window : last;
+        }
+        own.row_scale[row] = softmax_row<P>(own.scores + row * width, first - q.lo, last - q.lo, width,
+                                            keys.v_scale + q.lo, own.probabilities + row * width * P::BYTES);
+    }
+
+    auto put_value = [&](int row, int panel, typename P::Value::Sum sum) {
+        int column = (q.head * s.group + row % s.group) * s.head_dim + panel * LANES;
+        f32x16 value = __builtin_convertvector(sum, f32x16) * own.row_scale[row];
+        store(out + (size_t)(row / s.group) * s.attention + column, value);
+    };
+    Panels v = {keys.v + (size_t)q.lo * LANES * s.value_bytes(), keys.v_stride,
+                (q.hi - q.lo + P::Value::DEPTH - 1) / P::Value::DEPTH, nullptr};
+    multiply<typename P::Value>({own.probabilities, (size_t)width * P::BYTES, rows}, v, 0, s.head_dim / LANES,
+                                put_value);
+}
+
+// Attention of a chunk: out (rows, heads x head_dim). `window` as in Queries.
+template <class P>
+static void attention(const Chunk& c, const KeysValues& layer, int window, float* out) {
+    const Shape& s = c.shape;
+    int tokens = QUERY_ROWS / s.group, blocks = 0, end = c.first + c.rows;
+    int first_text = c.pack.text_of_row[c.first], last_text = c.pack.text_of_row[end - 1];
+    auto rows_in = [&](const Text& text, int* first, int* last) {
+        *first = text.first > c.first ? text.first : c.first;
+        *last = text.first + text.length < end ? text.first + text.length : end;
+    };
+    for (int t = first_text; t <= last_text; t++) {
+        int first, last;
+        rows_in(c.pack.texts[t], &first, &last);
+        blocks += (last - first + tokens - 1) / tokens;
+    }
+    c.team.share(blocks * s.kv_heads, 1, [&](int begin, int stop, int thread) {
+        for (int item = begin; item < stop; item++) {
+            int block = item / s.kv_heads, head = item % s.kv_heads, t = first_text, first, last;
+            for (rows_in(c.pack.texts[t], &first, &last); block >= (last - first + tokens - 1) / tokens;) {
+                block -= (last - first + tokens - 1) / tokens;
+                rows_in(c.pack.texts[++t], &first, &last);
+            }
+            const Text& text = c.pack.texts[t];
+            int from = first + block * tokens, to = from + tokens < last ? from + tokens : last;
+            Queries q = {text, head, from - text.first, to - text.first, 0, text.length, window};
+            if (window) {
+                q.lo = q.first - window + 1 > 0 ? (q.first - window + 1) / LANES * LANES : 0;
+                q.hi = q.last - 1 + window < text.length ? q.last - 1 + window : text.length;
+            }
+            attend<P>(c, layer, q, c.scratches[thread], out + (size_t)(from - c.first) * s.attention);
+        }
+    });
+}
+
+}  // namespace

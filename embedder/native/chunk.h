@@ -1,0 +1,52 @@
+// A chunk: rows of a pack on their way through one layer.
+#pragma once
+#include "pool.h"
+#include "precision.h"
+
+namespace {
+
+struct Chunk {
+    const Shape& shape;
+    Pack& pack;
+    const Team& team;     // shares the chunk's work
+    Scratch* scratches;   // by thread
+    Scratch& scratch;     // of the thread that leads the chunk
+    int first, rows;      // of the pack
+
+    float* x(int row) const { return pack.x + (size_t)(first + row) * shape.width; }
+    int position(int row) const {
+        const Text& text = pack.texts[pack.text_of_row[first + row]];
+        return first + row - text.first;
+    }
+    // Calls f(row, values), where `values` has room for the longest row.
+    template <class F>
+    void each_row(const F& f) const {
+        team.share(rows, 2, [&](int begin, int end, int thread) {
+            for (int row = begin; row < end; row++) f(row, scratches[thread].row_values);
+        });
+    }
+};
+
+// The inputs of a product of `width` inputs, written row by row with `put`.
+template <class P>
+INLINE uint8_t* input(const Chunk& chunk, int row, int width) {
+    return chunk.scratch.inputs.data + (size_t)row * width * P::BYTES;
+}
+
+// out (rows, linear.outputs) = inputs (rows, linear.inputs) by the matrix, plus the bias.
+template <class P>
+static void product(const Team& team, const Linear& linear, Activations inputs, int rows, float* out) {
+    Rows a = {inputs.data, (size_t)linear.inputs * P::BYTES, rows};
+    Panels b = {linear.weight, (size_t)linear.inputs / P::Weight::DEPTH * P::Weight::PANEL_BYTES,
+                linear.inputs / P::Weight::DEPTH, linear.sums};
+    team.share(linear.panels(), BLOCK_PANELS, [&](int first, int last, int) {
+        auto put = [&](int row, int panel, typename P::Weight::Sum sum) {
+            f32x16 value = P::output(sum, linear.scale + panel * LANES, inputs.scale[row]);
+            if (linear.bias) value += load(linear.bias + panel * LANES);
+            store(out + (size_t)row * linear.outputs + panel * LANES, value);
+        };
+        multiply<typename P::Weight>(a, b, first, last, put);
+    });
+}
+
+}  // namespace

@@ -1,0 +1,266 @@
+// The engine: checks what it is given, forms packs, and lets its threads run them.
+#include "engine.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <new>
+
+#include "cpu.h"
+#include "float_mode.h"
+
+namespace {
+
+// Texts that are embedded together: enough that the last packs are a small part, few enough that their
+// pooled rows are a few megabytes.
+constexpr int GROUP_TOKENS = 64 * PACK_TOKENS, GROUP_TEXTS = 1024;
+
+// Texts of a call in the order of their length, longest first, and the packs made of them.
+struct Plan {
+    int order[GROUP_TEXTS];
+    int pack_first[GROUP_TEXTS + 1];  // place in `order` of each pack's first text
+    int n_texts, n_packs, most_rows, most_texts;
+};
+
+// One call's arrays, from its group's first text on.
+struct Texts {
+    const int32_t* token_ids;
+    const int64_t* starts;
+    int count;
+
+    int length(int text) const { return int(starts[text + 1] - starts[text]); }
+};
+
+}  // namespace
+
+struct native_engine {
+    native_config config;
+    Shape shape;
+    const Kernel* kernel;
+    const Forward* forward;
+    void* model;
+    Pool pool;
+    Scratch scratches[MAX_THREADS];
+    Pack packs[MAX_THREADS];
+    Arena pooled;
+    Plan plan;
+    pthread_mutex_t mutex;
+
+    native_engine(const native_config& c, const Kernel* k, int threads)
+        : config(c), shape(c), kernel(k), forward(&k->forwards[c.family][c.precision]), pool(threads) {
+        model = malloc(forward->model_bytes);
+        pthread_mutex_init(&mutex, nullptr);
+    }
+    ~native_engine() {
+        pthread_mutex_destroy(&mutex);
+        free(model);
+    }
+};
+
+namespace {
+
+bool in_range(int value, int least, int most) { return least <= value && value <= most; }
+
+// What is wrong with a configuration, or null.
+const char* fault_of(const native_config& c) {
+    constexpr int MOST = 1 << 20;
+    if (!in_range(c.family, 0, 1) || !in_range(c.precision, 0, 2)) return "family or precision";
+    if (!in_range(c.layers, 1, NATIVE_MAX_LAYERS)) return "layers";
+    if (!in_range(c.width, 16, 1 << 14) || c.width % 16) return "width";
+    if (!in_range(c.ffn, 1, 1 << 16)) return "ffn";
+    if (!in_range(c.heads, 1, 256) || !in_range(c.kv_heads, 1, c.heads) || c.heads % c.kv_heads) return "heads";
+    if (c.heads / c.kv_heads > QUERY_ROWS) return "heads per key head";
+    if (!in_range(c.head_dim, 16, 512) || c.head_dim % 16) return "head_dim";
+    if (c.family == NATIVE_GEMMA3 && c.head_dim % 32) return "head_dim";
+    if (!in_range(c.vocabulary, 1, 1 << 24) || !in_range(c.positions, 1, MOST)) return "vocabulary or positions";
+    if (!in_range(c.window, 0, MOST)) return "window";
+    if (!in_range(c.activation, 0, 4) || !in_range(c.pooling, 0, 1)) return "activation or pooling";
+    if (!in_range(c.n_dense, 0, NATIVE_MAX_DENSE)) return "n_dense";
+    for (int i = 0; i < c.n_dense; i++) {
+        if (!in_range(c.dense_width[i], 16, 1 << 16) || c.dense_width[i] % 16) return "dense_width";
+        if (!in_range(c.dense_activation[i], 0, 4)) return "dense_activation";
+    }
+    for (int i = 0; i < c.layers; i++)
+        if (c.sliding[i] && c.window < 1) return "window";
+    if (!(c.norm_epsilon >= 0 && c.norm_epsilon < 1)) return "norm_epsilon";
+    return nullptr;
+}
+
+const Kernel* kernel_named(const char* name) {
+    const Kernel* kernels[4];
+    int count = kernels_of_this_cpu(kernels);
+    if (!name || !*name) return kernels[0];
+    for (int i = 0; i < count; i++)
+        if (!strcmp(kernels[i]->name, name)) return kernels[i];
+    return nullptr;
+}
+
+// What is wrong with a call's texts, as a line in `error`; true when nothing is.
+bool texts_fit(const native_config& c, const int32_t* ids, const int64_t* starts, int n_texts, char* error,
+               int size) {
+    for (int text = 0; text < n_texts; text++) {
+        int64_t length = starts[text + 1] - starts[text];
+        if (length < 1) return snprintf(error, size, "text %d has no tokens", text), false;
+        if (length > c.positions)
+            return snprintf(error, size, "text %d has %lld tokens, the model reads %d", text, (long long)length,
+                            c.positions),
+                   false;
+        for (int64_t i = starts[text]; i < starts[text + 1]; i++)
+            if (ids[i] < 0 || ids[i] >= c.vocabulary)
+                return snprintf(error, size, "text %d has token %d, the vocabulary has %d", text, ids[i],
+                                c.vocabulary),
+                       false;
+    }
+    return true;
+}
+
+// Sorts texts by length, longest first, equal ones in the order given (shell sort: no heap).
+void sort_by_length(const Texts& texts, int* order) {
+    auto before = [&](int a, int b) {
+        int x = texts.length(a), y = texts.length(b);
+        return x != y ? x > y : a < b;
+    };
+    for (int gap = texts.count / 2; gap > 0; gap /= 2)
+        for (int i = gap; i < texts.count; i++) {
+            int text = order[i], j = i;
+            for (; j >= gap && before(text, order[j - gap]); j -= gap) order[j] = order[j - gap];
+            order[j] = text;
+        }
+}
+
+// Longest first, so that the packs left at the end are small; short texts share a pack.
+void make_plan(const Texts& texts, Plan& plan) {
+    plan.n_texts = texts.count, plan.n_packs = 0, plan.most_rows = 0, plan.most_texts = 0;
+    for (int i = 0; i < texts.count; i++) plan.order[i] = i;
+    sort_by_length(texts, plan.order);
+    for (int i = 0; i < texts.count;) {
+        plan.pack_first[plan.n_packs++] = i;
+        int rows = 0, first = i;
+        do rows += texts.length(plan.order[i++]);
+        while (i < texts.count && rows + texts.length(plan.order[i]) <= PACK_TOKENS);
+        if (rows > plan.most_rows) plan.most_rows = rows;
+        if (i - first > plan.most_texts) plan.most_texts = i - first;
+    }
+    plan.pack_first[plan.n_packs] = texts.count;
+}
+
+// Lays the texts of pack number `number` end to end.
+void fill_pack(const Shape& shape, const Plan& plan, const Texts& texts, int number, Pack& pack) {
+    pack.rows = pack.slots = pack.n_texts = 0;
+    for (int i = plan.pack_first[number]; i < plan.pack_first[number + 1]; i++) {
+        int index = plan.order[i], length = texts.length(index);
+        memcpy(pack.token_ids + pack.rows, texts.token_ids + texts.starts[index], length * sizeof(int32_t));
+        for (int row = 0; row < length; row++) pack.text_of_row[pack.rows + row] = pack.n_texts;
+        pack.texts[pack.n_texts++] = {index, pack.rows, length, pack.slots};
+        pack.rows += length;
+        pack.slots += padded(length);
+    }
+    // Keys behind a text's last one are read and weighted with 0, which must not meet a NaN.
+    for (KeysValues& layer : pack.layers)
+        for (int head = 0; head < shape.kv_heads; head++)
+            for (int t = 0; t < pack.n_texts; t++) {
+                const Text& text = pack.texts[t];
+                float* scale = layer.v_scale + (size_t)head * pack.slots + text.slot;
+                for (int key = text.length; key < padded(text.length); key++) scale[key] = 0;
+            }
+}
+
+bool reserve(native_engine& engine, const Plan& plan) {
+    int threads = engine.pool.threads(), leaders = plan.n_packs < threads ? plan.n_packs : threads;
+    for (int i = 0; i < threads; i++)
+        if (!engine.scratches[i].reserve(engine.shape, plan.most_rows)) return false;
+    // Any thread may lead.
+    for (int i = 0; i < (leaders == 1 ? 1 : threads); i++)
+        if (!engine.packs[i].reserve(engine.shape, plan.most_rows, plan.most_texts)) return false;
+    return engine.pooled.reserve(Arena::room<float>((size_t)plan.n_texts * engine.shape.width));
+}
+
+bool embed_group(native_engine& engine, const Texts& texts, float* vectors) {
+    make_plan(texts, engine.plan);
+    if (!reserve(engine, engine.plan)) return false;
+    float* pooled = engine.pooled.take<float>((size_t)texts.count * engine.shape.width);
+    auto run = [&](int number, int thread) {
+        Pack& pack = engine.packs[thread];
+        fill_pack(engine.shape, engine.plan, texts, number, pack);
+        engine.forward->run(engine.model, engine.shape, pack, Team(engine.pool, thread, false), engine.scratches,
+                            pooled);
+    };
+    engine.pool.each(engine.plan.n_packs, run);
+    engine.forward->project(engine.model, engine.shape, Team(engine.pool, 0, false), engine.scratches, pooled,
+                            texts.count, vectors);
+    return true;
+}
+
+// The next group of texts after `first`.
+int group_end(const int64_t* starts, int first, int n_texts) {
+    int last = first;
+    do last++;
+    while (last < n_texts && last - first < GROUP_TEXTS && starts[last + 1] - starts[first] <= GROUP_TOKENS);
+    return last;
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* native_kernels(void) {
+    static char names[96];
+    const Kernel* kernels[4];
+    int count = kernels_of_this_cpu(kernels), used = 0;
+    for (int i = 0; i < count; i++)
+        used += snprintf(names + used, sizeof names - used, i ? " %s" : "%s", kernels[i]->name);
+    return names;
+}
+
+native_engine* native_open(const native_config* config, const native_tensor* tensors, int32_t n_tensors,
+                           const char* kernel, int32_t threads, char* error, int32_t error_size) {
+    if (const char* fault = fault_of(*config))
+        return snprintf(error, error_size, "the configuration's %s is out of range", fault), nullptr;
+    if (!in_range(threads, 1, MAX_THREADS))
+        return snprintf(error, error_size, "%d threads, not 1 to %d", threads, MAX_THREADS), nullptr;
+    const Kernel* chosen = kernel_named(kernel);
+    if (!chosen)
+        return snprintf(error, error_size, "no kernel %s here: %s", kernel, native_kernels()), nullptr;
+    void* memory = aligned_alloc(64, (sizeof(native_engine) + 63) / 64 * 64);
+    if (!memory) return snprintf(error, error_size, "no memory"), nullptr;
+    native_engine* engine = new (memory) native_engine(*config, chosen, threads);
+    Tensors found(tensors, n_tensors, engine->config, error, error_size);
+    bool ok = engine->model && engine->pool.started();
+    if (!ok)
+        snprintf(error, error_size, "no memory, or no thread could be started");
+    else
+        engine->forward->load(engine->model, engine->config, engine->shape, found);
+    if (ok && !found.failed()) return engine;
+    native_close(engine);
+    return nullptr;
+}
+
+const char* native_kernel(const native_engine* engine) { return engine->kernel->name; }
+
+int32_t native_dimensions(const native_engine* engine) {
+    const native_config& c = engine->config;
+    return c.n_dense ? c.dense_width[c.n_dense - 1] : c.width;
+}
+
+int32_t native_embed(native_engine* engine, const int32_t* token_ids, const int64_t* starts, int32_t n_texts,
+                     float* vectors, char* error, int32_t error_size) {
+    if (!texts_fit(engine->config, token_ids, starts, n_texts, error, error_size)) return -1;
+    pthread_mutex_lock(&engine->mutex);
+    FloatMode mode;
+    bool ok = true;
+    for (int first = 0, last; ok && first < n_texts; first = last) {
+        last = group_end(starts, first, n_texts);
+        ok = embed_group(*engine, {token_ids, starts + first, last - first},
+                         vectors + (size_t)first * native_dimensions(engine));
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    if (!ok) snprintf(error, error_size, "no memory for this many tokens");
+    return ok ? 0 : -1;
+}
+
+void native_close(native_engine* engine) {
+    engine->~native_engine();
+    free(engine);
+}
+
+}  // extern "C"

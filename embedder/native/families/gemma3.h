@@ -1,0 +1,141 @@
+// EmbeddingGemma: Gemma 3's text model, reading in both directions.
+//
+//   x = embedding
+//   24 times: x += norm(attention(norm(x)));  x += norm(down(gelu(gate(norm(x))) * up(norm(x))))
+//   norm(x)
+//
+// Queries and keys are normed per head and turned by their position; five of six layers read a window.
+#pragma once
+#include "../activations.h"
+#include "../attention.h"
+
+namespace {
+
+template <class P>
+struct Gemma3 {
+    struct Layer {
+        Linear qkv, o, gate_up, down;
+        const float *attention_norm, *attention_out_norm, *mlp_norm, *mlp_out_norm, *q_norm, *k_norm;
+        bool sliding;
+    };
+    struct Angles {
+        const float *cos, *sin;  // (positions, head_dim / 2)
+    };
+
+    Layer layers[NATIVE_MAX_LAYERS];
+    Angles angles[2];  // of full and of sliding layers
+    const uint8_t* table;
+    const float *table_scale, *norm;
+    int n_layers, window;
+    float epsilon;
+
+    void load(const native_config& c, const Shape& s, Tensors& t) {
+        n_layers = c.layers, window = c.window, epsilon = c.norm_epsilon;
+        table = t.table("embedding", &table_scale);
+        norm = t.floats("norm", 0, s.width);
+        size_t turns = (size_t)padded(c.positions) * s.head_dim / 2;
+        angles[0] = {t.floats("rope.full.cos", 0, turns), t.floats("rope.full.sin", 0, turns)};
+        angles[1] = {t.floats("rope.sliding.cos", 0, turns), t.floats("rope.sliding.sin", 0, turns)};
+        for (int i = 0; i < n_layers; i++)
+            layers[i] = {t.linear("layers.%d.qkv", i, s.width, s.qkv, false),
+                         t.linear("layers.%d.o", i, s.attention, s.width, false),
+                         t.linear("layers.%d.gate_up", i, s.width, s.up, false),
+                         t.linear("layers.%d.down", i, s.ffn, s.width, false),
+                         t.floats("layers.%d.attention_norm", i, s.width),
+                         t.floats("layers.%d.attention_out_norm", i, s.width),
+                         t.floats("layers.%d.mlp_norm", i, s.width),
+                         t.floats("layers.%d.mlp_out_norm", i, s.width),
+                         t.floats("layers.%d.q_norm", i, s.head_dim),
+                         t.floats("layers.%d.k_norm", i, s.head_dim),
+                         c.sliding[i] != 0};
+    }
+
+    void begin(const Chunk& c) const {
+        c.each_row([&](int row, float* values) {
+            int id = c.pack.token_ids[c.first + row];
+            for (int k = 0; k < c.shape.width; k += LANES)
+                store(c.x(row) + k, P::table_row(table, table_scale, id, c.shape.width, k));
+            norm_to_input(c, row, layers[0].attention_norm, values);
+        });
+        make_qkv(c, 0);
+    }
+
+    void layer(const Chunk& c, int i) const {
+        const Layer& l = layers[i];
+        const Shape& s = c.shape;
+        float *mixed = c.scratch.wide, *wide = c.scratch.wide, *narrow = c.scratch.narrow;
+        attention<P>(c, c.pack.layers[i % 2], l.sliding ? window : 0, mixed);
+        c.each_row([&](int row, float* values) {
+            uint8_t* in = input<P>(c, row, s.attention);
+            float* y = P::input_row(in, values);
+            __builtin_memcpy(y, mixed + (size_t)row * s.attention, s.attention * sizeof(float));
+            P::finish_input(y, s.attention, false, 1.0f, in, c.scratch.inputs.scale + row);
+        });
+        product<P>(c.team, l.o, c.scratch.inputs, c.rows, narrow);
+        c.each_row([&](int row, float* values) {
+            add_normed(c, row, narrow, l.attention_out_norm);
+            norm_to_input(c, row, l.mlp_norm, values);
+        });
+        product<P>(c.team, l.gate_up, c.scratch.inputs, c.rows, wide);
+        c.each_row([&](int row, float* values) {
+            uint8_t* in = input<P>(c, row, s.ffn);
+            const float* gate_up = wide + (size_t)row * s.up;  // 16 columns of gate, 16 of up, and so on
+            float* y = P::input_row(in, values);
+            for (int k = 0; k < s.ffn; k += LANES)
+                store(y + k, gelu_tanh(::load(gate_up + 2 * k)) * ::load(gate_up + 2 * k + LANES));
+            P::finish_input(y, s.ffn, true, 1.0f, in, c.scratch.inputs.scale + row);
+        });
+        product<P>(c.team, l.down, c.scratch.inputs, c.rows, narrow);
+        bool last = i + 1 == n_layers;
+        c.each_row([&](int row, float* values) {
+            add_normed(c, row, narrow, l.mlp_out_norm);
+            if (last)
+                scale_row(c.x(row), rms_factor(c.x(row), s.width, epsilon), norm, s.width, c.x(row));
+            else
+                norm_to_input(c, row, layers[i + 1].attention_norm, values);
+        });
+        if (!last) make_qkv(c, i + 1);
+    }
+
+   private:
+    // x += norm(y)
+    void add_normed(const Chunk& c, int row, const float* rows, const float* weight) const {
+        const float* y = rows + (size_t)row * c.shape.width;
+        add_scaled(c.x(row), y, rms_factor(y, c.shape.width, epsilon), weight, c.shape.width);
+    }
+    void norm_to_input(const Chunk& c, int row, const float* weight, float* values) const {
+        int width = c.shape.width;
+        uint8_t* in = input<P>(c, row, width);
+        float* y = P::input_row(in, values);
+        scale_row(c.x(row), 1.0f, weight, width, y);
+        P::finish_input(y, width, true, rms_factor(c.x(row), width, epsilon), in, c.scratch.inputs.scale + row);
+    }
+    // Queries, keys and values of layer i from the chunk's inputs.
+    void make_qkv(const Chunk& c, int i) const {
+        const Layer& l = layers[i];
+        const Shape& s = c.shape;
+        product<P>(c.team, l.qkv, c.scratch.inputs, c.rows, c.scratch.wide);
+        const Angles& turn = angles[l.sliding];
+        c.each_row([&](int row, float*) {
+            float* values = c.scratch.wide + (size_t)row * s.qkv;
+            size_t at = (size_t)c.position(row) * s.head_dim / 2;
+            for (int head = 0; head < s.heads + s.kv_heads; head++)
+                norm_and_turn(values + head * s.head_dim, head < s.heads ? l.q_norm : l.k_norm, turn.cos + at,
+                              turn.sin + at, s.head_dim);
+            put_row<P>(c, c.pack.layers[i % 2], row, values);
+        });
+    }
+    // A head's query or key: normed, then value d and value d + n / 2 turned by the position's angle d.
+    void norm_and_turn(float* x, const float* weight, const float* cos, const float* sin, int n) const {
+        float factor = rms_factor(x, n, epsilon);
+        for (int d = 0; d < n / 2; d += LANES) {
+            f32x16 a = ::load(x + d) * factor * ::load(weight + d);
+            f32x16 b = ::load(x + n / 2 + d) * factor * ::load(weight + n / 2 + d);
+            f32x16 c = ::load(cos + d), s = ::load(sin + d);
+            store(x + d, fma(a, c, -(b * s)));
+            store(x + n / 2 + d, fma(b, c, a * s));
+        }
+    }
+};
+
+}  // namespace

@@ -1,0 +1,75 @@
+// From the hidden states of a text to its vector: pooling, projections, length 1.
+#pragma once
+#include "activations.h"
+#include "chunk.h"
+
+namespace {
+
+// Mean of a text's rows, or its first row: out (width,).
+INLINE void pool_rows(const float* rows, int length, int width, int pooling, float* out) {
+    int count = pooling == NATIVE_CLS ? 1 : length;
+    for (int k = 0; k < width; k += LANES) {
+        f32x16 total = {};
+        for (int row = 0; row < count; row++) total += load(rows + (size_t)row * width + k);
+        store(out + k, total / (float)count);
+    }
+}
+
+INLINE void normalise(const float* x, int n, float* out) {
+    f32x16 squares = {};
+    for (int k = 0; k < n; k += LANES) squares = fma(load(x + k), load(x + k), squares);
+    float length = square_root(sum(squares)), factor = 1.0f / (length > 1e-12f ? length : 1e-12f);
+    for (int k = 0; k < n; k += LANES) store(out + k, load(x + k) * factor);
+}
+
+template <class P>
+struct Head {
+    Linear dense[NATIVE_MAX_DENSE];
+    int activation[NATIVE_MAX_DENSE];
+    int n_dense;
+
+    void load(const native_config& c, const Shape& s, Tensors& t) {
+        n_dense = c.n_dense;
+        for (int i = 0, width = s.width; i < n_dense; width = c.dense_width[i++]) {
+            char bias[32] = "dense.%d.bias";
+            dense[i] = t.linear("dense.%d", i, width, c.dense_width[i], t.has(bias, i));
+            activation[i] = c.dense_activation[i];
+        }
+    }
+
+    // pooled (n_texts, width) to vectors (n_texts, dimensions), a chunk's worth of texts at a time.
+    void project(const Team& team, Scratch* scratches, const float* pooled, int width, int n_texts,
+                 float* vectors) const {
+        int size = n_dense ? dense[n_dense - 1].outputs : width;
+        for (int first = 0; first < n_texts; first += CHUNK_ROWS) {
+            int rows = n_texts - first < CHUNK_ROWS ? n_texts - first : CHUNK_ROWS;
+            const float* x = pooled + (size_t)first * width;
+            for (int i = 0; i < n_dense; i++) x = layer(team, scratches, i, x, rows);
+            team.share(rows, 4, [&](int begin, int end, int) {
+                for (int row = begin; row < end; row++)
+                    normalise(x + (size_t)row * size, size, vectors + (size_t)(first + row) * size);
+            });
+        }
+    }
+
+   private:
+    const float* layer(const Team& team, Scratch* scratches, int i, const float* x, int rows) const {
+        Scratch& own = scratches[team.thread()];
+        int n = dense[i].inputs, size = dense[i].outputs;
+        team.share(rows, 2, [&](int begin, int end, int thread) {
+            for (int row = begin; row < end; row++) {
+                uint8_t* in = own.inputs.data + (size_t)row * n * P::BYTES;
+                float* y = P::input_row(in, scratches[thread].row_values);
+                __builtin_memcpy(y, x + (size_t)row * n, n * sizeof(float));
+                P::finish_input(y, n, true, 1.0f, in, own.inputs.scale + row);
+            }
+        });
+        product<P>(team, dense[i], own.inputs, rows, own.wide);
+        if (activation[i] != NATIVE_IDENTITY)
+            for (int k = 0; k < rows * size; k += LANES)
+                store(own.wide + k, activate(activation[i], ::load(own.wide + k)));
+        return own.wide;
+    }
+};
+
+}  // namespace

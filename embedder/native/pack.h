@@ -1,0 +1,124 @@
+// A pack: some texts laid end to end, and the memory that their forward pass works in.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "engine.h"
+#include "model.h"
+
+constexpr int PACK_TOKENS = 128;  // texts are gathered up to this; a longer one is a pack by itself
+constexpr int CHUNK_ROWS = 64;    // rows that go through a layer together: their values stay in L2
+constexpr int QUERY_ROWS = 48;    // rows of attention scores at a time
+
+// Sizes that follow from the configuration.
+struct Shape {
+    int width, ffn, heads, kv_heads, group, head_dim, attention, qkv, up, dense;
+    bool int8;
+
+    explicit Shape(const native_config& c)
+        : width(c.width),
+          ffn(padded(c.ffn)),
+          heads(c.heads),
+          kv_heads(c.kv_heads),
+          group(c.heads / c.kv_heads),
+          head_dim(c.head_dim),
+          attention(c.heads * c.head_dim),
+          qkv((c.heads + 2 * c.kv_heads) * c.head_dim),
+          up(c.family == NATIVE_GEMMA3 ? 2 * padded(c.ffn) : padded(c.ffn)),
+          dense(0),
+          int8(c.precision == NATIVE_INT8) {
+        for (int i = 0; i < c.n_dense; i++) dense = c.dense_width[i] > dense ? c.dense_width[i] : dense;
+    }
+
+    int widest() const { return larger(larger(qkv, up), larger(attention, dense)); }
+    int longest_input() const { return larger(larger(attention, ffn), larger(width, dense)); }
+    ALWAYS_INLINE int score_bytes() const { return int8 ? 2 : 4; }  // of a value of q or k
+    ALWAYS_INLINE int value_bytes() const { return int8 ? 1 : 4; }  // of a value of v
+
+   private:
+    static int larger(int a, int b) { return a > b ? a : b; }
+};
+
+// Memory from one allocation, handed out in runs aligned to 64 bytes.
+class Arena {
+   public:
+    ~Arena() { free(memory_); }
+
+    // Room for `bytes`; keeps what it has when that is enough. False when there is no memory.
+    bool reserve(size_t bytes) {
+        used_ = 0;
+        if (bytes <= size_) return true;
+        free(memory_);
+        size_ = (bytes + 4095) / 4096 * 4096;
+        memory_ = static_cast<uint8_t*>(aligned_alloc(64, size_));
+        if (!memory_) size_ = 0;
+        return memory_;
+    }
+    template <class T>
+    T* take(size_t count) {
+        T* start = reinterpret_cast<T*>(memory_ + used_);
+        used_ += room<T>(count);
+        return start;
+    }
+    template <class T>
+    static size_t room(size_t count) {
+        return (count * sizeof(T) + 63) / 64 * 64;
+    }
+
+   private:
+    uint8_t* memory_ = nullptr;
+    size_t size_ = 0, used_ = 0;
+};
+
+// Rows that a product reads: int8 with a scale per row, or floats.
+struct Activations {
+    uint8_t* data;
+    size_t stride;  // bytes
+    float* scale;
+};
+
+// What one thread needs to take a chunk through a layer.
+struct Scratch {
+    float* narrow;          // (CHUNK_ROWS, width)
+    float* wide;            // (CHUNK_ROWS, widest)
+    float* row_values;      // (longest row,)
+    Activations inputs;     // (CHUNK_ROWS, longest input)
+    float* scores;          // (QUERY_ROWS, longest text)
+    uint8_t* probabilities; // (QUERY_ROWS, longest text), bytes or floats
+    float* row_scale;       // (QUERY_ROWS,)
+
+    bool reserve(const Shape& shape, int longest_text);
+
+   private:
+    Arena arena_;
+};
+
+// Keys and values of one layer, in panels, as attention multiplies by them.
+struct KeysValues {
+    uint8_t *k, *v;
+    float *k_scale, *v_scale;  // (kv_heads, slots)
+};
+
+struct Text {
+    int index;   // in the call's group
+    int first;   // row of the pack
+    int length;  // tokens
+    int slot;    // place of its first key, a multiple of 16
+};
+
+struct Pack {
+    int rows, slots, n_texts;
+    int32_t* token_ids;
+    Text* texts;
+    int* text_of_row;
+    float* x;      // (rows, width), the residual stream
+    uint8_t* q;    // (kv_heads, rows, group, head_dim)
+    float* q_scale;
+    KeysValues layers[2];  // a layer's, and the next one's
+
+    bool reserve(const Shape& shape, int rows, int n_texts);
+
+   private:
+    Arena arena_;
+};

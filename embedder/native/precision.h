@@ -1,0 +1,125 @@
+// What int8, fp16 and fp32 models do differently: how rows become inputs of products, and how queries, keys
+// and values are stored for attention.
+#pragma once
+#include "pack.h"
+#include "products.h"
+#include "rows.h"
+
+namespace {
+
+// Row-wise int8. Attention scores come from 12-bit queries and keys (8 bits cost 2 % of a score's
+// deviation, 12 bits 0.1 %; 512 products of 2,047 * 2,047 fit in 32 bits), and the weighted values from
+// probabilities of 7 bits and values of 8.
+struct Int8 {
+    typedef Int8Step Weight;
+    typedef Int16Step Score;
+    typedef Int8Step Value;
+    static constexpr int BYTES = 1;          // of an input of a product
+    static constexpr float LARGEST = 2047.0f;  // of a query or key
+
+    INLINE f32x16 table_row(const uint8_t* table, const float* scale, int id, int width, int k) {
+        return to_float(load<i8x16>(table + (size_t)id * width + k)) * scale[id];
+    }
+    // Where to write a row that becomes an input: `row` has room for it.
+    INLINE float* input_row(uint8_t*, float* row) { return row; }
+    // A row, multiplied by `factor`, to an input. Destroys the row.
+    INLINE void finish_input(float* row, int n, bool rotate, float factor, uint8_t* input, float* scale) {
+        float largest = rotate ? rotate_row(row, n) : largest_in_row(row, n);
+        *scale = round_to_int8(row, n, largest, input) * factor;
+    }
+    INLINE f32x16 output(i32x16 sum, const float* column_scale, float row_scale) {
+        return to_float(sum) * load(column_scale) * row_scale;
+    }
+
+    INLINE i16x16 round_to_int16(const float* x, float factor) {
+        return __builtin_convertvector(round_to_int(load(x) * factor), i16x16);
+    }
+    INLINE void put_query(const float* x, int n, uint8_t* query, float* scale) {
+        float bound = max_of(x, n), factor = LARGEST / bound;
+        for (int d = 0; d < n; d += LANES) store(query + d * 2, round_to_int16(x + d, factor));
+        *scale = bound / LARGEST;
+    }
+    INLINE void put_key(const float* x, int n, uint8_t* panel, int lane, float* scale) {
+        float bound = max_of(x, n), factor = LARGEST / bound;
+        for (int d = 0; d < n; d += LANES) {
+            i16x16 values = round_to_int16(x + d, factor);
+            int32_t pairs[LANES / 2];
+            store(pairs, values);
+            for (int i = 0; i < LANES / 2; i++)
+                store(panel + (d / 2 + i) * 64 + lane * 4, pairs[i]);
+        }
+        *scale = bound / LARGEST;
+    }
+    INLINE void put_value(const float* x, int n, uint8_t* panels, size_t stride, int key, float* scale) {
+        float bound = max_of(x, n), factor = 127.0f / bound;
+        for (int d = 0; d < n; d += LANES) {
+            i8x16 values = __builtin_convertvector(round_to_int(load(x + d) * factor), i8x16);
+            uint8_t* to = panels + d / LANES * stride + key / 4 * 64 + key % 4;
+            for (int i = 0; i < LANES; i++) to[i * 4] = (uint8_t)values[i];
+        }
+        *scale = bound / 127.0f;
+    }
+    INLINE float max_of(const float* x, int n) {
+        float largest = largest_in_row(x, n);
+        return largest > TINY ? largest : TINY;
+    }
+
+    INLINE f32x16 score(i32x16 sum, float query_scale, const float* key_scale) {
+        return to_float(sum) * load(key_scale) * query_scale;
+    }
+    // Weights of the values, e, to what the product reads: e times each value's scale, in 7 bits. Returns the
+    // scale of the products' sums.
+    INLINE float put_weights(float* e, const float* value_scale, int first, int last, uint8_t* bytes) {
+        f32x16 largest = {};
+        for (int k = first; k < last; k += LANES) {
+            f32x16 weight = load(e + k) * load(value_scale + k);
+            largest = max(weight, largest);
+            store(e + k, weight);
+        }
+        float bound = max_lane(largest);
+        bound = bound > TINY ? bound : TINY;
+        float factor = 127.0f / bound;
+        for (int k = first; k < last; k += LANES)
+            store(bytes + k, __builtin_convertvector(round_to_int(load(e + k) * factor), i8x16));
+        return bound / 127.0f;
+    }
+};
+
+// Floats throughout; the weights have 32 bits or, stored, 16.
+template <class Step>
+struct Floats {
+    typedef Step Weight;
+    typedef FloatStep Score;
+    typedef FloatStep Value;
+    static constexpr int BYTES = 4;
+
+    INLINE f32x16 table_row(const uint8_t* table, const float*, int id, int width, int k) {
+        constexpr int BYTES = Step::PANEL_BYTES / LANES;
+        return Step::panel(table + ((size_t)id * width + k) * BYTES);
+    }
+    INLINE float* input_row(uint8_t* input, float*) { return reinterpret_cast<float*>(input); }
+    INLINE void finish_input(float* row, int n, bool, float factor, uint8_t*, float*) {
+        for (int k = 0; k < n; k += LANES) store(row + k, load(row + k) * factor);
+    }
+    INLINE f32x16 output(f32x16 sum, const float*, float) { return sum; }
+
+    INLINE void put_query(const float* x, int n, uint8_t* query, float*) {
+        __builtin_memcpy(query, x, n * sizeof(float));
+    }
+    INLINE void put_key(const float* x, int n, uint8_t* panel, int lane, float*) {
+        for (int d = 0; d < n; d++) store(panel + d * 64 + lane * 4, x[d]);
+    }
+    INLINE void put_value(const float* x, int n, uint8_t* panels, size_t stride, int key, float*) {
+        for (int d = 0; d < n; d += LANES) store(panels + d / LANES * stride + key * 64, load(x + d));
+    }
+
+    INLINE f32x16 score(f32x16 sum, float, const float*) { return sum; }
+    INLINE float put_weights(const float* e, const float*, int first, int last, uint8_t* floats) {
+        for (int k = first; k < last; k += LANES) store(floats + k * 4, load(e + k));
+        return 1.0f;
+    }
+};
+typedef Floats<HalfStep> Fp16;
+typedef Floats<FloatStep> Fp32;
+
+}  // namespace

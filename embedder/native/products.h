@@ -1,0 +1,115 @@
+// Matrix products: rows of A, each a run of 4-byte steps, times panels of B.
+//
+// A panel is 16 columns of B. One step of it is 64 bytes (16-bit floats: 32) and holds, for each column, the
+// values that meet 4 bytes of a row of A: four int8, two int16 or one float. A block keeps BLOCK_ROWS x
+// BLOCK_PANELS sums in registers while it walks down the steps, so each sum adds its products in the order
+// of the inputs, whatever the block, the number of rows and the instruction set.
+#pragma once
+#include <stddef.h>
+
+#include "lanes.h"
+
+namespace {
+
+struct Int8Step {
+    typedef i32x16 Sum;
+    static constexpr int DEPTH = 4, PANEL_BYTES = 64;
+    INLINE i32x16 panel(const uint8_t* b) { return load<i32x16>(b); }
+    INLINE i32x16 dot(i32x16 sum, i32x16 b, int32_t a) { return dot_int8(sum, b, a); }
+};
+struct Int16Step {
+    typedef i32x16 Sum;
+    static constexpr int DEPTH = 2, PANEL_BYTES = 64;
+    INLINE i32x16 panel(const uint8_t* b) { return load<i32x16>(b); }
+    INLINE i32x16 dot(i32x16 sum, i32x16 b, int32_t a) { return dot_int16(sum, b, a); }
+};
+struct FloatStep {
+    typedef f32x16 Sum;
+    static constexpr int DEPTH = 1, PANEL_BYTES = 64;
+    INLINE f32x16 panel(const uint8_t* b) { return load<f32x16>(b); }
+    INLINE f32x16 dot(f32x16 sum, f32x16 b, int32_t a) {
+        return fma(splat(__builtin_bit_cast(float, a)), b, sum);
+    }
+};
+struct HalfStep {
+    typedef f32x16 Sum;
+    static constexpr int DEPTH = 1, PANEL_BYTES = 32;
+    INLINE f32x16 panel(const uint8_t* b) { return to_float(load<f16x16>(b)); }
+    INLINE f32x16 dot(f32x16 sum, f32x16 b, int32_t a) { return FloatStep::dot(sum, b, a); }
+};
+
+// A: `count` rows, `stride` bytes apart.
+struct Rows {
+    const uint8_t* data;
+    size_t stride;
+    int count;
+};
+// B: panels `stride` bytes apart, of which `steps` are read. `sums` of each column's values are subtracted
+// ACTIVATION_OFFSET times; null where A has no offset.
+struct Panels {
+    const uint8_t* data;
+    size_t stride;
+    int steps;
+    const int32_t* sums;
+};
+
+// How far ahead of a step B is fetched: the hardware's own prefetch stops at every page.
+constexpr int PREFETCH = 1536;
+
+template <class Step, int ROWS, int PANELS, class Store>
+INLINE void block(Rows a, int row, Panels b, int panel, Store store_sum) {
+    typename Step::Sum sums[ROWS][PANELS];
+    for (int p = 0; p < PANELS; p++) {
+        typename Step::Sum start = {};
+        if (ACTIVATION_OFFSET && b.sums)
+            start = (typename Step::Sum)(load<i32x16>(b.sums + (panel + p) * LANES) * -ACTIVATION_OFFSET);
+#pragma clang loop unroll(full)
+        for (int i = 0; i < ROWS; i++) sums[i][p] = start;
+    }
+    const uint8_t* rows = a.data + row * a.stride;
+    const uint8_t* panels = b.data + panel * b.stride;
+    for (int step = 0; step < b.steps; step++, rows += 4, panels += Step::PANEL_BYTES) {
+        decltype(Step::panel(panels)) columns[PANELS];
+#pragma clang loop unroll(full)
+        for (int p = 0; p < PANELS; p++) {
+            columns[p] = Step::panel(panels + p * b.stride);
+            __builtin_prefetch(panels + p * b.stride + PREFETCH);
+        }
+#pragma clang loop unroll(full)
+        for (int i = 0; i < ROWS; i++) {
+            int32_t value = load<int32_t>(rows + i * a.stride);
+#pragma clang loop unroll(full)
+            for (int p = 0; p < PANELS; p++) sums[i][p] = Step::dot(sums[i][p], columns[p], value);
+        }
+    }
+#pragma clang loop unroll(full)
+    for (int p = 0; p < PANELS; p++)
+#pragma clang loop unroll(full)
+        for (int i = 0; i < ROWS; i++) store_sum(row + i, panel + p, sums[i][p]);
+}
+
+// A block of `rows` <= ROWS rows, its count made a constant.
+template <class Step, int ROWS, int PANELS, class Store>
+static void block_of(int rows, Rows a, int row, Panels b, int panel, Store store_sum) {
+    if (rows == ROWS) return block<Step, ROWS, PANELS>(a, row, b, panel, store_sum);
+    if constexpr (ROWS > 1) block_of<Step, ROWS - 1, PANELS>(rows, a, row, b, panel, store_sum);
+}
+
+template <class Step, int PANELS, class Store>
+static void column_blocks(Rows a, Panels b, int panel, Store store_sum) {
+    for (int row = 0; row < a.count; row += BLOCK_ROWS) {
+        int rows = a.count - row < BLOCK_ROWS ? a.count - row : BLOCK_ROWS;
+        block_of<Step, BLOCK_ROWS, PANELS>(rows, a, row, b, panel, store_sum);
+    }
+}
+
+// Calls store_sum(row, panel, sum) for every row of A and every panel first <= panel < last of B.
+template <class Step, class Store>
+static void multiply(Rows a, Panels b, int first, int last, Store store_sum) {
+    int panel = first;
+    for (; panel + BLOCK_PANELS <= last; panel += BLOCK_PANELS)
+        column_blocks<Step, BLOCK_PANELS>(a, b, panel, store_sum);
+    for (; panel < last; panel++) column_blocks<Step, 1>(a, b, panel, store_sum);
+}
+
+}  // namespace
