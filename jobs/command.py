@@ -1,7 +1,10 @@
 """How a command ends: its status, and one line when something is wrong."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 
 import pyarrow as pa
 
@@ -11,15 +14,18 @@ from jobs.output import BAD_ROWS, Output
 from jobs.parts import Part
 from jobs.progress import Summary
 
-INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
+INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended
 
 
 def run_command(main: Callable[[], int]) -> int:
     """The exit status of `main`; what is foreseen to go wrong is told in one line."""
+    heed_sigterm()
     try:
         return main()
     except KeyboardInterrupt:
-        return _say("stopped; the same command goes on", INTERRUPTED)
+        _say("stopped; the same command goes on", INTERRUPTED)
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)  # Python would wait for the part in the engine, which may be minutes
     except JobError as error:
         return _say(str(error), error.status)
     except OptionError as error:
@@ -28,6 +34,18 @@ def run_command(main: Callable[[], int]) -> int:
         return _say(describe(error), FAILED)
     except (EmbedderError, pa.ArrowException, NotImplementedError) as error:
         return _say(one_line(error), FAILED)
+
+
+def heed_sigterm() -> None:
+    """From here on SIGTERM is Ctrl-C. Ray takes the signal for itself when it connects."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(_: int, frame: FrameType | None) -> None:
+    on_interrupt = signal.getsignal(signal.SIGINT)  # asyncio has one of its own
+    if not callable(on_interrupt):  # ignored, as in the background of a shell script
+        raise KeyboardInterrupt
+    on_interrupt(signal.SIGINT, frame)
 
 
 def finish(output: Output, parts: Sequence[Part], summary: Summary, *, quiet: bool) -> int:
