@@ -9,7 +9,7 @@ Killed at any point, the same command goes on. Exit status: 0 all rows embedded,
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import bentoml
@@ -18,8 +18,10 @@ from tqdm import tqdm
 
 from embedder.prepare import store
 from embedder.profile import Profile, model_tag
-from jobs import cluster, postgres
-from jobs.command import finish, run_command
+from embedder.threads import available_threads
+from jobs import machine, postgres
+from jobs.command import finish, heed_sigterm, run_command
+from jobs.embedding import Done, Engine
 from jobs.errors import UsageError
 from jobs.job import Job, add_arguments, check_wanted, make_job
 from jobs.parts import Part
@@ -30,14 +32,16 @@ from settings import Settings, load_settings
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m jobs.embed_dataset", description="Embed files.")
     add_arguments(parser)
-    parser.add_argument("--workers", type=int, help="engines (default: one for each CPU)")
-    parser.add_argument("--threads", type=int, help="threads of an engine (default: 1)")
+    parser.add_argument("--threads", type=int, help="of an engine (default: one for each CPU)")
     parser.add_argument("--address", help="of a Ray cluster; without, this machine alone")
+    parser.add_argument("--workers", type=int, help="engines of the cluster (default: one a node)")
     parser.add_argument("--to", metavar="postgresql://...", help="a database to load the vectors into as well")
     parser.add_argument("--table", help="of that database; made if it is not there")
     options = parser.parse_args(arguments)
     if min(options.workers or 1, options.threads or 1) < 1:
         parser.error("--workers and --threads should be 1 or more")
+    if options.workers and not options.address:
+        parser.error("--workers goes with --address; one machine has one engine, with --threads")
     if bool(options.to) != bool(options.table):
         parser.error("--to and --table go together")
     return options
@@ -53,32 +57,58 @@ def find_model(settings: Settings) -> tuple[Path, Profile]:
     return Path(bentoml.models.get(tag).path), profile
 
 
-def engine_for(settings: Settings, *, threads: int) -> cluster.Engine:
+def engine_for(settings: Settings, *, threads: int | None) -> Engine:
     """The service's engine with the service's limits."""
     directory, profile = find_model(settings)
-    return cluster.Engine(
+    return Engine(
         directory=directory,
         fingerprint=profile.fingerprint,
-        threads=threads,
+        threads=threads or available_threads(),
         max_tokens=min(settings.max_seq_length, profile.max_tokens),
         batch_tokens=settings.max_batch_tokens,
     )
 
 
-def embed(options: argparse.Namespace, job: Job, engine: cluster.Engine, parts: Sequence[Part]) -> Summary:
+def embed(options: argparse.Namespace, job: Job, engine: Engine, parts: Sequence[Part]) -> Summary:
     """Make the parts that are missing."""
     done = job.output.done()
     missing = [part for part in parts if part.number not in done]
     total = sum(part.rows for part in parts)
-    progress = Progress(total, done=total - sum(part.rows for part in missing), quiet=options.quiet)
-    cores = 0
-    if missing:
-        with cluster.running(options.address) as size:
-            workers = min(size.workers(options.workers, engine.threads), len(missing))
-            cores = workers * engine.threads
-            for finished in cluster.embed(job, missing, engine, workers=workers, say=progress.say):
-                progress.add(finished.part.rows, finished.counts, seconds=finished.seconds)
-    return progress.close(cores=cores, price_per_month=options.price_per_month)
+    done_rows = total - sum(part.rows for part in missing)
+    with Progress(total, done=done_rows, quiet=options.quiet) as progress:
+        cores = make(options, job, engine, missing, progress) if missing else 0
+    return progress.summary(cores=cores, price_per_month=options.price_per_month)
+
+
+def make(
+    options: argparse.Namespace,
+    job: Job,
+    engine: Engine,
+    parts: Sequence[Part],
+    progress: Progress,
+) -> int:
+    """Every part, here or on a cluster. Returns how many threads were at work."""
+
+    def count(finished: Iterable[Done]) -> None:
+        for one in finished:
+            progress.add(
+                one.part.rows,
+                one.counts,
+                seconds=one.seconds,
+                core_seconds=one.core_seconds,
+            )
+
+    if not options.address:
+        count(machine.embed(job, parts, engine, say=progress.say))
+        return engine.threads
+    from jobs import cluster  # Ray: 2 s to import, and a machine alone does without
+
+    with cluster.running(options.address) as nodes:
+        heed_sigterm()
+        shares = cluster.shares(nodes, workers=options.workers, threads=options.threads)
+        shares = shares[: len(parts)]
+        count(cluster.embed(job, parts, engine, shares, say=progress.say))
+    return sum(share.threads for share in shares)
 
 
 def load(table: postgres.Table, job: Job, parts: Sequence[Part], *, quiet: bool) -> None:
@@ -98,7 +128,7 @@ def make_table(options: argparse.Namespace, job: Job, dimensions: int) -> postgr
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     job = make_job(options)
-    engine = engine_for(load_settings(), threads=options.threads or 1)
+    engine = engine_for(load_settings(), threads=options.threads)
     profile = Profile.load(engine.directory)
     check_wanted(job, profile)
     table = make_table(options, job, profile.size_of(job.wanted.dimensions)) if options.to else None

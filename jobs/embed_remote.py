@@ -18,12 +18,12 @@ from typing import Any
 from embedder.errors import DimensionsError
 from jobs.columns import Embedded, to_table
 from jobs.command import finish, run_command
-from jobs.errors import JobError, RowError, UsageError, describe_row
+from jobs.errors import RowError, UsageError, job_error
 from jobs.job import Job, add_arguments, check_packing, make_job
 from jobs.output import Counts
 from jobs.parts import Part
 from jobs.progress import Progress
-from jobs.rows import Reader, Row, bad_row
+from jobs.rows import Reader, Row, refused
 from jobs.service_client import BATCH_TEXTS, Answer, RefusedError, Result, ServiceClient, stack
 
 
@@ -62,10 +62,8 @@ class RemoteJob:
     async def _part(self, reader: Reader, part: Part) -> Counts:
         try:
             return await self._embedded(reader, part)
-        except (JobError, OSError):
-            raise
         except Exception as error:
-            raise JobError(describe_row(error, part.path, part.file_row)) from error
+            raise job_error(error, part.path, part.file_row) from error
 
     async def _embedded(self, reader: Reader, part: Part) -> Counts:
         job = self._job
@@ -73,8 +71,7 @@ class RemoteJob:
         good: list[tuple[Row, Answer]] = []
         for row, result in zip(rows, await self._results(rows), strict=True):
             if isinstance(result, RowError):
-                result.id = row.id
-                bad.append(bad_row(part, row.number, result))
+                bad.append(refused(part, row, result))
             else:
                 good.append((row, result))
         answers = [answer for _, answer in good]
@@ -133,11 +130,13 @@ async def embed(options: argparse.Namespace, job: Job, token: str) -> int:
         parts, done = job.parts(), job.output.done()
         missing = [part for part in parts if part.number not in done]
         total = sum(part.rows for part in parts)
-        progress = Progress(total, done=total - sum(part.rows for part in missing), quiet=options.quiet)
-        await RemoteJob(job, client, dimensions).run(missing, progress, concurrency=options.concurrency)
+        done_rows = total - sum(part.rows for part in missing)
+        with Progress(total, done=done_rows, quiet=options.quiet) as progress:
+            remote = RemoteJob(job, client, dimensions)
+            await remote.run(missing, progress, concurrency=options.concurrency)
     finally:
         await client.close()
-    summary = progress.close(cores=None, price_per_month=options.price_per_month)
+    summary = progress.summary(cores=None, price_per_month=options.price_per_month)
     return finish(job.output, parts, summary, quiet=options.quiet)
 
 

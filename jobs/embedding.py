@@ -1,7 +1,11 @@
-"""One part through the engine."""
+"""Parts through one engine: rows in, a file of vectors out."""
 
+import os
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TypeAlias
 
 import numpy as np
@@ -13,78 +17,145 @@ from embedder.postprocess import cut
 from embedder.tasks import prompts_for
 from embedder.tokens import Tokens, check_uncut
 from jobs.columns import Embedded, to_table
-from jobs.errors import RowError, one_line
+from jobs.errors import JobError, RowError, job_error, one_line
 from jobs.job import Job
 from jobs.output import Counts
 from jobs.parts import Part
-from jobs.rows import BadRow, Reader, Row, bad_row
+from jobs.rows import BadRow, Reader, Row, refused
 
 Vector: TypeAlias = NDArray[np.float32]  # (dimensions,)
-NOT_FINITE = "the model gives no finite vector"
+Fit: TypeAlias = list[tuple[Row, Tokens]]
+
+# Parts in work on one engine: one in it, one read and tokenised for it, one that is being written.
+# With two the engine waits for storage that takes longer to write and read than it to compute.
+PARTS_AT_ONCE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Which model an engine has, its threads, and how much it reads at a time."""
+
+    directory: Path
+    fingerprint: str
+    threads: int
+    max_tokens: int
+    batch_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One part, finished."""
+
+    part: Part
+    counts: Counts
+    seconds: float  # from the first row that was read to the file
+    core_seconds: float  # of those, the engine's, times its threads
 
 
 class PartEmbedder:
-    """Reads a part, embeds it and writes it; the engine is the service's own."""
+    """One engine and the files around it.
 
-    def __init__(self, job: Job, directory: Path, *, num_threads: int, max_tokens: int, batch_tokens: int) -> None:
-        self._job = job
+    Threads share it: while one has the engine, another reads and tokenises the next part.
+    Raises JobError when the directory holds another model than `engine` says.
+    """
+
+    def __init__(self, job: Job, engine: Engine) -> None:
+        # The tokenizer's pool, made when it first works, takes every CPU it sees unless told.
+        os.environ["RAYON_NUM_THREADS"] = str(engine.threads)
+        self._job, self._threads = job, engine.threads
         self._reader = Reader(job.source, job.columns)
         self._model = EmbeddingModel.load(
-            directory, num_threads=num_threads, max_tokens=max_tokens, batch_tokens=batch_tokens
+            engine.directory,
+            num_threads=engine.threads,
+            max_tokens=engine.max_tokens,
+            batch_tokens=engine.batch_tokens,
         )
+        if self._model.profile.fingerprint != engine.fingerprint:
+            raise JobError(f"{engine.directory} holds another model than on the machine of the command")
+        self._reading, self._computing = Lock(), Lock()
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the vector space."""
-        return self._model.profile.fingerprint
+    def run(self, part: Part) -> Done:
+        """Make a part unless it is there. Raises JobError, whose one line names what is wrong."""
+        started = time.monotonic()
+        try:
+            counts = self._job.output.counts(part.number)
+            computing = 0.0
+            if counts is None:
+                counts, computing = self._make(part)
+        except Exception as error:
+            raise job_error(error, part.path, part.file_row) from error
+        return Done(part, counts, time.monotonic() - started, computing * self._threads)
 
-    def run(self, part: Part) -> Counts:
-        """Rows of a part -> its file. A part that is there already is not made again."""
+    def _make(self, part: Part) -> tuple[Counts, float]:
+        """Returns the engine's seconds besides."""
         job = self._job
-        if (counts := job.output.counts(part.number)) is not None:
-            return counts
-        rows, bad = self._reader.read(part)
-        embedded, failed = self._embed(part, rows)
-        table = to_table(embedded, columns=job.columns, types=job.types, output_type=job.wanted.output_type)
-        return job.output.write(part.number, table, sorted([*bad, *failed], key=lambda row: row.row))
+        with self._reading:  # it goes forward through a file
+            rows, bad = self._reader.read(part)
+        fit, unfit = self._tokenised(part, rows)
+        with self._computing:
+            started = time.monotonic()
+            vectors = self._forward([tokens for _, tokens in fit])
+            seconds = time.monotonic() - started
+        embedded, failed = self._embedded(part, fit, vectors)
+        table = to_table(
+            embedded,
+            columns=job.columns,
+            types=job.types,
+            output_type=job.wanted.output_type,
+        )
+        bad = sorted([*bad, *unfit, *failed], key=lambda row: row.row)
+        return job.output.write(part.number, table, bad), seconds
 
-    def _embed(self, part: Part, rows: Sequence[Row]) -> tuple[Embedded, list[BadRow]]:
-        bad: list[BadRow] = []
-        good: list[tuple[Row, Tokens]] = []
+    def _tokenised(self, part: Part, rows: Sequence[Row]) -> tuple[Fit, list[BadRow]]:
+        """Rows with their token ids, and those that have none."""
+        fit: Fit = []
+        unfit: list[BadRow] = []
         for row, tokens in zip(rows, self._tokenise(rows), strict=True):
             if isinstance(tokens, RowError):
-                tokens.id = row.id
-                bad.append(bad_row(part, row.number, tokens))
+                unfit.append(refused(part, row, tokens))
             else:
-                good.append((row, tokens))
+                fit.append((row, tokens))
+        return fit, unfit
+
+    def _embedded(
+        self,
+        part: Part,
+        fit: Fit,
+        found: Sequence[Vector | RowError],
+    ) -> tuple[Embedded, list[BadRow]]:
+        """Rows with their vectors, and those that the engine fails on."""
         kept: list[tuple[Row, Tokens, Vector]] = []
-        for (row, tokens), vector in zip(good, self._forward([tokens for _, tokens in good]), strict=True):
+        failed: list[BadRow] = []
+        for (row, tokens), vector in zip(fit, found, strict=True):
             if isinstance(vector, RowError):
-                vector.id = row.id
-                bad.append(bad_row(part, row.number, vector))
+                failed.append(refused(part, row, vector))
             else:
                 kept.append((row, tokens, vector))
         profile = self._model.profile
-        vectors = np.array([vector for *_, vector in kept], np.float32).reshape(-1, profile.dimensions)
+        vectors = np.array([vector for *_, vector in kept], np.float32)
         embedded = Embedded(
             rows=[row for row, *_ in kept],
-            vectors=cut(vectors, profile.size_of(self._job.wanted.dimensions)),
+            vectors=cut(
+                vectors.reshape(-1, profile.dimensions),
+                profile.size_of(self._job.wanted.dimensions),
+            ),
             tokens=[len(tokens.ids) for _, tokens, _ in kept],
             truncated=[tokens.truncated for _, tokens, _ in kept],
         )
-        return embedded, bad
+        return embedded, failed
 
     def _tokenise(self, rows: Sequence[Row]) -> list[Tokens | RowError]:
         """Token ids of each row behind the prompt of its task, or why there are none."""
         prompts = [self._prompt(row) for row in rows]
-        fine = [index for index, prompt in enumerate(prompts) if isinstance(prompt, str)]
+        pairs = zip(prompts, rows, strict=True)
+        fine = [(prompt, row.text) for prompt, row in pairs if isinstance(prompt, str)]
         encoded = self._model.tokenizer.encode(
-            [rows[index].text for index in fine],
-            prompt=[str(prompts[index]) for index in fine],
+            [text for _, text in fine],
+            prompt=[prompt for prompt, _ in fine],
             max_tokens=self._model.max_tokens,
         )
-        found: dict[int, Tokens | RowError] = dict(zip(fine, map(self._uncut, encoded), strict=True))
-        return [found.get(index, prompt) for index, prompt in enumerate(prompts)]  # type: ignore[arg-type]
+        found = map(self._uncut, encoded)
+        return [prompt if isinstance(prompt, RowError) else next(found) for prompt in prompts]
 
     def _prompt(self, row: Row) -> str | RowError:
         titles = None if row.title is None else [row.title]
@@ -107,14 +178,16 @@ class PartEmbedder:
         if not tokens:
             return []
         try:
-            vectors = self._model.embed_tokens([text.ids for text in tokens])
+            vectors = self._model.engine.embed([text.ids for text in tokens])
         except MemoryError:  # the machine's fault and no text's
             raise
         except Exception as error:
             if len(tokens) == 1:
-                return [RowError(f"the engine fails on it ({type(error).__name__}: {one_line(error)})")]
+                reason = f"the engine fails on it ({type(error).__name__}: {one_line(error)})"
+                return [RowError(reason)]
             return [found for text in tokens for found in self._forward([text])]
         finite = np.logical_and.reduce(np.isfinite(vectors), axis=1)
         return [
-            v if ok else RowError("the model gives no finite vector") for v, ok in zip(vectors, finite, strict=True)
+            vector if ok else RowError("the model gives no finite vector")
+            for vector, ok in zip(vectors, finite, strict=True)
         ]

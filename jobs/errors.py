@@ -3,7 +3,13 @@
 import errno
 from typing import Any
 
+from embedder.errors import EmbedderError
+
 FAILED, WRONG_USE, SOME_ROWS_BAD = 1, 2, 3  # exit status; 0 is every row embedded
+NO_MEMORY = (
+    "no memory is left: make room, and the same command goes on; "
+    "a smaller --part-rows takes less, with an OUTPUT of its own"
+)
 
 
 class JobError(Exception):
@@ -37,6 +43,15 @@ def describe(error: OSError) -> str:
     return one_line(error)
 
 
-def describe_row(error: BaseException, path: str, file_row: int) -> str:
-    """What nobody foresaw in the rows of `path` from `file_row` on."""
-    return f"{path}, in the rows from {file_row} on: {type(error).__name__}: {one_line(error)}"
+def job_error(error: Exception, path: str, file_row: int) -> JobError:
+    """What ends a job when the rows of `path` from `file_row` on cannot be made a part."""
+    if isinstance(error, JobError):
+        return error
+    if isinstance(error, OSError):
+        return JobError(describe(error))
+    if isinstance(error, EmbedderError):
+        return JobError(one_line(error))
+    if isinstance(error, MemoryError):
+        return JobError(NO_MEMORY)
+    what = f"{type(error).__name__}: {one_line(error)}"
+    return JobError(f"{path}, in the rows from {file_row} on: {what}")

@@ -3,6 +3,8 @@
 import sys
 import time
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from tqdm import tqdm
 
@@ -18,6 +20,7 @@ class Summary:
     counts: Counts
     seconds: float
     loading: float  # of those, until the first engine was ready
+    core_seconds: float  # of engines at work
     cores: int | None  # None: another machine's
     price_per_month: float | None
 
@@ -32,6 +35,7 @@ class Summary:
         ]
         if self.cores:
             parts.append(f"{rate / self.cores:,.0f} tokens/s per core")
+            parts.append(f"engine busy {self.core_seconds / self.cores / seconds:.0%}")
         if self.price_per_month is not None and counts.tokens:
             cost = self.price_per_month * self.seconds / (HOURS_PER_MONTH * 3600)
             parts.append(f"about {cost:,.4f} for this, {cost / counts.tokens * 1e6:,.4f} a million tokens")
@@ -47,11 +51,31 @@ class Progress:
         )
         self._started = time.monotonic()
         self._loading: float | None = None
+        self._core_seconds = 0.0
         self.counts = NOTHING
 
-    def add(self, rows: int, counts: Counts, *, seconds: float) -> None:
-        """Another part is there: its rows, good and bad, and how long it took."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()  # what is said next begins a line of its own
+
+    def add(
+        self,
+        rows: int,
+        counts: Counts,
+        *,
+        seconds: float,
+        core_seconds: float = 0.0,
+    ) -> None:
+        """Another part is there: its rows, good and bad, its seconds, and those of its engine."""
         self.counts += counts
+        self._core_seconds += core_seconds
         elapsed = time.monotonic() - self._started
         if self._loading is None:
             self._loading = max(0.0, elapsed - seconds)
@@ -66,7 +90,13 @@ class Progress:
         if not self._bar.disable:
             self._bar.write(text, file=sys.stderr)
 
-    def close(self, *, cores: int | None, price_per_month: float | None) -> Summary:
-        """End the bar."""
-        self._bar.close()
-        return Summary(self.counts, time.monotonic() - self._started, self._loading or 0.0, cores, price_per_month)
+    def summary(self, *, cores: int | None, price_per_month: float | None) -> Summary:
+        """Of all that was added."""
+        return Summary(
+            counts=self.counts,
+            seconds=time.monotonic() - self._started,
+            loading=self._loading or 0.0,
+            core_seconds=self._core_seconds,
+            cores=cores,
+            price_per_month=price_per_month,
+        )

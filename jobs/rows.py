@@ -79,6 +79,12 @@ def bad_row(part: Part, number: int, error: RowError) -> BadRow:
     return BadRow(number, part.path, number - part.first_row + part.file_row, error.id, str(error))
 
 
+def refused(part: Part, row: Row, error: RowError) -> BadRow:
+    """A row that was read and cannot be embedded."""
+    error.id = row.id
+    return bad_row(part, row.number, error)
+
+
 def _row(number: int, record: Record | RowError, columns: Columns) -> Row:
     if isinstance(record, RowError):
         raise record

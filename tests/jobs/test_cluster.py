@@ -1,4 +1,4 @@
-"""Workers on a real Ray that is too small or busy."""
+"""Engines over the nodes of a cluster; a real Ray that is busy."""
 
 import json
 import subprocess
@@ -7,26 +7,63 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cluster import Size
+from jobs.cluster import Node, Share, shares
+from jobs.embed_dataset import parse
 from jobs.errors import UsageError
 from tests.live.bulk import environment
 from tests.live.server import ROOT
 
 
+def nodes(*cpus: int) -> list[Node]:
+    return [Node(f"node-{number}", count) for number, count in enumerate(cpus)]
+
+
+def test_each_node_has_one_engine_with_all_its_cpus_and_the_largest_come_first() -> None:
+    cluster = nodes(0, 2, 8, 4)
+    everything = [Share("node-2", 8), Share("node-3", 4), Share("node-1", 2)]
+    assert shares(cluster, workers=None, threads=None) == everything
+    assert shares(cluster, workers=2, threads=None) == everything[:2]
+
+
 @pytest.mark.parametrize(
-    ("cpus", "threads", "workers"),
+    ("cpus", "threads", "engines"),
     [((2,), 1, 2), ((2,), 2, 1), ((0, 3, 3), 1, 6), ((0, 3, 3), 2, 2), ((0, 8, 2), 4, 2)],
 )
-def test_there_are_as_many_workers_as_nodes_have_room_for(cpus: tuple[int, ...], threads: int, workers: int) -> None:
-    assert Size(cpus).workers(None, threads) == workers
-    assert Size(cpus).workers(workers, threads) == workers
-    with pytest.raises(UsageError, match=f"have room for {workers}"):
-        Size(cpus).workers(workers + 1, threads)
+def test_engines_of_some_threads_fill_the_nodes(
+    cpus: tuple[int, ...],
+    threads: int,
+    engines: int,
+) -> None:
+    found = shares(nodes(*cpus), workers=None, threads=threads)
+    assert len(found) == engines
+    for node in nodes(*cpus):
+        assert sum(share.threads for share in found if share.node == node.id) <= node.cpus
 
 
-def test_a_worker_that_fits_no_node_is_not_waited_for() -> None:
-    with pytest.raises(UsageError, match="a worker of 4 threads fits no node: the largest has 2 CPUs"):
-        Size((0, 2, 2)).workers(None, 4)
+@pytest.mark.parametrize(
+    ("cpus", "workers", "threads", "said"),
+    [
+        ((0, 2, 2), None, 4, "a worker of 4 threads fits no node: the largest has 2 CPUs"),
+        ((0, 0), None, None, "a worker fits no node: the largest has 0 CPUs"),
+        ((0, 2, 2), 3, None, "3 workers with a node each do not fit: there is room for 2"),
+        ((3, 3), 3, 2, "3 workers of 2 threads do not fit: there is room for 2"),
+    ],
+)
+def test_what_has_no_room_is_not_waited_for(
+    cpus: tuple[int, ...],
+    workers: int | None,
+    threads: int | None,
+    said: str,
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        shares(nodes(*cpus), workers=workers, threads=threads)
+
+
+def test_workers_without_a_cluster_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(["corpus", "out", "--workers", "2"])
+    assert ended.value.code == 2
+    assert "--workers goes with --address" in capsys.readouterr().err
 
 
 BUSY = """
@@ -34,6 +71,7 @@ import json
 import sys
 import ray
 from jobs import cluster
+from jobs.embedding import Engine
 from jobs.parts import Part
 
 class Stop(Exception): pass
@@ -45,12 +83,13 @@ def say(text):
         raise Stop
 
 cluster.SILENCE = 1.0
-with cluster.running(None) as size:
-    holder = ray.remote(lambda: __import__("time").sleep(60)).options(num_cpus=sum(size.cpus)).remote()
-    engine = cluster.Engine("nowhere", "", threads=1, max_tokens=1, batch_tokens=1)
+with cluster.running("local") as [node]:
+    sleep = ray.remote(lambda: __import__("time").sleep(60))
+    holder = sleep.options(num_cpus=node.cpus).remote()
+    engine = Engine("nowhere", "", threads=1, max_tokens=1, batch_tokens=1)
     part = Part(0, "a.txt", "text", 0, 1, 1, 0, 0)
     try:
-        list(cluster.embed(None, [part], engine, workers=1, say=say))
+        list(cluster.embed(None, [part], engine, [cluster.Share(node.id, 1)], say=say))
     except Stop:
         print(json.dumps(said))
 """
@@ -58,7 +97,12 @@ with cluster.running(None) as size:
 
 def test_a_cluster_that_is_busy_with_something_else_is_told_of(tmp_path: Path) -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", BUSY], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", BUSY],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
     )
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout) == [

@@ -1,14 +1,15 @@
-"""Jobs on a real Ray: whole, killed, on a cluster, on a full disk."""
+"""Jobs: whole, killed, stopped, on a Ray cluster, on a full disk."""
 
 import base64
 import json
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,6 @@ from tests.live.server import SOURCE, Server, free_port
 
 ROWS = 400
 OPTIONS = ("--id", "id", "--part-rows", "10")
-
 
 CLUSTER_TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
@@ -89,17 +89,68 @@ def test_finished_parts_go_into_a_database(embedded: Embedded, database_url: str
     assert sorted(ids) == sorted(embedded.texts)
 
 
+STOPPED = "embedding-api: stopped; the same command goes on\n"
+NO_RAY = 'raise SystemExit("Ray was imported")'
+
+
+def test_ray_is_imported_for_a_cluster_alone(embedded: Embedded, tmp_path: Path) -> None:
+    (tmp_path / "ray.py").write_text(NO_RAY)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "one row"}')
+    more = {"PYTHONPATH": str(tmp_path)}
+    ran = bulk.run("embed_dataset", rows, tmp_path / "out", more=more)
+    assert ran.returncode == 0, ran.stderr
+    ran = bulk.run("embed_dataset", rows, tmp_path / "other", "--address", "auto", more=more)
+    assert (ran.returncode, "Ray was imported" in ran.stderr) == (1, True)
+
+
+def test_a_job_that_is_killed_and_stopped_goes_on_to_the_same_bytes(
+    embedded: Embedded,
+    tmp_path: Path,
+) -> None:
+    output, log = tmp_path / "out", tmp_path / "log"
+    for number, status, said in [
+        (signal.SIGKILL, -signal.SIGKILL, ""),
+        (signal.SIGTERM, 130, STOPPED),
+        (signal.SIGINT, 130, STOPPED),
+    ]:
+        job = bulk.start("embed_dataset", embedded.corpus, output, *OPTIONS, "--quiet", log=log)
+        wait_for_parts(output, len(bulk.parts(output)) + 2, job, log)
+        job.send_signal(number)
+        assert (job.wait(10), log.read_text()) == (status, said)
+        assert len(bulk.parts(output)) < len(bulk.parts(embedded.output))
+    ran = bulk.run("embed_dataset", embedded.corpus, output, *OPTIONS)
+    assert ran.returncode == 3, ran.stderr
+    assert_same_bytes(output, embedded.output)
+
+
+def assert_same_bytes(output: Path, undisturbed: Path) -> None:
+    """Every part and the bad rows, and nothing half-written beside them."""
+    assert bulk.parts(output) == bulk.parts(undisturbed)
+    for name in [*bulk.parts(output), "_bad_rows.jsonl"]:
+        assert (output / name).read_bytes() == (undisturbed / name).read_bytes()
+    assert not list(output.rglob(".*"))
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray that belongs to somebody else and runs from another directory."""
+
+    address: str
+    pid: int
+
+
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[str]:
-    """The address of a Ray that belongs to somebody else and runs from another directory."""
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
     address = f"127.0.0.1:{free_port()}"
-    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--include-dashboard=false"]
+    ray = str(Path(sys.executable).with_name("ray"))
+    command = [ray, "start", "--head", "--block", "--include-dashboard=false"]
     command += [f"--port={address.rpartition(':')[2]}", "--num-cpus=2"]
     with (tmp_path / "cluster").open("wb") as log:
         environment = bulk.environment(RAY_USAGE_STATS_ENABLED="0", **CLUSTER_TOKEN)
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:
-        yield address
+        yield Cluster(address, process.pid)
     finally:
         family = descendants(process.pid)
         process.terminate()
@@ -107,38 +158,60 @@ def cluster(tmp_path: Path) -> Iterator[str]:
         psutil.wait_procs(family, timeout=60)
 
 
-def test_a_job_whose_worker_and_driver_are_killed_is_finished_by_a_cluster(
-    embedded: Embedded, cluster: str, tmp_path: Path
+def test_a_job_whose_worker_is_killed_on_a_cluster_is_finished_here(
+    embedded: Embedded,
+    cluster: Cluster,
+    tmp_path: Path,
 ) -> None:
     output, log = tmp_path / "out", tmp_path / "log"
-    job = bulk.start("embed_dataset", embedded.corpus, output, *OPTIONS, log=log)
-    wait_until(lambda: len(bulk.parts(output)) >= 2, job, log)
-    worker = next(process for process in descendants(job.pid) if "PartWorker" in " ".join(process.cmdline()))
-    worker.kill()
-    seen = len(bulk.parts(output))
-    wait_until(lambda: len(bulk.parts(output)) >= seen + 3, job, log)
-    engines = [process for process in descendants(job.pid) if "PartWorker" in " ".join(process.cmdline())]
-    job.kill()
-    job.wait()
+    arguments = (embedded.corpus, output, *OPTIONS, "--quiet", "--address", cluster.address)
+    job = bulk.start("embed_dataset", *arguments, log=log, **CLUSTER_TOKEN)
+    wait_for_parts(output, 2, job, log)
+    workers(cluster)[0].kill()
+    wait_for_parts(output, len(bulk.parts(output)) + 5, job, log)
+    engines = workers(cluster)
+    job.terminate()
+    assert job.wait(30) == 130
+    assert STOPPED in log.read_text()  # Ray has a line of its own for the worker that was killed
+    assert "Traceback" not in log.read_text()
     assert not psutil.wait_procs(engines, timeout=60)[1], "engines outlived their job"
-    assert 0 < len(bulk.parts(output)) < len(bulk.parts(embedded.output))
+    assert len(bulk.parts(output)) < len(bulk.parts(embedded.output))
 
-    ran = bulk.run("embed_dataset", embedded.corpus, output, *OPTIONS, "--address", cluster, more=CLUSTER_TOKEN)
+    ran = bulk.run("embed_dataset", embedded.corpus, output, *OPTIONS)
     assert ran.returncode == 3, ran.stderr
-    assert bulk.parts(output) == bulk.parts(embedded.output)
-    for name in bulk.parts(output):
-        assert (output / name).read_bytes() == (embedded.output / name).read_bytes()
-    assert (output / "_bad_rows.jsonl").read_bytes() == (embedded.output / "_bad_rows.jsonl").read_bytes()
-    assert not list(output.rglob(".*"))
+    assert_same_bytes(output, embedded.output)
 
 
-def test_what_a_cluster_has_no_room_for_is_not_waited_for(embedded: Embedded, cluster: str, tmp_path: Path) -> None:
-    arguments = ("--address", cluster, "--quiet", *OPTIONS)
+def workers(cluster: Cluster) -> list[psutil.Process]:
+    """Those that hold an engine."""
+    return [one for one in descendants(cluster.pid) if "PartWorker" in " ".join(one.cmdline())]
+
+
+def test_a_cluster_makes_the_same_bytes(
+    embedded: Embedded,
+    cluster: Cluster,
+    tmp_path: Path,
+) -> None:
+    more = ("--address", cluster.address, "--threads", "1", "--quiet")
+    arguments = (embedded.corpus, tmp_path / "out", *OPTIONS, *more)
+    ran = bulk.run("embed_dataset", *arguments, more=CLUSTER_TOKEN)
+    assert (ran.returncode, ran.stderr) == (3, "")
+    assert_same_bytes(tmp_path / "out", embedded.output)
+
+
+def test_what_a_cluster_has_no_room_for_is_not_waited_for(
+    embedded: Embedded,
+    cluster: Cluster,
+    tmp_path: Path,
+) -> None:
+    arguments = ("--address", cluster.address, "--quiet", *OPTIONS)
+    room = "do not fit: there is room for"
     for options, said in [
-        (("--threads", "4"), "a worker of 4 threads fits no node: the largest has 2 CPUs"),
-        (("--workers", "3"), "3 workers of 1 threads want 3 CPUs, and 2 have room for 2"),
+        ("--threads 4", "a worker of 4 threads fits no node: the largest has 2 CPUs"),
+        ("--workers 2", f"2 workers with a node each {room} 1 (CPUs of the nodes: 2)"),
     ]:
-        ran = bulk.run("embed_dataset", embedded.corpus, tmp_path / "out", *arguments, *options, more=CLUSTER_TOKEN)
+        more = (*arguments, *options.split())
+        ran = bulk.run("embed_dataset", embedded.corpus, tmp_path / "out", *more, more=CLUSTER_TOKEN)
         assert (ran.returncode, ran.stderr) == (2, f"embedding-api: {said}\n")
 
 
@@ -188,7 +261,7 @@ def test_options_mean_what_they_mean_to_the_service(
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
     options = "--id id --title head --task document --dimensions 256 --output-type int8 --keep url --no-truncate"
-    more = "--workers 2 --threads 1 --part-rows 20 --price-per-month 73"
+    more = "--threads 2 --part-rows 20 --price-per-month 73"
     model = {"MODEL_NAME": str(gemma_directory)}
     ran = bulk.run(
         "embed_dataset", tmp_path / "a.parquet", tmp_path / "out", *options.split(), *more.split(), more=model
@@ -216,7 +289,7 @@ def test_bits_and_tasks_of_a_column_are_the_services(
     texts, tasks = [*bulk.texts(20), "word " * 3000], ["query", "clustering", "document"] * 7
     rows = [{"text": text, "for": task} for text, task in zip(texts, tasks, strict=True)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    options = "--task-column for --output-type binary --workers 1 --threads 2"
+    options = "--task-column for --output-type binary --threads 2"
     model = {"MODEL_NAME": str(gemma_directory)}
     ran = bulk.run("embed_dataset", tmp_path / "a.jsonl", tmp_path / "out", *options.split(), more=model)
     assert ran.returncode == 0, ran.stderr
@@ -240,6 +313,7 @@ def assert_summary(
     assert said.startswith(f"{texts} texts ({truncated} truncated, {failed} failed) and {tokens:,} tokens in ")
     number = r"([\d,.]+)"
     told = rf"; {number} texts/s; {number} tokens/s; {number} tokens/s per core"
+    told += r"; engine busy \d+%"
     told += rf"; about {number} for this, {number} a million tokens$" if price else "$"
     match = re.search(told, said.splitlines()[0])
     assert match, said
@@ -254,9 +328,14 @@ def descendants(pid: int) -> list[psutil.Process]:
     return list(psutil.Process(pid).children(recursive=True))
 
 
-def wait_until(condition: Callable[[], bool], job: "subprocess.Popen[bytes]", log: Path) -> None:
+def wait_for_parts(
+    output: Path,
+    count: int,
+    job: "subprocess.Popen[bytes]",
+    log: Path,
+) -> None:
     deadline = time.monotonic() + 180  # Ray takes its time on a machine with much else to do
-    while not condition():
+    while len(bulk.parts(output)) < count:
         assert job.poll() is None, f"the job ended:\n{log.read_text()}"
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.02)
