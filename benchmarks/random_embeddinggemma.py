@@ -1,6 +1,6 @@
 """EmbeddingGemma's architecture with random weights, for speed, memory and correctness tests.
 
-    python -m benchmarks.random_embeddinggemma DIRECTORY [--size full|tiny]
+    python -m benchmarks.random_embeddinggemma DIRECTORY [--size full|tiny] [--outliers]
 
 Speed and memory do not depend on what the weights are; the vectors mean nothing and must never be
 shown as embeddings of a text. The full size has EmbeddingGemma-300m's 307.6 M parameters.
@@ -39,6 +39,7 @@ PROMPTS = {
     "Summarization": "task: summarization | query: ",
 }
 SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>")
+BOS = SPECIAL.index("<bos>")
 MODEL_NAME = "random-embeddinggemma"
 
 
@@ -62,21 +63,28 @@ FULL = Size(
     vocabulary=262_144, max_tokens=2048, dense=3072,
 )  # fmt: skip
 TINY = Size(
-    layers=7, hidden=48, ffn=64, heads=3, head_dim=16, sliding_window=16,
+    layers=7, hidden=48, ffn=64, heads=3, head_dim=32, sliding_window=16,
     vocabulary=1024, max_tokens=1024, dense=96,
 )  # fmt: skip
 SIZES = {"full": FULL, "tiny": TINY}
 
 
-def build(directory: Path, size: Size, *, seed: int = 0, **overrides: Any) -> Path:
-    """Write a sentence-transformers directory. `overrides` replace fields of its transformer's config."""
+def build(
+    directory: Path, size: Size, *, seed: int = 0, outliers: bool = False, **overrides: Any
+) -> Path:
+    """Write a sentence-transformers directory.
+
+    `outliers`: see plant_outliers. `overrides` replace fields of the transformer's config.
+    """
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as scratch:
-        _transformer(size, overrides).save_pretrained(scratch)
+        transformer = _transformer(size, overrides)
+        if outliers:
+            plant_outliers(transformer)
+        transformer.save_pretrained(scratch)
         _tokenizer(size).save_pretrained(scratch)
-        transformer = Transformer(scratch, max_seq_length=size.max_tokens)
         modules = [
-            transformer,
+            Transformer(scratch, max_seq_length=size.max_tokens),
             Pooling(size.hidden, pooling_mode="mean"),
             Dense(size.hidden, size.dense, bias=False, activation_function=torch.nn.Identity()),
             Dense(size.dense, size.hidden, bias=False, activation_function=torch.nn.Identity()),
@@ -102,7 +110,7 @@ def _transformer(size: Size, overrides: dict[str, Any]) -> Gemma3TextModel:
         "use_bidirectional_attention": True,
         "pad_token_id": 0,
         "eos_token_id": 1,
-        "bos_token_id": 2,
+        "bos_token_id": BOS,
     }
     model = Gemma3TextModel(Gemma3TextConfig(**fields | overrides))
     for name, parameter in model.named_parameters():
@@ -111,6 +119,47 @@ def _transformer(size: Size, overrides: dict[str, Any]) -> Gemma3TextModel:
             torch.nn.init.normal_(parameter, mean=-0.8 if ".post_" in name else 0.0, std=0.1)
     torch.nn.init.normal_(model.embed_tokens.weight, std=size.hidden**-0.5)
     return model
+
+
+FFN_OUTLIERS, FFN_FACTOR = 3, 512.0
+NORM_OUTLIERS, NORM_FACTORS = 3, (128.0, 512.0, 1024.0)
+RESIDUAL_FACTOR, SINK = 100.0, 3000.0
+
+
+def plant_outliers(model: Gemma3TextModel) -> None:
+    """The large activations of trained models, where int8 that takes its step from them fails.
+
+    In place. A few channels of every product's input are scaled by 128 to 1,024 and the matching
+    columns of its weights by the inverse, powers of two: the product stays what it was. One channel
+    of the residual is 100 times as large as the others, and the first token, <bos>, has one of
+    3,000, as the "massive activations" of language models (arXiv:2402.17762).
+    """
+    places = torch.randperm(model.config.hidden_size)[: NORM_OUTLIERS + 2].tolist()
+    channels, large, sink = places[:NORM_OUTLIERS], places[-2], places[-1]
+    factors = torch.tensor(NORM_FACTORS)
+    with torch.no_grad():
+        model.embed_tokens.weight[BOS, sink] = SINK / float(model.embed_tokens.embed_scale)
+        for layer in model.layers:
+            attention, mlp = layer.self_attn, layer.mlp
+            for norm in (layer.post_attention_layernorm, layer.post_feedforward_layernorm):
+                _scale_norm(norm, [large], torch.tensor(RESIDUAL_FACTOR))
+            for norm, products in (
+                (layer.input_layernorm, (attention.q_proj, attention.k_proj, attention.v_proj)),
+                (layer.pre_feedforward_layernorm, (mlp.gate_proj, mlp.up_proj)),
+            ):
+                _scale_norm(norm, channels, factors)
+                for product in products:
+                    product.weight[:, channels] /= factors
+                    product.weight[:, large] /= RESIDUAL_FACTOR
+            inner = torch.randperm(len(mlp.up_proj.weight))[:FFN_OUTLIERS]
+            mlp.up_proj.weight[inner] *= FFN_FACTOR
+            mlp.down_proj.weight[:, inner] /= FFN_FACTOR
+        _scale_norm(model.norm, [large], torch.tensor(1 / RESIDUAL_FACTOR))
+
+
+def _scale_norm(norm: torch.nn.Module, channels: list[int], factors: torch.Tensor) -> None:
+    """Gemma's norm multiplies by 1 + weight."""
+    norm.weight[channels] = (1 + norm.weight[channels]) * factors - 1
 
 
 def _tokenizer(size: Size) -> PreTrainedTokenizerFast:
@@ -137,8 +186,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write EmbeddingGemma's architecture with random weights.")
     parser.add_argument("directory", type=Path)
     parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--outliers", action="store_true", help="with large activations as trained models have")
     arguments = parser.parse_args()
-    print(f"{build(arguments.directory, SIZES[arguments.size])}: random weights, its vectors mean nothing")
+    directory = build(arguments.directory, SIZES[arguments.size], outliers=arguments.outliers)
+    print(f"{directory}: random weights, its vectors mean nothing")
 
 
 if __name__ == "__main__":

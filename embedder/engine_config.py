@@ -4,7 +4,6 @@ The fields are those of `native_config` in embedder/native/engine.h, with words 
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -16,9 +15,13 @@ POOLINGS = ("mean", "cls")
 MAX_DENSE = 4
 MAX_LAYERS = 64
 MAX_HEAD_DIM = 512
-# Far above any model, and low enough that no product of two sizes leaves int64.
-MAX_WIDTH = 1 << 16
-MAX_ROWS = 1 << 24
+MAX_GROUP = 48  # query heads that read one key/value head
+# Far above any model; with them no product of two sizes leaves int64.
+MAX_WIDTH = 1 << 14
+MAX_FFN = 1 << 16
+MAX_HEADS = 256
+MAX_POSITIONS = 1 << 20
+MAX_VOCABULARY = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +71,11 @@ class EngineConfig:
         """What the engine cannot run, one line for each reason; nothing for a model that it can."""
         yield from self._unknown_words()
         yield from self._bad_sizes()
-        if self.kv_heads and self.heads % self.kv_heads:
-            yield f"{self.kv_heads} key/value heads do not divide {self.heads} heads"
+        if self.kv_heads > 0:
+            if self.heads % self.kv_heads:
+                yield f"{self.kv_heads} key/value heads do not divide {self.heads} heads"
+            if self.heads // self.kv_heads > MAX_GROUP:
+                yield f"{self.heads} heads share {self.kv_heads} key/value heads"
         if len(self.sliding) != self.layers:
             yield f"{len(self.sliding)} kinds of layers for {self.layers} layers"
         if len(self.dense_width) != len(self.dense_activation):
@@ -78,7 +84,7 @@ class EngineConfig:
             yield f"it has {len(self.dense_width)} Dense layers, at most {MAX_DENSE} are supported"
         if any(self.sliding) and not self.window:
             yield "it has sliding layers and no window"
-        if not (math.isfinite(self.norm_epsilon) and self.norm_epsilon > 0):
+        if not 0 <= self.norm_epsilon < 1:
             yield f"norm_epsilon is {self.norm_epsilon}"
 
     def _unknown_words(self) -> Iterator[str]:
@@ -96,21 +102,24 @@ class EngineConfig:
 
     def _bad_sizes(self) -> Iterator[str]:
         highest = {
-            "layers": MAX_LAYERS, "width": MAX_WIDTH, "ffn": MAX_WIDTH, "heads": MAX_WIDTH,
-            "kv_heads": MAX_WIDTH, "head_dim": MAX_HEAD_DIM, "vocabulary": MAX_ROWS,
-            "positions": MAX_ROWS,
+            "layers": MAX_LAYERS, "width": MAX_WIDTH, "ffn": MAX_FFN, "heads": MAX_HEADS,
+            "kv_heads": MAX_HEADS, "head_dim": MAX_HEAD_DIM, "vocabulary": MAX_VOCABULARY,
+            "positions": MAX_POSITIONS,
         }  # fmt: skip
         sizes = [(name, getattr(self, name), most) for name, most in highest.items()]
-        sizes += [("dense_width", width, MAX_WIDTH) for width in self.dense_width]
+        sizes += [("dense_width", width, MAX_FFN) for width in self.dense_width]
         for name, size, most in sizes:
             if not 1 <= size <= most:
                 yield f"{name} is {size}, between 1 and {most} are supported"
-            elif name in {"width", "head_dim", "dense_width"} and size % 16:
-                yield f"{name} is {size}, which is not a multiple of 16"
-        if not 0 <= self.window <= MAX_ROWS:
+            elif size % (multiple := self._multiples().get(name, 1)):
+                yield f"{name} is {size}, which is not a multiple of {multiple}"
+        if not 0 <= self.window <= MAX_POSITIONS:
             yield f"window is {self.window}"
-        if self.heads * self.head_dim > MAX_WIDTH:
-            yield f"{self.heads} heads of {self.head_dim} are more than {MAX_WIDTH}"
+
+    def _multiples(self) -> Mapping[str, int]:
+        """Gemma turns the two halves of a head, 16 values at a time."""
+        head_dim = 32 if self.family == "gemma3" else 16
+        return {"width": 16, "dense_width": 16, "head_dim": head_dim}
 
 
 _ITEMS: Mapping[str, type] = {

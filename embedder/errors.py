@@ -180,10 +180,6 @@ class ForwardPassError(EmbedderError):
     """The native engine refused the texts, or failed on them."""
 
 
-class VectorCountError(EmbedderError):
-    """The engine answered with another number of vectors than it was given texts."""
-
-
 class ModelPrepareError(EmbedderError):
     """A model that could not be fetched, quantised, verified or saved."""
 

@@ -1,20 +1,17 @@
 """A prepared model, loaded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
-from embedder.packing import embed_packs
 from embedder.postprocess import Vectors
 from embedder.profile import TOKENIZER_FILE, TORCH_DIRECTORY, WEIGHTS_FILE, Profile
 from embedder.tokens import TokenIds, Tokenizer
 
 
 class Engine(Protocol):
-    """Token ids to vectors in one forward pass, the one thing a backend does."""
+    """Token ids to vectors, the one thing a backend does."""
 
     kernel: str  # what computes: an instruction set of the native engine, or torch's device
 
@@ -29,7 +26,6 @@ class EmbeddingModel:
     tokenizer: Tokenizer
     engine: Engine
     max_tokens: int
-    batch_tokens: int
 
     @classmethod
     def load(
@@ -47,7 +43,7 @@ class EmbeddingModel:
             directory: a prepared model.
             num_threads: compute threads.
             max_tokens: lowers the model's own limit and cannot raise it.
-            batch_tokens: tokens in one forward pass of `embed`.
+            batch_tokens: of the torch backend, tokens in one padded batch.
             kernel: of the native engine; None for the best.
 
         Raises:
@@ -59,21 +55,20 @@ class EmbeddingModel:
         return cls(
             profile=profile,
             tokenizer=Tokenizer.from_file(directory / TOKENIZER_FILE),
-            engine=ENGINES[profile.backend](directory, num_threads, kernel),
+            engine=_engine(
+                directory,
+                profile.backend,
+                num_threads=num_threads,
+                batch_tokens=batch_tokens,
+                kernel=kernel,
+            ),
             max_tokens=min(max_tokens or profile.max_tokens, profile.max_tokens),
-            batch_tokens=batch_tokens,
         )
 
     def embed(self, texts: Sequence[str], prompt: str = "") -> Vectors:
         """(n_texts, dimensions) float32, L2-normalised; `prompt` is put in front of every text."""
         tokens = self.tokenizer.encode(texts, prompt=prompt, max_tokens=self.max_tokens)
-        return self.embed_tokens([text.ids for text in tokens])
-
-    def embed_tokens(self, token_ids: Sequence[TokenIds]) -> Vectors:
-        """The same of any number of tokenised texts, `batch_tokens` to a forward pass."""
-        if not token_ids:
-            return np.empty((0, self.profile.dimensions), np.float32)
-        return embed_packs(self.engine.embed, token_ids, budget=self.batch_tokens)
+        return self.engine.embed([text.ids for text in tokens])
 
 
 def check_backend(backend: str, *, kernel: str | None) -> None:
@@ -84,16 +79,16 @@ def check_backend(backend: str, *, kernel: str | None) -> None:
         check_kernel(kernel)
 
 
-def _native(directory: Path, num_threads: int, kernel: str | None) -> Engine:
+def _engine(
+    directory: Path, backend: str, *, num_threads: int, batch_tokens: int, kernel: str | None
+) -> Engine:
+    """Each backend is imported when it is used: torch takes seconds and 500 MB."""
+    if backend == "torch":
+        from embedder.torch_engine import TorchEngine
+
+        return TorchEngine(
+            directory / TORCH_DIRECTORY, num_threads=num_threads, batch_tokens=batch_tokens
+        )
     from embedder.native_engine import NativeEngine
 
     return NativeEngine(directory / WEIGHTS_FILE, num_threads=num_threads, kernel=kernel)
-
-
-def _torch(directory: Path, num_threads: int, _: str | None) -> Engine:
-    from embedder.torch_engine import TorchEngine  # takes seconds and 500 MB; native never pays
-
-    return TorchEngine(directory / TORCH_DIRECTORY, num_threads=num_threads)
-
-
-ENGINES: dict[str, Callable[[Path, int, str | None], Engine]] = {"native": _native, "torch": _torch}

@@ -117,7 +117,7 @@ def check_kernel(kernel: str | None) -> None:
 
 
 class NativeEngine:
-    """A model file, opened: packs of token ids in, one L2-normalised vector per text out.
+    """A model file, opened: token ids in, one L2-normalised vector per text out.
 
     Calls take turns and may come from any thread.
 
@@ -148,7 +148,7 @@ class NativeEngine:
         return self._config.dimensions
 
     def embed(self, token_ids: Sequence[TokenIds]) -> Vectors:
-        """(n_texts, dimensions) float32 in the order given, all in one forward pass.
+        """(n_texts, dimensions) float32 in the order given.
 
         Raises ForwardPassError for an id, or a length, that the model does not have.
         """

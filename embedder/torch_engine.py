@@ -21,7 +21,7 @@ except ImportError as error:
 class TorchEngine:
     """Padded batches through sentence-transformers' own modules."""
 
-    def __init__(self, directory: Path, *, num_threads: int) -> None:
+    def __init__(self, directory: Path, *, num_threads: int, batch_tokens: int) -> None:
         torch.set_num_threads(num_threads)
         self.kernel = device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model = SentenceTransformer(
@@ -30,9 +30,18 @@ class TorchEngine:
         tokenizer = self._model.tokenizer
         self._pad_id = tokenizer.pad_token_id or 0
         self._pad_left = tokenizer.padding_side == "left"
+        self._batch_tokens = batch_tokens
 
     def embed(self, token_ids: Sequence[TokenIds]) -> Vectors:
-        """(n_texts, dimensions) float32 in the order given, L2-normalised, in one padded batch."""
+        """(n_texts, dimensions) float32 in the order given, L2-normalised; one text at least."""
+        batches = packs([len(ids) for ids in token_ids], budget=self._batch_tokens)
+        rows = [self._forward([token_ids[index] for index in batch]) for batch in batches]
+        vectors = np.concatenate(rows)
+        vectors[np.concatenate(batches)] = vectors.copy()
+        return vectors
+
+    def _forward(self, token_ids: Sequence[TokenIds]) -> Vectors:
+        """The same of one padded batch."""
         width = max(len(ids) for ids in token_ids)
         input_ids = np.full((len(token_ids), width), self._pad_id, np.int64)
         mask = np.zeros_like(input_ids)
@@ -48,3 +57,20 @@ class TorchEngine:
                 {name: value.to(self._model.device) for name, value in features.items()}
             )
         return normalise(output["sentence_embedding"].float().cpu().numpy())
+
+
+def packs(lengths: Sequence[int], *, budget: int) -> list[list[int]]:
+    """Group texts, longest first, into packs of at most `budget` tokens; the texts' indices by pack.
+
+    A text longer than the budget gets a pack of its own. Sorting puts texts of one length together,
+    so that little is padding.
+    """
+    found: list[list[int]] = []
+    room = 0
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if not found or lengths[index] > room:
+            found.append([])
+            room = budget
+        found[-1].append(index)
+        room -= lengths[index]
+    return found

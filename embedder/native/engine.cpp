@@ -166,11 +166,10 @@ void fill_pack(const Shape& shape, const Plan& plan, const Texts& texts, int num
 }
 
 bool reserve(native_engine& engine, const Plan& plan) {
-    int threads = engine.pool.threads(), leaders = plan.n_packs < threads ? plan.n_packs : threads;
+    int threads = engine.pool.threads(), leaders = plan.n_packs == 1 ? 1 : threads;
     for (int i = 0; i < threads; i++)
         if (!engine.scratches[i].reserve(engine.shape, plan.most_rows)) return false;
-    // Any thread may lead.
-    for (int i = 0; i < (leaders == 1 ? 1 : threads); i++)
+    for (int i = 0; i < leaders; i++)
         if (!engine.packs[i].reserve(engine.shape, plan.most_rows, plan.most_texts)) return false;
     return engine.pooled.reserve(Arena::room<float>((size_t)plan.n_texts * engine.shape.width));
 }
@@ -185,7 +184,10 @@ bool embed_group(native_engine& engine, const Texts& texts, float* vectors) {
         engine.forward->run(engine.model, engine.shape, pack, Team(engine.pool, thread, false), engine.scratches,
                             pooled);
     };
-    engine.pool.each(engine.plan.n_packs, run);
+    if (engine.plan.n_packs == 1)
+        run(0, 0);
+    else
+        engine.pool.each(engine.plan.n_packs, run);  // any thread may lead any pack
     engine.forward->project(engine.model, engine.shape, Team(engine.pool, 0, false), engine.scratches, pooled,
                             texts.count, vectors);
     return true;

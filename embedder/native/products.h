@@ -53,11 +53,14 @@ struct Panels {
     const int32_t* sums;
 };
 
-// How far ahead of a step B is fetched: the hardware's own prefetch stops at every page.
-constexpr int PREFETCH = 1536;
+// Memory that is fetched into L2 while a block works: `pace` bytes per step, from `next` on.
+struct Ahead {
+    const uint8_t* next;
+    size_t pace;
+};
 
 template <class Step, int ROWS, int PANELS, class Store>
-INLINE void block(Rows a, int row, Panels b, int panel, Store store_sum) {
+INLINE void block(Rows a, int row, Panels b, int panel, Ahead ahead, Store store_sum) {
     typename Step::Sum sums[ROWS][PANELS];
     for (int p = 0; p < PANELS; p++) {
         typename Step::Sum start = {};
@@ -71,10 +74,9 @@ INLINE void block(Rows a, int row, Panels b, int panel, Store store_sum) {
     for (int step = 0; step < b.steps; step++, rows += 4, panels += Step::PANEL_BYTES) {
         decltype(Step::panel(panels)) columns[PANELS];
 #pragma clang loop unroll(full)
-        for (int p = 0; p < PANELS; p++) {
-            columns[p] = Step::panel(panels + p * b.stride);
-            __builtin_prefetch(panels + p * b.stride + PREFETCH);
-        }
+        for (int p = 0; p < PANELS; p++) columns[p] = Step::panel(panels + p * b.stride);
+        __builtin_prefetch(ahead.next, 0, 2);
+        ahead.next += ahead.pace;
 #pragma clang loop unroll(full)
         for (int i = 0; i < ROWS; i++) {
             int32_t value = load<int32_t>(rows + i * a.stride);
@@ -90,16 +92,22 @@ INLINE void block(Rows a, int row, Panels b, int panel, Store store_sum) {
 
 // A block of `rows` <= ROWS rows, its count made a constant.
 template <class Step, int ROWS, int PANELS, class Store>
-static void block_of(int rows, Rows a, int row, Panels b, int panel, Store store_sum) {
-    if (rows == ROWS) return block<Step, ROWS, PANELS>(a, row, b, panel, store_sum);
-    if constexpr (ROWS > 1) block_of<Step, ROWS - 1, PANELS>(rows, a, row, b, panel, store_sum);
+static void block_of(int rows, Rows a, int row, Panels b, int panel, Ahead ahead, Store store_sum) {
+    if (rows == ROWS) return block<Step, ROWS, PANELS>(a, row, b, panel, ahead, store_sum);
+    if constexpr (ROWS > 1)
+        block_of<Step, ROWS - 1, PANELS>(rows, a, row, b, panel, ahead, store_sum);
 }
 
+// While the rows go through PANELS panels, the panels after them are fetched, a share with every block: without,
+// the first block of each waits for L3 or memory (18 % of the time of 64 rows).
 template <class Step, int PANELS, class Store>
 static void column_blocks(Rows a, Panels b, int panel, Store store_sum) {
-    for (int row = 0; row < a.count; row += BLOCK_ROWS) {
+    int blocks = (a.count + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    size_t share = PANELS * b.stride / blocks;
+    Ahead ahead = {b.data + (panel + PANELS) * b.stride, (share + b.steps - 1) / b.steps};
+    for (int row = 0; row < a.count; row += BLOCK_ROWS, ahead.next += share) {
         int rows = a.count - row < BLOCK_ROWS ? a.count - row : BLOCK_ROWS;
-        block_of<Step, BLOCK_ROWS, PANELS>(rows, a, row, b, panel, store_sum);
+        block_of<Step, BLOCK_ROWS, PANELS>(rows, a, row, b, panel, ahead, store_sum);
     }
 }
 

@@ -6,6 +6,7 @@ import numpy as np
 from torch import nn
 
 from embedder.engine_config import EngineConfig
+from embedder.prepare.calibration import Calibration
 from embedder.prepare.parts import Parts, floats, linear
 from embedder.prepare.quantise import Floats
 from embedder.prepare.rotation import block_size, orthogonal, rotated_outputs
@@ -56,16 +57,27 @@ def check_config(parts: Parts) -> None:
         )
 
 
-def weights(parts: Parts, *, rotated: bool, max_tokens: int) -> Iterator[Weight]:
+def measured(parts: Parts) -> Iterator[nn.Module]:
+    """One module for each input of a product that int8 is rounded for."""
+    for layer in parts.transformer.encoder.layer:
+        yield layer.attention.self.query
+        yield layer.attention.output.dense
+        yield layer.intermediate.dense
+        yield layer.output.dense
+
+
+def weights(
+    parts: Parts, calibration: Calibration, *, rotated: bool, max_tokens: int
+) -> Iterator[Weight]:
     """`rotated`: values of the attention are transformed, which `o` undoes."""
     embeddings = parts.transformer.embeddings
     yield Vector(name="positions", values=_positions(parts, max_tokens))
     yield from _norm("embedding_norm", embeddings.LayerNorm)
     for index, layer in enumerate(parts.transformer.encoder.layer):
         name = f"layers.{index}"
-        yield from _attention(name, layer.attention, rotated=rotated)
-        yield linear(f"{name}.up", layer.intermediate.dense)
-        yield linear(f"{name}.down", layer.output.dense)
+        yield from _attention(name, layer.attention, calibration, rotated=rotated)
+        yield linear(f"{name}.up", layer.intermediate.dense, calibration)
+        yield linear(f"{name}.down", layer.output.dense, calibration)
         yield from _norm(f"{name}.attention_norm", layer.attention.output.LayerNorm)
         yield from _norm(f"{name}.mlp_norm", layer.output.LayerNorm)
     yield from parts.dense_linears()
@@ -84,25 +96,34 @@ def _positions(parts: Parts, max_tokens: int) -> Floats:
     return total
 
 
-def _attention(name: str, attention: nn.Module, *, rotated: bool) -> Iterator[Linear]:
+def _attention(
+    name: str, attention: nn.Module, calibration: Calibration, *, rotated: bool
+) -> Iterator[Linear]:
     """The scores' 1 / sqrt(head_dim) is in q."""
     own, out = attention.self, attention.output.dense
     scaling = np.float32(own.attention_head_size**-0.5)
-    size = block_size(own.attention_head_size)
+    size, width = block_size(own.attention_head_size), own.all_head_size
 
     def joined(q: Floats, k: Floats, v: Floats) -> Floats:
         return np.concatenate([q * scaling, k, rotated_outputs(v, size) if rotated else v])
 
-    def qkv() -> Floats:
-        return joined(*(floats(part.weight) for part in (own.query, own.key, own.value)))
-
-    width = own.all_head_size
-    bias = joined(*(floats(part.bias) for part in (own.query, own.key, own.value)))
-    yield Linear(name=f"{name}.qkv", n=3 * width, k=own.query.in_features, matrix=qkv, bias=bias)
     yield Linear(
-        name=f"{name}.o", n=out.out_features, k=width, bias=floats(out.bias), rotated=False,
+        name=f"{name}.qkv",
+        n=3 * width,
+        k=own.query.in_features,
+        matrix=lambda: joined(*(floats(part.weight) for part in (own.query, own.key, own.value))),
+        bias=joined(*(floats(part.bias) for part in (own.query, own.key, own.value))),
+        gram=lambda: calibration.gram(own.query),
+    )
+    yield Linear(
+        name=f"{name}.o",
+        n=out.out_features,
+        k=width,
         matrix=lambda: orthogonal(floats(out.weight), size) if rotated else floats(out.weight),
-    )  # fmt: skip
+        bias=floats(out.bias),
+        gram=lambda: calibration.gram(out),
+        rotated_by=size,
+    )
 
 
 def _norm(name: str, norm: nn.LayerNorm) -> Iterator[Vector]:

@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from embedder.errors import ModelConfigError, VerificationError
 from embedder.native_engine import NativeEngine
-from embedder.packing import embed_packs
 from embedder.postprocess import Vectors, normalise
-from embedder.prepare import native, verify
+from embedder.prepare import verify
 from embedder.prepare.gemma import check_window
+from embedder.prepare.native import NativeModel
 from embedder.prepare.sentences import SENTENCES, long_text
 from embedder.prepare.source import Source, read_config
 from embedder.profile import TOKENIZER_FILE, TORCH_DIRECTORY, WEIGHTS_FILE, Profile, sha256_file
@@ -28,8 +28,7 @@ from embedder.tokens import Tokenizer
 MATRYOSHKA: Mapping[str, tuple[int, ...]] = {
     "gemma3_text": (512, 256, 128)
 }  # by architecture, from its model card
-VERIFY_BATCH_TOKENS = 512
-STEPS = 4  # load, write, embed with the original, compare
+STEPS = 4  # load, embed with the original, write, compare
 STORE_FILE = "model.yaml"  # the store writes it itself, after the profile
 
 Case: TypeAlias = tuple[str, str]  # prompt, text
@@ -119,13 +118,14 @@ def _read_original(
     steps.update()
     _write_tokenizer(model, target)
     fields = _describe(model, source, quantization, "native")
-    native.write(
-        model, target / WEIGHTS_FILE,
-        model_id=source.model_id, precision=quantization, max_tokens=fields["max_tokens"],
-    )  # fmt: skip
-    steps.update()
+    prepared = NativeModel(
+        model, source.model_id, precision=quantization, max_tokens=fields["max_tokens"]
+    )
     cases = _cases(fields["prompts"])
-    reference = original_vectors(model, cases)
+    with prepared.calibrating():
+        reference = original_vectors(model, cases)
+    steps.update()
+    prepared.write(target / WEIGHTS_FILE)
     steps.update()
     return fields, cases, reference
 
@@ -166,13 +166,13 @@ class Prepared:
         self._engine = NativeEngine(target / WEIGHTS_FILE, num_threads=available_threads())
 
     def vectors(self, cases: Sequence[Case]) -> Vectors:
-        """(n_texts, dimensions), several texts to a pack."""
+        """(n_texts, dimensions)."""
         limit = self.fields["max_tokens"]
         tokens = [
             self._tokenizer.encode([text], prompt=prompt, max_tokens=limit)[0].ids
             for prompt, text in cases
         ]
-        return embed_packs(self._engine.embed, tokens, budget=VERIFY_BATCH_TOKENS)
+        return self._engine.embed(tokens)
 
 
 def _golden(prepared: Prepared) -> Fields:

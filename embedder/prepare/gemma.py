@@ -1,6 +1,7 @@
 """EmbeddingGemma's parameters, Gemma 3 text, by the names that the native engine reads."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,13 +9,52 @@ from torch import nn
 
 from embedder.engine_config import EngineConfig
 from embedder.errors import ModelConfigError
+from embedder.prepare.calibration import Calibration, balance
 from embedder.prepare.layout import interleaved, rounded
-from embedder.prepare.parts import Parts, floats, linear
+from embedder.prepare.parts import Parts, floats
 from embedder.prepare.quantise import Floats
 from embedder.prepare.rotation import block_size, orthogonal, rotated_outputs
 from embedder.prepare.weight import Linear, Table, Vector, Weight
 
 ARCHITECTURES = ("gemma3_text",)
+ONE = np.float32(1)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What the inputs of one layer's products are multiplied by, and their weights divided by.
+
+    It costs the engine nothing: norms and the products before take the factors up. Channels that are
+    1,000 times as large as others, as in trained models, would otherwise take int8's whole range.
+    """
+
+    attention: Floats  # (width,)
+    values: Floats  # (kv_heads * head_dim,)
+    mixed: Floats  # (heads * head_dim,), the values' as the query heads read them
+    mlp: Floats  # (width,)
+    inner: Floats  # (ffn,)
+
+    @classmethod
+    def of(cls, layer: nn.Module, calibration: Calibration) -> "Factors":
+        """All 1 where nothing was measured."""
+        attention, mlp = layer.self_attn, layer.mlp
+        heads = (-1, attention.num_key_value_groups, attention.head_dim)
+
+        def found(reader: nn.Module, *matrices: nn.Module) -> tuple[Floats, Floats]:
+            squares = sum((floats(module.weight) ** 2).sum(axis=0) for module in matrices)
+            gram = calibration.gram(reader)
+            return (squares if gram is None else gram.diagonal()), squares
+
+        mixed = found(attention.o_proj, attention.o_proj)
+        values = balance(*(energy.reshape(heads).sum(axis=1) for energy in mixed))
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        return cls(
+            attention=balance(*found(attention.q_proj, *projections)),
+            values=values.ravel(),
+            mixed=np.repeat(values[:, None], heads[1], axis=1).ravel(),
+            mlp=balance(*found(mlp.gate_proj, mlp.gate_proj, mlp.up_proj)),
+            inner=balance(*found(mlp.down_proj, mlp.down_proj)),
+        )
 
 
 def engine_config(parts: Parts, *, precision: str, max_tokens: int) -> EngineConfig:
@@ -43,20 +83,28 @@ def engine_config(parts: Parts, *, precision: str, max_tokens: int) -> EngineCon
     )
 
 
-def weights(parts: Parts, *, rotated: bool, max_tokens: int) -> Iterator[Weight]:
+def measured(parts: Parts) -> Iterator[nn.Module]:
+    """One module for each input of a product that int8 is rounded for."""
+    for layer in parts.transformer.layers:
+        yield layer.self_attn.q_proj
+        yield layer.self_attn.o_proj
+        yield layer.mlp.gate_proj
+        yield layer.mlp.down_proj
+
+
+def weights(
+    parts: Parts, calibration: Calibration, *, rotated: bool, max_tokens: int
+) -> Iterator[Weight]:
     """`rotated`: values of the attention are transformed, which `o` undoes."""
     transformer = parts.transformer
     for index, layer in enumerate(transformer.layers):
-        yield from _attention(f"layers.{index}", layer.self_attn, rotated=rotated)
-        yield from _mlp(f"layers.{index}", layer.mlp)
-        norms = {
-            "attention_norm": layer.input_layernorm,
-            "attention_out_norm": layer.post_attention_layernorm,
-            "mlp_norm": layer.pre_feedforward_layernorm,
-            "mlp_out_norm": layer.post_feedforward_layernorm,
-        }
-        for name, norm in norms.items():
-            yield _norm(f"layers.{index}.{name}", norm)
+        name, factors = f"layers.{index}", Factors.of(layer, calibration)
+        yield from _attention(name, layer, calibration, factors, rotated=rotated)
+        yield from _mlp(name, layer, calibration, factors)
+        yield _norm(f"{name}.attention_norm", layer.input_layernorm, factors.attention)
+        yield _norm(f"{name}.attention_out_norm", layer.post_attention_layernorm)
+        yield _norm(f"{name}.mlp_norm", layer.pre_feedforward_layernorm, factors.mlp)
+        yield _norm(f"{name}.mlp_out_norm", layer.post_feedforward_layernorm)
     yield _norm("norm", transformer.norm)
     for kind in ("sliding", "full"):
         yield from _angles(kind, transformer, max_tokens)
@@ -65,37 +113,72 @@ def weights(parts: Parts, *, rotated: bool, max_tokens: int) -> Iterator[Weight]
     yield Table(name="embedding", table=floats(words.weight), factor=float(words.embed_scale))
 
 
-def _attention(name: str, attention: nn.Module, *, rotated: bool) -> Iterator[Weight]:
-    q, k, v = (
-        floats(projection.weight)
-        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
-    )
-    out, size = floats(attention.o_proj.weight), block_size(attention.head_dim)
+def _attention(
+    name: str, layer: nn.Module, calibration: Calibration, factors: Factors, *, rotated: bool
+) -> Iterator[Weight]:
+    attention = layer.self_attn
+    q, k, v, out = (floats(getattr(attention, f"{part}_proj").weight) for part in "qkvo")
+    size = block_size(attention.head_dim)
 
     def qkv() -> Floats:
-        return np.concatenate([q, k, rotated_outputs(v, size) if rotated else v])
+        values = v * factors.values[:, None]
+        rows = [q, k, rotated_outputs(values, size) if rotated else values]
+        matrix: Floats = np.concatenate(rows)
+        return matrix / factors.attention
 
-    yield Linear(name=f"{name}.qkv", n=len(q) + len(k) + len(v), k=q.shape[1], matrix=qkv)
+    def o() -> Floats:
+        balanced = out / factors.mixed
+        return orthogonal(balanced, size) if rotated else balanced
+
     yield Linear(
-        name=f"{name}.o", n=out.shape[0], k=out.shape[1], rotated=False,
-        matrix=lambda: orthogonal(out, size) if rotated else out,
-    )  # fmt: skip
-    yield _norm(f"{name}.q_norm", attention.q_norm, factor=attention.scaling)
+        name=f"{name}.qkv",
+        n=len(q) + len(k) + len(v),
+        k=q.shape[1],
+        matrix=qkv,
+        gram=lambda: _scaled(calibration.gram(attention.q_proj), factors.attention),
+    )
+    yield Linear(
+        name=f"{name}.o",
+        n=out.shape[0],
+        k=out.shape[1],
+        matrix=o,
+        gram=lambda: _scaled(calibration.gram(attention.o_proj), factors.mixed),
+        rotated_by=size,
+    )
+    yield _norm(f"{name}.q_norm", attention.q_norm, np.float32(attention.scaling))
     yield _norm(f"{name}.k_norm", attention.k_norm)
 
 
-def _mlp(name: str, mlp: nn.Module) -> Iterator[Weight]:
-    gate, up = floats(mlp.gate_proj.weight), floats(mlp.up_proj.weight)
+def _mlp(
+    name: str, layer: nn.Module, calibration: Calibration, factors: Factors
+) -> Iterator[Weight]:
+    mlp = layer.mlp
+    gate, up, down = (
+        floats(getattr(mlp, f"{part}_proj").weight) for part in ("gate", "up", "down")
+    )
     yield Linear(
-        name=f"{name}.gate_up", n=2 * rounded(len(gate)), k=gate.shape[1],
-        matrix=lambda: interleaved(gate, up),
-    )  # fmt: skip
-    yield linear(f"{name}.down", mlp.down_proj)
+        name=f"{name}.gate_up",
+        n=2 * rounded(len(gate)),
+        k=gate.shape[1],
+        matrix=lambda: interleaved(gate, up * factors.inner[:, None]) / factors.mlp,
+        gram=lambda: _scaled(calibration.gram(mlp.gate_proj), factors.mlp),
+    )
+    yield Linear(
+        name=f"{name}.down",
+        n=down.shape[0],
+        k=down.shape[1],
+        matrix=lambda: down / factors.inner,
+        gram=lambda: _scaled(calibration.gram(mlp.down_proj), factors.inner),
+    )
 
 
-def _norm(name: str, norm: nn.Module, factor: float = 1.0) -> Vector:
-    """Gemma's RMSNorm multiplies by 1 + weight; a factor that follows is in it."""
-    return Vector(name=name, values=(1 + floats(norm.weight)) * np.float32(factor))
+def _scaled(gram: Floats | None, factors: Floats) -> Floats | None:
+    return None if gram is None else gram * factors * factors[:, None]
+
+
+def _norm(name: str, norm: nn.Module, factors: Floats | np.float32 = ONE) -> Vector:
+    """Gemma's RMSNorm multiplies by 1 + weight; factors that follow are in it."""
+    return Vector(name=name, values=(1 + floats(norm.weight)) * factors)
 
 
 def _angles(kind: str, transformer: nn.Module, max_tokens: int) -> Iterator[Vector]:

@@ -1,13 +1,16 @@
 """A sentence-transformers model to the native engine's configuration and weights."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
+from torch import nn
 
 from embedder.engine_config import EngineConfig
 from embedder.prepare import bert, gemma, model_file
+from embedder.prepare.calibration import Calibration
 from embedder.prepare.parts import Parts, read_parts
 from embedder.prepare.weight import Weight
 
@@ -17,26 +20,55 @@ class Family:
     """How the parameters of some architectures become the engine's."""
 
     engine_config: Callable[..., EngineConfig]  # (parts, *, precision, max_tokens)
-    weights: Callable[..., Iterator[Weight]]  # (parts, *, rotated, max_tokens)
+    measured: Callable[[Parts], Iterator[nn.Module]]
+    weights: Callable[..., Iterator[Weight]]  # (parts, calibration, *, rotated, max_tokens)
 
 
 FAMILIES: Mapping[str, Family] = {
-    **dict.fromkeys(bert.ARCHITECTURES, Family(bert.engine_config, bert.weights)),
-    **dict.fromkeys(gemma.ARCHITECTURES, Family(gemma.engine_config, gemma.weights)),
+    **dict.fromkeys(bert.ARCHITECTURES, Family(bert.engine_config, bert.measured, bert.weights)),
+    **dict.fromkeys(
+        gemma.ARCHITECTURES, Family(gemma.engine_config, gemma.measured, gemma.weights)
+    ),
 }
 
 
-def write(
-    model: SentenceTransformer, path: Path, *, model_id: str, precision: str, max_tokens: int
-) -> None:
-    """Write the model file. Raises UnsupportedModelError, which names MODEL_BACKEND=torch."""
-    parts = read_parts(model, model_id)
-    family = _family(parts)
-    config = family.engine_config(parts, precision=precision, max_tokens=max_tokens)
-    if problems := list(config.problems()):
-        raise parts.unsupported("; ".join(problems))
-    weights = family.weights(parts, rotated=precision == "int8", max_tokens=max_tokens)
-    model_file.write(path, config, list(weights))
+class NativeModel:
+    """A model that the engine can run, about to be written.
+
+    Raises UnsupportedModelError, which names MODEL_BACKEND=torch.
+    """
+
+    def __init__(
+        self, model: SentenceTransformer, model_id: str, *, precision: str, max_tokens: int
+    ) -> None:
+        self._parts = parts = read_parts(model, model_id)
+        self._family = _family(parts)
+        self._calibration = Calibration()
+        self.config = self._family.engine_config(parts, precision=precision, max_tokens=max_tokens)
+        if problems := list(self.config.problems()):
+            raise parts.unsupported("; ".join(problems))
+
+    @contextmanager
+    def calibrating(self) -> Iterator[None]:
+        """int8 is rounded for what the model reads meanwhile; other precisions need nothing."""
+        with ExitStack() as stack:
+            if self._is_int8:
+                stack.enter_context(self._calibration.watching(self._family.measured(self._parts)))
+            yield
+
+    def write(self, path: Path) -> None:
+        """The model file."""
+        weights = self._family.weights(
+            self._parts,
+            self._calibration,
+            rotated=self._is_int8,
+            max_tokens=self.config.positions,
+        )
+        model_file.write(path, self.config, list(weights))
+
+    @property
+    def _is_int8(self) -> bool:
+        return self.config.precision == "int8"
 
 
 def _family(parts: Parts) -> Family:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from embedder.engine_config import POOLINGS
 from embedder.errors import UnsupportedModelError
+from embedder.prepare.calibration import Calibration
 from embedder.prepare.quantise import Floats
 from embedder.prepare.weight import Linear
 
@@ -40,7 +41,12 @@ class Parts:
         return tuple(self._activation(dense.activation_function) for dense in self.dense)
 
     def dense_linears(self) -> list[Linear]:
-        return [linear(f"dense.{number}", dense.linear) for number, dense in enumerate(self.dense)]
+        """Rounded to the nearest: one vector per text is too little to measure them by."""
+        nothing = Calibration()
+        return [
+            linear(f"dense.{number}", dense.linear, nothing)
+            for number, dense in enumerate(self.dense)
+        ]
 
     def _activation(self, module: nn.Module) -> str:
         if isinstance(module, nn.GELU):
@@ -92,8 +98,14 @@ def floats(tensor: Tensor) -> Floats:
     return values
 
 
-def linear(name: str, module: nn.Linear) -> Linear:
+def linear(name: str, module: nn.Linear, calibration: Calibration) -> Linear:
     """A linear layer as it is."""
     n, k = module.weight.shape
-    bias = None if module.bias is None else floats(module.bias)
-    return Linear(name=name, n=n, k=k, matrix=lambda: floats(module.weight), bias=bias)
+    return Linear(
+        name=name,
+        n=n,
+        k=k,
+        matrix=lambda: floats(module.weight),
+        bias=None if module.bias is None else floats(module.bias),
+        gram=lambda: calibration.gram(module),
+    )

@@ -38,6 +38,11 @@ def against_rotated_inputs(matrix: Floats) -> Floats:
     return hadamard(matrix, size) / np.float32(size)
 
 
+def rotated_gram(gram: Floats, size: int) -> Floats:
+    """x.T @ x, (K, K), of rotated inputs, up to a factor, which tells nothing."""
+    return hadamard(hadamard(gram, size).T, size)
+
+
 def orthogonal(values: Floats, size: int) -> Floats:
     """Blocks along the last axis times H / sqrt(size), which is its own inverse."""
     return hadamard(values, size) * np.float32(size**-0.5)

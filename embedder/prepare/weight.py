@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.prepare.layout import DEPTH, LANES, float_panels, int8_panels, padded, rounded
-from embedder.prepare.quantise import Floats, fp16, int8, int8_scale
-from embedder.prepare.rotation import against_rotated_inputs
+from embedder.prepare.quantise import Floats, fp16, int8, int8_for_inputs, int8_scale
+from embedder.prepare.rotation import against_rotated_inputs, block_size, rotated_gram
 
 Array = NDArray[np.generic]
 DTYPES = {"int8": "I8", "fp16": "F16", "fp32": "F32"}
@@ -43,7 +43,9 @@ class Weight(Protocol):
 class Linear:
     """y = x @ matrix.T + bias; `matrix` makes (n, k) when it is wanted.
 
-    `rotated`: whether the engine transforms x before it rounds it to int8.
+    `gram` makes x.T @ x, (k, k), of the texts that were measured, or None. The engine transforms x
+    in blocks before it rounds it to int8; not where `rotated_by` says that what makes x has done so,
+    and `matrix` what undoes it.
     """
 
     name: str
@@ -51,7 +53,8 @@ class Linear:
     k: int
     matrix: Callable[[], Floats]
     bias: Floats | None = None
-    rotated: bool = True
+    gram: Callable[[], Floats | None] = lambda: None
+    rotated_by: int | None = None
 
     def declared(self, precision: str) -> list[Declared]:
         n, k = rounded(self.n), rounded(self.k)
@@ -78,7 +81,14 @@ class Linear:
             yield padded(self.bias, len(matrix))
 
     def _int8(self, matrix: Floats) -> Iterator[Array]:
-        values, scale = int8(against_rotated_inputs(matrix) if self.rotated else matrix)
+        k, gram = matrix.shape[1], self.gram()
+        if self.rotated_by is None:
+            matrix = against_rotated_inputs(matrix)
+        if gram is None:
+            values, scale = int8(matrix)
+        else:
+            size = self.rotated_by or block_size(k)
+            values, scale = int8_for_inputs(matrix, rotated_gram(padded(gram, k, k), size))
         scale[self.n :] = 0
         yield int8_panels(values)
         yield scale
