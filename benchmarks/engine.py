@@ -2,113 +2,128 @@
 
     python -m benchmarks.engine [--json PATH] [--quick]
 
-The same token ids for all sides, two threads, each side in a process of its own, taking turns. Tokens a second; for
-one short text, milliseconds.
+The same token ids for all sides, two threads, each side in a process of its own, taking turns. Each
+round measures the machine's peak as well, so that a share is of what the machine gave at that time.
 """
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from benchmarks import peak
+from benchmarks.peers import Matrix
 from benchmarks.report import arguments, save, spread
-from benchmarks.roofline import ROWS
-from benchmarks.sides import LOADERS, ROOFLINE, Side
-from benchmarks.tables import OURS
-from embedder.tokens import TokenIds
+from benchmarks.sides import SIDES, THREADS, Side, loaded
+from benchmarks.tables import AVX2, FP32, OPENVINO_AVX2, OURS
+from benchmarks.workloads import QUICK, WORKLOADS, Workload, texts
 
-VOCABULARY = 262_144
-AT_128 = "texts of 128 tokens"
-
-
-def texts(lengths: Sequence[int], *, seed: int = 0) -> list[TokenIds]:
-    """Random token ids of the given lengths."""
-    random = np.random.default_rng(seed)
-    return [random.integers(10, VOCABULARY, int(length), dtype=np.int64) for length in lengths]
+LEAST_COSINE = 0.95  # int8 of any kind gives 0.99 and more, a layer that is computed wrongly 0.87
+ONLY_IN_AVX2 = (AVX2, OPENVINO_AVX2)
 
 
-def mixed_lengths(total: int, *, seed: int = 0) -> list[int]:
-    """Log-normal lengths of 8 to 512 tokens, `total` tokens in all."""
-    random, lengths = np.random.default_rng(seed), list[int]()
-    while sum(lengths) < total:
-        lengths.append(int(np.clip(random.lognormal(4.2, 1.0), 8, 512)))
-    return lengths
+@dataclass
+class Rounds:
+    """What the rounds of one workload gave, by side."""
 
+    workload: Workload
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    peaks: list[peak.Peak] = field(default_factory=list)
+    vectors: dict[str, Matrix] = field(default_factory=dict)
 
-Workloads = dict[str, tuple[list[int], int]]  # lengths of the texts, and rounds
-Seconds = dict[str, dict[str, list[float]]]  # by workload and side
-WORKLOADS: Workloads = {
-    "one text of 16 tokens": ([16], 60),
-    AT_128: ([128] * 8, 16),
-    "mixed 8-512 tokens": (mixed_lengths(20_000), 3),
-    "texts of 2,048 tokens": ([2048], 5),
-}
-# A fifth of the work, for a busy machine: about five minutes.
-QUICK: Workloads = {
-    "one text of 16 tokens": ([16], 20),
-    AT_128: ([128] * 8, 4),
-    "mixed 8-512 tokens": (mixed_lengths(4_000), 1),
-    "texts of 2,048 tokens": ([2048], 1),
-}
-
-
-def ratios(seconds: Seconds) -> dict[str, dict[str, float]]:
-    """How many times faster our int8 is than each other side: the median of the rounds' ratios.
-
-    The sides of one round are neighbours in time, so what slows the machine for seconds falls on both.
-    """
-    return {
-        workload: {name: float(np.median(np.divide(values, by_side[OURS]))) for name, values in by_side.items()}
-        for workload, by_side in seconds.items()
-    }
-
-
-def measure(side_names: Sequence[str], workloads: Workloads) -> Seconds:
-    """Seconds by workload and side, the sides taking turns in a new order each round: noise falls on all of them."""
-    sides, random = {name: Side(name) for name in side_names}, np.random.default_rng(0)
-    seconds: Seconds = {}
-    for workload, (lengths, rounds) in workloads.items():
-        token_ids = texts(lengths)
-        for side in sides.values():
-            side(token_ids)  # warm-up
-        orders = [random.permutation(list(sides)) for _ in range(rounds)]
-        taken = [{str(name): sides[name](token_ids) for name in order} for order in orders]
-        seconds[workload] = {name: [one[name] for one in taken] for name in sides}
-    for side in sides.values():
-        side.close()
-    return seconds
-
-
-def main() -> None:
-    options = arguments("engine", __doc__)
-    workloads = QUICK if options.quick else WORKLOADS
-    seconds = measure(list(LOADERS), workloads)
-    save(options.json, {**summary(workloads, seconds), "weights": "random; speed does not depend on them"})
-
-
-def summary(workloads: Workloads, seconds: Seconds) -> dict[str, Any]:
-    """Tokens a second by workload and side, ratios, and the share of the roofline."""
-    products = {workload: by_side.pop(ROOFLINE) for workload, by_side in seconds.items()}
-    ceiling = np.divide(ROWS, products[AT_128])
-    reached = np.divide(sum(workloads[AT_128][0]), seconds[AT_128][OURS])
-    rates = {
-        workload: {
-            name: spread([sum(workloads[workload][0]) / value for value in values]) for name, values in by_side.items()
+    def rates(self) -> dict[str, dict[str, float]]:
+        """Tokens a second."""
+        return {
+            name: spread([self.workload.n_tokens / one for one in taken])
+            for name, taken in self.seconds.items()
         }
-        for workload, by_side in seconds.items()
-    }
+
+    def times_faster(self, side: str = OURS) -> dict[str, dict[str, float]]:
+        """How many times faster `side` is than each; ratios within a round, whose sides are
+        neighbours in time: what slows the machine for seconds falls on both."""
+        return {
+            name: spread(np.divide(taken, self.seconds[side]).tolist())
+            for name, taken in self.seconds.items()
+        }
+
+    def share_of_bound(self) -> dict[str, float]:
+        """The least time that the machine would need, in the time that ours needs."""
+        bounds = [one.bound(self.workload.n_tokens) for one in self.peaks]
+        return spread(np.divide(bounds, self.seconds[OURS]).tolist())
+
+    def least_cosines(self) -> dict[str, float]:
+        """Of any text's vector and fp32's, by side."""
+        exact = self.vectors[FP32]
+        return {
+            name: float((vectors * exact).sum(axis=1).min())
+            for name, vectors in self.vectors.items()
+        }
+
+
+def measure(sides: Mapping[str, Side], workload: Workload, *, peaks: bool = True) -> Rounds:
+    """The sides take turns in a new order each round: noise falls on all of them."""
+    token_ids, random = texts(workload.lengths), np.random.default_rng(0)
+    found = Rounds(workload, {name: [] for name in sides})
+    for number in range(workload.rounds):
+        print(f"{workload.name}, round {number + 1}", file=sys.stderr, flush=True)
+        if peaks:
+            found.peaks.append(peak.measure(THREADS))
+        for name in map(str, random.permutation(list(sides))):
+            seconds, found.vectors[name] = sides[name](token_ids, workload.calls)
+            found.seconds[name].append(float(np.median(seconds)))
+    return found
+
+
+def summary(measured: Sequence[Rounds]) -> dict[str, Any]:
+    """Every figure by workload, or by side."""
+    cosines = [rounds.least_cosines() for rounds in measured if FP32 in rounds.vectors]
+    peaks = [one for rounds in measured for one in rounds.peaks]
     return {
-        "tokens": {workload: sum(lengths) for workload, (lengths, _) in workloads.items()},
-        "tokens_per_second": rates,
-        "times_faster_than": ratios(seconds),
-        "one_short_text_ms": {
-            name: spread([1000 * value for value in values])
-            for name, values in seconds["one text of 16 tokens"].items()
+        "tokens": {rounds.workload.name: rounds.workload.n_tokens for rounds in measured},
+        "tokens_per_second": {rounds.workload.name: rounds.rates() for rounds in measured},
+        "times_faster_than": {rounds.workload.name: rounds.times_faster() for rounds in measured},
+        "share_of_bound": {rounds.workload.name: rounds.share_of_bound() for rounds in measured},
+        "nearer_bound": {
+            rounds.workload.name: rounds.peaks[0].nearer(rounds.workload.n_tokens)
+            for rounds in measured
         },
-        "roofline_tokens_per_second": spread(ceiling.tolist()),
-        "share_of_roofline_at_128": float(np.median(reached / ceiling)),
+        "peak": {
+            "instruction": peaks[0].instruction,
+            "gops_per_core": spread([one.gops_per_core for one in peaks]),
+            "gops": spread([one.gops for one in peaks]),
+            "gb_per_second": spread([one.gb_per_second for one in peaks]),
+        },
+        "least_cosine_to_fp32": {
+            name: min(one[name] for one in cosines) for name in measured[0].vectors if cosines
+        },
     }
+
+
+def main() -> int:
+    options = arguments("engine", __doc__)
+    names = [name for name in SIDES if name not in ONLY_IN_AVX2]
+    with loaded(names) as (sides, missing):
+        measured = [
+            measure(sides, workload) for workload in (QUICK if options.quick else WORKLOADS)
+        ]
+        of_sides = {
+            "pss_mb": {name: side.pss_mb() for name, side in sides.items()},
+            "versions": {name: side.version for name, side in sides.items() if side.version},
+        }
+    figures = {**summary(measured), **of_sides, "unavailable": missing}
+    save(options.json, {**figures, "weights": "random; speed does not depend on them"})
+    wrong = [
+        name for name, cosine in figures["least_cosine_to_fp32"].items() if cosine < LEAST_COSINE
+    ]
+    if wrong:
+        print(
+            f"Another model's vectors, so that the comparison is void: {', '.join(wrong)}",
+            file=sys.stderr,
+        )
+    return len(wrong)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

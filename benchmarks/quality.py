@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.engine import mixed_lengths, texts
 from benchmarks.models import prepared, random_embeddinggemma
 from benchmarks.report import arguments, save
+from benchmarks.workloads import mixed_lengths, texts
 from embedder.model import EmbeddingModel
 from embedder.postprocess import Vectors
 from embedder.prepare.sentences import SENTENCES
@@ -42,7 +42,11 @@ def against(quantised: Vectors, reference: Vectors) -> dict[str, float]:
     upper = np.triu_indices(len(reference), 1)
     pairs = [(vectors @ vectors.T)[upper] for vectors in (quantised, reference)]
     spearman = _pearson(*(np.argsort(np.argsort(values)).astype(np.float64) for values in pairs))
-    return {"mean_cosine": float(cosines.mean()), "min_cosine": float(cosines.min()), "spearman_of_pairs": spearman}
+    return {
+        "mean_cosine": float(cosines.mean()),
+        "min_cosine": float(cosines.min()),
+        "spearman_of_pairs": spearman,
+    }
 
 
 def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
@@ -67,7 +71,10 @@ def main() -> None:
         "least_cosine_alone_and_in_a_batch": alone,
         "least_cosine": {precision: min(values.values()) for precision, values in alone.items()},
     }
-    vectors = {precision: load(prepared(None, precision)).embed(SENTENCES) for precision in ("int8", "fp32")}
+    vectors = {
+        precision: load(prepared(None, precision)).embed(SENTENCES)
+        for precision in ("int8", "fp32")
+    }
     save(path, {**figures, "starter_int8_against_fp32": against(vectors["int8"], vectors["fp32"])})
 
 

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-
 from benchmarks.tables import RESULTS
+from embedder.native_engine import kernels
 from embedder.threads import available_threads
 
 
@@ -18,21 +17,31 @@ def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    flags = next((line.split(":")[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    model = next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
+    flags = next(
+        (line.split(":")[1].split() for line in lines if line.startswith(("flags", "Features"))), []
+    )
     known = ("avx2", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "sve")
     return {
         "cpu": model,
         "instructions": [flag for flag in known if flag in flags],
         "threads": available_threads(),
         "python": platform.python_version(),
-        "onnxruntime": onnxruntime.__version__,
+        "kernel": kernels()[0],
     }
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Median, least and greatest."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
+    return {
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
+        "n": len(values),
+    }
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -1,87 +1,144 @@
-"""Engines to compare, each in a process of its own as its users run it: no pool spins beside another's."""
+"""Engines to compare, each in a process of its own as its users run it.
+
+The side whose turn it is not is stopped (SIGSTOP): no pool that spins while idle disturbs another.
+"""
 
 import multiprocessing
-import time
-from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from benchmarks.tables import OURS
-from embedder.tokens import TokenIds
+from benchmarks.models import ROOT
+from benchmarks.peers import Ids, Matrix
+from benchmarks.tables import (
+    AVX2,
+    FP32,
+    LITERT,
+    LLAMA_CPP,
+    ONNX_RUNTIME,
+    OPENVINO,
+    OPENVINO_AVX2,
+    OURS,
+    V0_1,
+)
 
 THREADS = 2
-PAUSE = 0.05  # seconds before a call, until the pools of the side before have gone to sleep
+OTHERS_PYTHON = os.environ.get("BENCH_PYTHON", str(ROOT / ".venv-bench" / "bin" / "python"))
 
 
-def _ours(precision: str, **options: Any) -> Callable[..., Any]:
-    from benchmarks.models import prepared, random_embeddinggemma
-    from embedder.model import EmbeddingModel
+@dataclass(frozen=True)
+class Kind:
+    """How a side is made: a module of benchmarks.peers, and what to load it with."""
 
-    directory = prepared(str(random_embeddinggemma()), precision)
-    return EmbeddingModel.load(directory, num_threads=THREADS, **options).engine.embed
+    module: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
-
-def _sentence_transformers(dtype: str) -> Callable[..., Any]:
-    import torch
-
-    from benchmarks.models import random_embeddinggemma
-    from benchmarks.peers import sentence_transformers
-
-    return sentence_transformers(random_embeddinggemma(), dtype=getattr(torch, dtype), threads=THREADS)
+    @property
+    def python(self) -> str:
+        """Others ask for other versions of packages than the service runs on."""
+        return sys.executable if self.module == "ours" else OTHERS_PYTHON
 
 
-def _stock_int8() -> Callable[..., Any]:
-    from benchmarks.models import random_embeddinggemma
-    from benchmarks.peers import stock_int8
-
-    return stock_int8(random_embeddinggemma(), threads=THREADS)
-
-
-def _roofline() -> Callable[..., Any]:
-    from benchmarks.roofline import Roofline
-
-    products = Roofline(threads=THREADS)
-    return lambda _: products()
-
-
-ROOFLINE = "int8 products alone"
-LOADERS: dict[str, Callable[[], Callable[..., Any]]] = {
-    OURS: lambda: _ours("int8"),  # packs of 256 tokens, as the service runs it: a query waits for no longer one
-    "ours int8, MAX_BATCH_TOKENS=1024": lambda: _ours("int8", batch_tokens=1024),
-    "ours fp32": lambda: _ours("fp32"),
-    "sentence-transformers fp32": lambda: _sentence_transformers("float32"),
-    "sentence-transformers bf16": lambda: _sentence_transformers("bfloat16"),
-    "ONNX Runtime dynamic int8": _stock_int8,
-    ROOFLINE: _roofline,
+SIDES: dict[str, Kind] = {
+    OURS: Kind("ours"),
+    "ours fp32": Kind("ours", {"precision": "fp32"}),
+    AVX2: Kind("ours", {"kernel": "avx2"}),
+    V0_1: Kind("v0_1"),
+    LITERT: Kind("litert"),
+    OPENVINO: Kind("openvino"),
+    OPENVINO_AVX2: Kind("openvino", environment={"ONEDNN_MAX_CPU_ISA": "AVX2"}),
+    ONNX_RUNTIME: Kind("onnx_runtime"),
+    LLAMA_CPP: Kind("llama_cpp"),
+    "sentence-transformers bf16": Kind("sentence_transformers", {"dtype": "bfloat16"}),
+    FP32: Kind("sentence_transformers"),
 }
 
 
-def _work(name: str, connection: Connection) -> None:
-    embed = LOADERS[name]()
-    connection.send(None)
-    for token_ids in iter(connection.recv, None):
-        started = time.perf_counter()
-        embed(token_ids)
-        connection.send(time.perf_counter() - started)
+class Unavailable(Exception):
+    """A side that cannot run here; its message says why."""
 
 
 class Side:
-    """One engine, loaded and waiting; call it with token ids for the seconds they took."""
+    """One engine, loaded and stopped until it is called.
+
+    Raises Unavailable.
+    """
 
     def __init__(self, name: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(name, theirs), daemon=True)
-        self._process.start()
-        theirs.close()
-        self._connection.recv()
+        kind = SIDES[name]
+        command = [kind.python, "-m", "benchmarks.worker", name]
+        environment = {**os.environ, **kind.environment}
+        _run([*command, "prepare"], environment)
+        self._connection, theirs = multiprocessing.Pipe()
+        with theirs:
+            self._process = subprocess.Popen(
+                [*command, str(theirs.fileno())], cwd=ROOT, env=environment,
+                pass_fds=[theirs.fileno()], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+        try:
+            self.version: str = self._connection.recv()
+        except EOFError:
+            raise Unavailable(f"loading it ended with status {self._process.wait()}") from None
+        self._stop()
 
-    def __call__(self, token_ids: Sequence[TokenIds]) -> float:
-        time.sleep(PAUSE)
-        self._connection.send(token_ids)
-        seconds: float = self._connection.recv()
-        return seconds
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def __call__(self, token_ids: Sequence[Ids], calls: int) -> tuple[list[float], Matrix]:
+        """Seconds of each of `calls` calls, after one that is not counted; and the vectors."""
+        self._process.send_signal(signal.SIGCONT)
+        self._connection.send((token_ids, calls))
+        seconds, vectors = self._connection.recv()
+        self._stop()
+        return seconds, vectors
+
+    def pss_mb(self) -> float:
+        """Resident megabytes of its process, a page that others share counted in part."""
+        lines = Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("Pss:")).split()[1]) * 1024 / 1e6
 
     def close(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
         self._connection.send(None)
-        self._process.join()
+        self._process.wait()
+
+    def _stop(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+
+@contextmanager
+def loaded(names: Sequence[str]) -> Iterator[tuple[dict[str, Side], dict[str, str]]]:
+    """The sides of those names that can run here, and of the others why they cannot."""
+    sides: dict[str, Side] = {}
+    missing: dict[str, str] = {}
+    for name in names:
+        print(f"loading {name}", file=sys.stderr, flush=True)
+        try:
+            sides[name] = Side(name)
+        except Unavailable as error:
+            missing[name] = str(error)
+    try:
+        yield sides, missing
+    finally:
+        for side in sides.values():
+            side.close()
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    try:
+        subprocess.run(
+            command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+        )
+    except OSError as error:
+        raise Unavailable(f"{error}: `make bench` installs it") from error
+    except subprocess.CalledProcessError as error:
+        last = error.stderr.strip().splitlines()[-1:] or [f"status {error.returncode}"]
+        raise Unavailable(last[0]) from error

@@ -1,11 +1,18 @@
-"""benchmarks/results/*.json -> the tables of the documents. `make docs` puts them in their places."""
+"""benchmarks/results/*.json -> the tables of the documents, which `make docs` puts in place."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-OURS = "ours int8"
+
+OURS, AVX2 = "ours int8", "ours int8, AVX2"
+V0_1 = "v0.1 int8"
+LITERT = "LiteRT int8"
+OPENVINO, OPENVINO_AVX2 = "OpenVINO int8", "OpenVINO int8, AVX2"
+ONNX_RUNTIME = "ONNX Runtime dynamic int8"
+LLAMA_CPP = "llama.cpp Q8_0"
+FP32 = "sentence-transformers fp32"
 
 
 def results(name: str) -> dict[str, Any]:
@@ -15,28 +22,44 @@ def results(name: str) -> dict[str, Any]:
 
 
 def engine_table() -> str:
-    """Tokens a second by side and workload, and how many times more our int8 makes of them."""
+    """Tokens a second by side and workload, how many times more our int8 makes of them, memory."""
     figures = results("engine")
     rates, factors = figures["tokens_per_second"], figures["times_faster_than"]
-    lines = ["| Tokens/s | " + " | ".join(rates) + " |", "| --- |" + " ---: |" * len(rates)]
-    for side in next(iter(rates.values())):
+    head = ["Tokens/s", *rates, "Memory MB"]
+    lines = [_row(head), "| --- |" + " ---: |" * (len(head) - 1)]
+    for side, memory in figures["pss_mb"].items():
         cells = [
-            f"{rates[workload][side]['median']:,.0f}" + ("" if side == OURS else f" ({factors[workload][side]:.1f}×)")
+            f"{rates[workload][side]['median']:,.0f}"
+            + ("" if side == OURS else f" ({factors[workload][side]['median']:.1f}×)")
             for workload in rates
         ]
-        lines.append(f"| {side} | " + " | ".join(cells) + " |")
+        lines.append(_row([side, *cells, f"{memory:,.0f}"]))
+    shares = [f"{share['median']:.0%}" for share in figures["share_of_bound"].values()]
+    lines.append(_row([f"{OURS} in what the machine can do at most", *shares, ""]))
+    return "\n".join(lines) + "\n"
+
+
+def contention_table() -> str:
+    """Share of the quiet machine's tokens a second that is left beside others."""
+    shares = results("contention")["share_of_quiet"]
+    sides = list(next(iter(shares.values())))
+    lines = [_row(["Of the quiet rate", *sides]), "| --- |" + " ---: |" * len(sides)]
+    for condition, by_side in shares.items():
+        lines.append(_row([condition, *(f"{by_side[side]['median']:.0%}" for side in sides)]))
     return "\n".join(lines) + "\n"
 
 
 def serving_table() -> str:
     """Latency and throughput over HTTP by callers at a time."""
     figures = results("serving")
-    lines = [
-        "| Callers | p50 ms | p95 ms | p99 ms | texts/s | tokens/s | CPU ms/request |",
-        "| ---: |" + " ---: |" * 6,
-    ]
+    head = ["Callers", "p50 ms", "p95 ms", "p99 ms", "texts/s", "tokens/s", "CPU ms/request"]
+    lines = [_row(head), "| ---: |" + " ---: |" * (len(head) - 1)]
     for callers, row in figures["http"].items():
         cells = [f"{row[f'p{share}_ms']:,.0f}" for share in (50, 95, 99)]
         cells += [f"{row['texts_per_second']:,.1f}", f"{row['tokens_per_second']:,.0f}"]
-        lines.append(f"| {callers} | " + " | ".join([*cells, f"{row['cpu_ms_per_request']:,.0f}"]) + " |")
+        lines.append(_row([callers, *cells, f"{row['cpu_ms_per_request']:,.0f}"]))
     return "\n".join(lines) + "\n"
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

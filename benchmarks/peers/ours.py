@@ -1,0 +1,19 @@
+"""This project's engine."""
+
+from typing import Any
+
+from benchmarks.models import prepared, random_embeddinggemma
+from benchmarks.peers import Embed
+
+PACKAGE = None
+
+
+def prepare(*, precision: str = "int8", **_: Any) -> None:
+    prepared(str(random_embeddinggemma()), precision)
+
+
+def load(threads: int, *, precision: str = "int8", kernel: str | None = None) -> Embed:
+    from embedder.model import EmbeddingModel
+
+    directory = prepared(str(random_embeddinggemma()), precision)
+    return EmbeddingModel.load(directory, num_threads=threads, kernel=kernel).engine.embed

@@ -1,0 +1,29 @@
+"""sentence-transformers without its tokeniser, in its precisions."""
+
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+
+from benchmarks.models import FULL_SIZE
+from benchmarks.peers import Embed, Ids, Matrix, in_padded_batches
+
+PACKAGE = "sentence-transformers"
+
+
+def prepare(**_: Any) -> None:
+    """It reads the original."""
+
+
+def load(threads: int, *, dtype: str = "float32") -> Embed:
+    torch.set_num_threads(threads)
+    options = {"dtype": getattr(torch, dtype)}
+    model = SentenceTransformer(str(FULL_SIZE), device="cpu", model_kwargs=options)
+
+    @torch.inference_mode()
+    def run(ids: Ids, mask: Ids) -> Matrix:
+        features = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        vectors: Matrix = model(features)["sentence_embedding"].float().numpy()
+        return vectors
+
+    return in_padded_batches(run)
