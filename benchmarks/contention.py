@@ -1,0 +1,79 @@
+"""What is left of 8 texts of 128 tokens at a time when the cores are not the engine's alone.
+
+    python -m benchmarks.contention [--json PATH] [--quick]
+
+Beside a busy process on every core an engine can have half of each, under a quota of 1.5 CPUs three
+quarters of two. The conditions take turns, ours and v0.1 in each; shares are within a round.
+"""
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from benchmarks import neighbours
+from benchmarks.report import arguments, save, spread
+from benchmarks.sides import loaded
+from benchmarks.tables import OURS, V0_1
+from benchmarks.workloads import AT_128, WORKLOADS, texts
+
+QUIET = "quiet"
+SPINNERS, QUOTA, EVENT_LOOP = (
+    "a busy process on every core",
+    "a quota of 1.5 CPUs",
+    "an event loop at 500 requests/s",
+)
+CONDITIONS: dict[str, Callable[[int], AbstractContextManager[None]]] = {
+    QUIET: neighbours.quiet,
+    SPINNERS: neighbours.spinners,
+    QUOTA: neighbours.quota,
+    EVENT_LOOP: neighbours.event_loop,
+}
+CALLS = 12  # in a turn: about 2 s of a quiet machine, 20 periods of a quota
+Rates = dict[str, dict[str, list[float]]]  # tokens a second by condition and side
+
+
+def measure(rounds: int, calls: int) -> tuple[Rates, dict[str, str]]:
+    """All calls of a turn count, not their median: a collapse may hit one in ten."""
+    lengths = next(workload.lengths for workload in WORKLOADS if workload.name == AT_128)
+    token_ids, random = texts(lengths), np.random.default_rng(0)
+    with loaded([OURS, V0_1]) as (sides, missing):
+        rates: Rates = {condition: {name: [] for name in sides} for condition in CONDITIONS}
+        for number in range(rounds):
+            print(f"round {number + 1}", file=sys.stderr, flush=True)
+            for condition in map(str, random.permutation(list(CONDITIONS))):
+                for name, side in sides.items():
+                    with CONDITIONS[condition](side.pid):
+                        seconds, _ = side(token_ids, calls)
+                    rates[condition][name].append(sum(lengths) * calls / sum(seconds))
+    return rates, missing
+
+
+def summary(rates: Rates) -> dict[str, Any]:
+    """Rates, and shares of the same side's quiet rate in the same round."""
+    return {
+        "tokens_per_second": {
+            condition: {name: spread(values) for name, values in by_side.items()}
+            for condition, by_side in rates.items()
+        },
+        "share_of_quiet": {
+            condition: {
+                name: spread(np.divide(values, rates[QUIET][name]).tolist())
+                for name, values in by_side.items()
+            }
+            for condition, by_side in rates.items()
+            if condition != QUIET
+        },
+    }
+
+
+def main() -> None:
+    options = arguments("contention", __doc__)
+    rates, missing = measure(*((1, 3) if options.quick else (7, CALLS)))
+    save(options.json, {**summary(rates), "unavailable": missing})
+
+
+if __name__ == "__main__":
+    main()
