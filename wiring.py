@@ -10,7 +10,8 @@ from starlette.types import ASGIApp
 import metrics
 import tracing
 from api.access_log import configure_log, write_exchange
-from api.bento import SCHEMA_PATH, GuardedService, pages
+from api.application import SCHEMA_PATH
+from api.bento import GuardedService, pages
 from api.edge import Edge, Exchange
 from api.errors import fault_reasons, refusal_reasons
 from api.offer import Offer

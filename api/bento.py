@@ -1,38 +1,29 @@
-"""BentoML's server with our own front: which route runs what, and how it is answered.
+"""A BentoML service with our own front: its pages, its model, and the application that serves it.
 
 BentoML 1.4's stock endpoint answers a validation error with a bare list, replaces the text of 401, 403
 and 5xx, and logs the caller's text; its stock middlewares cost more than the gate. What is replaced is
-the application factory; services, routes, `/schema.json`, stores, Bentos and clients stay BentoML's.
+the application; services, `/schema.json`, stores, Bentos and clients stay BentoML's.
 """
 
-import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from _bentoml_impl.server.app import ServiceAppFactory
 from _bentoml_sdk import Service
 from _bentoml_sdk.models import BentoModel
 from bentoml import Bento
 from bentoml.models import Model as StoredModel
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from api.errors import ClientGoneError, error_response
+from api.application import Application
 from api.offer import Offer
 from api.openapi import document
-from api.wire import json_response, parse_body
 from settings import VERSION, load_settings
 
-Answer = TypeVar("Answer")
 Handler = TypeVar("Handler", bound=Callable[..., Any])
-SCHEMA_PATH = "/schema.json"  # what BentoML's client reads first
 _MISSING = {
     False: "Run `make model` (or python download_model.py) with the same MODEL_ settings, then start again.",
     True: "Prepare it with `make model` where the project is, and mount that store: the claim `models` (Kubernetes), "
@@ -100,73 +91,6 @@ class PreparedModel(BentoModel):
         return found
 
 
-class AppFactory(ServiceAppFactory):
-    """BentoML's application without its middlewares, with our routes."""
-
-    @property
-    def middlewares(self) -> list[Middleware]:
-        return []
-
-    @property
-    def routes(self) -> list[BaseRoute]:
-        posts = [
-            Route(api.route, self._post(name), methods=["POST"], name=name) for name, api in self.service.apis.items()
-        ]
-        found = pages(self.service, models=self.service.offer.models)
-        gets = [Route(page.path, self._get(page.method), methods=["GET"]) for page in found]
-        return [*posts, *gets]
-
-    def _post(self, name: str) -> Callable[[Request], Awaitable[Response]]:
-        body_model = self.service.apis[name].input_spec
-
-        async def endpoint(request: Request) -> Response:
-            body = parse_body(body_model, await request.body())
-            handler = getattr(self._service_instance, name).local
-            return json_response(await _unless_gone(handler(body, request.scope), request))
-
-        return _answering(endpoint)
-
-    def _get(self, name: str) -> Callable[[Request], Awaitable[Response]]:
-        async def endpoint(request: Request) -> Response:
-            answer = await getattr(self._service_instance, name)(request)
-            return answer if isinstance(answer, Response) else json_response(answer)
-
-        return _answering(endpoint)
-
-
-def _answering(
-    endpoint: Callable[[Request], Awaitable[Response]],
-) -> Callable[[Request], Awaitable[Response]]:
-    """`endpoint`, its typed exceptions told to the client here, below Starlette's own 500 page."""
-
-    async def answer(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except Exception as error:
-            request.scope["error"] = error  # for the log line and the metrics of the edge
-            return error_response(error)
-
-    return answer
-
-
-async def _unless_gone(work: Coroutine[Any, Any, Answer], request: Request) -> Answer:
-    """The result of `work`, cancelled when the client leaves first.
-
-    Raises:
-        ClientGoneError: it left.
-    """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(request.receive())  # the body is read: all that can come is a disconnect
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGoneError
-        return working.result()
-    finally:
-        leaving.cancel()
-        working.cancel()
-
-
 class GuardedService(Service):
     """A BentoML service whose class wraps its whole application in `guard`."""
 
@@ -194,5 +118,7 @@ class GuardedService(Service):
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The application that the worker serves."""
         self.inject_config()
-        guarded: ASGIApp = self.inner.guard(AppFactory(self, is_main=is_main)(), self)
+        found = pages(self, models=self.offer.models)
+        application = Application(self, ((page.path, page.method) for page in found))
+        guarded: ASGIApp = self.inner.guard(application, self)
         return guarded

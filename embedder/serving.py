@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import time
 from collections.abc import Callable, Sequence
@@ -72,6 +73,7 @@ class ServedModel:
         """Load, and be ready once a real forward pass has worked. Returns the seconds it took."""
         started = time.monotonic()
         model = await asyncio.to_thread(self._load)
+        _give_memory_back()
         self._batcher = batcher = self._batcher_for(model.engine)
         batcher.start()
         warm_up = model.tokenizer.encode(["warm-up"], max_tokens=model.max_tokens)
@@ -145,6 +147,12 @@ class ServedModel:
         if self._batcher is None:
             raise ModelLoadingError
         return await self._batcher.embed([text.ids for text in tokens], user=user)
+
+
+def _give_memory_back() -> None:
+    """glibc keeps what loading freed: 182 MB of it after a tokenizer of 262,144 words."""
+    with contextlib.suppress(AttributeError):  # other C libraries give it back by themselves
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _settle_garbage_collector() -> None:

@@ -37,7 +37,7 @@ def packed(model_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_holds_what_runs_and_nothing_else(packed: Path) -> None:
     files = {str(path.relative_to(packed / "src")) for path in (packed / "src").rglob("*") if path.is_file()}
-    assert {"service.py", "auth/quota.lua", "api/bento.py", "embedder/onnx_engine.py", "LICENSE"} <= files
+    assert {"service.py", "auth/quota.lua", "api/bento.py", "embedder/native_engine.py", "LICENSE"} <= files
     assert {name.split("/")[0] for name in files if "/" in name} == {"api", "auth", "embedder", "requirements"}
     assert not files & {*LITTER, "download_model.py"}
     assert not [name for name in files if "prepare" in name or name.endswith((".env", ".json", ".pyc"))]
