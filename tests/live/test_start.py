@@ -63,12 +63,12 @@ def test_a_port_in_use_is_said_in_one_line(model_store: Path, server: Server, tm
 def test_a_damaged_model_is_not_served(model_store: Path, tmp_path: Path) -> None:
     copy = tmp_path / "home"
     subprocess.run(["cp", "-r", str(model_store), str(copy)], check=True)
-    [graph] = copy.glob("models/all-minilm-l6-v2-fp32/*/model.onnx")
-    with graph.open("r+b") as file:
-        file.seek(graph.stat().st_size // 2)
+    [weights] = copy.glob("models/all-minilm-l6-v2-fp32/*/model.safetensors")
+    with weights.open("r+b") as file:
+        file.seek(weights.stat().st_size // 2)
         file.write(b"damage")
     said = refused_start(FP32 | {"BENTOML_HOME": str(copy)})
-    assert "model.onnx" in said
+    assert "model.safetensors" in said
     assert "--force" in said
 
 
@@ -85,8 +85,8 @@ def test_without_redis_the_service_starts_degraded_and_says_so(model_store: Path
 def test_the_running_service_holds_no_torch(server: Server) -> None:
     processes = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
     loaded = {Path(entry.path).name for process in processes for entry in process.memory_maps()}
-    assert any("onnxruntime" in name for name in loaded)
-    assert not [name for name in loaded if "torch" in name or "safetensors" in name]
+    assert any("libembedder" in name for name in loaded)
+    assert not [name for name in loaded if "torch" in name or "onnxruntime" in name]
 
 
 def test_an_environment_file_is_read(tmp_path: Path) -> None:
