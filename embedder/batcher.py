@@ -176,7 +176,7 @@ class Batcher:
             if len(token_ids) == 1:
                 return [EmbeddingFailedError(f"the model failed on this text: {type(error).__name__}")]
             return [row for ids in token_ids for row in self._forward([ids])]
-        finite = [bool(ok) for ok in np.isfinite(vectors).all(axis=1)]
+        finite = np.isfinite(vectors.sum(axis=1))  # of values within -1 and 1: all or nothing
         return [
             row if ok else EmbeddingFailedError("the model gave no finite vector for this text")
             for row, ok in zip(vectors, finite, strict=True)

@@ -69,7 +69,7 @@ def test_a_damaged_model_is_not_served(model_store: Path, tmp_path: Path) -> Non
         file.write(b"damage")
     said = refused_start(FP32 | {"BENTOML_HOME": str(copy)})
     assert "model.safetensors" in said
-    assert "--force" in said
+    assert "make model" in said
 
 
 def test_without_redis_the_service_starts_degraded_and_says_so(model_store: Path, tmp_path: Path) -> None:
