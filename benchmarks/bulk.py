@@ -1,11 +1,10 @@
-"""Jobs over files: against the bare engine, in memory, and killed again and again.
+"""Jobs over files: against the bare engine, of four rows, in memory, and killed again and again.
 
     python -m benchmarks.bulk [--json PATH] [--quick] [--texts N] [--kills N] [--rounds N]
 
-Of the model that MODEL_NAME and MODEL_QUANTIZATION name. `within_bar` of the results says which bars were met; the
-status is 1 when rows were lost or differ. The whole takes about 18 minutes with the starter model on two idle cores:
-texts of the comparison have 12 words on average (1 to 250; some 36 tokens), those of the other two 6 (some 20), so
-that the 50,000 of them that are embedded twice are a minute's work and not ten.
+Of the model that MODEL_NAME and MODEL_QUANTIZATION name. `within_bar` of the results says which
+bars were met; the status is 1 when rows were lost or differ. Texts of the comparison have 12 words
+on average (1 to 250; some 36 tokens), those of memory and kills 6 (some 20).
 """
 
 import argparse
@@ -13,6 +12,7 @@ import csv
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -33,23 +33,28 @@ from benchmarks.report import save, spread
 from benchmarks.tables import RESULTS
 from embedder.model import EmbeddingModel
 from embedder.prepare.sentences import SENTENCES
+from embedder.threads import available_threads
 from settings import load_settings
 
-DEFAULT = "2 workers x 1 thread"  # the layout that a job takes by itself on two cores
-LAYOUTS = {DEFAULT: (2, 1), "1 worker x 2 threads": (1, 2)}
 BIT_EQUAL = "bit-equal to an undisturbed run"
 MIXED, SHORT = 12, 6  # words of a text on average
 LONGEST = 250
 MEMORY_TIMES = 20  # how much larger the larger input is
+FEW = 4  # rows of a job that is all start
 LEAST_SHARE, MOST_TIMES = 0.9, 1.3  # of the bare engine's rate; of the smaller input's memory
+LEAST_BUSY, MOST_SECONDS = 0.95, 3.0  # of the job's time, the engine's; for a few rows
 
 
 def texts_of(count: int, words: int) -> list[str]:
-    """Seeded texts in many languages, no two the same; lengths are log-normal, and one text has the longest."""
+    """Seeded texts in many languages, no two the same.
+
+    Lengths are log-normal, and one text has the longest.
+    """
     chance, vocabulary = random.Random(0), " ".join(SENTENCES).split()
-    lengths = [min(LONGEST, max(1, round(chance.lognormvariate(-0.3, 0.8) * words))) for _ in range(count)]
-    lengths[0] = LONGEST
-    return [" ".join([f"{number}", *chance.choices(vocabulary, k=length)]) for number, length in enumerate(lengths)]
+    drawn = (round(chance.lognormvariate(-0.3, 0.8) * words) for _ in range(count))
+    lengths = [LONGEST, *(min(LONGEST, max(1, length)) for length in drawn)][:count]
+    chosen = (chance.choices(vocabulary, k=length) for length in lengths)
+    return [" ".join([f"{number}", *words]) for number, words in enumerate(chosen)]
 
 
 def write_corpus(path: Path, texts: Sequence[str], first: int = 0) -> Path:
@@ -58,7 +63,8 @@ def write_corpus(path: Path, texts: Sequence[str], first: int = 0) -> Path:
     if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=len(rows))
     elif path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        path.write_text("".join(lines), encoding="utf-8")
     else:
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, ["id", "text"])
@@ -83,121 +89,118 @@ def bare_engine(directory: Path, texts: list[str], threads: int) -> float:
     return sum(len(text.ids) for text in tokens) / (time.perf_counter() - started)
 
 
-def family(pid: int) -> list[psutil.Process]:
-    """A process and all below it."""
+def resident_mb(pid: int) -> float:
+    """Of a process and all below it, together."""
     try:
         process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def is_worker(process: psutil.Process) -> bool:
-    try:
-        return "PartWorker" in " ".join(process.cmdline())
-    except psutil.Error:
-        return False
-
-
-def resident_mb(process: psutil.Process) -> float:
-    try:
-        return float(process.memory_info().rss) / 1e6
+        family = [process, *process.children(recursive=True)]
+        return sum(float(one.memory_info().rss) for one in family) / 1e6
     except psutil.Error:
         return 0.0
 
 
 @contextmanager
-def watched(pid: int) -> Iterator[dict[str, float]]:
-    """Greatest resident megabytes of a driver, of a worker, and of all processes, Ray's included; seen at 5 Hz."""
-    peaks, over = {"driver": 0.0, "worker": 0.0, "all": 0.0}, threading.Event()
+def watched(pid: int) -> Iterator[list[float]]:
+    """The greatest resident megabytes so far, seen at 5 Hz."""
+    peak, over = [0.0], threading.Event()
 
     def look() -> None:
         while not over.wait(0.2):
-            sizes = [(process, resident_mb(process)) for process in family(pid)]
-            now = {
-                "driver": max((size for process, size in sizes if process.pid == pid), default=0.0),
-                "worker": max((size for process, size in sizes if is_worker(process)), default=0.0),
-                "all": sum(size for _, size in sizes),
-            }
-            peaks.update({kind: max(peaks[kind], now[kind]) for kind in peaks})
+            peak[0] = max(peak[0], resident_mb(pid))
 
     thread = threading.Thread(target=look)
     thread.start()
     try:
-        yield peaks
+        yield peak
     finally:
         over.set()
         thread.join()
 
 
-def start(source: Path, output: Path, *options: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "jobs.embed_dataset", str(source), str(output), "--id", "id", *options]
+def start(source: Path, output: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "jobs.embed_dataset", str(source), str(output), "--id", "id"]
     with (source.parent / "log").open("a") as log:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
 
 
-def job(source: Path, output: Path, workers: int, threads: int) -> dict[str, Any]:
-    """One undisturbed job: its own count of tokens a second, the whole command's seconds, memory."""
+def job(source: Path, output: Path) -> dict[str, float]:
+    """One undisturbed job: what its summary says, the whole command's seconds, memory."""
     started = time.perf_counter()
-    options = ("--workers", str(workers), "--threads", str(threads))
-    with start(source, output, *options) as process, watched(process.pid) as peaks:
+    with start(source, output) as process, watched(process.pid) as peak:
         summary = process.communicate()[0]
     if process.returncode:
-        sys.exit(f"the job ended with {process.returncode}:\n{(source.parent / 'log').read_text()[-2000:]}")
-    found = next(part for part in summary.split("; ") if part.endswith(" tokens/s"))
+        log = (source.parent / "log").read_text()[-2000:]
+        sys.exit(f"the job ended with {process.returncode}:\n{log}")
+    rate = re.search(r"; ([\d,]+) tokens/s;", summary)
+    busy = re.search(r"; engine busy (\d+)%", summary)
+    assert rate, summary
+    assert busy, summary
     return {
-        "tokens_per_second": float(found.split()[0].replace(",", "")),
+        "tokens_per_second": float(rate[1].replace(",", "")),
+        "engine_busy": float(busy[1]) / 100,
         "seconds_with_start": time.perf_counter() - started,
-        "peak_mb": peaks,
+        "peak_mb": peak[0],
     }
 
 
 def throughput(model: Path, directory: Path, count: int, rounds: int) -> dict[str, Any]:
-    """The bare engine and both layouts of workers, taking turns."""
+    """The bare engine and a job, taking turns."""
     texts = texts_of(count, MIXED)
     source = write_corpus(directory / "corpus.jsonl", texts)
-    sides: dict[str, list[float]] = {"bare engine": [], **{name: [] for name in LAYOUTS}}
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in LAYOUTS}
+    bare: list[float] = []
+    runs: list[dict[str, float]] = []
     for number in range(rounds):
-        for name, (workers, threads) in LAYOUTS.items():
-            runs[name].append(job(source, directory / f"{name} {number}", workers, threads))
-            sides[name].append(runs[name][-1]["tokens_per_second"])
-        sides["bare engine"].append(bare_engine(model, texts, threads=2))
-    rates = {name: spread(values) for name, values in sides.items()}
-    bare = rates["bare engine"]["median"]
-    share = {name: rates[name]["median"] / bare for name in LAYOUTS}
+        runs.append(job(source, directory / f"run {number}"))
+        bare.append(bare_engine(model, texts, threads=available_threads()))
+    rates = {
+        "bare engine": spread(bare),
+        "job": spread([run["tokens_per_second"] for run in runs]),
+    }
+    share = rates["job"]["median"] / rates["bare engine"]["median"]
+    busy = spread([run["engine_busy"] for run in runs])
     return {
         "texts": count,
         "tokens_per_second": rates,
         "share_of_bare_engine": share,
+        "engine_busy": busy,
         "jobs": runs,
         "within_bar": {
-            f"{LEAST_SHARE:.0%} of the bare engine": share[DEFAULT] >= LEAST_SHARE,
-            "the faster layout is the default": share[DEFAULT] == max(share.values()),
+            f"{LEAST_SHARE:.0%} of the bare engine": share >= LEAST_SHARE,
+            f"engine busy {LEAST_BUSY:.0%}": busy["median"] >= LEAST_BUSY,
         },
     }
 
 
+def few_rows(directory: Path, rounds: int) -> dict[str, Any]:
+    """Seconds of a whole command over a few rows."""
+    source = write_corpus(directory / "few.jsonl", texts_of(FEW + 1, SHORT)[1:])
+    runs = [job(source, directory / f"few {number}") for number in range(rounds)]
+    seconds = spread([run["seconds_with_start"] for run in runs])
+    within = {f"{MOST_SECONDS:g} s": seconds["median"] <= MOST_SECONDS}
+    return {"rows": FEW, "seconds": seconds, "within_bar": within}
+
+
 def memory(directory: Path, count: int) -> dict[str, Any]:
-    """Peak memory of the same job over an input and one twenty times as large, each one row group of Parquet."""
+    """Peak memory over an input and one 20 times as large, each one row group of Parquet."""
     found = {}
     for name, texts in (("small", count), ("large", count * MEMORY_TIMES)):
         source = write_corpus(directory / f"{name}.parquet", texts_of(texts, SHORT))
-        found[name] = {"texts": texts, **job(source, directory / f"memory {name}", 2, 1)}
-    small, large = (found[name]["peak_mb"] for name in ("small", "large"))
-    times = {kind: large[kind] / small[kind] for kind in small}
-    return {**found, "times": times, "within_bar": {f"{MOST_TIMES} times": max(times.values()) <= MOST_TIMES}}
+        found[name] = {"texts": texts, **job(source, directory / f"memory {name}")}
+    times = found["large"]["peak_mb"] / found["small"]["peak_mb"]
+    within = {f"{MOST_TIMES} times": times <= MOST_TIMES}
+    return {**found, "times": times, "within_bar": within}
 
 
 def kills(directory: Path, count: int, times: int) -> dict[str, Any]:
-    """`times` kill -9 of the driver or of a worker, spread over the job; then every part and every row."""
+    """`times` kill -9, spread over the job; then every part and every row."""
     source, output, calm = directory / "kills", directory / "killed", directory / "calm"
     source.mkdir()
     texts = texts_of(count, SHORT)
-    for name, part in (("a.parquet", slice(0, count // 2)), ("b.jsonl", slice(count // 2, count * 3 // 4)),
-                       ("c.csv", slice(count * 3 // 4, count))):  # fmt: skip
-        write_corpus(source / name, texts[part], first=part.start)
-    undisturbed = job(source, calm, 2, 1)
+    half, rest = count // 2, count * 3 // 4
+    write_corpus(source / "a.parquet", texts[:half])
+    write_corpus(source / "b.jsonl", texts[half:rest], first=half)
+    write_corpus(source / "c.csv", texts[rest:], first=rest)
+    undisturbed = job(source, calm)
     expected = parts(calm)
     moments, status = disturb(source, output, len(expected), times)
     bit_equal = parts(output) == expected and all(
@@ -218,57 +221,62 @@ def kills(directory: Path, count: int, times: int) -> dict[str, Any]:
     }
 
 
-def disturb(source: Path, output: Path, n_parts: int, times: int) -> tuple[list[dict[str, Any]], int]:
-    """A kill at a random moment of each of `times` equal stretches of the job; the same command after each."""
+def disturb(
+    source: Path,
+    output: Path,
+    n_parts: int,
+    times: int,
+) -> tuple[list[dict[str, Any]], int]:
+    """A kill at a random moment of each of `times` equal stretches; the same command after each."""
     chance = random.Random()
     moments: list[dict[str, Any]] = []
     process, began = start(source, output), time.perf_counter()
     while len(moments) < times:
-        wanted = n_parts * (len(moments) + chance.random()) / (times + 1)  # the last stretch is left alone
+        # The last stretch is left alone.
+        wanted = n_parts * (len(moments) + chance.random()) / (times + 1)
         while len(parts(output)) < wanted and process.poll() is None:
             time.sleep(0.02)
-        time.sleep(chance.uniform(0, 0.5))
+        time.sleep(chance.uniform(0, 0.1))
         if process.poll() is not None:
             break
-        workers = [child for child in family(process.pid) if is_worker(child)]
-        victim = chance.choice([psutil.Process(process.pid), *workers])
-        driver = victim not in workers
-        moments.append(
-            {
-                "victim": "driver" if driver else "worker",
-                "parts": len(parts(output)),
-                "second": round(time.perf_counter() - began, 1),
-            }
-        )
-        victim.kill()
-        if driver:
-            process.communicate()
-            process = start(source, output)
+        second = round(time.perf_counter() - began, 1)
+        moments.append({"parts": len(parts(output)), "second": second})
+        process.kill()
+        process.communicate()
+        process = start(source, output)
     process.communicate()
     return moments, process.returncode
 
 
 def complete(output: Path, count: int) -> bool:
-    """Whether every row of the input is there once, under its own id, with a vector of length one."""
+    """Whether every row is there once, under its own id, with a vector of length one."""
     table = pq.read_table(output)
-    vectors = table.column("embedding").combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+    flat = table.column("embedding").combine_chunks().flatten().to_numpy()
+    lengths = np.linalg.norm(flat.reshape(len(table), -1), axis=1)
     rows, ids = table.column("row").to_pylist(), table.column("id").to_pylist()
-    lengths = np.linalg.norm(vectors, axis=1)
-    return rows == list(range(count)) and ids == [str(row) for row in rows] and bool(np.allclose(lengths, 1, atol=1e-3))
+    in_order = rows == list(range(count)) and ids == [str(row) for row in rows]
+    return in_order and bool(np.allclose(lengths, 1, atol=1e-3))
 
 
 def parts(output: Path) -> list[str]:
     return sorted(path.name for path in output.glob("part-*")) if output.exists() else []
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--json", type=Path, default=RESULTS / "bulk.json")
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
     parser.add_argument("--texts", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kills", type=int, default=10, help="0 leaves that and memory out")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = parse()
     count = options.texts // (10 if options.quick else 1)
     settings = load_settings()
     model = prepared(settings.model_name, settings.model_quantization)
@@ -279,6 +287,7 @@ def main() -> int:
             "model": settings.model_name or "starter",
             "quantization": settings.model_quantization,
             "throughput": throughput(model, directory, count, options.rounds),
+            "few_rows": few_rows(directory, options.rounds),
         }
         if options.kills:
             figures["memory"] = memory(directory, count // 20)
