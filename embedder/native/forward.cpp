@@ -46,10 +46,9 @@ struct Model {
     static void each_chunk(const Shape& shape, Pack& pack, const Team& team, Scratch* scratches, const F& f) {
         if (pack.rows <= CHUNK_ROWS)
             return f(Chunk{shape, pack, team, scratches, scratches[team.thread()], 0, pack.rows});
-        team.each((pack.rows + CHUNK_ROWS - 1) / CHUNK_ROWS, [&](int item, int thread) {
-            int first = item * CHUNK_ROWS, left = pack.rows - first;
+        team.share(pack.rows, CHUNK_ROWS, [&](int first, int last, int thread) {
             Team alone = team.leader(thread);
-            f(Chunk{shape, pack, alone, scratches, scratches[thread], first, left < CHUNK_ROWS ? left : CHUNK_ROWS});
+            f(Chunk{shape, pack, alone, scratches, scratches[thread], first, last - first});
         });
     }
 };

@@ -2,6 +2,8 @@
 
 #include <time.h>
 
+#include "float_mode.h"
+
 namespace {
 
 // A thread that finds no work looks for it this long before it sleeps. Waking a thread takes about 50 us; the
@@ -36,9 +38,52 @@ bool spin(Ready ready) {
     }
 }
 
-constexpr uint64_t ITEMS_BIT = 20, SHARED_BIT = 40, NUMBER_BIT = 41, MASK = (1 << 20) - 1;
-
 }  // namespace
+
+void Crew::publish(Phase phase, int items, int threads) {
+    number_ = number_ == UINT32_MAX ? 1 : number_ + 1;
+    phase_ = phase;
+    unfinished_.store(items, std::memory_order_relaxed);
+    for (int i = 0; i < threads; i++)
+        slots_[i].range.store({number_, uint16_t(items * i / threads), uint16_t(items * (i + 1) / threads)});
+    open_.store(number_);
+}
+
+bool Crew::work(int thread, int threads) {
+    uint32_t number = open_.load();
+    int item;
+    if (!number || (!claim_own(number, thread, &item) && !claim_others(number, thread, threads, &item)))
+        return false;
+    phase_.call(phase_.function, item, thread);  // the phase stays as it is until this item is finished
+    unfinished_.fetch_sub(1);
+    return true;
+}
+
+bool Crew::claim_own(uint32_t number, int thread, int* item) {
+    std::atomic<Range>& own = slots_[thread].range;
+    Range range = own.load();
+    do {
+        if (range.number != number || range.next == range.end) return false;
+        *item = range.next;
+    } while (!own.compare_exchange_weak(range, {range.number, uint16_t(range.next + 1), range.end}));
+    return true;
+}
+
+// Takes the second half of what another thread has left: the first item at once, the rest as its own.
+bool Crew::claim_others(uint32_t number, int thread, int threads, int* item) {
+    for (int i = 1; i < threads; i++) {
+        std::atomic<Range>& other = slots_[(thread + i) % threads].range;
+        Range range = other.load();
+        while (range.number == number && range.next != range.end) {
+            uint16_t middle = range.next + (range.end - range.next) / 2;
+            if (!other.compare_exchange_weak(range, {number, range.next, middle})) continue;
+            *item = middle;
+            slots_[thread].range.store({number, uint16_t(middle + 1), range.end});
+            return true;
+        }
+    }
+    return false;
+}
 
 Pool::Pool(int threads) : threads_(threads) {
     pthread_mutex_init(&mutex_, nullptr);
@@ -57,65 +102,42 @@ Pool::~Pool() {
     pthread_mutex_destroy(&mutex_);
 }
 
-void Pool::run(int crew, int thread, int items, bool shared, bool help, Phase phase) {
+void Pool::run(int crew, int thread, int items, bool help, Phase phase) {
     Crew& own = crews_[crew];
-    uint64_t number = (own.ticket.load(std::memory_order_relaxed) >> NUMBER_BIT) + 1;
-    own.phase = phase;
-    own.finished.store(0, std::memory_order_relaxed);
-    own.ticket.store(number << NUMBER_BIT | uint64_t(shared) << SHARED_BIT | uint64_t(items) << ITEMS_BIT);
+    own.publish(phase, items, threads_);
     published_.fetch_add(1);
     wake_sleepers();
-    while (claim(own, thread)) {
-    }
-    finish(own, items, thread, help);
-}
-
-// Takes and finishes some items of the crew's phase; false when none is left.
-bool Pool::claim(Crew& crew, int thread) {
-    uint64_t ticket = crew.ticket.load();
-    int first, taken;
-    do {
-        first = int(ticket & MASK);
-        int left = int(ticket >> ITEMS_BIT & MASK) - first;
-        if (left <= 0) return false;
-        bool shared = ticket >> SHARED_BIT & 1;
-        taken = shared ? (left + 2 * threads_ - 1) / (2 * threads_) : 1;
-    } while (!crew.ticket.compare_exchange_weak(ticket, ticket + taken));
-    // The phase stays as it is until all of its items are finished, these among them.
-    crew.phase.call(crew.phase.function, first, first + taken, thread);
-    int items = int(ticket >> ITEMS_BIT & MASK);
-    if (crew.finished.fetch_add(taken) + taken == items) wake_sleepers();
-    return true;
-}
-
-bool Pool::claim_any(int thread) {
-    for (int crew = 0; crew <= threads_; crew++)
-        if (claim(crews_[crew], thread)) return true;
-    return false;
-}
-
-// Waits for items that other threads have claimed.
-void Pool::finish(Crew& crew, int items, int thread, bool help) {
-    auto finished = [&] { return crew.finished.load() == items; };
-    while (!finished()) {
+    while (!own.finished()) {
         uint64_t seen = published_.load();
-        if (spin([&] { return finished() || (help && claim_any(thread)); })) continue;
-        sleep_until([&] { return finished() || (help && published_.load() != seen); });
+        auto worked = [&] { return own.work(thread, threads_) || (help && work_for_any(thread)); };
+        if (spin([&] { return worked() || own.finished(); })) continue;
+        sleep_until([&] { return own.finished() || (help && published_.load() != seen); });
     }
+    own.close();
 }
 
 void* Pool::thread_main(void* argument) {
+    FloatMode mode;
     Start* start = static_cast<Start*>(argument);
-    start->pool->work(start->thread);
+    start->pool->serve(start->thread);
     return nullptr;
 }
 
-void Pool::work(int thread) {
+void Pool::serve(int thread) {
     while (!stopping_.load()) {
         uint64_t seen = published_.load();
-        if (spin([&] { return stopping_.load() || claim_any(thread); })) continue;
+        if (spin([&] { return stopping_.load() || work_for_any(thread); })) continue;
         sleep_until([&] { return stopping_.load() || published_.load() != seen; });
     }
+}
+
+bool Pool::work_for_any(int thread) {
+    for (int crew = 0; crew <= threads_; crew++) {
+        if (!crews_[crew].work(thread, threads_)) continue;
+        if (crews_[crew].finished()) wake_sleepers();
+        return true;
+    }
+    return false;
 }
 
 // A sleeper counts itself before it looks at what it waits for, and whoever changes that changes it before

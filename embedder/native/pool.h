@@ -1,10 +1,11 @@
 // Threads that claim work item by item.
 //
 // A crew works on one phase at a time: its leader publishes a function and a number of items, and the leader
-// and every thread that has nothing else to do claim items until none is left. The leader then waits only
-// for items that others have claimed and not finished, so a thread that the kernel has taken off its core
-// holds up one item and never a whole share. Crew 0 belongs to the thread that called the engine, and its
-// items are packs; crew 1 + i belongs to thread i while it runs a pack.
+// and every thread that has nothing else to do work on them. Each thread begins with a range of its own, so
+// that it reads memory in order, and takes half of another's when that is finished. The leader then waits only
+// for items that others have claimed and not finished: a thread that the kernel has taken off its core holds
+// up one item and never a whole share. Crew 0 belongs to the thread that called the engine, and its items are
+// packs; crew 1 + i belongs to thread i while it runs a pack.
 #pragma once
 #include <pthread.h>
 #include <stdint.h>
@@ -15,21 +16,49 @@
 
 constexpr int MAX_THREADS = 64;
 
-// What a thread is asked to do with the items first <= item < last of a phase.
+// What a thread is asked to do with one item of a phase.
 struct Phase {
-    void (*call)(const void* function, int first, int last, int thread);
+    void (*call)(const void* function, int item, int thread);
     const void* function;
 };
 
-struct alignas(64) Crew {
-    std::atomic<uint64_t> ticket{0};  // of the phase: number (23 bits), shared (1), items (20), next item (20)
-    std::atomic<int> finished{0};     // items of the phase
-    Phase phase;
+// Items next <= item < end of the phase `number`, in one word, so that a claim is one compare-and-swap and
+// fails when the phase is over.
+struct Range {
+    uint32_t number;
+    uint16_t next, end;
+};
+
+class Crew {
+   public:
+    static constexpr int MOST_ITEMS = UINT16_MAX;
+
+    // Opens a phase, every thread's range an equal part of its items.
+    void publish(Phase phase, int items, int threads);
+    // Claims an item and runs it; false when none is left to claim.
+    bool work(int thread, int threads);
+    void close() { open_.store(0); }
+    bool finished() const { return unfinished_.load() == 0; }
+
+   private:
+    bool claim_own(uint32_t number, int thread, int* item);
+    bool claim_others(uint32_t number, int thread, int threads, int* item);
+
+    struct alignas(64) Slot {
+        std::atomic<Range> range{};
+    };
+    alignas(64) std::atomic<int> unfinished_{0};
+    // The running phase, 0 for none. Set when all ranges are: a thread that comes late from the phase before
+    // must not take from one range while another is still to be written.
+    std::atomic<uint32_t> open_{0};
+    uint32_t number_ = 0;
+    Phase phase_;
+    Slot slots_[MAX_THREADS];
 };
 
 class Pool {
    public:
-    // Starts threads - 1 threads. Check `started` afterwards.
+    // Starts threads - 1 threads; `started` tells whether all could be.
     explicit Pool(int threads);
     ~Pool();
 
@@ -39,23 +68,25 @@ class Pool {
     // Calls f(item, thread) for every item, on whatever thread is free.
     template <class F>
     void each(int items, const F& f) {
-        auto call = [](const void* function, int first, int last, int thread) {
-            for (int item = first; item < last; item++) (*static_cast<const F*>(function))(item, thread);
-        };
-        run(0, 0, items, false, true, {call, &f});
+        run(0, 0, items, true, phase_of(f));
     }
 
     // Runs `phase` on items 0 <= item < items and returns when all are finished. Called by thread `thread`,
-    // the leader of `crew`. With `shared` a claim takes a share of the items that are left, so that many
-    // short items need few claims; otherwise one. `help`: work for other crews while waiting.
-    void run(int crew, int thread, int items, bool shared, bool help, Phase phase);
+    // the leader of `crew`. `help`: work for other crews while waiting.
+    void run(int crew, int thread, int items, bool help, Phase phase);
+
+    template <class F>
+    static Phase phase_of(const F& f) {
+        auto call = [](const void* function, int item, int thread) {
+            (*static_cast<const F*>(function))(item, thread);
+        };
+        return {call, &f};
+    }
 
    private:
     static void* thread_main(void* argument);
-    void work(int thread);
-    bool claim(Crew& crew, int thread);
-    bool claim_any(int thread);
-    void finish(Crew& crew, int items, int thread, bool help);
+    void serve(int thread);
+    bool work_for_any(int thread);
     template <class Ready>
     void sleep_until(Ready ready);
     void wake_sleepers();
@@ -85,34 +116,18 @@ class Team {
     ALWAYS_INLINE int thread() const { return thread_; }
     ALWAYS_INLINE Team leader(int thread) const { return Team(pool_, thread, true); }  // one of the team, by itself
 
-    // Calls f(first, last, thread) for shares of 0 <= item < count, each a whole number of `grain` items.
+    // Calls f(first, last, thread) for parts of 0 <= i < count, each of `grain`.
     template <class F>
     void share(int count, int grain, const F& f) const {
         if (alone_ || count <= grain) return f(0, count, thread_);
-        auto shares = [&](int first, int last, int thread) {
-            f(first * grain, last * grain < count ? last * grain : count, thread);
+        auto part = [&](int item, int thread) {
+            int first = item * grain;
+            f(first, first + grain < count ? first + grain : count, thread);
         };
-        run((count + grain - 1) / grain, true, shares);
-    }
-    // Calls f(item, thread) for every item, one claim each.
-    template <class F>
-    void each(int count, const F& f) const {
-        auto items = [&](int first, int last, int thread) {
-            for (int item = first; item < last; item++) f(item, thread);
-        };
-        if (alone_ || count == 1) return items(0, count, thread_);
-        run(count, false, items);
+        pool_.run(1 + thread_, thread_, (count + grain - 1) / grain, false, Pool::phase_of(part));
     }
 
    private:
-    template <class F>
-    void run(int count, bool shared, const F& f) const {
-        auto call = [](const void* function, int first, int last, int thread) {
-            (*static_cast<const F*>(function))(first, last, thread);
-        };
-        pool_.run(1 + thread_, thread_, count, shared, false, {call, &f});
-    }
-
     Pool& pool_;
     int thread_;
     bool alone_;

@@ -76,6 +76,10 @@ INLINE void block(Rows a, int row, Panels b, int panel, Ahead ahead, Store store
 #pragma clang loop unroll(full)
         for (int p = 0; p < PANELS; p++) columns[p] = Step::panel(panels + p * b.stride);
         __builtin_prefetch(ahead.next, 0, 2);
+        if (ahead.pace > 64) {  // few rows: the work is to read the panels
+            __builtin_prefetch(ahead.next + 64, 0, 2);
+            __builtin_prefetch(ahead.next + 128, 0, 2);
+        }
         ahead.next += ahead.pace;
 #pragma clang loop unroll(full)
         for (int i = 0; i < ROWS; i++) {
