@@ -182,9 +182,13 @@ def _norm(name: str, norm: nn.Module, factors: Floats | np.float32 = ONE) -> Vec
 
 
 def _angles(kind: str, transformer: nn.Module, max_tokens: int) -> Iterator[Vector]:
-    """Cosines and sines by position; rotate_half makes both halves of a head turn alike."""
-    positions = torch.arange(max_tokens)[None]
-    both = transformer.rotary_emb(torch.zeros(1), positions, f"{kind}_attention")
+    """Cosines and sines by position; rotate_half makes both halves of a head turn alike.
+
+    A model without layers of one kind has the other's angles for both.
+    """
+    kinds = transformer.config.layer_types
+    wanted = f"{kind}_attention" if f"{kind}_attention" in kinds else kinds[0]
+    both = transformer.rotary_emb(torch.zeros(1), torch.arange(max_tokens)[None], wanted)
     for name, angles in zip(("cos", "sin"), both, strict=True):
         half = angles.shape[-1] // 2
         values = np.ascontiguousarray(floats(angles[0, :, :half]))

@@ -11,9 +11,9 @@ from embedder.errors import ModelCorruptError, ModelNotFoundError, ModelOutdated
 from embedder.profile import PROFILE_FILE, Profile, model_tag, sha256_file
 
 PROFILE = Profile(
-    model_id="organisation/model", revision="abc", architecture="bert", backend="onnx", quantization="int8",
-    dimensions=8, matryoshka=(8, 4), max_tokens=16, window=9, prompts={"query": "q: "}, files={},
-    verification={"int8_to_fp32": {"min_cosine": 0.99}},
+    model_id="organisation/model", revision="abc", architecture="bert", backend="native", quantization="int8",
+    dimensions=8, matryoshka=(8, 4), max_tokens=16, prompts={"query": "q: "}, files={},
+    verification={"to_original": {"min_cosine": 0.99}},
 )  # fmt: skip
 
 
@@ -35,41 +35,46 @@ def test_the_fingerprint_names_the_vector_space_and_nothing_else() -> None:
 
 
 def test_a_changed_file_is_named_with_both_hashes(tmp_path: Path) -> None:
-    weights = tmp_path / "model.onnx"
+    weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"weights")
-    profile = dataclasses.replace(PROFILE, files={"model.onnx": sha256_file(weights)})
+    profile = dataclasses.replace(PROFILE, files={"model.safetensors": sha256_file(weights)})
     profile.check_files(tmp_path)
     weights.write_bytes(b"weight5")
-    with pytest.raises(ModelCorruptError, match=r"model\.onnx") as found:
+    with pytest.raises(ModelCorruptError, match=r"model\.safetensors.*make model") as found:
         profile.check_files(tmp_path)
-    assert found.value.actual == sha256_file(weights)
+    assert sha256_file(weights)[:12] in found.value.reason
     weights.unlink()
     with pytest.raises(ModelCorruptError, match="missing"):
         profile.check_files(tmp_path)
 
 
 def test_a_directory_without_a_model_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFoundError, match=r"download_model\.py"):
+    with pytest.raises(ModelNotFoundError, match="make model"):
         Profile.load(tmp_path)
 
 
-def test_another_graph_layout_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "other", [{"layout": 3}, {"layout": None, "graph_layout": 3}, {"backend": "onnx"}, {"backend": 1}]
+)
+def test_a_model_of_another_version_says_what_to_run(
+    tmp_path: Path, other: dict[str, object]
+) -> None:
     PROFILE.save(tmp_path)
     path = tmp_path / PROFILE_FILE
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"graph_layout": 0}))
-    with pytest.raises(ModelOutdatedError):
+    path.write_text(json.dumps(json.loads(path.read_text()) | other))
+    with pytest.raises(ModelOutdatedError, match="run `make model`"):
         Profile.load(tmp_path)
 
 
-@given(st.text(max_size=200), st.sampled_from(["int8", "fp16", "fp32"]), st.sampled_from(["onnx", "torch"]))
+@given(st.text(max_size=200), st.sampled_from(["int8", "fp16", "fp32"]), st.sampled_from(["native", "torch"]))
 def test_every_model_name_has_a_tag_the_store_accepts(name: str, quantization: str, backend: str) -> None:
     tag = model_tag(name, quantization, backend)
     assert Tag(tag).name == tag
 
 
 def test_tags_are_readable_and_apart() -> None:
-    assert model_tag(None, "int8", "onnx") == "all-minilm-l6-v2-int8"
-    assert model_tag("sentence-transformers/all-MiniLM-L6-v2", "fp32", "onnx") == "all-minilm-l6-v2-fp32"
-    assert model_tag("google/embeddinggemma-300m", "int8", "onnx") == "google--embeddinggemma-300m-int8"
-    assert model_tag("/a/model", "int8", "onnx") != model_tag("/b/model", "int8", "onnx")
-    assert model_tag("/a/b/../model", "int8", "onnx") == model_tag("/a/model", "int8", "onnx")
+    assert model_tag(None, "int8", "native") == "all-minilm-l6-v2-int8"
+    assert model_tag("sentence-transformers/all-MiniLM-L6-v2", "fp32", "native") == "all-minilm-l6-v2-fp32"
+    assert model_tag("google/embeddinggemma-300m", "int8", "native") == "google--embeddinggemma-300m-int8"
+    assert model_tag("/a/model", "int8", "native") != model_tag("/b/model", "int8", "native")
+    assert model_tag("/a/b/../model", "int8", "native") == model_tag("/a/model", "int8", "native")

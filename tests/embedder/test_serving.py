@@ -24,6 +24,8 @@ class Breakdown(BaseException):
 class FailingEngine:
     """Zeros, until it is made to hang or to break down."""
 
+    kernel = "none"
+
     def __init__(self) -> None:
         self.runs = threading.Event()
         self.runs.set()
@@ -45,7 +47,7 @@ def directory(starter: LoadModel, starter_directory: Path) -> Path:
 @asynccontextmanager
 async def serving(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[FailingEngine, ServedModel]]:
     engine = FailingEngine()
-    monkeypatch.setitem(models.ENGINES, "onnx", lambda *_: engine)
+    monkeypatch.setattr(models, "_engine", lambda *_, **__: engine)
     model = ServedModel(
         directory,
         num_threads=1,
