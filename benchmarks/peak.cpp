@@ -22,8 +22,8 @@
 namespace {
 
 constexpr int kMaxThreads = 256;
-constexpr int kTries = 5;                      // the best counts: a try that is interrupted says nothing
-constexpr int64_t kRounds = 4 << 20;           // of one try: about 20 ms
+constexpr int kTries = 5;  // the best counts: one that is interrupted says nothing
+constexpr int64_t kRounds = 4 << 20;            // of one try: about 6 ms
 constexpr int64_t kBytes = int64_t{512} << 20;  // read in one try; far above any cache
 
 volatile int32_t sink;  // what was computed goes here, so that it is computed
@@ -153,10 +153,19 @@ Instruction best_instruction() {
 
 #endif
 
-const uint64_t* memory;  // kBytes, every page touched
+typedef uint64_t Line __attribute__((vector_size(64)));  // a cache line
+
+constexpr int64_t kLines = kBytes / sizeof(Line);
+// Places that a thread reads at in turn, and how far ahead each is fetched. One place and no
+// fetching: 31 GB/s of the 53 that these give (two Zen 5 cores, pages of 4 KB).
+constexpr int kStreams = 4;
+constexpr int64_t kAhead = 16;
+
+Line* memory;  // kLines, every page touched
 
 struct Task {
-    int64_t first, last;  // words of `memory` that this thread reads
+    int64_t first;  // line of `memory` from which this thread reads
+    int64_t lines;  // of each of its streams
     Instruction instruction;
 };
 
@@ -165,15 +174,18 @@ void* multiply(void* argument) {
     return nullptr;
 }
 
-// Eight words at a time, so that a core has many lines on their way.
 void* read(void* argument) {
     const Task& task = *static_cast<Task*>(argument);
-    uint64_t sums[8] = {};
-    for (int64_t word = task.first; word < task.last; word += 8)
-        for (int i = 0; i < 8; i++) sums[i] += memory[word + i];
-    uint64_t total = 0;
-    for (uint64_t sum : sums) total += sum;
-    sink = static_cast<int32_t>(total);
+    const Line* start = memory + task.first;
+    Line sums[kStreams] = {};
+    for (int64_t line = 0; line < task.lines; line++)
+        for (int i = 0; i < kStreams; i++) {
+            __builtin_prefetch(start + i * task.lines + line + kAhead);
+            sums[i] += start[i * task.lines + line];
+        }
+    Line total = {};
+    for (const Line& sum : sums) total += sum;
+    sink = static_cast<int32_t>(total[0]);
     return nullptr;
 }
 
@@ -208,17 +220,18 @@ double operations_per_second(Task* tasks, int threads) {
 int main(int count, char** words) {
     const int threads = count > 1 ? atoi(words[1]) : 1;
     if (threads < 1 || threads > kMaxThreads) return 2;
-    uint64_t* words_read = static_cast<uint64_t*>(malloc(kBytes));
-    if (words_read == nullptr) return 1;
-    constexpr int64_t kWords = kBytes / 8;
-    for (int64_t word = 0; word < kWords; word++) words_read[word] = static_cast<uint64_t>(word);
-    memory = words_read;
+    memory = static_cast<Line*>(aligned_alloc(sizeof(Line), kBytes));
+    if (memory == nullptr) return 1;
+    for (int64_t line = 0; line < kLines; line++)
+        memory[line] = Line{} + static_cast<uint64_t>(line);
     Task tasks[kMaxThreads];
-    for (int i = 0; i < threads; i++)
-        tasks[i] = {kWords / 8 * i / threads * 8, kWords / 8 * (i + 1) / threads * 8, best_instruction()};
+    const int64_t lines = kLines / threads / kStreams;
+    for (int i = 0; i < threads; i++) tasks[i] = {lines * kStreams * i, lines, best_instruction()};
     const double one = operations_per_second(tasks, 1), all = operations_per_second(tasks, threads);
-    const double bytes = static_cast<double>(kBytes) / seconds(read, tasks, threads);
-    printf("{\"instruction\": \"%s\", \"gops_per_core\": %.1f, \"gops\": %.1f, \"gb_per_second\": %.2f}\n",
-           tasks[0].instruction.name, one / 1e9, all / 1e9, bytes / 1e9);
+    const double read_bytes = static_cast<double>(lines * kStreams * threads * sizeof(Line));
+    const double bytes = read_bytes / seconds(read, tasks, threads);
+    printf("{\"instruction\": \"%s\", \"gops_per_core\": %.1f, \"gops\": %.1f, ",
+           tasks[0].instruction.name, one / 1e9, all / 1e9);
+    printf("\"gb_per_second\": %.2f}\n", bytes / 1e9);
     return 0;
 }
