@@ -4,6 +4,7 @@ python -m dev.serve
 """
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import NoReturn
 
 import bentoml
 
@@ -25,8 +27,8 @@ ROOT = Path(__file__).parent.parent
 KEEP_ALIVE = 75  # seconds; longer than the 60 s for which proxies keep an idle connection
 
 
-def main() -> int:
-    """Serve until Ctrl-C; the exit status of the server."""
+def main() -> NoReturn:
+    """Become the server, and leave nothing beside it: this process would hold 60 MB."""
     if ensure_env_file(ROOT):
         print("Wrote .env with a new secret.", flush=True)
     settings = load_settings()
@@ -34,15 +36,12 @@ def main() -> int:
     _check_port(settings)
     bentoml_command = str(Path(sys.executable).with_name("bentoml"))
     address = ["--host", str(settings.host), "--port", str(settings.port)]
+    if os.fork() == 0:
+        _invite(settings, server=os.getppid())
+        os._exit(0)
+    os.chdir(ROOT)
     command = [bentoml_command, "serve", *address, "--timeout-keep-alive", str(KEEP_ALIVE)]
-    with subprocess.Popen(command, cwd=ROOT) as server:
-        # Ctrl-C reaches the server by itself: it is in the terminal's process group. SIGTERM does not.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: server.terminate())
-        if _wait_until_ready(settings, server):
-            print(_invitation(settings), flush=True)
-        status = server.wait()
-    return 0 if status in (0, -signal.SIGTERM, -signal.SIGINT) else status
+    os.execv(bentoml_command, command)  # noqa: S606 (no shell is wanted)
 
 
 def _ensure_model(settings: Settings) -> None:
@@ -68,15 +67,17 @@ def _check_port(settings: Settings) -> None:
             )
 
 
-def _wait_until_ready(settings: Settings, server: "subprocess.Popen[bytes]") -> bool:
-    while server.poll() is None:
+def _invite(settings: Settings, *, server: int) -> None:
+    """Say what to do with the server once it is ready; `server` is the parent's process id."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    while os.getppid() == server:
         with (
             contextlib.suppress(urllib.error.URLError, OSError),
             urllib.request.urlopen(f"{_url(settings)}/readyz", timeout=2),
         ):
-            return True
-        time.sleep(0.2)
-    return False
+            print(_invitation(settings), flush=True)
+            return
+        time.sleep(0.05)
 
 
 def _url(settings: Settings) -> str:
@@ -97,4 +98,4 @@ def _invitation(settings: Settings) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

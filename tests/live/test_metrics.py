@@ -143,7 +143,7 @@ def test_the_model_and_the_process_are_described(server: Server) -> None:
     [labels] = [dict(labels) for name, labels in found if name == "embed_model_info"]
     health = httpx.get(f"{server.url}/health").json()
     assert all(labels[name] == health[name] for name in ("model", "quantization", "fingerprint", "version"))
-    assert (labels["architecture"], labels["backend"]) == ("bert", "onnx")
+    assert (labels["architecture"], labels["backend"]) == ("bert", "native")
     assert found[("process_resident_memory_bytes", frozenset())] > 50e6
     assert found[("process_cpu_seconds_total", frozenset())] > 0
     assert found[("process_open_fds", frozenset())] > 5

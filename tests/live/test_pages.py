@@ -28,7 +28,9 @@ def test_open_pages_need_no_token(server: Server, path: str) -> None:
 
 def test_health_says_what_serves(server: Server) -> None:
     body = httpx.get(f"{server.url}/health").json()
-    assert body.keys() == {"status", "model", "quantization", "fingerprint", "redis", "version"}
+    assert body.keys() == {
+        "status", "model", "quantization", "kernel", "fingerprint", "redis", "version"
+    }  # fmt: skip
     assert (body["status"], body["quantization"], body["redis"]) == ("ok", "fp32", "ok")
 
 

@@ -1,8 +1,10 @@
 """Starting: mistakes end it with one line that says what to do; what is well starts light."""
 
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -58,6 +60,24 @@ def test_a_port_in_use_is_said_in_one_line(model_store: Path, server: Server, tm
     said = refused_start(FP32 | {"PORT": port}, sys.executable, "-m", "dev.serve", directory=copy_source(tmp_path))
     assert said.splitlines()[-1].startswith(f"embedding-api: cannot listen on 127.0.0.1:{port}")
     assert "PORT=" in said
+
+
+def test_make_serve_leaves_nothing_beside_the_server(model_store: Path, tmp_path: Path) -> None:
+    environment = bare_environment() | FP32 | {"PORT": str(free_port())}
+    command = [sys.executable, "-m", "dev.serve"]
+    with subprocess.Popen(
+        command, cwd=copy_source(tmp_path), env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            said = iter(process.stdout.readline, "")
+            assert any(line.startswith("curl http://127.0.0.1:") for line in said)
+            time.sleep(0.2)  # who said it ends
+            [worker] = psutil.Process(process.pid).children()
+            assert not worker.children()
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
 
 
 def test_a_damaged_model_is_not_served(model_store: Path, tmp_path: Path) -> None:
