@@ -3,7 +3,7 @@
     python -m benchmarks.peak
 
 A workload's bound is the slower of two: its products at the peak, or the weights read once. Of
-EmbeddingGemma's layers; attention, the norms and the Dense layers behind the pooling are not counted.
+EmbeddingGemma's layers: attention, the norms and the Dense layers behind the pooling do not count.
 """
 
 import json
@@ -39,11 +39,6 @@ class Peak:
     def bound(self, n_tokens: int) -> float:
         """Seconds that `n_tokens` take at least."""
         return max(OPERATIONS * n_tokens / self.gops, WEIGHTS / self.gb_per_second) / 1e9
-
-    def nearer(self, n_tokens: int) -> str:
-        """Which of the two bounds that is."""
-        by_products = OPERATIONS * n_tokens / self.gops
-        return "products" if by_products > WEIGHTS / self.gb_per_second else "memory"
 
 
 @cache

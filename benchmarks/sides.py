@@ -9,21 +9,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models import ROOT
+from benchmarks.models import HOME, ROOT
 from benchmarks.peers import Ids, Matrix
 from benchmarks.tables import (
     AVX2,
+    AVX_VNNI,
     FP32,
     LITERT,
     LLAMA_CPP,
     ONNX_RUNTIME,
     OPENVINO,
     OPENVINO_AVX2,
+    OPENVINO_AVX_VNNI,
     OURS,
     V0_1,
 )
@@ -50,10 +52,12 @@ SIDES: dict[str, Kind] = {
     OURS: Kind("ours"),
     "ours fp32": Kind("ours", {"precision": "fp32"}),
     AVX2: Kind("ours", {"kernel": "avx2"}),
+    AVX_VNNI: Kind("ours", {"kernel": "avxvnni"}),
     V0_1: Kind("v0_1"),
     LITERT: Kind("litert"),
     OPENVINO: Kind("openvino"),
-    OPENVINO_AVX2: Kind("openvino", environment={"ONEDNN_MAX_CPU_ISA": "AVX2"}),
+    OPENVINO_AVX2: Kind("openvino", {"group": "0"}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
+    OPENVINO_AVX_VNNI: Kind("openvino", environment={"ONEDNN_MAX_CPU_ISA": "AVX2_VNNI"}),
     ONNX_RUNTIME: Kind("onnx_runtime"),
     LLAMA_CPP: Kind("llama_cpp"),
     "sentence-transformers bf16": Kind("sentence_transformers", {"dtype": "bfloat16"}),
@@ -77,15 +81,16 @@ class Side:
         environment = {**os.environ, **kind.environment}
         _run([*command, "prepare"], environment)
         self._connection, theirs = multiprocessing.Pipe()
-        with theirs:
+        self._log = HOME / f"{name}.log"
+        with theirs, self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [*command, str(theirs.fileno())], cwd=ROOT, env=environment,
-                pass_fds=[theirs.fileno()], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()], stdout=log, stderr=log,
             )  # fmt: skip
         try:
             self.version: str = self._connection.recv()
         except EOFError:
-            raise Unavailable(f"loading it ended with status {self._process.wait()}") from None
+            raise Unavailable(f"it ended while it was loaded, see {self._log}") from None
         self._stop()
 
     @property
@@ -107,7 +112,8 @@ class Side:
 
     def close(self) -> None:
         self._process.send_signal(signal.SIGCONT)
-        self._connection.send(None)
+        with suppress(BrokenPipeError):  # it has ended already
+            self._connection.send(None)
         self._process.wait()
 
     def _stop(self) -> None:

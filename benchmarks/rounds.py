@@ -1,0 +1,93 @@
+"""Sides that take turns at a workload, and what comes of it."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from benchmarks.peak import Peak
+from benchmarks.peers import Matrix
+from benchmarks.report import spread
+from benchmarks.sides import Side
+from benchmarks.tables import FP32
+from benchmarks.workloads import Workload, texts
+
+Spread = dict[str, float]
+
+
+@dataclass
+class Rounds:
+    """What the rounds of one workload gave, by side."""
+
+    workload: Workload
+    seconds: dict[str, list[float]]
+    peaks: list[Peak] = field(default_factory=list)
+    vectors: dict[str, Matrix] = field(default_factory=dict)
+
+    def rates(self) -> dict[str, Spread]:
+        """Tokens a second."""
+        n_tokens = self.workload.n_tokens
+        return {
+            name: spread([n_tokens / one for one in taken]) for name, taken in self.seconds.items()
+        }
+
+    def times_faster(self, side: str) -> dict[str, Spread]:
+        """How many times faster `side` is than each.
+
+        Ratios are within a round, whose sides are neighbours in time: what slows the machine for
+        seconds falls on both.
+        """
+        own = self.seconds[side]
+        return {
+            name: spread(np.divide(taken, own).tolist()) for name, taken in self.seconds.items()
+        }
+
+    def share_of_bound(self, side: str) -> Spread:
+        """The least time that the machine would need, in the time that `side` needs."""
+        bounds = [one.bound(self.workload.n_tokens) for one in self.peaks]
+        return spread(np.divide(bounds, self.seconds[side]).tolist())
+
+    def least_cosines(self) -> dict[str, float]:
+        """Of any text's vector and fp32's, by side."""
+        if FP32 not in self.vectors:
+            return {}
+        exact = self.vectors[FP32]
+        return {
+            name: float((vectors * exact).sum(axis=1).min())
+            for name, vectors in self.vectors.items()
+        }
+
+
+def measure(
+    sides: Mapping[str, Side], workload: Workload, peak: Callable[[], Peak] | None = None
+) -> Rounds:
+    """The sides take turns in a new order each round: noise falls on all of them."""
+    token_ids, random = texts(workload.lengths), np.random.default_rng(0)
+    found = Rounds(workload, {name: [] for name in sides})
+    for number in range(workload.rounds):
+        print(f"{workload.name}, round {number + 1}", file=sys.stderr, flush=True)
+        if peak:
+            found.peaks.append(peak())
+        for name in map(str, random.permutation(list(sides))):
+            seconds, found.vectors[name] = sides[name](token_ids, workload.calls)
+            found.seconds[name].append(float(np.median(seconds)))
+    return found
+
+
+def by_workload(
+    measured: Sequence[Rounds], figure: Callable[[Rounds], object]
+) -> dict[str, object]:
+    return {rounds.workload.name: figure(rounds) for rounds in measured}
+
+
+def least_times_faster(measured: Sequence[Rounds], side: str) -> dict[str, float]:
+    """Median ratios of the workload where `side` does worst, by other side."""
+    ratios = [rounds.times_faster(side) for rounds in measured]
+    return {name: min(one[name]["median"] for one in ratios) for name in ratios[0]}
+
+
+def least_cosines(measured: Sequence[Rounds]) -> dict[str, float]:
+    """Of any text of any workload, by side."""
+    cosines = [rounds.least_cosines() for rounds in measured]
+    return {name: min(one[name] for one in cosines) for name in cosines[0]}
