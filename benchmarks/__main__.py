@@ -6,7 +6,10 @@ python -m benchmarks
 import subprocess
 import sys
 
-ALL = ("gate", "quality", "engine", "serving", "fairness", "sizing", "bulk", "plots")
+ALL = (
+    *("gate", "quality", "engine", "avx2", "contention"),
+    *("serving", "memory", "fairness", "sizing", "bulk", "plots"),
+)
 
 if __name__ == "__main__":
     for name in ALL:

@@ -2,8 +2,9 @@
 
     python -m benchmarks.gate [--json PATH]
 
-Calls the ASGI application in this process, so that neither a client nor a socket is in the figure: edge, gate,
-token, body, and the charge of the quota, in memory and in a real Redis. CPU seconds of this process.
+Calls the ASGI application in this process, so that neither a client nor a socket is in the figure:
+edge, gate, token, body, and the charge of the quota, in memory and in a real Redis. CPU seconds of
+this process.
 """
 
 import asyncio
@@ -35,7 +36,13 @@ ROUNDS, REQUESTS = 15, 1000
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     """Reads the body and sends it back."""
     body = (await receive())["body"]
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-type", b"application/json")],
+        }
+    )
     await send({"type": "http.response.body", "body": body})
 
 
@@ -55,7 +62,10 @@ def gated(quota: Quota) -> ASGIApp:
 def tokens(count: int) -> list[str]:
     """Tokens of `count` users."""
     claims = {"aud": "authenticated", "role": "authenticated", "exp": int(time.time()) + 3600}
-    return [jwt.encode({**claims, "sub": str(uuid.uuid4())}, SECRET, algorithm="HS256") for _ in range(count)]
+    return [
+        jwt.encode({**claims, "sub": str(uuid.uuid4())}, SECRET, algorithm="HS256")
+        for _ in range(count)
+    ]
 
 
 def scope(token: str) -> Scope:
@@ -66,7 +76,13 @@ def scope(token: str) -> Scope:
         (b"content-type", b"application/json"),
         (b"content-length", str(len(BODY)).encode()),
     ]
-    return {"type": "http", "method": "POST", "path": "/embed", "headers": headers, "client": ("127.0.0.1", 5000)}
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": "/embed",
+        "headers": headers,
+        "client": ("127.0.0.1", 5000),
+    }
 
 
 async def cpu_per_request(app: ASGIApp, bearers: list[str]) -> float:
@@ -94,7 +110,9 @@ async def measure(redis_url: str) -> dict[str, Any]:
         "gate with Redis": gated(make_quota(redis_url=redis_url, **limits)),
     }
     known = tokens(50) * (REQUESTS // 50)
-    costs: dict[str, list[float]] = {f"{name}, {kind}": [] for name in apps for kind in ("known tokens", "new tokens")}
+    costs: dict[str, list[float]] = {
+        f"{name}, {kind}": [] for name in apps for kind in ("known tokens", "new tokens")
+    }
     for app in apps.values():
         await cpu_per_request(app, known)
     for _ in range(ROUNDS):
@@ -112,7 +130,17 @@ def main() -> None:
     path = arguments("gate", __doc__).json
     port = free_port()
     with tempfile.TemporaryDirectory() as directory:
-        command = [get_binary_path(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", directory]
+        command = [
+            get_binary_path(),
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            directory,
+        ]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as redis:
             time.sleep(0.5)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

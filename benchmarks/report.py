@@ -51,7 +51,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def arguments(name: str, description: str | None) -> argparse.Namespace:
-    """`--json PATH`, by default benchmarks/results/NAME.json, and `--quick` where a benchmark has a short form."""
+    """`--json PATH`, by default benchmarks/results/NAME.json; `--quick` for a short form."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", type=Path, default=RESULTS / f"{name}.json")
     parser.add_argument("--quick", action="store_true")

@@ -1,9 +1,9 @@
-"""What one core and what two serve over HTTP, and the memory that takes (EmbeddingGemma's size, random weights, int8).
+"""What one core and what two serve over HTTP, and the memory that takes.
 
     python -m benchmarks.sizing [--json PATH]
 
-The service's processes are held to the cores by affinity, as a container is by its quota; with all cores its callers
-share them.
+Of EmbeddingGemma's size, random weights, int8. The service's processes are held to the cores by
+affinity, as a container is by its quota; with all cores its callers share them.
 """
 
 import asyncio
