@@ -7,6 +7,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .venv-bench
 # Debian's python3 has no ensurepip without python3-venv, so the virtual environment borrows the outer pip.
 PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --no-deps --require-hashes
@@ -106,7 +107,7 @@ tools faketime:
 	for tool in $$missing; do case $$tool in caddy|nginx|prometheus) \
 	  [ ! -d /run/systemd/system ] || systemctl --quiet disable --now $$tool;; esac; done
 
-bench: $(VENV)/dev ## Run the benchmarks (about 50 minutes) and write benchmarks/results
+bench: $(VENV)/dev $(BENCH)/peers ## Run the benchmarks (about 75 minutes) and write benchmarks/results
 	@$(BIN)/python -m benchmarks
 
 drill: faketime $(VENV)/dev ## Make everything fail that can (about 8 minutes, root on Linux) and write deploy/DRILLS.md [DRILLS=names]
@@ -128,9 +129,11 @@ lock: $(VENV)/dev ## Resolve the pinned dependencies anew
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-package torch \
 	    --custom-compile-command "make lock" pyproject.toml $$@ -o requirements/$$name.txt; \
 	done
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-package torch \
+	  --custom-compile-command "make lock" --group bench -o requirements/bench.txt
 
 clean: ## Remove what the other targets made here
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@echo "Making $(VENV) ..."
@@ -146,4 +149,14 @@ $(VENV)/prepare $(VENV)/bulk $(VENV)/dev: $(VENV)/%: requirements/%.txt | $(VENV
 	@$(INSTALL) -r $<
 	@$(BIN)/python -c 'import torch' || { rm -f $(VENV)/torch; \
 	  echo "This torch does not load here. Point TORCH_INDEX at an index with a CPU build of $(TORCH)."; exit 1; }
+	@touch $@
+
+# The engines that ours is compared with. There is no wheel of llama.cpp: a C++ compiler builds it in five minutes.
+$(BENCH)/peers: PIP = $(PYTHON) -m pip --python $(BENCH)/bin/python --disable-pip-version-check
+$(BENCH)/peers: INSTALL = $(PIP) install --quiet --no-deps --require-hashes
+$(BENCH)/peers: requirements/bench.txt
+	@echo "Installing $< ..."
+	@$(PYTHON) -m venv --without-pip $(BENCH)
+	@$(PIP) install --quiet --no-deps --retries 1 --timeout 20 --extra-index-url $(TORCH_INDEX) $(TORCH)
+	@$(INSTALL) -r $<
 	@touch $@
