@@ -16,9 +16,7 @@ INLINE void pool_rows(const float* rows, int length, int width, int pooling, flo
 }
 
 INLINE void normalise(const float* x, int n, float* out) {
-    f32x16 squares = {};
-    for (int k = 0; k < n; k += LANES) squares = fma(load(x + k), load(x + k), squares);
-    float length = square_root(sum(squares)), factor = 1.0f / (length > 1e-12f ? length : 1e-12f);
+    float length = square_root(sum_of_squares(x, n)), factor = 1.0f / (length > 1e-12f ? length : 1e-12f);
     for (int k = 0; k < n; k += LANES) store(out + k, load(x + k) * factor);
 }
 
@@ -57,12 +55,9 @@ struct Head {
         Scratch& own = scratches[team.thread()];
         int n = dense[i].inputs, size = dense[i].outputs;
         team.share(rows, 2, [&](int begin, int end, int thread) {
-            for (int row = begin; row < end; row++) {
-                uint8_t* in = own.inputs.data + (size_t)row * n * P::BYTES;
-                float* y = P::input_row(in, scratches[thread].row_values);
-                __builtin_memcpy(y, x + (size_t)row * n, n * sizeof(float));
-                P::finish_input(y, n, true, 1.0f, in, own.inputs.scale + row);
-            }
+            for (int row = begin; row < end; row++)
+                P::put_input(x + (size_t)row * n, n, own.inputs.data + (size_t)row * n * P::BYTES,
+                             own.inputs.scale + row, scratches[thread].row_values);
         });
         product<P>(team, dense[i], own.inputs, rows, own.wide);
         if (activation[i] != NATIVE_IDENTITY)

@@ -20,12 +20,19 @@ struct Int8 {
     INLINE f32x16 table_row(const uint8_t* table, const float* scale, int id, int width, int k) {
         return to_float(load<i8x16>(table + (size_t)id * width + k)) * scale[id];
     }
-    // Where to write a row that becomes an input: `row` has room for it.
-    INLINE float* input_row(uint8_t*, float* row) { return row; }
-    // A row, multiplied by `factor`, to an input. Destroys the row.
-    INLINE void finish_input(float* row, int n, bool rotate, float factor, uint8_t* input, float* scale) {
-        float largest = rotate ? rotate_row(row, n) : largest_in_row(row, n);
-        *scale = round_to_int8(row, n, largest, input) * factor;
+    // Rows to inputs of products: rotated and rounded. `values` has room for a row.
+    INLINE void put_input(const float* x, int n, uint8_t* input, float* scale, float* values) {
+        *scale = round_to_int8(values, n, rotate_row<false>(x, nullptr, n, values), input);
+    }
+    // x * factor * weight; the factor needs no more than the scale.
+    INLINE void put_normed(const float* x, float factor, const float* weight, int n, uint8_t* input, float* scale,
+                           float* values) {
+        float largest = rotate_row<true>(x, weight, n, values);
+        *scale = round_to_int8(values, n, largest, input) * factor;
+    }
+    // A row that comes rotated, because the matrix before it was.
+    INLINE void put_rotated(const float* x, int n, uint8_t* input, float* scale) {
+        *scale = round_to_int8(x, n, largest_in_row(x, n), input);
     }
     INLINE f32x16 output(i32x16 sum, const float* column_scale, float row_scale) {
         return to_float(sum) * load(column_scale) * row_scale;
@@ -97,9 +104,15 @@ struct Floats {
         constexpr int BYTES = Step::PANEL_BYTES / LANES;
         return Step::panel(table + ((size_t)id * width + k) * BYTES);
     }
-    INLINE float* input_row(uint8_t* input, float*) { return reinterpret_cast<float*>(input); }
-    INLINE void finish_input(float* row, int n, bool, float factor, uint8_t*, float*) {
-        for (int k = 0; k < n; k += LANES) store(row + k, load(row + k) * factor);
+    INLINE void put_input(const float* x, int n, uint8_t* input, float*, float*) {
+        __builtin_memcpy(input, x, n * sizeof(float));
+    }
+    INLINE void put_normed(const float* x, float factor, const float* weight, int n, uint8_t* input, float*,
+                           float*) {
+        for (int k = 0; k < n; k += LANES) store(input + k * 4, load(x + k) * factor * load(weight + k));
+    }
+    INLINE void put_rotated(const float* x, int n, uint8_t* input, float*) {
+        __builtin_memcpy(input, x, n * sizeof(float));
     }
     INLINE f32x16 output(f32x16 sum, const float*, float) { return sum; }
 

@@ -2,34 +2,43 @@
 #pragma once
 #include "lanes.h"
 
-// 1 / sqrt(mean(x^2) + epsilon)
-INLINE float rms_factor(const float* x, int n, float epsilon) {
-    f32x16 squares = {};
-    for (int k = 0; k < n; k += LANES) squares = fma(load(x + k), load(x + k), squares);
-    return 1.0f / square_root(sum(squares) / (float)n + epsilon);
+// f(k) of every vector of a row of n values, added up. Four sums hide the latency of an addition.
+template <class F>
+INLINE float sum_over(int n, const F& f) {
+    f32x16 sums[4] = {};
+    int k = 0;
+    for (; k + 4 * LANES <= n; k += 4 * LANES) {
+#pragma clang loop unroll(full)
+        for (int i = 0; i < 4; i++) sums[i] = f(k + i * LANES, sums[i]);
+    }
+    for (; k < n; k += LANES) sums[0] = f(k, sums[0]);
+    return sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+INLINE float sum_of_squares(const float* x, int n) {
+    return sum_over(n, [&](int k, f32x16 sum) { return fma(load(x + k), load(x + k), sum); });
+}
+INLINE float rms_factor(float squares, int n, float epsilon) {
+    return 1.0f / square_root(squares / (float)n + epsilon);
 }
 
-// y = x * factor * weight
-INLINE void scale_row(const float* x, float factor, const float* weight, int n, float* y) {
-    for (int k = 0; k < n; k += LANES) store(y + k, load(x + k) * factor * load(weight + k));
-}
-
-// x += y * factor * weight
-INLINE void add_scaled(float* x, const float* y, float factor, const float* weight, int n) {
-    for (int k = 0; k < n; k += LANES)
-        store(x + k, fma(load(y + k) * factor, load(weight + k), load(x + k)));
+// x += norm(y); returns the sum of the squares of x.
+INLINE float add_normed(float* x, const float* y, const float* weight, int n, float epsilon) {
+    float factor = rms_factor(sum_of_squares(y, n), n, epsilon);
+    return sum_over(n, [&](int k, f32x16 sum) {
+        f32x16 value = fma(load(y + k) * factor, load(weight + k), load(x + k));
+        store(x + k, value);
+        return fma(value, value, sum);
+    });
 }
 
 // x = (x - mean) / sqrt(variance + epsilon) * weight + bias
 INLINE void layer_norm(float* x, const float* weight, const float* bias, int n, float epsilon) {
-    f32x16 total = {}, squares = {};
-    for (int k = 0; k < n; k += LANES) total += load(x + k);
-    float mean = sum(total) / (float)n;
-    for (int k = 0; k < n; k += LANES) {
+    float mean = sum_over(n, [&](int k, f32x16 sum) { return sum + load(x + k); }) / (float)n;
+    float squares = sum_over(n, [&](int k, f32x16 sum) {
         f32x16 centred = load(x + k) - mean;
-        squares = fma(centred, centred, squares);
-    }
-    float factor = 1.0f / square_root(sum(squares) / (float)n + epsilon);
+        return fma(centred, centred, sum);
+    });
+    float factor = rms_factor(squares, n, epsilon);
     for (int k = 0; k < n; k += LANES)
         store(x + k, fma((load(x + k) - mean) * factor, load(weight + k), load(bias + k)));
 }
@@ -56,12 +65,16 @@ INLINE f32x16 rotate_lanes(f32x16 x) {
     return LANE_STAGE(x, 8, s8, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
 }
 
-// A block of 16 * VECTORS values times a Hadamard matrix of ones and minus ones; returns the largest |value|.
-template <int VECTORS>
-INLINE f32x16 rotate_block(float* x) {
+// A block of 16 * VECTORS values, times `weight` where there is one, times a Hadamard matrix of ones and minus
+// ones; returns the largest |value|.
+template <int VECTORS, bool WEIGHTED>
+INLINE f32x16 rotate_block(const float* x, const float* weight, float* to) {
     f32x16 v[VECTORS];
 #pragma clang loop unroll(full)
-    for (int i = 0; i < VECTORS; i++) v[i] = rotate_lanes(load(x + i * LANES));
+    for (int i = 0; i < VECTORS; i++) {
+        f32x16 value = load(x + i * LANES);
+        v[i] = rotate_lanes(WEIGHTED ? value * load(weight + i * LANES) : value);
+    }
 #pragma clang loop unroll(full)
     for (int stride = 1; stride < VECTORS; stride *= 2)
 #pragma clang loop unroll(full)
@@ -75,24 +88,29 @@ INLINE f32x16 rotate_block(float* x) {
 #pragma clang loop unroll(full)
     for (int i = 0; i < VECTORS; i++) {
         largest = max(abs(v[i]), largest);
-        store(x + i * LANES, v[i]);
+        store(to + i * LANES, v[i]);
     }
     return largest;
 }
 
+template <int VECTORS, bool WEIGHTED>
+INLINE float rotate_blocks(const float* x, const float* weight, int n, float* to) {
+    f32x16 largest = {};
+    for (int k = 0; k < n; k += VECTORS * LANES)
+        largest = max(rotate_block<VECTORS, WEIGHTED>(x + k, weight + k, to + k), largest);
+    return max_lane(largest);
+}
+
 // Rotates a row block by block and returns its largest |value|. Outliers spread over their block, so that
 // one of them no longer sets the scale of the others (mean cosine to fp32 0.9965 without, 0.9996 with).
-INLINE float rotate_row(float* x, int n) {
-    f32x16 largest = {};
-    int block = rotation_block(n);
-    for (int k = 0; k < n; k += block) {
-        f32x16 found = block == 128  ? rotate_block<8>(x + k)
-                       : block == 64 ? rotate_block<4>(x + k)
-                       : block == 32 ? rotate_block<2>(x + k)
-                                     : rotate_block<1>(x + k);
-        largest = max(found, largest);
+template <bool WEIGHTED>
+INLINE float rotate_row(const float* x, const float* weight, int n, float* to) {
+    switch (rotation_block(n)) {
+        case 128: return rotate_blocks<8, WEIGHTED>(x, weight, n, to);
+        case 64: return rotate_blocks<4, WEIGHTED>(x, weight, n, to);
+        case 32: return rotate_blocks<2, WEIGHTED>(x, weight, n, to);
+        default: return rotate_blocks<1, WEIGHTED>(x, weight, n, to);
     }
-    return max_lane(largest);
 }
 
 INLINE float largest_in_row(const float* x, int n) {

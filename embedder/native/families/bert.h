@@ -59,8 +59,9 @@ struct Bert {
         const Shape& s = c.shape;
         float *mixed = c.scratch.wide, *wide = c.scratch.wide, *narrow = c.scratch.narrow;
         attention<P>(c, c.pack.layers[i % 2], 0, mixed);
-        c.each_row([&](int row, float* values) {
-            copy_to_input(c, row, mixed + (size_t)row * s.attention, s.attention, false, values);
+        c.each_row([&](int row, float*) {
+            P::put_rotated(mixed + (size_t)row * s.attention, s.attention, input<P>(c, row, s.attention),
+                           c.scratch.inputs.scale + row);
         });
         product<P>(c.team, l.o, c.scratch.inputs, c.rows, narrow);
         c.each_row([&](int row, float* values) {
@@ -71,7 +72,7 @@ struct Bert {
         c.each_row([&](int row, float* values) {
             float* inner = wide + (size_t)row * s.up;
             for (int k = 0; k < s.ffn; k += LANES) store(inner + k, activate(activation, ::load(inner + k)));
-            copy_to_input(c, row, inner, s.ffn, true, values);
+            put_input(c, row, inner, s.ffn, values);
         });
         product<P>(c.team, l.down, c.scratch.inputs, c.rows, narrow);
         c.each_row([&](int row, float* values) {
@@ -88,13 +89,10 @@ struct Bert {
     }
     void normed_to_input(const Chunk& c, int row, Norm norm, float* values) const {
         layer_norm(c.x(row), norm.weight, norm.bias, c.shape.width, epsilon);
-        copy_to_input(c, row, c.x(row), c.shape.width, true, values);
+        put_input(c, row, c.x(row), c.shape.width, values);
     }
-    void copy_to_input(const Chunk& c, int row, const float* from, int n, bool rotate, float* values) const {
-        uint8_t* in = input<P>(c, row, n);
-        float* y = P::input_row(in, values);
-        __builtin_memcpy(y, from, n * sizeof(float));
-        P::finish_input(y, n, rotate, 1.0f, in, c.scratch.inputs.scale + row);
+    void put_input(const Chunk& c, int row, const float* from, int n, float* values) const {
+        P::put_input(from, n, input<P>(c, row, n), c.scratch.inputs.scale + row, values);
     }
     void make_qkv(const Chunk& c, int i) const {
         const Shape& s = c.shape;

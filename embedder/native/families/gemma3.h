@@ -55,7 +55,7 @@ struct Gemma3 {
             int id = c.pack.token_ids[c.first + row];
             for (int k = 0; k < c.shape.width; k += LANES)
                 store(c.x(row) + k, P::table_row(table, table_scale, id, c.shape.width, k));
-            norm_to_input(c, row, layers[0].attention_norm, values);
+            norm_to_input(c, row, sum_of_squares(c.x(row), c.shape.width), layers[0].attention_norm, values);
         });
         make_qkv(c, 0);
     }
@@ -65,50 +65,49 @@ struct Gemma3 {
         const Shape& s = c.shape;
         float *mixed = c.scratch.wide, *wide = c.scratch.wide, *narrow = c.scratch.narrow;
         attention<P>(c, c.pack.layers[i % 2], l.sliding ? window : 0, mixed);
-        c.each_row([&](int row, float* values) {
-            uint8_t* in = input<P>(c, row, s.attention);
-            float* y = P::input_row(in, values);
-            __builtin_memcpy(y, mixed + (size_t)row * s.attention, s.attention * sizeof(float));
-            P::finish_input(y, s.attention, false, 1.0f, in, c.scratch.inputs.scale + row);
+        c.each_row([&](int row, float*) {
+            P::put_rotated(mixed + (size_t)row * s.attention, s.attention, input<P>(c, row, s.attention),
+                           c.scratch.inputs.scale + row);
         });
         product<P>(c.team, l.o, c.scratch.inputs, c.rows, narrow);
         c.each_row([&](int row, float* values) {
-            add_normed(c, row, narrow, l.attention_out_norm);
-            norm_to_input(c, row, l.mlp_norm, values);
+            float squares = add(c, row, narrow, l.attention_out_norm);
+            norm_to_input(c, row, squares, l.mlp_norm, values);
         });
         product<P>(c.team, l.gate_up, c.scratch.inputs, c.rows, wide);
         c.each_row([&](int row, float* values) {
-            uint8_t* in = input<P>(c, row, s.ffn);
-            const float* gate_up = wide + (size_t)row * s.up;  // 16 columns of gate, 16 of up, and so on
-            float* y = P::input_row(in, values);
+            float* gate_up = wide + (size_t)row * s.up;  // 16 columns of gate, 16 of up, and so on
             for (int k = 0; k < s.ffn; k += LANES)
-                store(y + k, gelu_tanh(::load(gate_up + 2 * k)) * ::load(gate_up + 2 * k + LANES));
-            P::finish_input(y, s.ffn, true, 1.0f, in, c.scratch.inputs.scale + row);
+                store(gate_up + k, gelu_tanh(::load(gate_up + 2 * k)) * ::load(gate_up + 2 * k + LANES));
+            P::put_input(gate_up, s.ffn, input<P>(c, row, s.ffn), c.scratch.inputs.scale + row, values);
         });
         product<P>(c.team, l.down, c.scratch.inputs, c.rows, narrow);
         bool last = i + 1 == n_layers;
         c.each_row([&](int row, float* values) {
-            add_normed(c, row, narrow, l.mlp_out_norm);
+            float squares = add(c, row, narrow, l.mlp_out_norm);
             if (last)
-                scale_row(c.x(row), rms_factor(c.x(row), s.width, epsilon), norm, s.width, c.x(row));
+                finish(c, row, squares);
             else
-                norm_to_input(c, row, layers[i + 1].attention_norm, values);
+                norm_to_input(c, row, squares, layers[i + 1].attention_norm, values);
         });
         if (!last) make_qkv(c, i + 1);
     }
 
    private:
-    // x += norm(y)
-    void add_normed(const Chunk& c, int row, const float* rows, const float* weight) const {
-        const float* y = rows + (size_t)row * c.shape.width;
-        add_scaled(c.x(row), y, rms_factor(y, c.shape.width, epsilon), weight, c.shape.width);
-    }
-    void norm_to_input(const Chunk& c, int row, const float* weight, float* values) const {
+    // x += norm(y); returns the sum of the squares of x.
+    float add(const Chunk& c, int row, const float* rows, const float* weight) const {
         int width = c.shape.width;
-        uint8_t* in = input<P>(c, row, width);
-        float* y = P::input_row(in, values);
-        scale_row(c.x(row), 1.0f, weight, width, y);
-        P::finish_input(y, width, true, rms_factor(c.x(row), width, epsilon), in, c.scratch.inputs.scale + row);
+        return add_normed(c.x(row), rows + (size_t)row * width, weight, width, epsilon);
+    }
+    void norm_to_input(const Chunk& c, int row, float squares, const float* weight, float* values) const {
+        int width = c.shape.width;
+        P::put_normed(c.x(row), rms_factor(squares, width, epsilon), weight, width, input<P>(c, row, width),
+                      c.scratch.inputs.scale + row, values);
+    }
+    // The last norm, in place.
+    void finish(const Chunk& c, int row, float squares) const {
+        float *x = c.x(row), factor = rms_factor(squares, c.shape.width, epsilon);
+        for (int k = 0; k < c.shape.width; k += LANES) store(x + k, ::load(x + k) * factor * ::load(norm + k));
     }
     // Queries, keys and values of layer i from the chunk's inputs.
     void make_qkv(const Chunk& c, int i) const {
@@ -127,7 +126,7 @@ struct Gemma3 {
     }
     // A head's query or key: normed, then value d and value d + n / 2 turned by the position's angle d.
     void norm_and_turn(float* x, const float* weight, const float* cos, const float* sin, int n) const {
-        float factor = rms_factor(x, n, epsilon);
+        float factor = rms_factor(sum_of_squares(x, n), n, epsilon);
         for (int d = 0; d < n / 2; d += LANES) {
             f32x16 a = ::load(x + d) * factor * ::load(weight + d);
             f32x16 b = ::load(x + n / 2 + d) * factor * ::load(weight + n / 2 + d);

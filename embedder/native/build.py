@@ -1,0 +1,263 @@
+"""Compiles the engine's library into embedder/native/lib/SYSTEM-MACHINE.
+
+    python -m embedder.native.build [--target NAME ... | --all]
+
+The compiler is the clang that CXX names, or else the one in the wheel `ziglang`, which compiles for every
+target. Objects are kept in build/native and compiled anew when a source, a flag or the compiler changes.
+"""
+
+import argparse
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+SOURCES = Path(__file__).parent
+LIBRARIES = SOURCES / "lib"
+OBJECTS = SOURCES.parent.parent / "build" / "native"
+KERNEL_SOURCE = SOURCES / "forward.cpp"  # compiled once for each kernel
+# -ffp-contract=off: a sum and a product that become one instruction on one CPU give other bits there.
+FLAGS = (
+    "-std=c++17", "-fPIC", "-fno-exceptions", "-fno-rtti", "-ffp-contract=off", "-fvisibility=hidden",
+    "-Wall", "-Wextra", "-Wno-psabi",
+)  # fmt: skip
+RELEASE = ("-O3", "-g0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A system and a machine, with the kernels of its library.
+
+    Attributes:
+        triple: as zig names it, with the oldest glibc that the library loads with.
+        cpu: what every CPU of the machine has: a level, then features behind plus signs.
+        kernels: by name, the CPU that each is compiled for.
+        flags: by name, more flags.
+    """
+
+    triple: str
+    library: str
+    cpu: str
+    kernels: Mapping[str, str]
+    flags: Mapping[str, Sequence[str]]
+
+
+_X86_64 = {
+    "avx512vnni": "x86_64_v4+avx512vnni",
+    "avxvnni": "x86_64_v3+avxvnni",
+    "avx2": "x86_64_v3",
+    "portable": "x86_64",
+}
+_ARM64 = {"i8mm": "generic+dotprod+i8mm", "dotprod": "generic+dotprod", "portable": "generic"}
+
+# By the names that Python's `platform` gives system and machine. glibc 2.28: Debian 10, Oracle Linux 8.
+TARGETS = {
+    "linux-x86_64": Target(
+        triple="x86_64-linux-gnu.2.28",
+        library="libembedder.so",
+        cpu="x86_64",
+        kernels=_X86_64,
+        # clang prefers 256 bits, for the sake of Intel's clock before Ice Lake.
+        flags={"avx512vnni": ["-mprefer-vector-width=512"]},
+    ),
+    "linux-aarch64": Target(
+        triple="aarch64-linux-gnu.2.28",
+        library="libembedder.so",
+        cpu="generic",
+        kernels=_ARM64,
+        flags={},
+    ),
+    "darwin-arm64": Target(
+        triple="aarch64-macos",
+        library="libembedder.dylib",
+        cpu="generic",
+        kernels=_ARM64,
+        flags={},
+    ),
+}
+HERE = f"{platform.system().lower()}-{platform.machine()}"
+
+
+class BuildError(Exception):
+    """Says in its first line what to do."""
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """How one target is compiled."""
+
+    command: tuple[str, ...]
+    version: str
+    is_zig: bool
+
+    def cpu(self, cpu: str) -> list[str]:
+        """Flags for a target's or kernel's CPU."""
+        if self.is_zig:
+            return [f"-mcpu={cpu}"]
+        level, *features = cpu.split("+")
+        if level == "generic":
+            return ["-march=" + "+".join(["armv8-a", *features])]
+        return [f"-march={level.replace('_', '-')}", *(f"-m{feature}" for feature in features)]
+
+
+def compiler_for(name: str) -> Compiler:
+    """The compiler of a target. Raises BuildError when there is none."""
+    if command := os.environ.get("CXX"):
+        return clang(command, name)
+    try:
+        version = metadata.version("ziglang")
+    except metadata.PackageNotFoundError:
+        raise BuildError("No compiler: run `make install`, or set CXX to a clang++.") from None
+    # zig adds checks of undefined behaviour and their run-time library unless told not to.
+    options = ("-target", TARGETS[name].triple, "-fno-sanitize=all")
+    return Compiler((sys.executable, "-m", "ziglang", "c++", *options), f"ziglang {version}", True)
+
+
+def clang(command: str, name: str) -> Compiler:
+    """The clang that a shell would run for `command`. Raises BuildError for anything else."""
+    words = tuple(shlex.split(command))
+    try:
+        version = subprocess.run([*words, "--version"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        raise BuildError(f"CXX={command} does not run: set it to a clang++, or unset it.") from None
+    if "clang" not in version:  # g++ 12 spills registers: 1.8 times slower
+        raise BuildError(f"CXX={command} is not clang: set it to a clang++, or unset it.")
+    cross = () if name == HERE else (f"--target={TARGETS[name].triple.rsplit('.2.')[0]}",)
+    return Compiler((*words, *cross), version, False)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One object file and the command that makes it."""
+
+    name: str
+    command: tuple[str, ...]
+    source: Path
+    object: Path
+
+
+def units(name: str, compiler: Compiler, flags: Sequence[str] = RELEASE, variant: str = "") -> list[Unit]:
+    """What a target's library is made of, each object named after all that it depends on.
+
+    Objects with other flags than a release's need a directory of their own: `variant`.
+    """
+    target = TARGETS[name]
+    common = [*compiler.command, *FLAGS, *flags, f"-I{SOURCES}"]
+    headers = _digest(sorted(SOURCES.rglob("*.h")), compiler.version)
+
+    def unit(label: str, source: Path, options: Iterable[str]) -> Unit:
+        command = (*common, *options, "-c", str(source))
+        key = _digest([source], headers, *command)
+        return Unit(label, command, source, OBJECTS / name / variant / f"{label}-{key[:16]}.o")
+
+    plain = [path for path in sorted(SOURCES.glob("*.cpp")) if path != KERNEL_SOURCE]
+    made = [unit(path.stem, path, compiler.cpu(target.cpu)) for path in plain]
+    for kernel, cpu in target.kernels.items():
+        defines = [f"-DKERNEL={kernel}", f'-DKERNEL_HEADER="kernels/{kernel}.h"']
+        options = [*compiler.cpu(cpu), *target.flags.get(kernel, ()), *defines]
+        made.insert(0, unit(kernel, KERNEL_SOURCE, options))  # they take longest: begin with them
+    return made
+
+
+def _digest(files: Iterable[Path], *texts: str) -> str:
+    digest = hashlib.sha256("\0".join(texts).encode())
+    for path in files:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def compile_units(wanted: Sequence[Unit], title: str) -> list[Path]:
+    """Objects of the units, as many compiled at once as there are cores. Raises BuildError."""
+    missing = [unit for unit in wanted if not unit.object.exists()]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with ThreadPoolExecutor(cores) as pool:
+        jobs = [pool.submit(_compile, unit) for unit in missing]
+        try:
+            for done, job in enumerate(as_completed(jobs), 1):
+                job.result()
+                _progress(f"{title}: {done} of {len(jobs)} parts compiled", last=done == len(jobs))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [unit.object for unit in wanted]
+
+
+def _compile(unit: Unit) -> None:
+    unit.object.parent.mkdir(parents=True, exist_ok=True)
+    for old in unit.object.parent.glob(f"{unit.name}-*.o"):
+        old.unlink(missing_ok=True)
+    _run([*unit.command, "-o"], unit.object, f"{unit.source.name} does not compile for {unit.name}.")
+
+
+def _progress(line: str, *, last: bool) -> None:
+    """One line that is written over on a terminal, and only when it is complete elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r{line}", end="\n" if last else "", file=sys.stderr, flush=True)
+    elif last:
+        print(line, file=sys.stderr, flush=True)
+
+
+def _run(command: Sequence[str], output: Path, failure: str) -> None:
+    """Runs `command OUTPUT`; the output appears complete or not at all. Raises BuildError."""
+    partial = output.with_name(f".{os.getpid()}-{output.name}")
+    try:
+        done = subprocess.run([*command, str(partial)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise BuildError(f"{failure} Change it, or use another compiler with CXX.\n{done.stderr}")
+        print(done.stderr, end="", file=sys.stderr)
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def build(name: str) -> Path:
+    """A target's library, made if need be. Raises BuildError."""
+    if name not in TARGETS:
+        raise BuildError(f"No library for {name}: there are {', '.join(TARGETS)}. Use MODEL_BACKEND=torch.")
+    library, key_file = LIBRARIES / name / TARGETS[name].library, LIBRARIES / name / "key"
+    compiler = compiler_for(name)
+    wanted = units(name, compiler)
+    link = _link_command(name, compiler)
+    key = _digest([], *link, *(unit.object.name for unit in wanted))
+    if library.exists() and key_file.exists() and key_file.read_text() == key:
+        return library
+    objects = compile_units(wanted, f"engine for {name}")
+    library.parent.mkdir(parents=True, exist_ok=True)
+    _run([*link, *map(str, objects), "-lm", "-lpthread", "-o"], library, f"{library.name} does not link.")
+    key_file.write_text(key)
+    return library
+
+
+def _link_command(name: str, compiler: Compiler) -> list[str]:
+    # No C++ library: the sources use none of it. No symbols but those of engine.h.
+    options = ["-shared", "-nostdlib++", "-s"]
+    if name.startswith("linux"):
+        options.append("-Wl,-z,defs")  # a symbol that nothing defines fails here and not when it is loaded
+    if name.startswith("linux") and not compiler.is_zig:
+        options.append("-static-libgcc")  # conversions of 16-bit floats on CPUs that have none
+    return [*compiler.command, *options]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m embedder.native.build")
+    parser.add_argument("--target", action="append", choices=TARGETS, help="may be given again")
+    parser.add_argument("--all", action="store_true", help="every target")
+    arguments = parser.parse_args()
+    try:
+        for name in TARGETS if arguments.all else arguments.target or [HERE]:
+            build(name)
+    except BuildError as error:
+        print(f"embedding-api: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
