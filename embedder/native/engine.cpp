@@ -46,12 +46,12 @@ struct native_engine {
     Plan plan;
     pthread_mutex_t mutex;
 
-    native_engine(const native_config& c, const Kernel* k, int threads)
+    ALWAYS_INLINE native_engine(const native_config& c, const Kernel* k, int threads)
         : config(c), shape(c), kernel(k), forward(&k->forwards[c.family][c.precision]), pool(threads) {
         model = malloc(forward->model_bytes);
         pthread_mutex_init(&mutex, nullptr);
     }
-    ~native_engine() {
+    ALWAYS_INLINE ~native_engine() {
         pthread_mutex_destroy(&mutex);
         free(model);
     }
