@@ -140,7 +140,7 @@ class Batcher:
                         self._run(pack)
                     else:
                         self._bell.get()
-            except Exception as error:
+            except BaseException as error:  # a thread that ended unsaid would leave all waiting
                 self._loop.call_soon_threadsafe(self.abandon, EngineEndedError(error))
 
     def _run(self, pack: list[Text]) -> None:
