@@ -32,23 +32,49 @@ INLINE Place place_of(const Shape& shape, const Pack& pack, const KeysValues& la
             (size_t)padded(text.length) * LANES * shape.value_bytes(), layer.k_scale + slot, layer.v_scale + slot};
 }
 
-// Writes a row's query heads, its keys and its values, (heads + 2 kv_heads) x head_dim, for the next attention.
+// Writes the query heads of a row of (heads + 2 kv_heads) x head_dim for the next attention.
 template <class P>
-INLINE void put_row(const Chunk& c, KeysValues& layer, int row, const float* values) {
+INLINE void put_query_heads(const Chunk& c, int row, const float* values) {
     const Shape& s = c.shape;
-    const Text& text = c.pack.texts[c.pack.text_of_row[c.first + row]];
-    int key = c.first + row - text.first;
     for (int head = 0; head < s.heads; head++) {
         size_t at = ((size_t)(head / s.group) * c.pack.rows + c.first + row) * s.group + head % s.group;
         P::put_query(values + head * s.head_dim, s.head_dim, c.pack.q + at * s.head_dim * s.score_bytes(),
                      c.pack.q_scale + at);
     }
+}
+
+// Writes keys and values of one row, or of the four from `row` on.
+template <class P, bool FOUR>
+INLINE void put_key_heads(const Chunk& c, KeysValues& layer, int row, const float* values) {
+    const Shape& s = c.shape;
+    const Text& text = c.pack.texts[c.pack.text_of_row[c.first + row]];
+    int key = c.first + row - text.first;
     for (int head = 0; head < s.kv_heads; head++) {
         Place to = place_of(s, c.pack, layer, text, head);
-        const float* k = values + (s.heads + head) * s.head_dim;
-        size_t panel = (size_t)(key / LANES) * LANES * s.head_dim * s.score_bytes();
-        P::put_key(k, s.head_dim, to.k + panel, key % LANES, to.k_scale + key);
-        P::put_value(k + s.kv_heads * s.head_dim, s.head_dim, to.v, to.v_stride, key, to.v_scale + key);
+        const float *k = values + (s.heads + head) * s.head_dim, *v = k + s.kv_heads * s.head_dim;
+        uint8_t* panel = to.k + (size_t)(key / LANES) * LANES * s.head_dim * s.score_bytes();
+        if constexpr (FOUR) {
+            P::put_keys(k, s.qkv, s.head_dim, panel, key % LANES, to.k_scale + key);
+            P::put_values(v, s.qkv, s.head_dim, to.v, to.v_stride, key, to.v_scale + key);
+        } else {
+            P::put_key(k, s.head_dim, panel, key % LANES, to.k_scale + key);
+            P::put_value(v, s.head_dim, to.v, to.v_stride, key, to.v_scale + key);
+        }
+    }
+}
+
+// Writes queries, keys and values of the rows begin <= row < end of qkv (rows, qkv) for the next attention.
+template <class P>
+INLINE void put_rows(const Chunk& c, KeysValues& layer, int begin, int end, const float* qkv) {
+    for (int row = begin; row < end;) {
+        const float* values = qkv + (size_t)row * c.shape.qkv;
+        int four = row + 3 < end && c.position(row) % 4 == 0 && c.position(row + 3) == c.position(row) + 3 ? 4 : 1;
+        for (int i = 0; i < four; i++) put_query_heads<P>(c, row + i, values + i * c.shape.qkv);
+        if (four == 4)
+            put_key_heads<P, true>(c, layer, row, values);
+        else
+            put_key_heads<P, false>(c, layer, row, values);
+        row += four;
     }
 }
 

@@ -2,8 +2,9 @@
 
     python -m embedder.native.build [--target NAME ... | --all]
 
-The compiler is the clang that CXX names, or else the one in the wheel `ziglang`, which compiles for every
-target. Objects are kept in build/native and compiled anew when a source, a flag or the compiler changes.
+The compiler is the clang in the wheel `ziglang`, which compiles for every target; for this machine's the
+clang++ that CXX names, where it is set. Objects are kept in build/native and compiled anew when a source, a
+flag or the compiler changes.
 """
 
 import argparse
@@ -109,8 +110,8 @@ class Compiler:
 
 def compiler_for(name: str) -> Compiler:
     """The compiler of a target. Raises BuildError when there is none."""
-    if command := os.environ.get("CXX"):
-        return clang(command, name)
+    if (command := os.environ.get("CXX")) and name == HERE:
+        return clang(command)
     try:
         version = metadata.version("ziglang")
     except metadata.PackageNotFoundError:
@@ -120,7 +121,7 @@ def compiler_for(name: str) -> Compiler:
     return Compiler((sys.executable, "-m", "ziglang", "c++", *options), f"ziglang {version}", True)
 
 
-def clang(command: str, name: str) -> Compiler:
+def clang(command: str) -> Compiler:
     """The clang that a shell would run for `command`. Raises BuildError for anything else."""
     words = tuple(shlex.split(command))
     try:
@@ -129,8 +130,7 @@ def clang(command: str, name: str) -> Compiler:
         raise BuildError(f"CXX={command} does not run: set it to a clang++, or unset it.") from None
     if "clang" not in version:  # g++ 12 spills registers: 1.8 times slower
         raise BuildError(f"CXX={command} is not clang: set it to a clang++, or unset it.")
-    cross = () if name == HERE else (f"--target={TARGETS[name].triple.rsplit('.2.')[0]}",)
-    return Compiler((*words, *cross), version, False)
+    return Compiler(words, version, False)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,11 @@ struct Chunk {
         const Text& text = pack.texts[pack.text_of_row[first + row]];
         return first + row - text.first;
     }
+    // Calls f(begin, end) for parts of the rows.
+    template <class F>
+    void row_parts(const F& f) const {
+        team.share(rows, 4, [&](int begin, int end, int) { f(begin, end); });
+    }
     // Calls f(row, values), where `values` has room for the longest row.
     template <class F>
     void each_row(const F& f) const {

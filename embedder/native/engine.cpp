@@ -13,7 +13,7 @@ namespace {
 
 // Texts that are embedded together: enough that the last packs are a small part, few enough that their
 // pooled rows are a few megabytes.
-constexpr int GROUP_TOKENS = 64 * PACK_TOKENS, GROUP_TEXTS = 1024;
+constexpr int GROUP_TOKENS = 64 * LEAST_PACK_TOKENS, GROUP_TEXTS = 1024;
 
 // Texts of a call in the order of their length, longest first, and the packs made of them.
 struct Plan {
@@ -129,15 +129,17 @@ void sort_by_length(const Texts& texts, int* order) {
 }
 
 // Longest first, so that the packs left at the end are small; short texts share a pack.
-void make_plan(const Texts& texts, Plan& plan) {
+void make_plan(const Texts& texts, int threads, Plan& plan) {
     plan.n_texts = texts.count, plan.n_packs = 0, plan.most_rows = 0, plan.most_texts = 0;
     for (int i = 0; i < texts.count; i++) plan.order[i] = i;
     sort_by_length(texts, plan.order);
+    int part = int((texts.starts[texts.count] - texts.starts[0]) / threads);
+    int most = part < LEAST_PACK_TOKENS ? LEAST_PACK_TOKENS : part > MOST_PACK_TOKENS ? MOST_PACK_TOKENS : part;
     for (int i = 0; i < texts.count;) {
         plan.pack_first[plan.n_packs++] = i;
         int rows = 0, first = i;
         do rows += texts.length(plan.order[i++]);
-        while (i < texts.count && rows + texts.length(plan.order[i]) <= PACK_TOKENS);
+        while (i < texts.count && rows + texts.length(plan.order[i]) <= most);
         if (rows > plan.most_rows) plan.most_rows = rows;
         if (i - first > plan.most_texts) plan.most_texts = i - first;
     }
@@ -175,7 +177,7 @@ bool reserve(native_engine& engine, const Plan& plan) {
 }
 
 bool embed_group(native_engine& engine, const Texts& texts, float* vectors) {
-    make_plan(texts, engine.plan);
+    make_plan(texts, engine.pool.threads(), engine.plan);
     if (!reserve(engine, engine.plan)) return false;
     float* pooled = engine.pooled.take<float>((size_t)texts.count * engine.shape.width);
     auto run = [&](int number, int thread) {

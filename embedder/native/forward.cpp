@@ -10,6 +10,15 @@
 
 namespace {
 
+// Rows of a chunk: a thread's part of the pack, within bounds; all chunks of a pack about equal, since the
+// weights are read as often for a few rows as for many.
+int chunk_rows(int rows, int threads) {
+    int part = (rows + threads - 1) / threads;
+    int most = part < LEAST_CHUNK_ROWS ? LEAST_CHUNK_ROWS : part > CHUNK_ROWS ? CHUNK_ROWS : part;
+    int chunks = (rows + most - 1) / most, even = (rows + chunks - 1) / chunks;
+    return (even + 7) / 8 * 8;
+}
+
 template <class Family, class P>
 struct Model {
     Family family;
@@ -44,9 +53,10 @@ struct Model {
 
     template <class F>
     static void each_chunk(const Shape& shape, Pack& pack, const Team& team, Scratch* scratches, const F& f) {
-        if (pack.rows <= CHUNK_ROWS)
+        int most = chunk_rows(pack.rows, team.size());
+        if (pack.rows <= most)
             return f(Chunk{shape, pack, team, scratches, scratches[team.thread()], 0, pack.rows});
-        team.share(pack.rows, CHUNK_ROWS, [&](int first, int last, int thread) {
+        team.share(pack.rows, most, [&](int first, int last, int thread) {
             Team alone = team.leader(thread);
             f(Chunk{shape, pack, alone, scratches, scratches[thread], first, last - first});
         });

@@ -7,8 +7,11 @@
 #include "engine.h"
 #include "model.h"
 
-constexpr int PACK_TOKENS = 128;  // texts are gathered up to this; a longer one is a pack by itself
-constexpr int CHUNK_ROWS = 64;    // rows that go through a layer together: their values stay in L2
+// Texts are gathered to packs of a thread's part of all tokens, within these bounds. Weights are read once per
+// chunk: 256 tokens in chunks of 128 rows are 5 % faster than 128 in chunks of 64.
+constexpr int LEAST_PACK_TOKENS = 128, MOST_PACK_TOKENS = 256;
+// Rows that go through a layer together: a thread's part of a pack, within these bounds.
+constexpr int LEAST_CHUNK_ROWS = 64, CHUNK_ROWS = 128;
 constexpr int QUERY_ROWS = 48;    // rows of attention scores at a time
 
 // Sizes that follow from the configuration.

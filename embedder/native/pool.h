@@ -62,7 +62,7 @@ class Pool {
     explicit Pool(int threads);
     ~Pool();
 
-    int threads() const { return threads_; }
+    ALWAYS_INLINE int threads() const { return threads_; }
     bool started() const { return started_ == threads_; }
 
     // Calls f(item, thread) for every item, on whatever thread is free.
@@ -114,6 +114,7 @@ class Team {
     ALWAYS_INLINE Team(Pool& pool, int thread, bool alone) : pool_(pool), thread_(thread), alone_(alone) {}
 
     ALWAYS_INLINE int thread() const { return thread_; }
+    ALWAYS_INLINE int size() const { return pool_.threads(); }
     ALWAYS_INLINE Team leader(int thread) const { return Team(pool_, thread, true); }  // one of the team, by itself
 
     // Calls f(first, last, thread) for parts of 0 <= i < count, each of `grain`.

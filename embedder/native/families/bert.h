@@ -95,10 +95,9 @@ struct Bert {
         P::put_input(from, n, input<P>(c, row, n), c.scratch.inputs.scale + row, values);
     }
     void make_qkv(const Chunk& c, int i) const {
-        const Shape& s = c.shape;
         product<P>(c.team, layers[i].qkv, c.scratch.inputs, c.rows, c.scratch.wide);
-        c.each_row([&](int row, float*) {
-            put_row<P>(c, c.pack.layers[i % 2], row, c.scratch.wide + (size_t)row * s.qkv);
+        c.row_parts([&](int begin, int end) {
+            put_rows<P>(c, c.pack.layers[i % 2], begin, end, c.scratch.wide);
         });
     }
 };

@@ -115,13 +115,15 @@ struct Gemma3 {
         const Shape& s = c.shape;
         product<P>(c.team, l.qkv, c.scratch.inputs, c.rows, c.scratch.wide);
         const Angles& turn = angles[l.sliding];
-        c.each_row([&](int row, float*) {
-            float* values = c.scratch.wide + (size_t)row * s.qkv;
-            size_t at = (size_t)c.position(row) * s.head_dim / 2;
-            for (int head = 0; head < s.heads + s.kv_heads; head++)
-                norm_and_turn(values + head * s.head_dim, head < s.heads ? l.q_norm : l.k_norm, turn.cos + at,
-                              turn.sin + at, s.head_dim);
-            put_row<P>(c, c.pack.layers[i % 2], row, values);
+        c.row_parts([&](int begin, int end) {
+            for (int row = begin; row < end; row++) {
+                float* values = c.scratch.wide + (size_t)row * s.qkv;
+                size_t at = (size_t)c.position(row) * s.head_dim / 2;
+                for (int head = 0; head < s.heads + s.kv_heads; head++)
+                    norm_and_turn(values + head * s.head_dim, head < s.heads ? l.q_norm : l.k_norm,
+                                  turn.cos + at, turn.sin + at, s.head_dim);
+            }
+            put_rows<P>(c, c.pack.layers[i % 2], begin, end, c.scratch.wide);
         });
     }
     // A head's query or key: normed, then value d and value d + n / 2 turned by the position's angle d.
