@@ -27,9 +27,8 @@ containerize = cd / && $(abspath $(BIN))/bentoml containerize embedding-api:late
   --opt build-arg=MODEL=$(MODEL) --opt label=org.opencontainers.image.version=$(VERSION) $(OPTIONS)
 
 export BENTOML_DO_NOT_TRACK := true
-export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help install serve embed-dataset test tools bench drill soak lint token model model-info build docs lock clean \
+.PHONY: help install native native-linux serve embed-dataset test tools bench drill soak lint token model model-info build docs lock clean \
   faketime engine image image-arm64 test-image test-arm64 test-compose bundle install-bundle test-bundle sbom audit
 
 help: ## Show this list
@@ -37,10 +36,16 @@ help: ## Show this list
 
 install: $(VENV)/prepare ## Install what `make serve` needs into .venv
 
-serve: $(VENV)/prepare ## Prepare the model if need be, then serve on HOST:PORT (127.0.0.1:8000)
+native: $(VENV)/prepare ## Compile the engine for this machine, where it changed [CXX=clang++]
+	@$(BIN)/python -m embedder.native.build
+
+native-linux: $(VENV)/prepare ## The same for both architectures that images and bundles are made for
+	@$(BIN)/python -m embedder.native.build --target linux-x86_64 --target linux-aarch64
+
+serve: native ## Prepare the model if need be, then serve on HOST:PORT (127.0.0.1:8000)
 	@$(BIN)/python -m dev.serve
 
-model: $(VENV)/prepare ## Prepare the model of MODEL_NAME (FORCE=1 to do it again)
+model: native ## Prepare the model of MODEL_NAME (FORCE=1 to do it again)
 	@$(BIN)/python download_model.py $(if $(FORCE),--force)
 
 model-info: $(VENV)/prepare ## Show the prepared model's profile and verification report
@@ -49,7 +54,7 @@ model-info: $(VENV)/prepare ## Show the prepared model's profile and verificatio
 token: $(VENV)/prepare ## Print a development token [USER_ID=uuid]
 	@$(BIN)/python -m dev.token $(USER_ID)
 
-build: $(VENV)/prepare model ## Build the Bento
+build: native-linux model ## Build the Bento
 	@$(BIN)/bentoml build
 
 embed-dataset: model $(VENV)/bulk ## Embed files [ARGS="INPUT OUTPUT --id id ..."]
@@ -91,29 +96,30 @@ sbom: $(VENV)/dev ## Write the bill of materials and the licences of what is shi
 audit: $(VENV)/dev ## Ask the package index for known vulnerabilities of what is shipped
 	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements/run.txt
 
-test: tools $(VENV)/dev ## Run the whole test suite
+test: tools native $(VENV)/dev ## Run the whole test suite
 	@$(BIN)/python -m pytest
 
-# What tests and drills drive: a browser, a JavaScript client, proxies, Prometheus, a clock that can be set. Root on
-# Debian gets what is missing; Debian starts caddy, nginx and prometheus then, and what was missing is stopped again.
-tools: PROGRAMS = caddy chromium curl docker-compose nginx nodejs npm prometheus
+# What tests and drills drive: a browser, a JavaScript client, proxies, Prometheus, a clock that can be set, a compiler
+# with sanitizers. A program's packages stand behind it where they have other names. Root on Debian gets what is
+# missing; Debian starts caddy, nginx and prometheus then, and what was missing is stopped again.
+tools: PROGRAMS = caddy chromium clang-19=clang-19+libclang-rt-19-dev curl docker-compose nginx node=nodejs npm prometheus
 faketime: PROGRAMS = faketime
 tools faketime:
 	@PATH="$$PATH:/usr/sbin"; missing=; for tool in $(PROGRAMS); do \
-	  command -v $${tool%js} > /dev/null || command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
+	  command -v $${tool%%=*} > /dev/null || missing="$$missing $$(echo $${tool#*=} | tr + ' ')"; done; \
 	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } || { \
 	  echo "Real programs are driven here. Missing:$$missing"; \
 	  echo "On Debian or Ubuntu: apt-get install$$missing"; exit 1; }; \
 	for tool in $$missing; do case $$tool in caddy|nginx|prometheus) \
 	  [ ! -d /run/systemd/system ] || systemctl --quiet disable --now $$tool;; esac; done
 
-bench: $(VENV)/dev $(BENCH)/peers ## Run the benchmarks (about 75 minutes) and write benchmarks/results
+bench: native $(VENV)/dev $(BENCH)/peers ## Run the benchmarks (about 75 minutes) and write benchmarks/results
 	@$(BIN)/python -m benchmarks
 
-drill: faketime $(VENV)/dev ## Make everything fail that can (about 8 minutes, root on Linux) and write deploy/DRILLS.md [DRILLS=names]
+drill: faketime native $(VENV)/dev ## Make everything fail that can (about 8 minutes, root on Linux) and write deploy/DRILLS.md [DRILLS=names]
 	@$(BIN)/python -m drills $(DRILLS)
 
-soak: $(VENV)/dev ## Four fifths of the load it can take for MINUTES=20; fails when memory, files or series grow
+soak: native $(VENV)/dev ## Four fifths of the load it can take for MINUTES=20; fails when memory, files or series grow
 	@$(BIN)/python -m drills.soak $(or $(MINUTES),20)
 
 lint: $(VENV)/dev ## ruff and mypy
@@ -133,7 +139,7 @@ lock: $(VENV)/dev ## Resolve the pinned dependencies anew
 	  --custom-compile-command "make lock" --group bench -o requirements/bench.txt
 
 clean: ## Remove what the other targets made here
-	rm -rf $(VENV) $(BENCH) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) build embedder/native/lib .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@echo "Making $(VENV) ..."

@@ -13,9 +13,8 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyAddress, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-# Libraries below us report home unless told otherwise; they read this when they are first imported.
+# BentoML reports home unless told otherwise; it reads this when it is first imported.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 VERSION = "0.1.0"
 ENV_FILE = ".env"

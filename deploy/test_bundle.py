@@ -54,8 +54,8 @@ def test_it_installs_and_serves_without_a_network_what_its_settings_say(bundle: 
 
 def test_a_damaged_bundle_is_not_installed(bundle: Path, tmp_path: Path) -> None:
     subprocess.run(["tar", "xf", bundle], cwd=tmp_path, check=True)
-    [graph] = tmp_path.rglob("model.onnx")
-    graph.write_bytes(graph.read_bytes() + b" ")
+    [weights] = tmp_path.rglob("model.safetensors")
+    weights.write_bytes(weights.read_bytes() + b" ")
     done = subprocess.run(["./install.sh"], cwd=tmp_path / "embedding-api", capture_output=True, text=True)
     assert done.returncode != 0
     assert "the bundle is damaged" in done.stderr

@@ -32,6 +32,7 @@ BESIDES = """
 | --- | --- | --- |
 | embedding-api | this repository | MIT |
 | CPython, pip and Debian's packages | the base image docker.io/library/python:3.11-slim, as it is | PSF-2.0, MIT, and those in /usr/share/doc/*/copyright |
+| embedder/native/lib | this repository, with functions of the compiler's own run-time library (Zig's compiler-rt) | MIT |
 | native code inside wheels | its package, which has the notices | as those say; numpy's libgfortran: GPL-3.0 with the GCC runtime exception |
 | all-MiniLM-L6-v2 | MODEL=baked and bundles alone, unless another model is chosen | Apache-2.0 |
 | google/embeddinggemma-300m | MODEL=baked and bundles alone, where chosen | Gemma Terms of Use: who passes the weights on passes the terms on |

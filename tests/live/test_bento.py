@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from dev.sbom import shipped
+from embedder.native_engine import LIBRARY
 from settings import VERSION
 from tests.live.server import ROOT, bare_environment, copy_source, serve
 from tests.live.test_start import refused_start
@@ -41,6 +42,10 @@ def test_it_holds_what_runs_and_nothing_else(packed: Path) -> None:
     assert {name.split("/")[0] for name in files if "/" in name} == {"api", "auth", "embedder", "requirements"}
     assert not files & {*LITTER, "download_model.py"}
     assert not [name for name in files if "prepare" in name or name.endswith((".env", ".json", ".pyc"))]
+    libraries = {f"embedder/native/lib/linux-{machine}/libembedder.so" for machine in ("x86_64", "aarch64")}
+    native = {name for name in files if name.startswith("embedder/native/")}
+    assert native <= libraries
+    assert f"embedder/native/lib/{LIBRARY.parent.name}/libembedder.so" in native
 
 
 def test_its_packages_are_pinned_by_hash_and_hold_no_torch(packed: Path) -> None:
@@ -49,7 +54,7 @@ def test_its_packages_are_pinned_by_hash_and_hold_no_torch(packed: Path) -> None
     pins = [line for line in lock.replace("\\\n", "").splitlines() if line and not line.lstrip().startswith("#")]
     assert pins
     assert not [pin for pin in pins if "==" not in pin or "--hash=sha256:" not in pin]
-    assert not shipped(lock).keys() & {"torch", "transformers", "onnx", "sentence-transformers"}
+    assert not shipped(lock).keys() & {"torch", "transformers", "ziglang", "sentence-transformers"}
 
 
 def test_its_name_labels_and_model_come_from_the_service(packed: Path) -> None:
