@@ -8,14 +8,13 @@ EmbeddingGemma's layers: attention, the norms and the Dense layers behind the po
 
 import json
 import os
-import shlex
 import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 from benchmarks.models import HOME
+from embedder.native.build import HERE, compiler_for
 
 SOURCE = Path(__file__).with_name("peak.cpp")
 FLAGS = ("-O3", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-nostdlib++", "-pthread")
@@ -43,13 +42,12 @@ class Peak:
 
 @cache
 def program() -> Path:
-    """The compiled peak.cpp. CXX, or the clang that the package ziglang carries, builds it once."""
+    """peak.cpp, compiled once by what compiles the engine."""
     target = HOME / "peak"
     if not target.exists() or target.stat().st_mtime < SOURCE.stat().st_mtime:
         HOME.mkdir(parents=True, exist_ok=True)
-        named = shlex.split(os.environ.get("CXX", ""))
-        compiler = named or [sys.executable, "-m", "ziglang", "c++"]
-        subprocess.run([*compiler, *FLAGS, "-o", str(target), str(SOURCE)], check=True)
+        command = [*compiler_for(HERE).command, *FLAGS, "-o", str(target), str(SOURCE)]
+        subprocess.run(command, check=True)
     return target
 
 
