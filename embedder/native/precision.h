@@ -4,6 +4,7 @@
 #include "pack.h"
 #include "products.h"
 #include "rows.h"
+#include "scores.h"
 
 namespace {
 
@@ -12,7 +13,7 @@ namespace {
 // probabilities of 7 bits and values of 8.
 struct Int8 {
     typedef Int8Step Weight;
-    typedef Int16Step Score;
+    typedef Scores::Step Score;
     typedef Int8Step Value;
     static constexpr int BYTES = 1;          // of an input of a product
     static constexpr float LARGEST = 2047.0f;  // of a query or key
@@ -38,21 +39,20 @@ struct Int8 {
         return to_float(sum) * load(column_scale) * row_scale;
     }
 
-    INLINE i16x16 round_to_int16(const float* x, float factor) {
-        return __builtin_convertvector(round_to_int(load(x) * factor), i16x16);
+    INLINE i16x16 score_words(const float* x, float factor) {
+        return Scores::words(round_to_int(load(x) * factor));
     }
     INLINE void put_query(const float* x, int n, uint8_t* query, float* scale) {
         float factor = scale_for(x, n, LARGEST, scale);
-        for (int d = 0; d < n; d += LANES) store(query + d * 2, round_to_int16(x + d, factor));
+        for (int d = 0; d < n; d += LANES) Scores::put_query(score_words(x + d, factor), d, n, query);
     }
     INLINE void put_key(const float* x, int n, uint8_t* panel, int lane, float* scale) {
         float factor = scale_for(x, n, LARGEST, scale);
         for (int d = 0; d < n; d += LANES) {
-            i16x16 values = round_to_int16(x + d, factor);
-            int32_t pairs[LANES / 2];
-            store(pairs, values);
+            int32_t words[LANES / 2];
+            store(words, score_words(x + d, factor));
             for (int i = 0; i < LANES / 2; i++)
-                store(panel + (d / 2 + i) * 64 + lane * 4, pairs[i]);
+                store(panel + Scores::place(d, n, i) * 64 + lane * 4, words[i]);
         }
     }
     INLINE void put_value(const float* x, int n, uint8_t* panels, size_t stride, int key, float* scale) {
@@ -69,11 +69,11 @@ struct Int8 {
         float factor[4];
         for (int row = 0; row < 4; row++) factor[row] = scale_for(x + row * stride, n, LARGEST, scale + row);
         for (int d = 0; d < n; d += LANES) {
-            i32x16 pairs[2];  // of rows 0 and 1, 2 and 3; eight pairs each
+            i32x16 pairs[2];  // of rows 0 and 1, 2 and 3; eight words each
             for (int half = 0; half < 2; half++) {
                 const float* from = x + 2 * half * stride + d;
-                i16x16 a = round_to_int16(from, factor[2 * half]);
-                i16x16 b = round_to_int16(from + stride, factor[2 * half + 1]);
+                i16x16 a = score_words(from, factor[2 * half]);
+                i16x16 b = score_words(from + stride, factor[2 * half + 1]);
                 pairs[half] = (i32x16)__builtin_shufflevector(
                     a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23,
                     24, 25, 26, 27, 28, 29, 30, 31);
@@ -86,7 +86,7 @@ struct Int8 {
             store(words, first);
             store(words + LANES, second);
             for (int i = 0; i < 8; i++)
-                __builtin_memcpy(panel + (d / 2 + i) * 64 + lane * 4, words + 4 * i, 16);
+                __builtin_memcpy(panel + Scores::place(d, n, i) * 64 + lane * 4, words + 4 * i, 16);
         }
     }
     INLINE void put_values(const float* x, size_t stride, int n, uint8_t* panels, size_t panel_stride, int key,

@@ -21,8 +21,13 @@ struct Int16Step {
     typedef i32x16 Sum;
     static constexpr int DEPTH = 2, PANEL_BYTES = 64;
     INLINE i32x16 panel(const uint8_t* b) { return load<i32x16>(b); }
-    INLINE i32x16 dot(i32x16 sum, i32x16 b, int32_t a) { return dot_int16(sum, b, a); }
+    template <class Sum>  // kernels with SCORES_IN_BYTES have no dot_int16
+    INLINE Sum dot(Sum sum, Sum b, int32_t a) {
+        return dot_int16(sum, b, a);
+    }
 };
+// Numbers of 12 bits in two planes of bytes, 64 * high + low: the steps of the high plane, then those of the low.
+struct PlanesStep : Int8Step {};
 struct FloatStep {
     typedef f32x16 Sum;
     static constexpr int DEPTH = 1, PANEL_BYTES = 64;
@@ -59,6 +64,75 @@ struct Ahead {
     size_t pace;
 };
 
+// Steps of a block, ROW_STEPS at a time: a row's values for all of them in one register, of which a product takes
+// a lane. Moves `rows` and `panels` behind the steps that it took, and returns how many.
+template <class Step, int ROWS, int PANELS>
+INLINE int walk_by_lanes(typename Step::Sum (&sums)[ROWS][PANELS], const uint8_t*& rows, size_t stride,
+                         const uint8_t*& panels, const Panels& b, Ahead& ahead) {
+    typedef int32_t Lanes __attribute__((vector_size(4 * ROW_STEPS)));
+    size_t pace = ahead.pace * ROW_STEPS;
+    int step = 0;
+    for (; step + ROW_STEPS <= b.steps; step += ROW_STEPS, rows += sizeof(Lanes), ahead.next += pace) {
+        Lanes values[ROWS];
+#pragma clang loop unroll(full)
+        for (int i = 0; i < ROWS; i++) values[i] = load<Lanes>(rows + i * stride);
+#pragma clang loop unroll(full)
+        for (int lane = 0; lane < ROW_STEPS; lane++, panels += Step::PANEL_BYTES)
+#pragma clang loop unroll(full)
+            for (int p = 0; p < PANELS; p++) {
+                auto columns = Step::panel(panels + p * b.stride);
+#pragma clang loop unroll(full)
+                for (int i = 0; i < ROWS; i++) sums[i][p] = Step::dot(sums[i][p], columns, values[i][lane]);
+            }
+        __builtin_prefetch(ahead.next, 0, 2);
+        if (pace > 64) __builtin_prefetch(ahead.next + 64, 0, 2);  // few rows
+    }
+    return step;
+}
+
+// Adds the products of a block's steps to its sums.
+template <class Step, int ROWS, int PANELS>
+INLINE void walk(typename Step::Sum (&sums)[ROWS][PANELS], const uint8_t* rows, size_t stride, const uint8_t* panels,
+                 const Panels& b, Ahead& ahead) {
+    int step = 0;
+    if constexpr (ROW_STEPS > 1) step = walk_by_lanes<Step>(sums, rows, stride, panels, b, ahead);
+    for (; step < b.steps; step++, rows += 4, panels += Step::PANEL_BYTES) {
+        decltype(Step::panel(panels)) columns[PANELS];
+#pragma clang loop unroll(full)
+        for (int p = 0; p < PANELS; p++) columns[p] = Step::panel(panels + p * b.stride);
+        __builtin_prefetch(ahead.next, 0, 2);
+        if (ahead.pace > 64) {  // few rows: the work is to read the panels
+            __builtin_prefetch(ahead.next + 64, 0, 2);
+            __builtin_prefetch(ahead.next + 128, 0, 2);
+        }
+        ahead.next += ahead.pace;
+#pragma clang loop unroll(full)
+        for (int i = 0; i < ROWS; i++) {
+            int32_t value = load<int32_t>(rows + i * stride);
+#pragma clang loop unroll(full)
+            for (int p = 0; p < PANELS; p++) sums[i][p] = Step::dot(sums[i][p], columns[p], value);
+        }
+    }
+}
+
+// The same of two planes: (64 h + l) * (64 h' + l') = 64 * (64 * h h' + h l' + l h') + l l'.
+template <int ROWS, int PANELS>
+INLINE void walk_planes(i32x16 (&sums)[ROWS][PANELS], const uint8_t* rows, size_t stride, const uint8_t* panels,
+                        const Panels& b, Ahead& ahead) {
+    const uint8_t* low_rows = rows + b.steps * 4;
+    const uint8_t* low_panels = panels + b.steps * Int8Step::PANEL_BYTES;
+    auto shift = [&] {
+        for (auto& row : sums)
+            for (i32x16& sum : row) sum <<= 6;
+    };
+    walk<Int8Step>(sums, rows, stride, panels, b, ahead);
+    shift();
+    walk<Int8Step>(sums, rows, stride, low_panels, b, ahead);
+    walk<Int8Step>(sums, low_rows, stride, panels, b, ahead);
+    shift();
+    walk<Int8Step>(sums, low_rows, stride, low_panels, b, ahead);
+}
+
 template <class Step, int ROWS, int PANELS, class Store>
 INLINE void block(Rows a, int row, Panels b, int panel, Ahead ahead, Store store_sum) {
     typename Step::Sum sums[ROWS][PANELS];
@@ -71,23 +145,10 @@ INLINE void block(Rows a, int row, Panels b, int panel, Ahead ahead, Store store
     }
     const uint8_t* rows = a.data + row * a.stride;
     const uint8_t* panels = b.data + panel * b.stride;
-    for (int step = 0; step < b.steps; step++, rows += 4, panels += Step::PANEL_BYTES) {
-        decltype(Step::panel(panels)) columns[PANELS];
-#pragma clang loop unroll(full)
-        for (int p = 0; p < PANELS; p++) columns[p] = Step::panel(panels + p * b.stride);
-        __builtin_prefetch(ahead.next, 0, 2);
-        if (ahead.pace > 64) {  // few rows: the work is to read the panels
-            __builtin_prefetch(ahead.next + 64, 0, 2);
-            __builtin_prefetch(ahead.next + 128, 0, 2);
-        }
-        ahead.next += ahead.pace;
-#pragma clang loop unroll(full)
-        for (int i = 0; i < ROWS; i++) {
-            int32_t value = load<int32_t>(rows + i * a.stride);
-#pragma clang loop unroll(full)
-            for (int p = 0; p < PANELS; p++) sums[i][p] = Step::dot(sums[i][p], columns[p], value);
-        }
-    }
+    if constexpr (__is_same(Step, PlanesStep))
+        walk_planes(sums, rows, a.stride, panels, b, ahead);
+    else
+        walk<Step>(sums, rows, a.stride, panels, b, ahead);
 #pragma clang loop unroll(full)
     for (int p = 0; p < PANELS; p++)
 #pragma clang loop unroll(full)

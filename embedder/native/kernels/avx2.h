@@ -4,6 +4,8 @@
 
 constexpr int ACTIVATION_OFFSET = 0;
 constexpr int BLOCK_ROWS = 4, BLOCK_PANELS = 1;
+constexpr int ROW_STEPS = 1;
+constexpr bool SCORES_IN_BYTES = false;
 
 // VPMADDUBSW saturates at 16 bits. |a| <= 127 times the weight with a's sign is at most 127 * 127, and two
 // such products fit (32,258): exact, for one more instruction than with unsigned activations.

@@ -5,6 +5,8 @@
 constexpr int ACTIVATION_OFFSET = 128;  // VPDPBUSD multiplies unsigned by signed bytes
 // 12 sums, 2 registers of weights and a broadcast: 15 of 16 registers.
 constexpr int BLOCK_ROWS = 6, BLOCK_PANELS = 1;
+constexpr int ROW_STEPS = 1;
+constexpr bool SCORES_IN_BYTES = false;
 
 INLINE i32x16 dot_int8(i32x16 sum, i32x16 b, int32_t a) {
     __m256i row = _mm256_set1_epi32(a);
