@@ -61,6 +61,14 @@ class Weights:
         """Where its first byte lies in memory."""
         return self._address + tensor.offset
 
+    def unmap(self, name: str) -> None:
+        """Give a tensor's pages back. They stay in the page cache, and are mapped again when read."""
+        tensor = next(tensor for tensor in self.tensors if tensor.name == name)
+        begin = -(-tensor.offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        size = (tensor.offset + tensor.n_bytes - begin) // mmap.PAGESIZE * mmap.PAGESIZE
+        if size > 0:
+            self._map.madvise(mmap.MADV_DONTNEED, begin, size)
+
 
 def _map(path: Path) -> mmap.mmap:
     """The whole file. Raises ModelNotFoundError, ModelCorruptError."""
