@@ -33,6 +33,7 @@ class Faulty:
 
     def __init__(self, engine: Engine, fault: Exception) -> None:
         self._engine, self._fault = engine, fault
+        self.kernel = engine.kernel
 
     def embed(self, token_ids: Sequence[TokenIds]) -> Vectors:
         lengths = np.array([len(ids) for ids in token_ids])
