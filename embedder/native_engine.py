@@ -35,6 +35,7 @@ LIBRARY = (
 )  # fmt: skip
 _DTYPES = ("I8", "I32", "F16", "F32")  # native_dtype
 _ERROR_SIZE = 256
+_NO_MEMORY = -2
 # Rows of the embedding table that are read before its pages are given back. The kernel maps 16
 # pages around each new one: 4,171 tokens counted 97 MB. Mapping them again takes 1 us per row.
 _ROWS_MAPPED = 1024
@@ -155,7 +156,7 @@ class NativeEngine:
     def embed(self, token_ids: Sequence[TokenIds]) -> Vectors:
         """(n_texts, dimensions) float32 in the order given.
 
-        Raises ForwardPassError for an id, or a length, that the model does not have.
+        Raises ForwardPassError for an id, or a length, that the model does not have; MemoryError.
         """
         vectors = np.empty((len(token_ids), self.dimensions), np.float32)
         if not token_ids:
@@ -167,7 +168,8 @@ class NativeEngine:
             vectors.ctypes.data, error, _ERROR_SIZE,
         )  # fmt: skip
         if failed:
-            raise ForwardPassError(error.value.decode(errors="replace"))
+            reason = error.value.decode(errors="replace")
+            raise MemoryError(reason) if failed == _NO_MEMORY else ForwardPassError(reason)
         self._count_rows(len(flat))
         return vectors
 

@@ -259,7 +259,7 @@ int32_t native_embed(native_engine* engine, const int32_t* token_ids, const int6
     }
     pthread_mutex_unlock(&engine->mutex);
     if (!ok) snprintf(error, error_size, "no memory for this many tokens");
-    return ok ? 0 : -1;
+    return ok ? 0 : -2;
 }
 
 void native_close(native_engine* engine) {

@@ -68,8 +68,8 @@ NATIVE_API const char* native_kernel(const native_engine* engine);
 NATIVE_API int32_t native_dimensions(const native_engine* engine);
 
 // Embeds texts laid end to end: text i is token_ids[starts[i]] .. token_ids[starts[i + 1] - 1].
-// Writes (n_texts, dimensions) float32, L2-normalised. Returns 0, or -1 with one line in `error`:
-// an id outside the vocabulary, an empty text, a text longer than `positions`, no memory.
+// Writes (n_texts, dimensions) float32, L2-normalised. Returns 0, or with one line in `error` -1 for texts that
+// the model does not read (an id outside the vocabulary, no tokens, more than `positions`), -2 for no memory.
 NATIVE_API int32_t native_embed(native_engine* engine, const int32_t* token_ids, const int64_t* starts,
                                 int32_t n_texts, float* vectors, char* error, int32_t error_size);
 
