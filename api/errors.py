@@ -80,6 +80,7 @@ KINDS: dict[type[Exception], Kind] = {
     auth.BadHeader: Kind(400, INVALID, "The headers contradict themselves"),
     auth.TokenMissing: Kind(401, DENIED, "No token"),
     auth.TokenInvalid: Kind(401, DENIED, "The token is not valid"),
+    auth.TokenTooLarge: Kind(431, INVALID, "The token is too large"),
     auth.TokenExpired: Kind(401, DENIED, "The token has expired"),
     auth.TokenForbidden: Kind(403, "permission_error", "A valid token that may not use this API"),
     auth.PathNotFound: Kind(404, INVALID, "No such path"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from auth.errors import ConfigurationError, GateError, TokenForbidden, TokenInvalid
+from auth.errors import ConfigurationError, GateError, TokenForbidden
 from auth.tokens import TokenVerifier, read_header, strict_json_object, unverified_payload
 
 
@@ -45,7 +45,7 @@ def _claims(anon_key: str) -> dict[str, Any]:
     try:
         read_header(anon_key)
         return strict_json_object(unverified_payload(anon_key))
-    except (TokenInvalid, TokenForbidden):
+    except GateError:
         raise ConfigurationError(
             "SUPABASE_ANON_KEY is not a key: copy the one called anon, public, from your project's settings."
         ) from None

@@ -28,7 +28,14 @@ class GateError(Exception):
 
 
 class PathNotFound(GateError):
+    """``meant``: the path here that the asked one is a misspelling of, if there is one."""
+
     reason = "path_not_found"
+
+    def __init__(self, *, meant: str | None = None) -> None:
+        hint = f"Call {meant} instead." if meant else "GET /docs lists what there is."
+        super().__init__(f"There is nothing at this path. {hint}")
+        self.meant = meant
 
 
 class MethodNotAllowed(GateError):
@@ -99,6 +106,18 @@ class TokenInvalid(GateError):
 
 class TokenExpired(GateError):
     reason = "token_expired"
+
+
+class TokenTooLarge(GateError):
+    """``size`` and ``limit``: characters. The token may be good: nobody has looked."""
+
+    reason = "token_too_large"
+
+    def __init__(self, *, size: int, limit: int) -> None:
+        super().__init__(
+            f"The token has {size} characters, and at most {limit} are read. Remove claims from it: "
+            "what app_metadata, user_metadata or the access token hook adds."
+        )
 
 
 class TokenForbidden(GateError):

@@ -24,6 +24,7 @@ from auth.errors import (
     TokenInvalid,
     TokenMissing,
 )
+from auth.paths import meant_path, near_paths
 from auth.quota import Quota
 from auth.receipt import policy_header, set_quota_headers
 from auth.request_headers import RequestHeaders, check_headers
@@ -34,7 +35,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-#: What counts against an address. An expired token was good once: it counts against nobody.
+#: What counts against an address. An expired token was good once, and one that is too large may be
+#: good: they count against nobody.
 FAILURES = (TokenMissing, TokenInvalid, TokenForbidden)
 
 
@@ -80,6 +82,7 @@ class Gate:
     ) -> None:
         self._app = app
         self._routes = routes
+        self._near = near_paths(routes)
         self._verifier = verifier
         self._quota = quota
         self._max_body_bytes = max_body_bytes
@@ -110,7 +113,7 @@ class Gate:
         answer += self._cors.headers(headers.get(b"origin"))
         route = self._routes.get(scope["path"])
         if route is None:
-            raise PathNotFound("There is nothing at this path. GET /docs lists what there is.")
+            raise PathNotFound(meant=meant_path(scope["path"], self._near))
         if scope["method"] == "OPTIONS":
             await self._answer_options(route, headers, answer, send)
             return

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from auth.errors import BadHeader, BodyTooLarge, HeadersTooLarge, UnsupportedMediaType
 
 MAX_HEADER_BYTES = 16_384
-JSON = re.compile(rb'application/json\s*(;\s*charset="?utf-8"?\s*)?', re.IGNORECASE)
+UTF_8 = (b"utf-8", b"utf8")
 SINGLE = {
     b"authorization": ("Authorization", "two_authorizations"),
     b"content-length": ("Content-Length", "bad_content_length"),
@@ -62,10 +62,18 @@ def check_unambiguous(headers: RequestHeaders) -> None:
         raise BadHeader("Content-Length is not one number.", reason="bad_content_length")
 
 
+def is_json(content_type: bytes) -> bool:
+    """JSON in UTF-8. JSON has no parameters (RFC 8259 §11): of those sent, charset alone is read."""
+    media_type, *parameters = (part.strip().lower() for part in content_type.split(b";"))
+    named = (parameter.partition(b"=") for parameter in parameters)
+    charsets = [value.strip(b' "') for name, _, value in named if name.strip() == b"charset"]
+    return media_type == b"application/json" and all(charset in UTF_8 for charset in charsets)
+
+
 def check_body(headers: RequestHeaders, *, max_body_bytes: int, takes_body: bool) -> None:
     if not takes_body:
         raise BadHeader("This path takes no body.", reason="unexpected_body")
-    if not JSON.fullmatch(headers.get(b"content-type") or b""):
+    if not is_json(headers.get(b"content-type") or b""):
         raise UnsupportedMediaType("Send JSON in UTF-8, with Content-Type: application/json.")
     if (headers.get(b"content-encoding") or b"identity").lower() != b"identity":
         raise UnsupportedMediaType("Send the body without Content-Encoding.")

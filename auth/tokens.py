@@ -15,7 +15,7 @@ from typing import Any
 import jwt
 from jwt.api_jws import PyJWS
 
-from auth.errors import TokenExpired, TokenForbidden, TokenInvalid
+from auth.errors import TokenExpired, TokenForbidden, TokenInvalid, TokenTooLarge
 from auth.keys import ALGORITHMS, Algorithm, KeySet
 
 MAX_TOKEN_BYTES = 8192
@@ -72,7 +72,7 @@ class TokenVerifier:
         self._verified: dict[bytes, tuple[Principal, float]] = {}  # token's hash -> user, until when
 
     async def verify(self, token: str) -> Principal:
-        """Raises TokenInvalid, TokenExpired, TokenForbidden, KeysUnavailable."""
+        """Raises TokenInvalid, TokenTooLarge, TokenExpired, TokenForbidden, KeysUnavailable."""
         if known := self.recall(token):
             return known
         claims = await self.signed_claims(token, read_header(token))
@@ -125,11 +125,14 @@ _OTHER_PROJECT = "It may belong to another project, or the key was replaced: sig
 
 
 def read_header(token: str) -> Header:
-    """The header of a compact JWS (RFC 7515 §7.1), nothing verified. Raises TokenInvalid."""
+    """The header of a compact JWS (RFC 7515 §7.1), nothing verified.
+
+    Raises TokenInvalid, TokenTooLarge, TokenForbidden (a new project API key).
+    """
     if token.startswith(("sb_publishable_", "sb_secret_")):
         raise TokenForbidden("This is a project API key. Send the access token of a signed-in user.", reason="api_key")
     if len(token) > MAX_TOKEN_BYTES:
-        raise TokenInvalid(f"A token has at most {MAX_TOKEN_BYTES} characters.")
+        raise TokenTooLarge(size=len(token), limit=MAX_TOKEN_BYTES)
     if not COMPACT_JWS.fullmatch(token):
         raise TokenInvalid("This is not a JSON Web Token: three parts in base64url, joined by dots.")
     header = strict_json_object(_base64url(token.split(".", 1)[0]))

@@ -26,6 +26,7 @@ from auth.errors import (
     TokenForbidden,
     TokenInvalid,
     TokenMissing,
+    TokenTooLarge,
     TooManyConcurrent,
     TooManyFailures,
     UnsupportedMediaType,
@@ -33,7 +34,7 @@ from auth.errors import (
 from auth.gate import Gate
 from auth.memory_quota import MemoryQuota
 from auth.receipt import Limits
-from auth.tokens import Principal
+from auth.tokens import MAX_TOKEN_BYTES, Principal
 from tests.auth.asgi import House, Request, get, post
 from tests.auth.signing import ISSUER, NOW, SESSION, USER, sign_hs256
 
@@ -215,7 +216,15 @@ async def test_content_length_must_be_a_number(house: House, length: bytes) -> N
 
 @pytest.mark.parametrize(
     "media_type",
-    [b"", b"text/plain", b"application/json;charset=latin-1", b"application/jsonp", b"multipart/form-data", b"*/*"],
+    [
+        b"",
+        b"text/plain",
+        b"application/json;charset=latin-1",
+        b"application/json;charset=utf-8;charset=utf-16",
+        b"application/jsonp",
+        b"multipart/form-data",
+        b"*/*",
+    ],
 )
 async def test_body_must_be_json(house: House, media_type: bytes) -> None:
     request = Request(headers=[(b"content-type", media_type), LENGTH])
@@ -223,7 +232,16 @@ async def test_body_must_be_json(house: House, media_type: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "media_type", [b"application/json", b"Application/JSON; Charset=UTF-8", b'application/json;charset="utf-8"']
+    "media_type",
+    [
+        b"application/json",
+        b"Application/JSON; Charset=UTF-8",
+        b'application/json;charset="utf-8"',
+        b"application/json; charset=utf8",
+        b"application/json;",
+        b"application/json; charset=utf-8;",
+        b"application/json; version=1; charset = UTF8",
+    ],
 )
 async def test_json_may_say_that_it_is_utf_8(house: House, media_type: bytes) -> None:
     token = house.project.hs256().encode()
@@ -322,6 +340,13 @@ async def test_expired_tokens_count_against_nobody(house: House) -> None:
     gate = house.gate(failed_auth_per_minute=1)
     for _ in range(5):
         assert isinstance(await refusal_of(gate, post(house.project.hs256(exp=NOW - 1))), TokenExpired)
+
+
+async def test_a_token_that_is_too_large_counts_against_nobody(house: House) -> None:
+    gate = house.gate(failed_auth_per_minute=1)
+    for _ in range(5):
+        refusal = await refusal_of(gate, post(house.project.hs256(app_metadata="x" * MAX_TOKEN_BYTES)))
+        assert isinstance(refusal, TokenTooLarge)
 
 
 async def test_only_a_trusted_proxy_may_name_the_caller(house: House) -> None:

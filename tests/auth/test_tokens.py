@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from auth.errors import TokenExpired, TokenForbidden, TokenInvalid
+from auth.errors import TokenExpired, TokenForbidden, TokenInvalid, TokenTooLarge
 from auth.keys import InlineKeys, KeySet, parse_jwks
 from auth.tokens import MAX_TOKEN_BYTES, REMEMBERED, Principal, TokenVerifier
 from tests.auth.signing import (
@@ -375,14 +375,14 @@ async def test_encrypted_token_is_refused(verifier: TokenVerifier, project: Proj
 
 
 async def test_token_over_eight_kibibytes_is_refused(verifier: TokenVerifier) -> None:
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(TokenTooLarge, match=f"at most {MAX_TOKEN_BYTES} are read. Remove claims"):
         await verifier.verify(sign_hs256(claims(padding="x" * MAX_TOKEN_BYTES)))
 
 
 @pytest.mark.parametrize("letter", ["a", ".", "{", "é", "\ud800"])
 async def test_megabyte_of_one_letter_is_refused_at_once(verifier: TokenVerifier, letter: str) -> None:
     began = time.perf_counter()
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(TokenTooLarge):
         await verifier.verify(letter * 1_000_000)
     assert time.perf_counter() - began < 0.1
 
