@@ -33,7 +33,9 @@ class Int8Linear(nn.Module):
     def __init__(self, linear: nn.Linear, size: int) -> None:
         super().__init__()
         eye = np.eye(size, dtype=np.float32)
-        self.register_buffer("rotation", torch.from_numpy(hadamard(eye, size) / np.sqrt(size)).float())
+        self.register_buffer(
+            "rotation", torch.from_numpy(hadamard(eye, size) / np.sqrt(size)).float()
+        )
         self.weight = nn.Parameter(rounded_rows(self._rotated(linear.weight.detach())))
         self.bias = linear.bias
 

@@ -90,7 +90,9 @@ def test_roberta_reads_as_many_tokens_as_its_positions_hold(
     model = load_original(source)
     assert max_tokens(model) == 64
     texts = random_texts(64)
-    np.testing.assert_allclose(engine(model, tmp_path).embed(texts), original(model, texts), atol=2e-6)
+    np.testing.assert_allclose(
+        engine(model, tmp_path).embed(texts), original(model, texts), atol=2e-6
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Panels hold every value of a matrix where the engine looks for it."""
 
+from typing import Any
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,8 +64,9 @@ def test_an_int8_product_of_the_file_is_the_product(n: int, k: int, measured: bo
         bias=np.arange(n, dtype=np.float32),
         gram=lambda: x.T @ x if measured else None,
     )
-    panels, scale, total, bias = linear.arrays("int8")
-    steps = unpacked(np.asarray(panels)).astype(np.int64)
+    arrays: list[Any] = list(linear.arrays("int8"))
+    panels, scale, total, bias = arrays
+    steps = unpacked(panels).astype(np.int64)
     assert np.array_equal(steps.sum(axis=1), total)
     assert not scale[n:].any()
     assert np.array_equal(bias, padded(np.arange(n, dtype=np.float32), rounded(n)))
@@ -77,8 +80,8 @@ def test_an_int8_product_of_the_file_is_the_product(n: int, k: int, measured: bo
 @given(sizes, sizes, st.sampled_from(["int8", "fp16", "fp32"]))
 def test_arrays_are_those_that_were_declared(n: int, k: int, precision: str) -> None:
     linear = Linear(name="linear", n=n, k=k, matrix=lambda: random(n, k))
-    kinds = {"I8": np.int8, "I32": np.int32, "F16": np.float16, "F32": np.float32}
+    kinds = {"I8": "int8", "I32": "int32", "F16": "float16", "F32": "float32"}
     declared = linear.declared(precision)
     for tensor, array in zip(declared, linear.arrays(precision), strict=True):
-        assert (tensor.shape, kinds[tensor.dtype]) == (array.shape, array.dtype)
+        assert (tensor.shape, kinds[tensor.dtype]) == (array.shape, array.dtype.name)
         assert array.nbytes % 64 == 0

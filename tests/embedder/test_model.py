@@ -46,15 +46,16 @@ def test_a_vector_is_the_same_alone_and_in_any_company(
     together = model.embed(company)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, rtol=1e-5)
     for text, vector in zip(company, together, strict=True):
-        np.testing.assert_allclose(model.embed([text])[0], vector, atol=1e-6)
+        assert np.array_equal(model.embed([text])[0], vector)
 
 
 @pytest.mark.parametrize("quantization", ["int8", "fp16"])
 def test_the_starter_model_stays_close_to_fp32(quantization: str, starter: LoadModel) -> None:
     agreement = compare(starter(quantization).embed(TEXTS), starter("fp32").embed(TEXTS))
     assert agreement.finite
-    assert agreement.mean_cosine >= 0.99
-    assert agreement.rank_correlation >= 0.995
+    assert agreement.min_cosine >= 0.997
+    assert agreement.mean_cosine >= 0.9995
+    assert agreement.rank_correlation >= 0.9995
 
 
 def test_similar_texts_are_closer_than_unrelated_ones(starter: LoadModel) -> None:
@@ -77,13 +78,6 @@ def test_the_limit_can_be_lowered_and_not_raised(starter: LoadModel, starter_dir
     assert (lower.max_tokens, higher.max_tokens) == (8, 256)
 
 
-def test_a_budget_above_the_models_positions_is_kept_to_them(gemma: LoadModel, gemma_directory: Path) -> None:
-    expected = gemma("fp32").embed(SENTENCES * 3)
-    model = EmbeddingModel.load(gemma_directory, num_threads=2, batch_tokens=65_536)
-    assert sum(model.tokenizer.encode([text], max_tokens=1024)[0].n_tokens for text in SENTENCES * 3) > 1024
-    np.testing.assert_allclose(model.embed(SENTENCES * 3), expected, atol=2e-6)
-
-
 def test_the_torch_backend_gives_the_original_vectors(
     gemma_source: Source, gemma_original: SentenceTransformer, tmp_path: Path
 ) -> None:
@@ -99,7 +93,7 @@ def test_the_torch_backend_gives_the_original_vectors(
             "EmbeddingModel.load(directory, num_threads=1).embed(['a'])",
             "{'torch', 'sentence_transformers', 'transformers', 'embedder.prepare'}",
         ),
-        ("import embedder.torch_engine", "{'onnxruntime'}"),
+        ("import embedder.torch_engine", "{'embedder.native_engine'}"),
     ],
 )
 def test_a_backend_does_not_import_the_other(

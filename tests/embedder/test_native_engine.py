@@ -50,7 +50,8 @@ def test_vectors_are_equal_to_the_bit_alone_in_a_batch_and_on_any_threads(
     kernel: str, precision: str, wide_head: Path
 ) -> None:
     reference = NativeEngine(wide_head / precision, num_threads=1)
-    company = texts(1, 3, 16, 17, 128, 33, 300, 512, 5, 64, 129)
+    # Portable code without fused multiply-add computes it in software, 25 times as slow as AVX-512.
+    company = texts(1, 3, 16, 17, 5, 64, 129, *((300, 512, 33) if kernel == kernels()[0] else ()))
     alone = np.concatenate([reference.embed([ids]) for ids in company])
     for threads in (1, 2, 4):
         engine = NativeEngine(wide_head / precision, num_threads=threads, kernel=kernel)
@@ -67,7 +68,9 @@ def engine(gemma: LoadModel, gemma_directory: Path) -> NativeEngine:
     return NativeEngine(gemma_directory.parent / "int8" / WEIGHTS_FILE, num_threads=2)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.lists(
         st.lists(st.integers(0, 1023), min_size=1, max_size=40)
@@ -132,14 +135,18 @@ def test_an_engine_that_nobody_holds_ends_its_threads(
     gemma: LoadModel, gemma_directory: Path
 ) -> None:
     gemma("int8")
-    tasks = Path("/proc/self/task")
-    before = len(list(tasks.iterdir()))
+    gc.collect()
+
+    def threads() -> set[str]:
+        return {task.name for task in Path("/proc/self/task").iterdir()}
+
+    before = threads()
     engine = NativeEngine(gemma_directory.parent / "int8" / WEIGHTS_FILE, num_threads=4)
     engine.embed(texts(200, 200))
-    assert len(list(tasks.iterdir())) == before + 3
+    assert len(threads() - before) == 3
     del engine
     gc.collect()
-    assert len(list(tasks.iterdir())) == before
+    assert not threads() - before
 
 
 def test_a_kernel_that_is_not_there_is_told_those_that_are(

@@ -20,7 +20,8 @@ sizes = st.sampled_from([1, 2, 4, 8, 16, 32, 64, 128])
 def sylvester(size: int) -> np.ndarray:
     """H[i, j] = (-1) ** popcount(i & j)."""
     index = np.arange(size)
-    return (-1.0) ** np.bitwise_count(index[:, None] & index)
+    signs: np.ndarray = (-1.0) ** np.bitwise_count(index[:, None] & index)
+    return signs
 
 
 @given(sizes, st.integers(1, 3), st.integers(0, 99))
@@ -38,7 +39,8 @@ def test_what_it_is_given_stays_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "block"), [(16, 16), (48, 16), (96, 32), (384, 128), (768, 128), (1152, 128), (1536, 128)]
+    ("width", "block"),
+    [(16, 16), (48, 16), (96, 32), (384, 128), (768, 128), (1152, 128), (1536, 128)],
 )
 def test_a_block_is_the_largest_power_of_two_up_to_128_that_divides(width: int, block: int) -> None:
     assert block_size(width) == block
