@@ -54,6 +54,7 @@ class EmbeddingAPI:
     def __init__(self) -> None:
         directory = Path(self.prepared.path)
         self.embedder = wiring.served_model(directory)
+        self.names = wiring.offer(directory).models
         self.quota = wiring.quota()
 
     # --- embeddings ---------------------------------------------------------------------------
@@ -77,10 +78,9 @@ class EmbeddingAPI:
     @bentoml.api(route="/v1/embeddings", input_spec=openai.EmbeddingsRequest, output_spec=openai.EmbeddingsResponse)
     async def embeddings(self, request: openai.EmbeddingsRequest, scope: Scope) -> dict[str, Any]:
         """Embed texts as OpenAI's clients ask for it."""
-        names = self.profile.names
-        if request.model not in names:
-            raise NoSuchModelError(request.model, names)
-        task = request.task or names[request.model]
+        if request.model not in self.names:
+            raise NoSuchModelError(request.model, self.names)
+        task = request.task or self.names[request.model]
         tokens = await self._read(request.input, task, titles=request.title, truncate=request.truncate)
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
         rows, counts = ENCODINGS[request.encoding_format](vectors), [len(text.ids) for text in tokens]
@@ -239,6 +239,7 @@ class EmbeddingAPI:
             profile = Profile.load(directory)
             profile.check_files(directory)
             check_backend(profile.backend, kernel=SETTINGS.native_kernel)
+            wiring.offer(directory)
             asyncio.run(wiring.check())
         except (ConfigurationError, EmbedderError) as error:
             sys.exit(f"embedding-api: {error}")
@@ -253,8 +254,7 @@ class EmbeddingAPI:
     async def _start(self) -> None:
         if not await self.quota.start():
             LOG.warning("redis_does_not_answer: check REDIS_URL; limits are counted as RATE_LIMIT_ON_ERROR says")
-        if not await wiring.verifier().keys.start():
-            LOG.warning("key_set_cannot_be_fetched: check SUPABASE_URL; tokens with asymmetric keys get 503 meanwhile")
+        await wiring.fetch_keys()
         try:
             async with asyncio.timeout(LOADING * SETTINGS.engine_timeout):
                 seconds = await self.embedder.start()

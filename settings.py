@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from functools import cache
 from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyAddress, SecretStr, ValidationError
@@ -18,6 +19,9 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
 
 VERSION = "0.1.0"
 ENV_FILE = ".env"
+_ALIAS = re.compile(r"[\w.:/-]{1,256}(=[\w-]+)?", re.ASCII)
+_WITH_SECRETS = {"redis_url", "supabase_jwks", "otel_exporter_otlp_endpoint"}
+_SECRET_MARKS = ("@", "eyJ", "sb_secret_", "hf_")  # passwords in URLs, and keys in the wrong line
 
 
 def _url(schemes: str) -> AfterValidator:
@@ -29,6 +33,24 @@ def _url(schemes: str) -> AfterValidator:
         return value.rstrip("/")
 
     return AfterValidator(check)
+
+
+def _without_path(value: str) -> str:
+    """The paths of key set and issuer are put behind it."""
+    parts = urlsplit(value)
+    if parts.path or parts.query or parts.fragment:
+        raise ValueError(f"should end after the host: {parts.scheme}://{parts.netloc}")
+    return value
+
+
+def _aliases(value: str) -> str:
+    if not all(_ALIAS.fullmatch(alias.strip()) for alias in value.split(",") if alias.strip()):
+        raise ValueError("should be names with commas between, each alone or as name=task")
+    return value
+
+
+def _localhost(value: object) -> object:
+    return "127.0.0.1" if value == "localhost" else value
 
 
 def _not_onnx(value: object) -> object:
@@ -61,6 +83,11 @@ class Settings(BaseSettings):
         pattern=r"^[a-z0-9_-]+$",
         description="Instruction set of the native engine; unset for the best that the CPU has",
     )
+    model_aliases: Annotated[str, AfterValidator(_aliases)] = Field(
+        "",
+        description="More names of the model, separated by commas, for clients whose model name is "
+        "fixed; `text-embedding-3-small=query` sets a task too",
+    )
     hf_token: SecretStr | None = Field(
         None, description="Hugging Face token for gated models; read by `make model` only"
     )
@@ -83,7 +110,7 @@ class Settings(BaseSettings):
     supabase_jwt_secret: SecretStr | None = Field(
         None, description="JWT secret of the Supabase project (HS256), at least 32 bytes"
     )
-    supabase_url: Annotated[str, _url("https|http")] | None = Field(
+    supabase_url: Annotated[str, _url("https|http"), AfterValidator(_without_path)] | None = Field(
         None, description="Supabase project URL; its issuer is then required of every token"
     )
     supabase_anon_key: SecretStr | None = Field(
@@ -93,6 +120,20 @@ class Settings(BaseSettings):
 
     supabase_jwks: str | None = Field(
         None, description="The project's key set as JSON, for machines that cannot reach `SUPABASE_URL`"
+    )
+    supabase_jwks_url: Annotated[str, _url("https|http")] | None = Field(
+        None, description="Where the key set is instead, for third-party auth (Clerk, Auth0, Firebase)"
+    )
+    supabase_jwt_audience: str | None = Field(
+        None, description="Audience to require; unset for `authenticated`"
+    )
+    subject: Literal["uuid", "any"] = Field(
+        "uuid",
+        description="Form of user ids: `any` for third-party auth, which also needs "
+        "`SUPABASE_JWT_ISSUER` and `SUPABASE_JWT_AUDIENCE`",
+    )
+    allowed_roles: str = Field(
+        "authenticated", description="Values of a token's `role` that are served, separated by commas"
     )
     allow_anonymous_users: bool = Field(False, description="Serve users who signed in anonymously")
 
@@ -123,7 +164,9 @@ class Settings(BaseSettings):
         2048, ge=1, le=4096, description="Texts in one request; OpenAI's clients send up to 2048"
     )
     max_body_bytes: int = Field(1048576, ge=1024, description="Bytes of a request body")
-    host: IPvAnyAddress = Field(IPv4Address("127.0.0.1"), description="Address `make serve` listens on")
+    host: Annotated[IPvAnyAddress, BeforeValidator(_localhost)] = Field(
+        IPv4Address("127.0.0.1"), description="Address `make serve` listens on"
+    )
     port: int = Field(8000, ge=1, le=65535, description="Port `make serve` listens on")
     otel_exporter_otlp_endpoint: Annotated[str, _url("https|http")] | None = Field(
         None, description="OpenTelemetry collector (OTLP over HTTP) for traces; unset for none"
@@ -150,9 +193,20 @@ def misspelt(names: Iterable[str], *, cutoff: float) -> list[str]:
 
 def _complaints(error: ValidationError) -> list[str]:
     return [
-        f"{_environment_name(str(item['loc'][0]))}: {item['msg'].removeprefix('Value error, ')}"
-        for item in error.errors(include_input=False)
+        f"{_environment_name(field)}: {item['msg'].removeprefix('Value error, ')}{_shown(field, item['input'])}"
+        for item in error.errors()
+        if (field := str(item["loc"][0]))
     ]
+
+
+def _shown(field: str, value: object) -> str:
+    """A wrong value, for the reader to see what is wrong with it, unless it may be a secret."""
+    may_be_secret = (
+        "SecretStr" in str(Settings.model_fields[field].annotation)
+        or field in _WITH_SECRETS
+        or any(mark in str(value) for mark in _SECRET_MARKS)
+    )
+    return "" if may_be_secret else f" (it is {str(value)[:64]!r})"
 
 
 @cache

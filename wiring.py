@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 
 import metrics
 import tracing
-from api.access_log import configure_log, write_exchange
+from api.access_log import LOG, configure_log, write_exchange
 from api.application import SCHEMA_PATH
 from api.bento import GuardedService, pages
 from api.edge import Edge, Exchange
@@ -17,6 +17,7 @@ from api.errors import fault_reasons, refusal_reasons
 from api.offer import Offer
 from api.supervisor import SUPERVISOR_PID
 from auth.anon_key import check_anon_key
+from auth.claims import AUDIENCE, parse_roles
 from auth.errors import ConfigurationError, GateError
 from auth.gate import Gate, Route
 from auth.jwks import RemoteKeys
@@ -67,6 +68,11 @@ def verifier() -> TokenVerifier:
     secret = SETTINGS.supabase_jwt_secret.get_secret_value() if SETTINGS.supabase_jwt_secret else None
     if secret:
         check_secret(secret, debug=SETTINGS.debug)
+    if SETTINGS.subject == "any" and not (SETTINGS.supabase_jwt_issuer and SETTINGS.supabase_jwt_audience):
+        raise ConfigurationError(
+            "SUBJECT=any wants to know whose users: set SUPABASE_JWT_ISSUER and SUPABASE_JWT_AUDIENCE "
+            "to iss and aud of the provider's tokens"
+        )
     public = _public_keys()
     if not secret and public is None:
         raise ConfigurationError(
@@ -77,6 +83,9 @@ def verifier() -> TokenVerifier:
         keys=KeySet(secret=secret, public=public),
         issuer=SETTINGS.supabase_jwt_issuer or (SETTINGS.supabase_url and f"{SETTINGS.supabase_url}/auth/v1"),
         allow_anonymous=SETTINGS.allow_anonymous_users,
+        audience=SETTINGS.supabase_jwt_audience or AUDIENCE,
+        roles=parse_roles(SETTINGS.allowed_roles),
+        subject=SETTINGS.subject,
     )
 
 
@@ -92,14 +101,30 @@ async def check() -> None:
     verifier()
 
 
+async def fetch_keys() -> None:
+    """Have the key set at hand before the first token, and say so where that will let nobody in."""
+    keys = verifier().keys
+    if not await keys.start():
+        LOG.warning("key_set_cannot_be_fetched: check SUPABASE_URL; tokens with asymmetric keys get 503 meanwhile")
+    elif keys.empty:
+        LOG.error(
+            "key_set_is_empty: every token is refused. The project signs with its secret: set "
+            "SUPABASE_JWT_SECRET (Project Settings, JWT Keys, legacy secret) and start again"
+        )
+
+
 def _public_keys() -> KeySource | None:
     if SETTINGS.supabase_jwks:
         return InlineKeys(check_jwks(SETTINGS.supabase_jwks))
-    if SETTINGS.supabase_url:
-        keys = RemoteKeys(f"{SETTINGS.supabase_url}/auth/v1/.well-known/jwks.json")
+    if url := SETTINGS.supabase_jwks_url or _published_at(SETTINGS.supabase_url):
+        keys = RemoteKeys(url)
         metrics.watch_jwks_age(lambda: keys.age)
         return keys
     return None
+
+
+def _published_at(supabase_url: str | None) -> str | None:
+    return supabase_url and f"{supabase_url}/auth/v1/.well-known/jwks.json"
 
 
 def served_model(directory: Path) -> ServedModel:
@@ -124,10 +149,14 @@ def served_model(directory: Path) -> ServedModel:
 
 @cache
 def offer(directory: Path) -> Offer:
-    """What the prepared model in `directory` offers, from its profile alone."""
+    """What the prepared model in `directory` offers, from its profile and MODEL_ALIASES.
+
+    Raises:
+        ConfigurationError: an alias stands for a task that the model does not have.
+    """
     profile = Profile.load(directory)
     return Offer(
-        models=profile.names,
+        models={**profile.names, **_aliases(profile)},
         tasks=tuple(profile.tasks),
         main_tasks=tuple(main_names(profile.tasks)),
         titles=any(NO_TITLE in prompt for prompt in profile.tasks.values()),
@@ -136,6 +165,16 @@ def offer(directory: Path) -> Offer:
         created=int((directory / PROFILE_FILE).stat().st_mtime),
         fingerprint=profile.fingerprint,
     )
+
+
+def _aliases(profile: Profile) -> dict[str, str | None]:
+    named = (alias.strip().partition("=") for alias in SETTINGS.model_aliases.split(","))
+    aliases = {name: task or None for name, _, task in named if name}
+    for name, task in aliases.items():
+        if task is not None and task not in profile.tasks:
+            tasks = ", ".join(main_names(profile.tasks)) or "no task: name it without one"
+            raise ConfigurationError(f"MODEL_ALIASES: {name}={task}, but {profile.model_id} has {tasks}")
+    return aliases
 
 
 def show_model(model: EmbeddingModel) -> None:

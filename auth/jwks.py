@@ -45,6 +45,10 @@ class RemoteKeys:
     async def start(self) -> bool:
         return await self._refresh()
 
+    @property
+    def empty(self) -> bool:
+        return not self._keys and self.age <= STALE
+
     async def aclose(self) -> None:
         if self._fetch is not None:
             self._fetch.cancel()

@@ -50,6 +50,10 @@ class KeySource(Protocol):
     async def start(self) -> bool:
         """Whether the keys are at hand."""
 
+    @property
+    def empty(self) -> bool:
+        """Whether the keys are at hand and there is none."""
+
     async def aclose(self) -> None: ...
 
 
@@ -64,6 +68,10 @@ class InlineKeys:
 
     async def start(self) -> bool:
         return True
+
+    @property
+    def empty(self) -> bool:
+        return not self._keys
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -88,6 +96,11 @@ class KeySet:
 
     async def start(self) -> bool:
         return True if self.public is None else await self.public.start()
+
+    @property
+    def empty(self) -> bool:
+        """No key can be asked for: every token is refused until its project publishes one."""
+        return self.secret is None and (self.public is None or self.public.empty)
 
     async def aclose(self) -> None:
         if self.public is not None:

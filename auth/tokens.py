@@ -6,36 +6,48 @@ import base64
 import binascii
 import hashlib
 import json
+import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jwt
 from jwt.api_jws import PyJWS
 
-from auth.errors import TokenExpired, TokenForbidden, TokenInvalid, TokenTooLarge
+from auth.claims import (
+    AUDIENCE,
+    ROLE,
+    check_audience,
+    check_not_an_api_key,
+    check_role,
+    check_times,
+    read_subject,
+    read_uuid,
+)
+from auth.errors import TokenForbidden, TokenInvalid, TokenTooLarge
 from auth.keys import ALGORITHMS, Algorithm, KeySet
 
 MAX_TOKEN_BYTES = 8192
 MAX_KID_LENGTH = 256
-SKEW = 60.0  # seconds that nbf and iat may lie ahead of our clock; exp is not extended
 REMEMBERED = 30.0  # seconds; a key that is withdrawn counts this much longer
 MAX_REMEMBERED = 4096  # tokens
-MAX_TIME = 1e12  # seconds; a number, and one that can be compared
-AUDIENCE = "authenticated"
-ROLE = "authenticated"
+MAX_ISSUERS = 8  # wrong issuers that the log names, each once
 
 COMPACT_JWS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
-UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 _JWS = PyJWS(algorithms=ALGORITHMS, options={"verify_signature": True, "enforce_minimum_key_length": True})
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling. ``user_id`` and ``session_id`` are UUIDs in lower case."""
+    """Who is calling. ``user_id`` and ``session_id`` are UUIDs in lower case.
+
+    Of third-party auth they are as the provider writes them.
+    """
 
     user_id: str
     session_id: str | None
@@ -54,6 +66,8 @@ class TokenVerifier:
     """Verifies tokens of one project.
 
     ``issuer``: the exact iss claim, or None to accept any (the secret alone identifies the project).
+    ``audience`` and ``roles``: the aud claim has the one, the role claim is one of the others.
+    ``subject``: "uuid", or "any" for the users of third-party auth.
     ``clock``: seconds since 1970.
     """
 
@@ -63,11 +77,18 @@ class TokenVerifier:
         keys: KeySet,
         issuer: str | None,
         allow_anonymous: bool,
+        audience: str = AUDIENCE,
+        roles: Collection[str] = (ROLE,),
+        subject: Literal["uuid", "any"] = "uuid",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.keys = keys
         self._issuer = issuer
+        self._other_issuers: set[str] = set()
         self._allow_anonymous = allow_anonymous
+        self._audience = audience
+        self._roles = roles
+        self._read_id = {"uuid": read_uuid, "any": read_subject}[subject]
         self._clock = clock
         self._verified: dict[bytes, tuple[Principal, float]] = {}  # token's hash -> user, until when
 
@@ -106,19 +127,37 @@ class TokenVerifier:
 
     def _principal(self, claims: Mapping[str, Any]) -> Principal:
         check_not_an_api_key(claims)
-        check_issuer(claims, self._issuer)
-        check_audience(claims)
+        self._check_issuer(claims)
+        check_audience(claims, self._audience)
         check_times(claims, now=self._clock())
-        user_id = read_uuid(claims, "sub")
-        if claims.get("role") != ROLE:
-            raise TokenForbidden("The token's role is not authenticated.", reason="role")
+        user_id = self._read_id(claims, "sub")
+        check_role(claims, self._roles)
         anonymous = claims.get("is_anonymous", False)
         if not isinstance(anonymous, bool):
             raise TokenInvalid("The claim is_anonymous is not a boolean.")
         if anonymous and not self._allow_anonymous:
             raise TokenForbidden("Anonymous users are not served here. Sign in.", reason="anonymous_user")
-        session_id = read_uuid(claims, "session_id") if claims.get("session_id") else None
+        session_id = self._read_id(claims, "session_id") if claims.get("session_id") else None
         return Principal(user_id=user_id, session_id=session_id, is_anonymous=anonymous)
+
+    def _check_issuer(self, claims: Mapping[str, Any]) -> None:
+        issuer = claims.get("iss")
+        if self._issuer is None or issuer == self._issuer:
+            return
+        self._log_issuer(str(issuer)[:200])
+        raise TokenInvalid(
+            "The token was issued by another project, or by the same one under another URL. Sign in to "
+            "the project that is served here; the service's log names both issuers."
+        )
+
+    def _log_issuer(self, issuer: str) -> None:
+        """For whoever set SUPABASE_URL: the token's signature holds, so the project is the right one."""
+        if issuer not in self._other_issuers and len(self._other_issuers) < MAX_ISSUERS:
+            self._other_issuers.add(issuer)
+            log.warning(
+                "issuer_mismatch: if both are your project, set SUPABASE_JWT_ISSUER to the token's",
+                extra={"fields": {"token_issuer": issuer, "required_issuer": self._issuer}},
+            )
 
 
 _OTHER_PROJECT = "It may belong to another project, or the key was replaced: sign in again."
@@ -149,51 +188,6 @@ def read_header(token: str) -> Header:
 def unverified_payload(token: str) -> bytes:
     """The middle part of a token that ``read_header`` accepted: anybody may have written it."""
     return _base64url(token.split(".")[1])
-
-
-def check_not_an_api_key(claims: Mapping[str, Any]) -> None:
-    """The anon and service_role keys of a project are well signed tokens that name no user."""
-    role = claims.get("role")
-    if role in ("anon", "service_role", "supabase_admin"):
-        raise TokenForbidden("This is a project API key. Send the access token of a signed-in user.", reason="api_key")
-
-
-def check_issuer(claims: Mapping[str, Any], issuer: str | None) -> None:
-    if issuer is not None and claims.get("iss") != issuer:
-        raise TokenInvalid("The token was issued by another project.")
-
-
-def check_audience(claims: Mapping[str, Any]) -> None:
-    audience = claims.get("aud")
-    audiences = [audience] if isinstance(audience, str) else audience
-    if not isinstance(audiences, list) or not all(isinstance(a, str) for a in audiences):
-        raise TokenInvalid("The token names no audience.")
-    if AUDIENCE in audiences:
-        return
-    if "role" not in claims:
-        raise TokenInvalid("This looks like an ID token (OpenID Connect). Send the access token.")
-    raise TokenInvalid("The token's audience is not authenticated.")
-
-
-def check_times(claims: Mapping[str, Any], *, now: float) -> None:
-    """exp must lie ahead, nbf and iat must not (RFC 7519 §4.1.4-6). ``now``: seconds since 1970."""
-    times = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
-    for value in times.values():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_TIME:
-            raise TokenInvalid("A time in the token is not a number.")
-    if "exp" not in times:
-        raise TokenInvalid("The token has no expiry.")
-    if max(times.get("nbf", now), times.get("iat", now)) > now + SKEW:
-        raise TokenInvalid("The token is not valid yet: compare the clocks of both machines.")
-    if times["exp"] <= now:
-        raise TokenExpired("The token has expired. Refresh the session and send the new token.")
-
-
-def read_uuid(claims: Mapping[str, Any], name: str) -> str:
-    value = claims.get(name)
-    if not isinstance(value, str) or not UUID.fullmatch(value):
-        raise TokenInvalid(f"The claim {name} is not a UUID.")
-    return value.lower()
 
 
 def strict_json_object(data: bytes) -> dict[str, Any]:

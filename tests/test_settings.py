@@ -49,6 +49,52 @@ def test_a_wrong_secret_value_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -
     assert "hunter2" not in str(ended.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RATE_LIMIT_PER_MIN", "many"), ("HOST", "my-host"), ("MODEL_QUANTIZATION", "int4"), ("MODEL_ALIASES", "a b")],
+)
+def test_a_wrong_value_is_shown(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=rf"{name}: .*\(it is '{value}'\)"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SUPABASE_URL", "postgresql://postgres:hunter2@db.example.com"),
+        ("SUPABASE_URL", "eyJhbGciOiJIUzI1NiJ9.hunter2"),
+        ("MODEL_QUANTIZATION", "hf_hunter2"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector?key=hunter2"),
+    ],
+)
+def test_what_may_be_a_secret_in_the_wrong_place_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        load_settings()
+    assert name in str(ended.value)
+    assert "hunter2" not in str(ended.value)
+
+
+def test_a_host_may_be_called_localhost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST", "localhost")
+    assert str(load_settings().host) == "127.0.0.1"
+
+
+@pytest.mark.parametrize("path", ["/auth/v1", "/rest/v1/", "?apikey=x", "/#"])
+def test_a_project_url_with_a_path_is_refused(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setenv("SUPABASE_URL", f"https://abc.supabase.co{path}")
+    with pytest.raises(SystemExit, match=r"should end after the host: https://abc\.supabase\.co"):
+        load_settings()
+
+
+def test_a_project_url_may_end_with_a_slash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_URL", "http://localhost:54321/")
+    assert load_settings().supabase_url == "http://localhost:54321"
+
+
 def test_secrets_do_not_show_in_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPABASE_JWT_SECRET", "hunter2" * 8)
     assert "hunter2" not in repr(load_settings())
@@ -76,3 +122,11 @@ def test_one_lost_letter_is_always_noticed(name: str, place: int) -> None:
 
 def test_every_setting_has_a_description() -> None:
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_the_backend_of_an_earlier_version_is_told_what_replaces_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MODEL_BACKEND", "onnx")
+    with pytest.raises(SystemExit, match=r"MODEL_BACKEND: .*use native, and run `make model`"):
+        load_settings()

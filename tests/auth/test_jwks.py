@@ -14,7 +14,7 @@ from auth.jwks import COLD_PAUSE, DEADLINE, FRESH, MAX_BYTES, PAUSE, STALE, Remo
 from auth.keys import KeySet
 from auth.tokens import Principal, TokenVerifier
 from tests.auth.servers import Answer, KeyServer, says
-from tests.auth.signing import ISSUER, Clock, Project, ec_key, jwks, public_jwk
+from tests.auth.signing import ISSUER, SECRET, Clock, Project, ec_key, jwks, public_jwk
 
 FIRST = public_jwk(ec_key(), kid="key-1", alg="ES256")
 SECOND = public_jwk(ec_key("second"), kid="key-2", alg="ES256")
@@ -250,6 +250,20 @@ async def test_empty_key_set_makes_a_token_invalid_not_the_keys_unavailable(
     key_server.publish(jwks())
     with pytest.raises(TokenInvalid):
         await verifier.verify(project.es256())
+
+
+async def test_an_empty_key_set_is_known_at_start_and_lets_nobody_in(keys: RemoteKeys, key_server: KeyServer) -> None:
+    """A legacy project that is known by its URL alone."""
+    key_server.publish(jwks())
+    assert await keys.start()
+    assert KeySet(public=keys).empty
+    assert not KeySet(public=keys, secret=SECRET).empty
+
+
+async def test_keys_that_were_not_fetched_are_not_an_empty_set(keys: RemoteKeys, key_server: KeyServer) -> None:
+    assert not KeySet(public=keys).empty
+    await keys.start()
+    assert not KeySet(public=keys).empty
 
 
 async def test_hung_server_is_given_up_on(keys: RemoteKeys, key_server: KeyServer) -> None:

@@ -16,12 +16,16 @@ from tests.live.server import SECRET, USER, serve, token
 KEYS_PATH = "/auth/v1/.well-known/jwks.json"
 
 
+EMPTY_PATH = f"/legacy{KEYS_PATH}"
+
+
 class KeyHandler(BaseHTTPRequestHandler):
-    """Answers as a Supabase project does at its key set's path."""
+    """Answers as a Supabase project does at its key set's path, and as one without signing keys."""
 
     def do_GET(self) -> None:
-        body = jwks(public_jwk(ec_key(), kid="live-1")) if self.path == KEYS_PATH else b"{}"
-        self.send_response(200 if self.path == KEYS_PATH else 404)
+        bodies = {KEYS_PATH: jwks(public_jwk(ec_key(), kid="live-1")), EMPTY_PATH: jwks()}
+        body = bodies.get(self.path, b"{}")
+        self.send_response(200 if self.path in bodies else 404)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -66,6 +70,37 @@ def test_secret_and_key_set_are_live_at_once(model_store: Path, project_url: str
     with serve(tmp_path / "log", environment) as server:
         old = token(iss=f"{project_url}/auth/v1")
         assert statuses(server.url, signed(project_url), old) == [200, 200]
+
+
+def test_a_legacy_project_without_its_secret_is_told_at_start(
+    model_store: Path, project_url: str, tmp_path: Path
+) -> None:
+    environment = {
+        "MODEL_QUANTIZATION": "fp32",
+        "SUPABASE_JWT_SECRET": "",
+        "SUPABASE_JWKS_URL": project_url + EMPTY_PATH,
+    }
+    with serve(tmp_path / "log", environment) as server:
+        assert "key_set_is_empty" in server.log()
+        assert "set SUPABASE_JWT_SECRET" in server.log()
+
+
+def test_users_of_third_party_auth_are_served_by_the_providers_keys(
+    model_store: Path, project_url: str, tmp_path: Path
+) -> None:
+    provider = {
+        "SUPABASE_JWKS_URL": project_url + KEYS_PATH,
+        "SUPABASE_JWT_ISSUER": "https://clerk.example.com",
+        "SUPABASE_JWT_AUDIENCE": "my-app",
+        "SUBJECT": "any",
+        "ALLOWED_ROLES": "authenticated,editor",
+    }
+    environment = {"MODEL_QUANTIZATION": "fp32", "SUPABASE_JWT_SECRET": "", **provider}
+    theirs = {"iss": "https://clerk.example.com", "aud": "my-app", "sub": "user_2NNEqL2nrIRd"}
+    with serve(tmp_path / "log", environment) as server:
+        editor, supabases = signed(project_url, **theirs, role="editor"), signed(project_url)
+        assert statuses(server.url, signed(project_url, **theirs), editor, supabases) == [200, 200, 401]
+        assert "issuer_mismatch" in server.log()
 
 
 def test_keys_that_cannot_be_had_are_503_and_not_401(model_store: Path, tmp_path: Path) -> None:

@@ -45,6 +45,9 @@ def refused_start(environment: Mapping[str, str], *command: str, directory: Path
         ({"SUPABASE_JWT_SECRET": ""}, "SUPABASE_JWT_SECRET"),
         ({"SUPABASE_JWT_SECRET": "super-secret-jwt-token-with-at-least-32-characters-long"}, "SUPABASE_JWT_SECRET"),
         ({"MODEL_NAME": "/no/such/model"}, "make model"),
+        ({"MODEL_ALIASES": "text-embedding-3-small=query"}, "MODEL_ALIASES: .*without one"),
+        ({"SUBJECT": "any"}, "SUPABASE_JWT_ISSUER and SUPABASE_JWT_AUDIENCE"),
+        ({"ALLOWED_ROLES": "anon"}, "ALLOWED_ROLES"),
     ],
 )
 def test_a_mistake_ends_the_start_and_says_what_to_do(

@@ -1,0 +1,87 @@
+"""What the claims of a token must say, once its signature holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from auth.errors import ConfigurationError, TokenExpired, TokenForbidden, TokenInvalid
+
+SKEW = 60.0  # seconds that nbf and iat may lie ahead of our clock; exp is not extended
+MAX_TIME = 1e12  # seconds; a number, and one that can be compared
+AUDIENCE = "authenticated"
+ROLE = "authenticated"
+API_KEY_ROLES = frozenset({"anon", "service_role", "supabase_admin"})
+
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+SUBJECT = re.compile(r"[!-z|~]{1,255}", re.ASCII)  # OpenID Connect Core §2; braces are Redis Cluster's
+
+
+def check_not_an_api_key(claims: Mapping[str, Any]) -> None:
+    """The anon and service_role keys of a project are well signed tokens that name no user."""
+    role = claims.get("role")
+    if isinstance(role, str) and role in API_KEY_ROLES:
+        raise TokenForbidden("This is a project API key. Send the access token of a signed-in user.", reason="api_key")
+
+
+def check_audience(claims: Mapping[str, Any], audience: str) -> None:
+    named = claims.get("aud")
+    audiences = [named] if isinstance(named, str) else named
+    if not isinstance(audiences, list) or not all(isinstance(a, str) for a in audiences):
+        raise TokenInvalid(f"The token names no audience. Send one whose aud is {audience}.")
+    if audience in audiences:
+        return
+    if "role" not in claims:
+        raise TokenInvalid("This looks like an ID token (OpenID Connect). Send the access token.")
+    raise TokenInvalid(f"The token is for another audience. Send one whose aud is {audience}.")
+
+
+def check_role(claims: Mapping[str, Any], roles: Collection[str]) -> None:
+    role = claims.get("role")
+    if not isinstance(role, str) or role not in roles:
+        allowed = ", ".join(sorted(roles))
+        message = f"Users of the token's role are not served here. Send a token whose role is {allowed}."
+        raise TokenForbidden(message, reason="role")
+
+
+def parse_roles(text: str) -> frozenset[str]:
+    """The names in ALLOWED_ROLES, with commas between. Raises ConfigurationError."""
+    roles = frozenset(role.strip() for role in text.split(",") if role.strip())
+    if not roles or roles & API_KEY_ROLES:
+        raise ConfigurationError(
+            "ALLOWED_ROLES takes the roles of signed-in users with commas between, such as "
+            "authenticated,editor, and none of an API key: " + ", ".join(sorted(API_KEY_ROLES))
+        )
+    return roles
+
+
+def check_times(claims: Mapping[str, Any], *, now: float) -> None:
+    """exp must lie ahead, nbf and iat must not (RFC 7519 §4.1.4-6). ``now``: seconds since 1970."""
+    times = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
+    for value in times.values():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_TIME:
+            raise TokenInvalid("A time in the token is not a number.")
+    if "exp" not in times:
+        raise TokenInvalid("The token has no expiry.")
+    if max(times.get("nbf", now), times.get("iat", now)) > now + SKEW:
+        raise TokenInvalid("The token is not valid yet: compare the clocks of both machines.")
+    if times["exp"] <= now:
+        raise TokenExpired("The token has expired. Refresh the session and send the new token.")
+
+
+def read_uuid(claims: Mapping[str, Any], name: str) -> str:
+    value = claims.get(name)
+    if not isinstance(value, str) or not UUID.fullmatch(value):
+        raise TokenInvalid(
+            f"The token's claim {name} is not a UUID, as Supabase Auth writes it. "
+            "Sign in with Supabase Auth; SUBJECT=any lets users of third-party auth in."
+        )
+    return value.lower()
+
+
+def read_subject(claims: Mapping[str, Any], name: str) -> str:
+    value = claims.get(name)
+    if not isinstance(value, str) or not SUBJECT.fullmatch(value):
+        raise TokenInvalid(f"The token's claim {name} is not a name of 1 to 255 ASCII characters.")
+    return value
