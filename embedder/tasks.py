@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from embedder.blank import is_blank
 from embedder.errors import TaskUnknownError, TitleError
 
 # huggingface.co/google/embeddinggemma-300m, "Prompt Instructions"; its config_sentence_transformers.json
@@ -53,20 +54,26 @@ def main_names(tasks: Mapping[str, str]) -> list[str]:
 
 
 def prompts_for(
-    tasks: Mapping[str, str], task: str | None, *, titles: Sequence[str] | None = None, n_texts: int
+    tasks: Mapping[str, str],
+    task: str | None,
+    *,
+    titles: Sequence[str | None] | None = None,
+    n_texts: int,
 ) -> list[str]:
-    """The prompt of each of `n_texts` texts, bare without a task; `titles` are one for all, or one a text.
+    """The prompt of each of `n_texts` texts, bare without a task.
 
+    `titles` are one for all, or one a text; None and a blank one are no title.
     Raises TaskUnknownError, and TitleError where there is no place for a title or another number of them.
     """
     if task is not None and task not in tasks:
         raise TaskUnknownError(task, main_names(tasks))
     prompt = tasks[task] if task is not None else ""
-    if titles is None:
+    fields = [NO_TITLE if is_blank(title or "") else f"title: {title}" for title in titles or ()]
+    if not set(fields) - {NO_TITLE}:
         return [prompt] * n_texts
     if NO_TITLE not in prompt:
         raise TitleError("only documents have a title, of models whose document prompt has a place for one")
-    if len(titles) not in (1, n_texts):
-        raise TitleError(f"{len(titles)} titles for {n_texts} texts: send one for all, or one a text")
-    prompts = [prompt.replace(NO_TITLE, f"title: {title}", 1) for title in titles]
+    if len(fields) not in (1, n_texts):
+        raise TitleError(f"{len(fields)} titles for {n_texts} texts: send one for all, or one a text")
+    prompts = [prompt.replace(NO_TITLE, field, 1) for field in fields]
     return prompts * n_texts if len(prompts) == 1 else prompts

@@ -39,6 +39,18 @@ def test_a_title_takes_the_place_of_none() -> None:
     assert prompts_for(GEMMA, "search_document", titles=["Mars"], n_texts=3) == ["title: Mars | text: "] * 3
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\n", "\u200b", None])
+def test_a_blank_title_is_none(blank: str | None) -> None:
+    prompts = prompts_for(GEMMA, "document", titles=[blank, "Mars", blank], n_texts=3)
+    assert prompts == [GEMMA["document"], "title: Mars | text: ", GEMMA["document"]]
+    assert prompts_for(GEMMA, "document", titles=[blank], n_texts=2) == [GEMMA["document"]] * 2
+
+
+@pytest.mark.parametrize("task", [None, "query"])
+def test_blank_titles_need_no_place(task: str | None) -> None:
+    assert prompts_for(GEMMA, task, titles=["", None], n_texts=3) == prompts_for(GEMMA, task, n_texts=3)
+
+
 @pytest.mark.parametrize(("task", "titles"), [(None, ["a"]), ("query", ["a"]), ("document", ["a", "b"])])
 def test_a_title_without_a_place_is_refused(task: str | None, titles: list[str]) -> None:
     with pytest.raises(TitleError):

@@ -1,0 +1,34 @@
+import re
+import time
+import unicodedata
+
+import pytest
+
+from embedder.blank import blank_indices, is_blank
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "\n\t\r\v\f", "\u00a0\u3000\u2003", "\u200b", "\ufeff", "\u200b \u2060\u00ad", "\x00", "\u3164"]
+)
+def test_what_nobody_sees_is_blank(text: str) -> None:
+    assert is_blank(text)
+
+
+@pytest.mark.parametrize("text", ["a", " \u200ba\u200b ", ".", "가", "👍\ufe0f", "👩\u200d🚀", "\u0301", "١"])
+def test_what_shows_anything_is_not(text: str) -> None:
+    assert not is_blank(text)
+
+
+def test_every_space_control_and_format_character_is_blank_but_those_that_are_drawn() -> None:
+    """Unicode's Cf has a few that show: number signs of Arabic and Kaithi, hieroglyph joiners and shorthand."""
+    drawn = re.compile(r"ARABIC|SYRIAC|KAITHI|EGYPTIAN|INTERLINEAR")
+    for code in range(0x110000):
+        letter = chr(code)
+        if unicodedata.category(letter) in ("Zs", "Zl", "Zp", "Cc", "Cf"):
+            assert is_blank(letter) or drawn.search(unicodedata.name(letter)), hex(code)
+
+
+def test_a_blank_megabyte_takes_milliseconds() -> None:
+    began = time.process_time()
+    assert blank_indices(["a", "\u200b" * 1_000_000, "b"]) == [1]
+    assert time.process_time() - began < 0.1
