@@ -29,7 +29,7 @@ containerize = cd / && $(abspath $(BIN))/bentoml containerize embedding-api:late
 export BENTOML_DO_NOT_TRACK := true
 
 .PHONY: help install native native-linux serve embed-dataset test tools bench drill soak lint token model model-info build docs lock clean \
-  faketime engine image image-arm64 test-image test-arm64 test-compose bundle install-bundle test-bundle sbom audit
+  faketime emulator arm-model engine image image-arm64 test-image test-arm64 test-compose bundle install-bundle test-bundle sbom audit
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -102,9 +102,11 @@ test: tools native $(VENV)/dev ## Run the whole test suite
 # What tests and drills drive: a browser, a JavaScript client, proxies, Prometheus, a clock that can be set, a compiler
 # with sanitizers. A program's packages stand behind it where they have other names. Root on Debian gets what is
 # missing; Debian starts caddy, nginx and prometheus then, and what was missing is stopped again.
-tools: PROGRAMS = caddy chromium clang-19=clang-19+libclang-rt-19-dev curl docker-compose nginx node=nodejs npm prometheus
+tools: PROGRAMS = caddy chromium clang-19=clang-19+libclang-rt-19-dev curl docker-compose nginx node=nodejs npm prometheus \
+  qemu-aarch64-static=qemu-user-static
 faketime: PROGRAMS = faketime
-tools faketime:
+emulator: PROGRAMS = llvm-mca-19=llvm-19 qemu-aarch64-static=qemu-user-static
+tools faketime emulator:
 	@PATH="$$PATH:/usr/sbin"; missing=; for tool in $(PROGRAMS); do \
 	  command -v $${tool%%=*} > /dev/null || missing="$$missing $$(echo $${tool#*=} | tr + ' ')"; done; \
 	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } || { \
@@ -115,6 +117,9 @@ tools faketime:
 
 bench: native $(VENV)/dev $(BENCH)/peers ## Run the benchmarks (about 75 minutes) and write benchmarks/results
 	@$(BIN)/python -m benchmarks
+
+arm-model: emulator $(VENV)/dev ## Work out the engine's speed on a Neoverse N1, without one
+	@$(BIN)/python -m dev.arm_model
 
 drill: faketime native $(VENV)/dev ## Make everything fail that can (about 8 minutes, root on Linux) and write deploy/DRILLS.md [DRILLS=names]
 	@$(BIN)/python -m drills $(DRILLS)

@@ -1,0 +1,135 @@
+"""How fast the engine should be on a Neoverse N1, worked out without one.
+
+python -m dev.arm_model
+
+qemu counts how often every run of instructions of a forward pass is executed; llvm-mca says how many
+cycles each run takes on that core, with every load a hit in L1 and every branch predicted.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dev import arm_program, arm_shape
+from dev.arm_trace import Words, executions
+
+CPU, TRIPLE = "neoverse-n1", "aarch64"
+FETCH = 4  # instructions a cycle; llvm-mca knows only how many micro-operations can be issued
+GHZ, CORES = 3.0, 4
+TOKENS = 128
+LLVM = "19"  # older ones have no Neoverse N1 of its own
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one execution of some instructions, when they are repeated."""
+
+    instructions: int
+    sdot: int
+    cycles: float
+
+
+def tool(name: str) -> str:
+    """Raises SystemExit when it is not there."""
+    if path := shutil.which(f"{name}-{LLVM}"):
+        return path
+    sys.exit(f"{name}-{LLVM} is missing. On Debian or Ubuntu: apt-get install llvm-{LLVM}")
+
+
+def costs(blocks: Sequence[Words]) -> list[Cost]:
+    """One for each block, from one run of llvm-mca."""
+    listing = disassembled(blocks)
+    source = "".join(
+        f"# LLVM-MCA-BEGIN {i}\n" + "\n".join(lines) + f"\n# LLVM-MCA-END {i}\n" for i, lines in enumerate(listing)
+    )
+    options = [f"-mtriple={TRIPLE}", f"-mcpu={CPU}", "-iterations=100", "-json"]
+    regions = json.loads(filtered([tool("llvm-mca"), *options], source))["CodeRegions"]
+    found = []
+    for lines, region in zip(listing, regions, strict=True):
+        summary = region["SummaryView"]
+        cycles = max(summary["TotalCycles"] / summary["Iterations"], len(lines) / FETCH)
+        found.append(Cost(len(lines), sum("sdot" in line for line in lines), cycles))
+    return found
+
+
+def disassembled(blocks: Sequence[Words]) -> list[list[str]]:
+    words = [word for block in blocks for word in block]
+    data = " ".join(f"0x{byte:02x}" for word in words for byte in bytes.fromhex(word)[::-1])
+    options = ["--disassemble", f"-triple={TRIPLE}", "-mattr=+all"]
+    lines = iter(filtered([tool("llvm-mc"), *options], data).splitlines()[1:])  # the first: .text
+    return [[next(lines).strip() for _ in block] for block in blocks]
+
+
+def filtered(command: Sequence[str], text: str) -> str:
+    return subprocess.run(
+        command, input=text, capture_output=True, text=True, check=True
+    ).stdout  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What some executions come to; `hot` is the block with most SDOT."""
+
+    instructions: float
+    sdot: float
+    cycles: float
+    hot: Cost
+
+    @classmethod
+    def of(cls, counts: Mapping[Words, int]) -> "Pass":
+        blocks = list(counts)
+        priced = dict(zip(blocks, costs(blocks), strict=True))
+        hot = max(priced.values(), key=lambda cost: cost.sdot)
+        total = [(count, priced[block]) for block, count in counts.items()]
+        return cls(
+            instructions=sum(count * cost.instructions for count, cost in total),
+            sdot=sum(count * cost.sdot for count, cost in total),
+            cycles=sum(count * cost.cycles for count, cost in total),
+            hot=hot,
+        )
+
+    def with_layers(self, two: "Pass", layers: int) -> "Pass":
+        """Of `layers`, where `self` has one and `two` has two."""
+
+        def at(name: str) -> float:
+            one = getattr(self, name)
+            return float(one + (layers - 1) * (getattr(two, name) - one))
+
+        return Pass(at("instructions"), at("sdot"), at("cycles"), self.hot)
+
+
+def measured(directory: Path, layers: int) -> Pass:
+    model = directory / f"{layers}-layers"
+    arm_shape.write(model, layers)
+    token_ids = [np.arange(TOKENS) % arm_shape.VOCABULARY]
+    case = arm_program.Case(model=model, token_ids=token_ids, kernels=("dotprod",))
+    return Pass.of(executions(CPU, arm_program.written(case, directory / "case")))
+
+
+def report(whole: Pass) -> Iterable[str]:
+    seconds = whole.cycles / (GHZ * 1e9)
+    least = arm_shape.LAYERS * arm_shape.PER_LAYER * TOKENS / 16 / 2
+    yield f"hot loop: {whole.hot.sdot} SDOT in {whole.hot.cycles:.1f} cycles, "
+    yield f"  {whole.hot.sdot / whole.hot.cycles:.2f} a cycle (the CPU's maximum: 2)"
+    yield f"a text of {TOKENS} tokens: {whole.instructions / 1e6:,.0f} M instructions, "
+    yield f"  {whole.sdot / 1e6:,.0f} M of them SDOT, {whole.cycles / 1e6:,.0f} M cycles"
+    yield f"  ({least / 1e6:,.0f} M if they were the weights' SDOT alone)"
+    yield f"one core at {GHZ} GHz: {TOKENS / seconds:,.0f} tokens/s"
+    yield f"{CORES} cores: {CORES * TOKENS / seconds:,.0f} tokens/s"
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        one, two = (measured(Path(scratch), layers) for layers in (1, 2))
+    print("\n".join(report(one.with_layers(two, arm_shape.LAYERS))))
+
+
+if __name__ == "__main__":
+    main()
