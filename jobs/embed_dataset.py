@@ -66,6 +66,7 @@ def engine_for(settings: Settings, *, threads: int | None) -> Engine:
         threads=threads or available_threads(),
         max_tokens=min(settings.max_seq_length, profile.max_tokens),
         batch_tokens=settings.max_batch_tokens,
+        kernel=settings.native_kernel,
     )
 
 

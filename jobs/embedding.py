@@ -41,6 +41,7 @@ class Engine:
     threads: int
     max_tokens: int
     batch_tokens: int
+    kernel: str | None = None  # of the native engine; None for the best
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class PartEmbedder:
             num_threads=engine.threads,
             max_tokens=engine.max_tokens,
             batch_tokens=engine.batch_tokens,
+            kernel=engine.kernel,
         )
         if self._model.profile.fingerprint != engine.fingerprint:
             raise JobError(f"{engine.directory} holds another model than on the machine of the command")
