@@ -27,10 +27,15 @@ INLINE f32x16 tanh(f32x16 x) { return 1.0f - 2.0f / (exp(x * 2.0f) + 1.0f); }
 
 INLINE f32x16 activate(int activation, f32x16 x) {
     switch (activation) {
-        case NATIVE_TANH: return tanh(x);
-        case NATIVE_GELU: return gelu(x);
-        case NATIVE_GELU_TANH: return gelu_tanh(x);
-        case NATIVE_RELU: return max(x, splat(0.0f));
-        default: return x;
+        case NATIVE_TANH:
+            return tanh(x);
+        case NATIVE_GELU:
+            return gelu(x);
+        case NATIVE_GELU_TANH:
+            return gelu_tanh(x);
+        case NATIVE_RELU:
+            return max(x, splat(0.0f));
+        default:
+            return x;
     }
 }

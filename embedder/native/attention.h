@@ -1,8 +1,9 @@
 // Attention: every query of a chunk over the keys of its own text.
 //
-// Keys are written to panels once per layer, when they are made. The query heads that share a key head are
-// only more rows. A row of scores is complete before its softmax, and keys stand at their place in the
-// text, so no sum depends on how the text was cut into chunks or on its neighbours in the pack.
+// Keys are written to panels once per layer, when they are made. The query heads that share a key
+// head are only more rows. A row of scores is complete before its softmax, and keys stand at their
+// place in the text, so no sum depends on how the text was cut into chunks or on its neighbours in
+// the pack.
 #pragma once
 #include "chunk.h"
 
@@ -13,10 +14,10 @@ constexpr float MASKED = -__builtin_inff();
 // Some queries of one text and one key head.
 struct Queries {
     const Text& text;
-    int head;          // key head
-    int first, last;   // places in the text
-    int lo, hi;        // keys that any of them reads; lo is a multiple of 16
-    int window;        // |query - key| < window, 0 for no limit
+    int head;         // key head
+    int first, last;  // places in the text
+    int lo, hi;       // keys that any of them reads; lo is a multiple of 16
+    int window;       // |query - key| < window, 0 for no limit
 };
 
 // Where the keys and values of a text's head begin, and how far apart the panels of its values are.
@@ -25,11 +26,13 @@ struct Place {
     size_t v_stride;
     float *k_scale, *v_scale;
 };
-INLINE Place place_of(const Shape& shape, const Pack& pack, const KeysValues& layer, const Text& text, int head) {
+INLINE Place place_of(const Shape& shape, const Pack& pack, const KeysValues& layer,
+                      const Text& text, int head) {
     size_t slot = (size_t)head * pack.slots + text.slot;
     return {layer.k + slot * shape.head_dim * shape.score_bytes(),
             layer.v + slot * shape.head_dim * shape.value_bytes(),
-            (size_t)padded(text.length) * LANES * shape.value_bytes(), layer.k_scale + slot, layer.v_scale + slot};
+            (size_t)padded(text.length) * LANES * shape.value_bytes(), layer.k_scale + slot,
+            layer.v_scale + slot};
 }
 
 // Writes the query heads of a row of (heads + 2 kv_heads) x head_dim for the next attention.
@@ -37,9 +40,10 @@ template <class P>
 INLINE void put_query_heads(const Chunk& c, int row, const float* values) {
     const Shape& s = c.shape;
     for (int head = 0; head < s.heads; head++) {
-        size_t at = ((size_t)(head / s.group) * c.pack.rows + c.first + row) * s.group + head % s.group;
-        P::put_query(values + head * s.head_dim, s.head_dim, c.pack.q + at * s.head_dim * s.score_bytes(),
-                     c.pack.q_scale + at);
+        size_t at =
+            ((size_t)(head / s.group) * c.pack.rows + c.first + row) * s.group + head % s.group;
+        P::put_query(values + head * s.head_dim, s.head_dim,
+                     c.pack.q + at * s.head_dim * s.score_bytes(), c.pack.q_scale + at);
     }
 }
 
@@ -63,12 +67,16 @@ INLINE void put_key_heads(const Chunk& c, KeysValues& layer, int row, const floa
     }
 }
 
-// Writes queries, keys and values of the rows begin <= row < end of qkv (rows, qkv) for the next attention.
+// Writes queries, keys and values of the rows begin <= row < end of qkv (rows, qkv) for the next
+// attention.
 template <class P>
 INLINE void put_rows(const Chunk& c, KeysValues& layer, int begin, int end, const float* qkv) {
     for (int row = begin; row < end;) {
         const float* values = qkv + (size_t)row * c.shape.qkv;
-        int four = row + 3 < end && c.position(row) % 4 == 0 && c.position(row + 3) == c.position(row) + 3 ? 4 : 1;
+        int four =
+            row + 3 < end && c.position(row) % 4 == 0 && c.position(row + 3) == c.position(row) + 3
+                ? 4
+                : 1;
         for (int i = 0; i < four; i++) put_query_heads<P>(c, row + i, values + i * c.shape.qkv);
         if (four == 4)
             put_key_heads<P, true>(c, layer, row, values);
@@ -78,10 +86,11 @@ INLINE void put_rows(const Chunk& c, KeysValues& layer, int begin, int end, cons
     }
 }
 
-// Softmax of one row of scores (keys - lo,), in place; then what the product with the values reads. Returns the
-// factor of that product's sums.
+// Softmax of one row of scores (keys - lo,), in place; then what the product with the values reads.
+// Returns the factor of that product's sums.
 template <class P>
-INLINE float softmax_row(float* scores, int first, int last, int width, const float* v_scale, uint8_t* weights) {
+INLINE float softmax_row(float* scores, int first, int last, int width, const float* v_scale,
+                         uint8_t* weights) {
     int begin = first / LANES * LANES, end = padded(last);
     for (int k = begin; k < first; k++) scores[k] = MASKED;
     for (int k = last; k < end; k++) scores[k] = MASKED;
@@ -99,7 +108,8 @@ INLINE float softmax_row(float* scores, int first, int last, int width, const fl
 }
 
 template <class P>
-static void attend(const Chunk& c, const KeysValues& layer, const Queries& q, Scratch& own, float* out) {
+static void attend(const Chunk& c, const KeysValues& layer, const Queries& q, Scratch& own,
+                   float* out) {
     const Shape& s = c.shape;
     Place keys = place_of(s, c.pack, layer, q.text, q.head);
     int rows = (q.last - q.first) * s.group, width = padded(q.hi) - q.lo;
@@ -111,8 +121,10 @@ static void attend(const Chunk& c, const KeysValues& layer, const Queries& q, Sc
         store(own.scores + row * width + panel * LANES,
               P::score(sum, q_scale[row], k_scale + panel * LANES));
     };
-    Panels k = {keys.k + q.lo * query_bytes, LANES * query_bytes, s.head_dim / P::Score::DEPTH, nullptr};
-    multiply<typename P::Score>({c.pack.q + at * query_bytes, query_bytes, rows}, k, 0, width / LANES, put_score);
+    Panels k = {keys.k + q.lo * query_bytes, LANES * query_bytes, s.head_dim / P::Score::DEPTH,
+                nullptr};
+    multiply<typename P::Score>({c.pack.q + at * query_bytes, query_bytes, rows}, k, 0,
+                                width / LANES, put_score);
 
     for (int row = 0; row < rows; row++) {
         int query = q.first + row / s.group, first = q.lo, last = q.text.length;
@@ -120,8 +132,9 @@ static void attend(const Chunk& c, const KeysValues& layer, const Queries& q, Sc
             first = query - q.window + 1 > first ? query - q.window + 1 : first;
             last = query + q.window < last ? query + q.window : last;
         }
-        own.row_scale[row] = softmax_row<P>(own.scores + row * width, first - q.lo, last - q.lo, width,
-                                            keys.v_scale + q.lo, own.probabilities + row * width * P::BYTES);
+        own.row_scale[row] =
+            softmax_row<P>(own.scores + row * width, first - q.lo, last - q.lo, width,
+                           keys.v_scale + q.lo, own.probabilities + row * width * P::BYTES);
     }
 
     auto put_value = [&](int row, int panel, typename P::Value::Sum sum) {
@@ -131,8 +144,8 @@ static void attend(const Chunk& c, const KeysValues& layer, const Queries& q, Sc
     };
     Panels v = {keys.v + (size_t)q.lo * LANES * s.value_bytes(), keys.v_stride,
                 (q.hi - q.lo + P::Value::DEPTH - 1) / P::Value::DEPTH, nullptr};
-    multiply<typename P::Value>({own.probabilities, (size_t)width * P::BYTES, rows}, v, 0, s.head_dim / LANES,
-                                put_value);
+    multiply<typename P::Value>({own.probabilities, (size_t)width * P::BYTES, rows}, v, 0,
+                                s.head_dim / LANES, put_value);
 }
 
 // Attention of a chunk: out (rows, heads x head_dim). `window` as in Queries.
@@ -153,7 +166,8 @@ static void attention(const Chunk& c, const KeysValues& layer, int window, float
     c.team.share(blocks * s.kv_heads, 1, [&](int begin, int stop, int thread) {
         for (int item = begin; item < stop; item++) {
             int block = item / s.kv_heads, head = item % s.kv_heads, t = first_text, first, last;
-            for (rows_in(c.pack.texts[t], &first, &last); block >= (last - first + tokens - 1) / tokens;) {
+            for (rows_in(c.pack.texts[t], &first, &last);
+                 block >= (last - first + tokens - 1) / tokens;) {
                 block -= (last - first + tokens - 1) / tokens;
                 rows_in(c.pack.texts[++t], &first, &last);
             }
@@ -164,7 +178,8 @@ static void attention(const Chunk& c, const KeysValues& layer, int window, float
                 q.lo = q.first - window + 1 > 0 ? (q.first - window + 1) / LANES * LANES : 0;
                 q.hi = q.last - 1 + window < text.length ? q.last - 1 + window : text.length;
             }
-            attend<P>(c, layer, q, c.scratches[thread], out + (size_t)(from - c.first) * s.attention);
+            attend<P>(c, layer, q, c.scratches[thread],
+                      out + (size_t)(from - c.first) * s.attention);
         }
     });
 }

@@ -8,10 +8,10 @@ namespace {
 struct Chunk {
     const Shape& shape;
     Pack& pack;
-    const Team& team;     // shares the chunk's work
-    Scratch* scratches;   // by thread
-    Scratch& scratch;     // of the thread that leads the chunk
-    int first, rows;      // of the pack
+    const Team& team;    // shares the chunk's work
+    Scratch* scratches;  // by thread
+    Scratch& scratch;    // of the thread that leads the chunk
+    int first, rows;     // of the pack
 
     float* x(int row) const { return pack.x + (size_t)(first + row) * shape.width; }
     int position(int row) const {
@@ -40,7 +40,8 @@ INLINE uint8_t* input(const Chunk& chunk, int row, int width) {
 
 // out (rows, linear.outputs) = inputs (rows, linear.inputs) by the matrix, plus the bias.
 template <class P>
-static void product(const Team& team, const Linear& linear, Activations inputs, int rows, float* out) {
+static void product(const Team& team, const Linear& linear, Activations inputs, int rows,
+                    float* out) {
     Rows a = {inputs.data, (size_t)linear.inputs * P::BYTES, rows};
     Panels b = {linear.weight, (size_t)linear.inputs / P::Weight::DEPTH * P::Weight::PANEL_BYTES,
                 linear.inputs / P::Weight::DEPTH, linear.sums};

@@ -29,10 +29,11 @@ int kernels_of_this_cpu(const Kernel* kernels[4]) {
     int count = 0;
     Registers features = cpuid(1, 0), extended = cpuid(7, 0), more = cpuid(7, 1);
     unsigned saved = has(features.c, 27) ? saved_registers() : 0;
-    bool avx2 = has(features.c, 12) && has(features.c, 29) && has(extended.b, 5) && (saved & 0x6) == 0x6;
+    bool avx2 =
+        has(features.c, 12) && has(features.c, 29) && has(extended.b, 5) && (saved & 0x6) == 0x6;
     // F, DQ, BW, VL and VNNI
-    bool avx512 = has(extended.b, 16) && has(extended.b, 17) && has(extended.b, 30) && has(extended.b, 31) &&
-                  has(extended.c, 11) && (saved & 0xe6) == 0xe6;
+    bool avx512 = has(extended.b, 16) && has(extended.b, 17) && has(extended.b, 30) &&
+                  has(extended.b, 31) && has(extended.c, 11) && (saved & 0xe6) == 0xe6;
     if (avx2 && avx512) kernels[count++] = &kernel_avx512vnni;
     if (avx2 && has(more.a, 4)) kernels[count++] = &kernel_avxvnni;
     if (avx2) kernels[count++] = &kernel_avx2;

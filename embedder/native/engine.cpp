@@ -11,8 +11,8 @@
 
 namespace {
 
-// Texts that are embedded together: enough that the last packs are a small part, few enough that their
-// pooled rows are a few megabytes.
+// Texts that are embedded together: enough that the last packs are a small part, few enough that
+// their pooled rows are a few megabytes.
 constexpr int GROUP_TOKENS = 64 * LEAST_PACK_TOKENS, GROUP_TEXTS = 1024;
 
 // Texts of a call in the order of their length, longest first, and the packs made of them.
@@ -47,7 +47,11 @@ struct native_engine {
     pthread_mutex_t mutex;
 
     ALWAYS_INLINE native_engine(const native_config& c, const Kernel* k, int threads)
-        : config(c), shape(c), kernel(k), forward(&k->forwards[c.family][c.precision]), pool(threads) {
+        : config(c),
+          shape(c),
+          kernel(k),
+          forward(&k->forwards[c.family][c.precision]),
+          pool(threads) {
         model = malloc(forward->model_bytes);
         pthread_mutex_init(&mutex, nullptr);
     }
@@ -68,11 +72,13 @@ const char* fault_of(const native_config& c) {
     if (!in_range(c.layers, 1, NATIVE_MAX_LAYERS)) return "layers";
     if (!in_range(c.width, 16, 1 << 14) || c.width % 16) return "width";
     if (!in_range(c.ffn, 1, 1 << 16)) return "ffn";
-    if (!in_range(c.heads, 1, 256) || !in_range(c.kv_heads, 1, c.heads) || c.heads % c.kv_heads) return "heads";
+    if (!in_range(c.heads, 1, 256) || !in_range(c.kv_heads, 1, c.heads) || c.heads % c.kv_heads)
+        return "heads";
     if (c.heads / c.kv_heads > QUERY_ROWS) return "heads per key head";
     if (!in_range(c.head_dim, 16, 512) || c.head_dim % 16) return "head_dim";
     if (c.family == NATIVE_GEMMA3 && c.head_dim % 32) return "head_dim";
-    if (!in_range(c.vocabulary, 1, 1 << 24) || !in_range(c.positions, 1, MOST)) return "vocabulary or positions";
+    if (!in_range(c.vocabulary, 1, 1 << 24) || !in_range(c.positions, 1, MOST))
+        return "vocabulary or positions";
     if (!in_range(c.window, 0, MOST)) return "window";
     if (!in_range(c.activation, 0, 4) || !in_range(c.pooling, 0, 1)) return "activation or pooling";
     if (!in_range(c.n_dense, 0, NATIVE_MAX_DENSE)) return "n_dense";
@@ -96,19 +102,19 @@ const Kernel* kernel_named(const char* name) {
 }
 
 // What is wrong with a call's texts, as a line in `error`; true when nothing is.
-bool texts_fit(const native_config& c, const int32_t* ids, const int64_t* starts, int n_texts, char* error,
-               int size) {
+bool texts_fit(const native_config& c, const int32_t* ids, const int64_t* starts, int n_texts,
+               char* error, int size) {
     for (int text = 0; text < n_texts; text++) {
         int64_t length = starts[text + 1] - starts[text];
         if (length < 1) return snprintf(error, size, "text %d has no tokens", text), false;
         if (length > c.positions)
-            return snprintf(error, size, "text %d has %lld tokens, the model reads %d", text, (long long)length,
-                            c.positions),
+            return snprintf(error, size, "text %d has %lld tokens, the model reads %d", text,
+                            (long long)length, c.positions),
                    false;
         for (int64_t i = starts[text]; i < starts[text + 1]; i++)
             if (ids[i] < 0 || ids[i] >= c.vocabulary)
-                return snprintf(error, size, "text %d has token %d, the vocabulary has %d", text, ids[i],
-                                c.vocabulary),
+                return snprintf(error, size, "text %d has token %d, the vocabulary has %d", text,
+                                ids[i], c.vocabulary),
                        false;
     }
     return true;
@@ -134,7 +140,9 @@ void make_plan(const Texts& texts, int threads, Plan& plan) {
     for (int i = 0; i < texts.count; i++) plan.order[i] = i;
     sort_by_length(texts, plan.order);
     int part = int((texts.starts[texts.count] - texts.starts[0]) / threads);
-    int most = part < LEAST_PACK_TOKENS ? LEAST_PACK_TOKENS : part > MOST_PACK_TOKENS ? MOST_PACK_TOKENS : part;
+    int most = part < LEAST_PACK_TOKENS  ? LEAST_PACK_TOKENS
+               : part > MOST_PACK_TOKENS ? MOST_PACK_TOKENS
+                                         : part;
     for (int i = 0; i < texts.count;) {
         plan.pack_first[plan.n_packs++] = i;
         int rows = 0, first = i;
@@ -151,7 +159,8 @@ void fill_pack(const Shape& shape, const Plan& plan, const Texts& texts, int num
     pack.rows = pack.slots = pack.n_texts = 0;
     for (int i = plan.pack_first[number]; i < plan.pack_first[number + 1]; i++) {
         int index = plan.order[i], length = texts.length(index);
-        memcpy(pack.token_ids + pack.rows, texts.token_ids + texts.starts[index], length * sizeof(int32_t));
+        memcpy(pack.token_ids + pack.rows, texts.token_ids + texts.starts[index],
+               length * sizeof(int32_t));
         for (int row = 0; row < length; row++) pack.text_of_row[pack.rows + row] = pack.n_texts;
         pack.texts[pack.n_texts++] = {index, pack.rows, length, pack.slots};
         pack.rows += length;
@@ -183,15 +192,15 @@ bool embed_group(native_engine& engine, const Texts& texts, float* vectors) {
     auto run = [&](int number, int thread) {
         Pack& pack = engine.packs[thread];
         fill_pack(engine.shape, engine.plan, texts, number, pack);
-        engine.forward->run(engine.model, engine.shape, pack, Team(engine.pool, thread, false), engine.scratches,
-                            pooled);
+        engine.forward->run(engine.model, engine.shape, pack, Team(engine.pool, thread, false),
+                            engine.scratches, pooled);
     };
     if (engine.plan.n_packs == 1)
         run(0, 0);
     else
         engine.pool.each(engine.plan.n_packs, run);  // any thread may lead any pack
-    engine.forward->project(engine.model, engine.shape, Team(engine.pool, 0, false), engine.scratches, pooled,
-                            texts.count, vectors);
+    engine.forward->project(engine.model, engine.shape, Team(engine.pool, 0, false),
+                            engine.scratches, pooled, texts.count, vectors);
     return true;
 }
 
@@ -199,7 +208,8 @@ bool embed_group(native_engine& engine, const Texts& texts, float* vectors) {
 int group_end(const int64_t* starts, int first, int n_texts) {
     int last = first;
     do last++;
-    while (last < n_texts && last - first < GROUP_TEXTS && starts[last + 1] - starts[first] <= GROUP_TOKENS);
+    while (last < n_texts && last - first < GROUP_TEXTS &&
+           starts[last + 1] - starts[first] <= GROUP_TOKENS);
     return last;
 }
 
@@ -216,15 +226,19 @@ const char* native_kernels(void) {
     return names;
 }
 
-native_engine* native_open(const native_config* config, const native_tensor* tensors, int32_t n_tensors,
-                           const char* kernel, int32_t threads, char* error, int32_t error_size) {
+native_engine* native_open(const native_config* config, const native_tensor* tensors,
+                           int32_t n_tensors, const char* kernel, int32_t threads, char* error,
+                           int32_t error_size) {
     if (const char* fault = fault_of(*config))
-        return snprintf(error, error_size, "the configuration's %s is out of range", fault), nullptr;
+        return snprintf(error, error_size, "the configuration's %s is out of range", fault),
+               nullptr;
     if (!in_range(threads, 1, MAX_THREADS))
-        return snprintf(error, error_size, "%d threads, not 1 to %d", threads, MAX_THREADS), nullptr;
+        return snprintf(error, error_size, "%d threads, not 1 to %d", threads, MAX_THREADS),
+               nullptr;
     const Kernel* chosen = kernel_named(kernel);
     if (!chosen)
-        return snprintf(error, error_size, "no kernel %s here: %s", kernel, native_kernels()), nullptr;
+        return snprintf(error, error_size, "no kernel %s here: %s", kernel, native_kernels()),
+               nullptr;
     void* memory = aligned_alloc(64, (sizeof(native_engine) + 63) / 64 * 64);
     if (!memory) return snprintf(error, error_size, "no memory"), nullptr;
     native_engine* engine = new (memory) native_engine(*config, chosen, threads);
@@ -246,8 +260,8 @@ int32_t native_dimensions(const native_engine* engine) {
     return c.n_dense ? c.dense_width[c.n_dense - 1] : c.width;
 }
 
-int32_t native_embed(native_engine* engine, const int32_t* token_ids, const int64_t* starts, int32_t n_texts,
-                     float* vectors, char* error, int32_t error_size) {
+int32_t native_embed(native_engine* engine, const int32_t* token_ids, const int64_t* starts,
+                     int32_t n_texts, float* vectors, char* error, int32_t error_size) {
     if (!texts_fit(engine->config, token_ids, starts, n_texts, error, error_size)) return -1;
     pthread_mutex_lock(&engine->mutex);
     FloatMode mode;

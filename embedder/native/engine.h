@@ -15,7 +15,13 @@ extern "C" {
 enum native_dtype { NATIVE_I8 = 0, NATIVE_I32 = 1, NATIVE_F16 = 2, NATIVE_F32 = 3 };
 enum native_family { NATIVE_GEMMA3 = 0, NATIVE_BERT = 1 };
 enum native_precision { NATIVE_INT8 = 0, NATIVE_FP16 = 1, NATIVE_FP32 = 2 };
-enum native_activation { NATIVE_IDENTITY = 0, NATIVE_TANH = 1, NATIVE_GELU = 2, NATIVE_GELU_TANH = 3, NATIVE_RELU = 4 };
+enum native_activation {
+    NATIVE_IDENTITY = 0,
+    NATIVE_TANH = 1,
+    NATIVE_GELU = 2,
+    NATIVE_GELU_TANH = 3,
+    NATIVE_RELU = 4
+};
 enum native_pooling { NATIVE_MEAN = 0, NATIVE_CLS = 1 };
 
 #define NATIVE_MAX_DENSE 4
@@ -30,14 +36,14 @@ struct native_tensor {
 };
 
 struct native_config {
-    int32_t family;      // native_family
-    int32_t precision;   // native_precision
+    int32_t family;     // native_family
+    int32_t precision;  // native_precision
     int32_t layers;
-    int32_t width;       // of the residual stream; a multiple of 16
-    int32_t ffn;         // width of the feed-forward layer; padded to a multiple of 16 in the file
+    int32_t width;  // of the residual stream; a multiple of 16
+    int32_t ffn;    // width of the feed-forward layer; padded to a multiple of 16 in the file
     int32_t heads;
-    int32_t kv_heads;    // divides heads
-    int32_t head_dim;    // a multiple of 16, at most 512
+    int32_t kv_heads;  // divides heads
+    int32_t head_dim;  // a multiple of 16, at most 512
     int32_t vocabulary;
     int32_t positions;   // the longest text, in tokens
     int32_t window;      // sliding layers: query i reads keys j with |i - j| < window
@@ -55,11 +61,12 @@ typedef struct native_engine native_engine;
 // Names of the kernels in this build that this CPU runs, best first, separated by spaces.
 NATIVE_API const char* native_kernels(void);
 
-// Opens a model. `kernel` is one of native_kernels, or NULL for the best. `threads` >= 1 counts the caller.
-// Returns NULL with one line in `error` (at most `error_size` bytes) when a tensor is missing, or has
-// another dtype or size than the configuration says.
-NATIVE_API native_engine* native_open(const struct native_config* config, const struct native_tensor* tensors,
-                                      int32_t n_tensors, const char* kernel, int32_t threads, char* error,
+// Opens a model. `kernel` is one of native_kernels, or NULL for the best. `threads` >= 1 counts the
+// caller. Returns NULL with one line in `error` (at most `error_size` bytes) when a tensor is
+// missing, or has another dtype or size than the configuration says.
+NATIVE_API native_engine* native_open(const struct native_config* config,
+                                      const struct native_tensor* tensors, int32_t n_tensors,
+                                      const char* kernel, int32_t threads, char* error,
                                       int32_t error_size);
 
 NATIVE_API const char* native_kernel(const native_engine* engine);
@@ -68,10 +75,12 @@ NATIVE_API const char* native_kernel(const native_engine* engine);
 NATIVE_API int32_t native_dimensions(const native_engine* engine);
 
 // Embeds texts laid end to end: text i is token_ids[starts[i]] .. token_ids[starts[i + 1] - 1].
-// Writes (n_texts, dimensions) float32, L2-normalised. Returns 0, or with one line in `error` -1 for texts that
-// the model does not read (an id outside the vocabulary, no tokens, more than `positions`), -2 for no memory.
-NATIVE_API int32_t native_embed(native_engine* engine, const int32_t* token_ids, const int64_t* starts,
-                                int32_t n_texts, float* vectors, char* error, int32_t error_size);
+// Writes (n_texts, dimensions) float32, L2-normalised. Returns 0, or with one line in `error` -1
+// for texts that the model does not read (an id outside the vocabulary, no tokens, more than
+// `positions`), -2 for no memory.
+NATIVE_API int32_t native_embed(native_engine* engine, const int32_t* token_ids,
+                                const int64_t* starts, int32_t n_texts, float* vectors, char* error,
+                                int32_t error_size);
 
 NATIVE_API void native_close(native_engine* engine);
 

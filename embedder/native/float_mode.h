@@ -4,11 +4,11 @@
 
 // Round to nearest even, subnormal numbers kept, for as long as it lives.
 class FloatMode {
-   public:
+ public:
     FloatMode() : before_(get()) { set(DEFAULT); }
     ~FloatMode() { set(before_); }
 
-   private:
+ private:
 #if defined(__x86_64__)
     static constexpr uint32_t DEFAULT = 0x1f80;  // MXCSR: all exceptions masked
     static uint32_t get() { return __builtin_ia32_stmxcsr(); }

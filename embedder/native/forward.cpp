@@ -1,7 +1,8 @@
-// The forward pass of every family, for one kernel: KERNEL is its name, KERNEL_HEADER its instructions.
+// The forward pass of every family, for one kernel: KERNEL is its name, KERNEL_HEADER its
+// instructions.
 //
-// A pack goes through a layer chunk by chunk. Chunks depend on each other only through keys and values, so
-// threads meet once per layer. A pack of one chunk is shared column by column instead.
+// A pack goes through a layer chunk by chunk. Chunks depend on each other only through keys and
+// values, so threads meet once per layer. A pack of one chunk is shared column by column instead.
 #include KERNEL_HEADER
 #include "families/bert.h"
 #include "families/gemma3.h"
@@ -10,8 +11,8 @@
 
 namespace {
 
-// Rows of a chunk: a thread's part of the pack, within bounds; all chunks of a pack about equal, since the
-// weights are read as often for a few rows as for many.
+// Rows of a chunk: a thread's part of the pack, within bounds; all chunks of a pack about equal,
+// since the weights are read as often for a few rows as for many.
 int chunk_rows(int rows, int threads) {
     int part = (rows + threads - 1) / threads;
     int most = part < LEAST_CHUNK_ROWS ? LEAST_CHUNK_ROWS : part > CHUNK_ROWS ? CHUNK_ROWS : part;
@@ -25,34 +26,38 @@ struct Model {
     Head<P> head;
     int pooling;
 
-    static void load(void* memory, const native_config& config, const Shape& shape, Tensors& tensors) {
+    static void load(void* memory, const native_config& config, const Shape& shape,
+                     Tensors& tensors) {
         Model* model = static_cast<Model*>(memory);
         model->pooling = config.pooling;
         model->family.load(config, shape, tensors);
         model->head.load(config, shape, tensors);
     }
 
-    static void run(const void* memory, const Shape& shape, Pack& pack, const Team& team, Scratch* scratches,
-                    float* pooled) {
+    static void run(const void* memory, const Shape& shape, Pack& pack, const Team& team,
+                    Scratch* scratches, float* pooled) {
         const Model& m = *static_cast<const Model*>(memory);
-        each_chunk(shape, pack, team, scratches, [&](const Chunk& chunk) { m.family.begin(chunk); });
+        each_chunk(shape, pack, team, scratches,
+                   [&](const Chunk& chunk) { m.family.begin(chunk); });
         for (int i = 0; i < m.family.n_layers; i++)
-            each_chunk(shape, pack, team, scratches, [&](const Chunk& chunk) { m.family.layer(chunk, i); });
+            each_chunk(shape, pack, team, scratches,
+                       [&](const Chunk& chunk) { m.family.layer(chunk, i); });
         for (int t = 0; t < pack.n_texts; t++) {
             const Text& text = pack.texts[t];
-            pool_rows(pack.x + (size_t)text.first * shape.width, text.length, shape.width, m.pooling,
-                      pooled + (size_t)text.index * shape.width);
+            pool_rows(pack.x + (size_t)text.first * shape.width, text.length, shape.width,
+                      m.pooling, pooled + (size_t)text.index * shape.width);
         }
     }
 
-    static void project(const void* memory, const Shape& shape, const Team& team, Scratch* scratches,
-                        const float* pooled, int n_texts, float* vectors) {
+    static void project(const void* memory, const Shape& shape, const Team& team,
+                        Scratch* scratches, const float* pooled, int n_texts, float* vectors) {
         const Model& m = *static_cast<const Model*>(memory);
         m.head.project(team, scratches, pooled, shape.width, n_texts, vectors);
     }
 
     template <class F>
-    static void each_chunk(const Shape& shape, Pack& pack, const Team& team, Scratch* scratches, const F& f) {
+    static void each_chunk(const Shape& shape, Pack& pack, const Team& team, Scratch* scratches,
+                           const F& f) {
         int most = chunk_rows(pack.rows, team.size());
         if (pack.rows <= most)
             return f(Chunk{shape, pack, team, scratches, scratches[team.thread()], 0, pack.rows});

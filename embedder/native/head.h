@@ -16,7 +16,8 @@ INLINE void pool_rows(const float* rows, int length, int width, int pooling, flo
 }
 
 INLINE void normalise(const float* x, int n, float* out) {
-    float length = square_root(sum_of_squares(x, n)), factor = 1.0f / (length > 1e-12f ? length : 1e-12f);
+    float length = square_root(sum_of_squares(x, n)),
+          factor = 1.0f / (length > 1e-12f ? length : 1e-12f);
     for (int k = 0; k < n; k += LANES) store(out + k, load(x + k) * factor);
 }
 
@@ -50,8 +51,9 @@ struct Head {
         }
     }
 
-   private:
-    const float* layer(const Team& team, Scratch* scratches, int i, const float* x, int rows) const {
+ private:
+    const float* layer(const Team& team, Scratch* scratches, int i, const float* x,
+                       int rows) const {
         Scratch& own = scratches[team.thread()];
         int n = dense[i].inputs, size = dense[i].outputs;
         team.share(rows, 2, [&](int begin, int end, int thread) {

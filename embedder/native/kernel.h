@@ -1,4 +1,5 @@
-// What the engine needs of a kernel. forward.cpp is compiled once for each, with its instruction set.
+// What the engine needs of a kernel. forward.cpp is compiled once for each, with its instruction
+// set.
 #pragma once
 #include "model.h"
 #include "pack.h"
@@ -9,8 +10,8 @@ struct Forward {
     size_t model_bytes;
     void (*load)(void* model, const native_config& config, const Shape& shape, Tensors& tensors);
     // Hidden states of a pack's texts, pooled: row text.index of `pooled` (n_texts, width).
-    void (*run)(const void* model, const Shape& shape, Pack& pack, const Team& team, Scratch* scratches,
-                float* pooled);
+    void (*run)(const void* model, const Shape& shape, Pack& pack, const Team& team,
+                Scratch* scratches, float* pooled);
     // pooled (n_texts, width) to vectors (n_texts, dimensions).
     void (*project)(const void* model, const Shape& shape, const Team& team, Scratch* scratches,
                     const float* pooled, int n_texts, float* vectors);

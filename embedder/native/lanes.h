@@ -6,7 +6,7 @@
 #pragma once
 #include <stdint.h>
 
-#define INLINE static inline __attribute__((always_inline))
+#include "inline.h"
 
 typedef float f32x16 __attribute__((vector_size(64)));
 typedef int32_t i32x16 __attribute__((vector_size(64)));
@@ -43,9 +43,7 @@ INLINE f32x16 to_float(f16x16 x) { return __builtin_convertvector(x, f32x16); }
 // 1.5 * 2^23: added to |x| < 2^22 it leaves x, rounded half to even, in the low bits.
 constexpr float ROUNDER = 12582912.0f;
 
-INLINE i32x16 round_to_int(f32x16 x) {
-    return (i32x16)(x + ROUNDER) - (i32x16)splat(ROUNDER);
-}
+INLINE i32x16 round_to_int(f32x16 x) { return (i32x16)(x + ROUNDER) - (i32x16)splat(ROUNDER); }
 
 INLINE float sum(f32x16 v) {
     typedef float f32x8 __attribute__((vector_size(32)));

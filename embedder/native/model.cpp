@@ -56,7 +56,8 @@ Linear Tensors::linear(const char* name, int number, int inputs, int outputs, bo
     Linear linear = {padded(inputs), padded(outputs), nullptr, nullptr, nullptr, nullptr};
     uint64_t values = (uint64_t)linear.inputs * linear.outputs, row = linear.outputs * 4;
     int precision = config_.precision;
-    linear.weight = (const uint8_t*)part("weight", WEIGHT_TYPES[precision], values * WEIGHT_BYTES[precision]);
+    linear.weight =
+        (const uint8_t*)part("weight", WEIGHT_TYPES[precision], values * WEIGHT_BYTES[precision]);
     if (precision == NATIVE_INT8) {
         linear.scale = (const float*)part("scale", NATIVE_F32, row);
         linear.sums = (const int32_t*)part("sum", NATIVE_I32, row);

@@ -4,10 +4,7 @@
 #include <stdint.h>
 
 #include "engine.h"
-
-// Of an inline member function that kernels use: they are compiled for different CPUs, and of several copies
-// the linker would keep any one.
-#define ALWAYS_INLINE __attribute__((always_inline))
+#include "inline.h"
 
 // A matrix in panels of 16 columns, padded with zeros to multiples of 16 on both sides.
 struct Linear {
@@ -22,11 +19,17 @@ struct Linear {
 
 static constexpr int padded(int n) { return (n + 15) / 16 * 16; }
 
-// Looks tensors up. After the first failure every look-up returns null, and `error` says what failed.
+// Looks tensors up. After the first failure every look-up returns null, and `error` says what
+// failed.
 class Tensors {
-   public:
-    Tensors(const native_tensor* tensors, int count, const native_config& config, char* error, int error_size)
-        : tensors_(tensors), count_(count), config_(config), error_(error), error_size_(error_size) {}
+ public:
+    Tensors(const native_tensor* tensors, int count, const native_config& config, char* error,
+            int error_size)
+        : tensors_(tensors),
+          count_(count),
+          config_(config),
+          error_(error),
+          error_size_(error_size) {}
 
     bool failed() const { return failed_; }
     bool has(const char* name, int number) const;
@@ -37,7 +40,7 @@ class Tensors {
     // (vocabulary, width) in the model's precision.
     const uint8_t* table(const char* name, const float** scale);
 
-   private:
+ private:
     const void* find(const char* name, native_dtype dtype, uint64_t bytes);
 
     const native_tensor* tensors_;

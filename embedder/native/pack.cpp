@@ -5,8 +5,9 @@ bool Scratch::reserve(const Shape& shape, int longest_text) {
     size_t row = input > (size_t)shape.widest() ? input : shape.widest();
     if (!arena_.reserve(Arena::room<float>(CHUNK_ROWS * shape.width) +
                         Arena::room<float>(CHUNK_ROWS * shape.widest()) + Arena::room<float>(row) +
-                        Arena::room<uint8_t>(CHUNK_ROWS * input * bytes) + Arena::room<float>(CHUNK_ROWS) +
-                        Arena::room<float>(QUERY_ROWS * keys) + Arena::room<uint8_t>(QUERY_ROWS * keys * bytes) +
+                        Arena::room<uint8_t>(CHUNK_ROWS * input * bytes) +
+                        Arena::room<float>(CHUNK_ROWS) + Arena::room<float>(QUERY_ROWS * keys) +
+                        Arena::room<uint8_t>(QUERY_ROWS * keys * bytes) +
                         Arena::room<float>(QUERY_ROWS)))
         return false;
     narrow = arena_.take<float>(CHUNK_ROWS * shape.width);
@@ -21,7 +22,8 @@ bool Scratch::reserve(const Shape& shape, int longest_text) {
 
 bool Pack::reserve(const Shape& shape, int most_rows, int most_texts) {
     size_t slots = most_rows + 15 * (size_t)most_texts + 15;
-    size_t queries = (size_t)most_rows * shape.attention, keys = slots * shape.kv_heads * shape.head_dim;
+    size_t queries = (size_t)most_rows * shape.attention,
+           keys = slots * shape.kv_heads * shape.head_dim;
     size_t layer = Arena::room<uint8_t>(keys * shape.score_bytes()) +
                    Arena::room<uint8_t>(keys * shape.value_bytes()) +
                    2 * Arena::room<float>(slots * shape.kv_heads);

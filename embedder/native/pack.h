@@ -7,12 +7,12 @@
 #include "engine.h"
 #include "model.h"
 
-// Texts are gathered to packs of a thread's part of all tokens, within these bounds. Weights are read once per
-// chunk: 256 tokens in chunks of 128 rows are 5 % faster than 128 in chunks of 64.
+// Texts are gathered to packs of a thread's part of all tokens, within these bounds. Weights are
+// read once per chunk: 256 tokens in chunks of 128 rows are 5 % faster than 128 in chunks of 64.
 constexpr int LEAST_PACK_TOKENS = 128, MOST_PACK_TOKENS = 256;
 // Rows that go through a layer together: a thread's part of a pack, within these bounds.
 constexpr int LEAST_CHUNK_ROWS = 64, CHUNK_ROWS = 128;
-constexpr int QUERY_ROWS = 48;    // rows of attention scores at a time
+constexpr int QUERY_ROWS = 48;  // rows of attention scores at a time
 
 // Sizes that follow from the configuration.
 struct Shape {
@@ -31,7 +31,8 @@ struct Shape {
           up(c.family == NATIVE_GEMMA3 ? 2 * padded(c.ffn) : padded(c.ffn)),
           dense(0),
           int8(c.precision == NATIVE_INT8) {
-        for (int i = 0; i < c.n_dense; i++) dense = c.dense_width[i] > dense ? c.dense_width[i] : dense;
+        for (int i = 0; i < c.n_dense; i++)
+            dense = c.dense_width[i] > dense ? c.dense_width[i] : dense;
     }
 
     int widest() const { return larger(larger(qkv, up), larger(attention, dense)); }
@@ -39,13 +40,13 @@ struct Shape {
     ALWAYS_INLINE int score_bytes() const { return int8 ? 2 : 4; }  // of a value of q or k
     ALWAYS_INLINE int value_bytes() const { return int8 ? 1 : 4; }  // of a value of v
 
-   private:
+ private:
     static int larger(int a, int b) { return a > b ? a : b; }
 };
 
 // Memory from one allocation, handed out in runs aligned to 64 bytes.
 class Arena {
-   public:
+ public:
     ~Arena() { free(memory_); }
 
     // Room for `bytes`; keeps what it has when that is enough. False when there is no memory.
@@ -69,7 +70,7 @@ class Arena {
         return (count * sizeof(T) + 63) / 64 * 64;
     }
 
-   private:
+ private:
     uint8_t* memory_ = nullptr;
     size_t size_ = 0, used_ = 0;
 };
@@ -83,17 +84,17 @@ struct Activations {
 
 // What one thread needs to take a chunk through a layer.
 struct Scratch {
-    float* narrow;          // (CHUNK_ROWS, width)
-    float* wide;            // (CHUNK_ROWS, widest)
-    float* row_values;      // (longest row,)
-    Activations inputs;     // (CHUNK_ROWS, longest input)
-    float* scores;          // (QUERY_ROWS, longest text)
-    uint8_t* probabilities; // (QUERY_ROWS, longest text), bytes or floats
-    float* row_scale;       // (QUERY_ROWS,)
+    float* narrow;           // (CHUNK_ROWS, width)
+    float* wide;             // (CHUNK_ROWS, widest)
+    float* row_values;       // (longest row,)
+    Activations inputs;      // (CHUNK_ROWS, longest input)
+    float* scores;           // (QUERY_ROWS, longest text)
+    uint8_t* probabilities;  // (QUERY_ROWS, longest text), bytes or floats
+    float* row_scale;        // (QUERY_ROWS,)
 
     bool reserve(const Shape& shape, int longest_text);
 
-   private:
+ private:
     Arena arena_;
 };
 
@@ -115,13 +116,13 @@ struct Pack {
     int32_t* token_ids;
     Text* texts;
     int* text_of_row;
-    float* x;      // (rows, width), the residual stream
-    uint8_t* q;    // (kv_heads, rows, group, head_dim)
+    float* x;    // (rows, width), the residual stream
+    uint8_t* q;  // (kv_heads, rows, group, head_dim)
     float* q_scale;
     KeysValues layers[2];  // a layer's, and the next one's
 
     bool reserve(const Shape& shape, int rows, int n_texts);
 
-   private:
+ private:
     Arena arena_;
 };

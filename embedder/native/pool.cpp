@@ -6,8 +6,8 @@
 
 namespace {
 
-// A thread that finds no work looks for it this long before it sleeps. Waking a thread takes about 50 us; the
-// phases of one short text are 5 to 50 us apart.
+// A thread that finds no work looks for it this long before it sleeps. Waking a thread takes about
+// 50 us; the phases of one short text are 5 to 50 us apart.
 constexpr int64_t SPIN_NS = 100'000;
 
 int64_t now() {
@@ -45,16 +45,19 @@ void Crew::publish(Phase phase, int items, int threads) {
     phase_ = phase;
     unfinished_.store(items, std::memory_order_relaxed);
     for (int i = 0; i < threads; i++)
-        slots_[i].range.store({number_, uint16_t(items * i / threads), uint16_t(items * (i + 1) / threads)});
+        slots_[i].range.store(
+            {number_, uint16_t(items * i / threads), uint16_t(items * (i + 1) / threads)});
     open_.store(number_);
 }
 
 bool Crew::work(int thread, int threads) {
     uint32_t number = open_.load();
     int item;
-    if (!number || (!claim_own(number, thread, &item) && !claim_others(number, thread, threads, &item)))
+    if (!number ||
+        (!claim_own(number, thread, &item) && !claim_others(number, thread, threads, &item)))
         return false;
-    phase_.call(phase_.function, item, thread);  // the phase stays as it is until this item is finished
+    phase_.call(phase_.function, item,
+                thread);  // the phase stays as it is until this item is finished
     unfinished_.fetch_sub(1);
     return true;
 }
@@ -65,11 +68,13 @@ bool Crew::claim_own(uint32_t number, int thread, int* item) {
     do {
         if (range.number != number || range.next == range.end) return false;
         *item = range.next;
-    } while (!own.compare_exchange_weak(range, {range.number, uint16_t(range.next + 1), range.end}));
+    } while (
+        !own.compare_exchange_weak(range, {range.number, uint16_t(range.next + 1), range.end}));
     return true;
 }
 
-// Takes the second half of what another thread has left: the first item at once, the rest as its own.
+// Takes the second half of what another thread has left: the first item at once, the rest as its
+// own.
 bool Crew::claim_others(uint32_t number, int thread, int threads, int* item) {
     for (int i = 1; i < threads; i++) {
         std::atomic<Range>& other = slots_[(thread + i) % threads].range;
@@ -140,8 +145,8 @@ bool Pool::work_for_any(int thread) {
     return false;
 }
 
-// A sleeper counts itself before it looks at what it waits for, and whoever changes that changes it before
-// looking at the count: one of the two sees the other.
+// A sleeper counts itself before it looks at what it waits for, and whoever changes that changes it
+// before looking at the count: one of the two sees the other.
 template <class Ready>
 void Pool::sleep_until(Ready ready) {
     sleepers_.fetch_add(1);

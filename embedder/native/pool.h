@@ -1,18 +1,19 @@
 // Threads that claim work item by item.
 //
-// A crew works on one phase at a time: its leader publishes a function and a number of items, and the leader
-// and every thread that has nothing else to do work on them. Each thread begins with a range of its own, so
-// that it reads memory in order, and takes half of another's when that is finished. The leader then waits only
-// for items that others have claimed and not finished: a thread that the kernel has taken off its core holds
-// up one item and never a whole share. Crew 0 belongs to the thread that called the engine, and its items are
-// packs; crew 1 + i belongs to thread i while it runs a pack.
+// A crew works on one phase at a time: its leader publishes a function and a number of items, and
+// the leader and every thread that has nothing else to do work on them. Each thread begins with a
+// range of its own, so that it reads memory in order, and takes half of another's when that is
+// finished. The leader then waits only for items that others have claimed and not finished: a
+// thread that the kernel has taken off its core holds up one item and never a whole share. Crew 0
+// belongs to the thread that called the engine, and its items are packs; crew 1 + i belongs to
+// thread i while it runs a pack.
 #pragma once
 #include <pthread.h>
 #include <stdint.h>
 
 #include <atomic>
 
-#include "model.h"
+#include "inline.h"
 
 constexpr int MAX_THREADS = 64;
 
@@ -22,15 +23,15 @@ struct Phase {
     const void* function;
 };
 
-// Items next <= item < end of the phase `number`, in one word, so that a claim is one compare-and-swap and
-// fails when the phase is over.
+// Items next <= item < end of the phase `number`, in one word, so that a claim is one
+// compare-and-swap and fails when the phase is over.
 struct Range {
     uint32_t number;
     uint16_t next, end;
 };
 
 class Crew {
-   public:
+ public:
     static constexpr int MOST_ITEMS = UINT16_MAX;
 
     // Opens a phase, every thread's range an equal part of its items.
@@ -40,7 +41,7 @@ class Crew {
     void close() { open_.store(0); }
     bool finished() const { return unfinished_.load() == 0; }
 
-   private:
+ private:
     bool claim_own(uint32_t number, int thread, int* item);
     bool claim_others(uint32_t number, int thread, int threads, int* item);
 
@@ -48,8 +49,8 @@ class Crew {
         std::atomic<Range> range{};
     };
     alignas(64) std::atomic<int> unfinished_{0};
-    // The running phase, 0 for none. Set when all ranges are: a thread that comes late from the phase before
-    // must not take from one range while another is still to be written.
+    // The running phase, 0 for none. Set when all ranges are: a thread that comes late from the
+    // phase before must not take from one range while another is still to be written.
     std::atomic<uint32_t> open_{0};
     uint32_t number_ = 0;
     Phase phase_;
@@ -57,7 +58,7 @@ class Crew {
 };
 
 class Pool {
-   public:
+ public:
     // Starts threads - 1 threads; `started` tells whether all could be.
     explicit Pool(int threads);
     ~Pool();
@@ -71,8 +72,8 @@ class Pool {
         run(0, 0, items, true, phase_of(f));
     }
 
-    // Runs `phase` on items 0 <= item < items and returns when all are finished. Called by thread `thread`,
-    // the leader of `crew`. `help`: work for other crews while waiting.
+    // Runs `phase` on items 0 <= item < items and returns when all are finished. Called by thread
+    // `thread`, the leader of `crew`. `help`: work for other crews while waiting.
     void run(int crew, int thread, int items, bool help, Phase phase);
 
     template <class F>
@@ -83,7 +84,7 @@ class Pool {
         return {call, &f};
     }
 
-   private:
+ private:
     static void* thread_main(void* argument);
     void serve(int thread);
     bool work_for_any(int thread);
@@ -110,12 +111,15 @@ class Pool {
 
 // The threads that work on one pack: all of them, or the leader alone.
 class Team {
-   public:
-    ALWAYS_INLINE Team(Pool& pool, int thread, bool alone) : pool_(pool), thread_(thread), alone_(alone) {}
+ public:
+    ALWAYS_INLINE Team(Pool& pool, int thread, bool alone)
+        : pool_(pool), thread_(thread), alone_(alone) {}
 
     ALWAYS_INLINE int thread() const { return thread_; }
     ALWAYS_INLINE int size() const { return pool_.threads(); }
-    ALWAYS_INLINE Team leader(int thread) const { return Team(pool_, thread, true); }  // one of the team, by itself
+    ALWAYS_INLINE Team leader(int thread) const {
+        return Team(pool_, thread, true);
+    }  // one of the team, by itself
 
     // Calls f(first, last, thread) for parts of 0 <= i < count, each of `grain`.
     template <class F>
@@ -128,7 +132,7 @@ class Team {
         pool_.run(1 + thread_, thread_, (count + grain - 1) / grain, false, Pool::phase_of(part));
     }
 
-   private:
+ private:
     Pool& pool_;
     int thread_;
     bool alone_;

@@ -1,5 +1,5 @@
-// What int8, fp16 and fp32 models do differently: how rows become inputs of products, and how queries, keys
-// and values are stored for attention.
+// What int8, fp16 and fp32 models do differently: how rows become inputs of products, and how
+// queries, keys and values are stored for attention.
 #pragma once
 #include "pack.h"
 #include "products.h"
@@ -9,13 +9,13 @@
 namespace {
 
 // Row-wise int8. Attention scores come from 12-bit queries and keys (8 bits cost 2 % of a score's
-// deviation, 12 bits 0.1 %; 512 products of 2,047 * 2,047 fit in 32 bits), and the weighted values from
-// probabilities of 7 bits and values of 8.
+// deviation, 12 bits 0.1 %; 512 products of 2,047 * 2,047 fit in 32 bits), and the weighted values
+// from probabilities of 7 bits and values of 8.
 struct Int8 {
     typedef Int8Step Weight;
     typedef Scores::Step Score;
     typedef Int8Step Value;
-    static constexpr int BYTES = 1;          // of an input of a product
+    static constexpr int BYTES = 1;            // of an input of a product
     static constexpr float LARGEST = 2047.0f;  // of a query or key
 
     INLINE f32x16 table_row(const uint8_t* table, const float* scale, int id, int width, int k) {
@@ -26,8 +26,8 @@ struct Int8 {
         *scale = round_to_int8(values, n, rotate_row<false>(x, nullptr, n, values), input);
     }
     // x * factor * weight; the factor needs no more than the scale.
-    INLINE void put_normed(const float* x, float factor, const float* weight, int n, uint8_t* input, float* scale,
-                           float* values) {
+    INLINE void put_normed(const float* x, float factor, const float* weight, int n, uint8_t* input,
+                           float* scale, float* values) {
         float largest = rotate_row<true>(x, weight, n, values);
         *scale = round_to_int8(values, n, largest, input) * factor;
     }
@@ -44,7 +44,8 @@ struct Int8 {
     }
     INLINE void put_query(const float* x, int n, uint8_t* query, float* scale) {
         float factor = scale_for(x, n, LARGEST, scale);
-        for (int d = 0; d < n; d += LANES) Scores::put_query(score_words(x + d, factor), d, n, query);
+        for (int d = 0; d < n; d += LANES)
+            Scores::put_query(score_words(x + d, factor), d, n, query);
     }
     INLINE void put_key(const float* x, int n, uint8_t* panel, int lane, float* scale) {
         float factor = scale_for(x, n, LARGEST, scale);
@@ -55,7 +56,8 @@ struct Int8 {
                 store(panel + Scores::place(d, n, i) * 64 + lane * 4, words[i]);
         }
     }
-    INLINE void put_value(const float* x, int n, uint8_t* panels, size_t stride, int key, float* scale) {
+    INLINE void put_value(const float* x, int n, uint8_t* panels, size_t stride, int key,
+                          float* scale) {
         float factor = scale_for(x, n, 127.0f, scale);
         for (int d = 0; d < n; d += LANES) {
             i8x16 values = __builtin_convertvector(round_to_int(load(x + d) * factor), i8x16);
@@ -63,11 +65,13 @@ struct Int8 {
             for (int i = 0; i < LANES; i++) to[i * 4] = (uint8_t)values[i];
         }
     }
-    // Keys and values of four rows, `stride` floats apart, whose places are 4 i to 4 i + 3: whole words instead of
-    // single bytes (a fifth of the instructions).
-    INLINE void put_keys(const float* x, size_t stride, int n, uint8_t* panel, int lane, float* scale) {
+    // Keys and values of four rows, `stride` floats apart, whose places are 4 i to 4 i + 3: whole
+    // words instead of single bytes (a fifth of the instructions).
+    INLINE void put_keys(const float* x, size_t stride, int n, uint8_t* panel, int lane,
+                         float* scale) {
         float factor[4];
-        for (int row = 0; row < 4; row++) factor[row] = scale_for(x + row * stride, n, LARGEST, scale + row);
+        for (int row = 0; row < 4; row++)
+            factor[row] = scale_for(x + row * stride, n, LARGEST, scale + row);
         for (int d = 0; d < n; d += LANES) {
             i32x16 pairs[2];  // of rows 0 and 1, 2 and 3; eight words each
             for (int half = 0; half < 2; half++) {
@@ -75,13 +79,13 @@ struct Int8 {
                 i16x16 a = score_words(from, factor[2 * half]);
                 i16x16 b = score_words(from + stride, factor[2 * half + 1]);
                 pairs[half] = (i32x16)__builtin_shufflevector(
-                    a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23,
-                    24, 25, 26, 27, 28, 29, 30, 31);
+                    a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
+                    21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
             }
-            i32x16 first = __builtin_shufflevector(pairs[0], pairs[1], 0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18,
-                                                   26, 3, 11, 19, 27);
-            i32x16 second = __builtin_shufflevector(pairs[0], pairs[1], 4, 12, 20, 28, 5, 13, 21, 29, 6, 14,
-                                                    22, 30, 7, 15, 23, 31);
+            i32x16 first = __builtin_shufflevector(pairs[0], pairs[1], 0, 8, 16, 24, 1, 9, 17, 25,
+                                                   2, 10, 18, 26, 3, 11, 19, 27);
+            i32x16 second = __builtin_shufflevector(pairs[0], pairs[1], 4, 12, 20, 28, 5, 13, 21,
+                                                    29, 6, 14, 22, 30, 7, 15, 23, 31);
             int32_t words[32];
             store(words, first);
             store(words + LANES, second);
@@ -89,10 +93,11 @@ struct Int8 {
                 __builtin_memcpy(panel + Scores::place(d, n, i) * 64 + lane * 4, words + 4 * i, 16);
         }
     }
-    INLINE void put_values(const float* x, size_t stride, int n, uint8_t* panels, size_t panel_stride, int key,
-                           float* scale) {
+    INLINE void put_values(const float* x, size_t stride, int n, uint8_t* panels,
+                           size_t panel_stride, int key, float* scale) {
         float factor[4];
-        for (int row = 0; row < 4; row++) factor[row] = scale_for(x + row * stride, n, 127.0f, scale + row);
+        for (int row = 0; row < 4; row++)
+            factor[row] = scale_for(x + row * stride, n, 127.0f, scale + row);
         for (int d = 0; d < n; d += LANES) {
             u32x16 word = {};
             for (int row = 0; row < 4; row++) {
@@ -116,9 +121,10 @@ struct Int8 {
     INLINE f32x16 score(i32x16 sum, float query_scale, const float* key_scale) {
         return to_float(sum) * load(key_scale) * query_scale;
     }
-    // Weights of the values, e, to what the product reads: e times each value's scale, in 7 bits. Returns the
-    // scale of the products' sums.
-    INLINE float put_weights(float* e, const float* value_scale, int first, int last, uint8_t* bytes) {
+    // Weights of the values, e, to what the product reads: e times each value's scale, in 7 bits.
+    // Returns the scale of the products' sums.
+    INLINE float put_weights(float* e, const float* value_scale, int first, int last,
+                             uint8_t* bytes) {
         f32x16 largest = {};
         for (int k = first; k < last; k += LANES) {
             f32x16 weight = load(e + k) * load(value_scale + k);
@@ -149,9 +155,10 @@ struct Floats {
     INLINE void put_input(const float* x, int n, uint8_t* input, float*, float*) {
         __builtin_memcpy(input, x, n * sizeof(float));
     }
-    INLINE void put_normed(const float* x, float factor, const float* weight, int n, uint8_t* input, float*,
-                           float*) {
-        for (int k = 0; k < n; k += LANES) store(input + k * 4, load(x + k) * factor * load(weight + k));
+    INLINE void put_normed(const float* x, float factor, const float* weight, int n, uint8_t* input,
+                           float*, float*) {
+        for (int k = 0; k < n; k += LANES)
+            store(input + k * 4, load(x + k) * factor * load(weight + k));
     }
     INLINE void put_rotated(const float* x, int n, uint8_t* input, float*) {
         __builtin_memcpy(input, x, n * sizeof(float));
@@ -165,14 +172,17 @@ struct Floats {
         for (int d = 0; d < n; d++) store(panel + d * 64 + lane * 4, x[d]);
     }
     INLINE void put_value(const float* x, int n, uint8_t* panels, size_t stride, int key, float*) {
-        for (int d = 0; d < n; d += LANES) store(panels + d / LANES * stride + key * 64, load(x + d));
+        for (int d = 0; d < n; d += LANES)
+            store(panels + d / LANES * stride + key * 64, load(x + d));
     }
-    INLINE void put_keys(const float* x, size_t stride, int n, uint8_t* panel, int lane, float* scale) {
+    INLINE void put_keys(const float* x, size_t stride, int n, uint8_t* panel, int lane,
+                         float* scale) {
         for (int row = 0; row < 4; row++) put_key(x + row * stride, n, panel, lane + row, scale);
     }
-    INLINE void put_values(const float* x, size_t stride, int n, uint8_t* panels, size_t panel_stride, int key,
-                           float* scale) {
-        for (int row = 0; row < 4; row++) put_value(x + row * stride, n, panels, panel_stride, key + row, scale);
+    INLINE void put_values(const float* x, size_t stride, int n, uint8_t* panels,
+                           size_t panel_stride, int key, float* scale) {
+        for (int row = 0; row < 4; row++)
+            put_value(x + row * stride, n, panels, panel_stride, key + row, scale);
     }
 
     INLINE f32x16 score(f32x16 sum, float, const float*) { return sum; }

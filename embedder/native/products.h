@@ -1,9 +1,10 @@
 // Matrix products: rows of A, each a run of 4-byte steps, times panels of B.
 //
-// A panel is 16 columns of B. One step of it is 64 bytes (16-bit floats: 32) and holds, for each column, the
-// values that meet 4 bytes of a row of A: four int8, two int16 or one float. A block keeps BLOCK_ROWS x
-// BLOCK_PANELS sums in registers while it walks down the steps, so each sum adds its products in the order
-// of the inputs, whatever the block, the number of rows and the instruction set.
+// A panel is 16 columns of B. One step of it is 64 bytes (16-bit floats: 32) and holds, for each
+// column, the values that meet 4 bytes of a row of A: four int8, two int16 or one float. A block
+// keeps BLOCK_ROWS x BLOCK_PANELS sums in registers while it walks down the steps, so each sum adds
+// its products in the order of the inputs, whatever the block, the number of rows and the
+// instruction set.
 #pragma once
 #include <stddef.h>
 
@@ -26,7 +27,8 @@ struct Int16Step {
         return dot_int16(sum, b, a);
     }
 };
-// Numbers of 12 bits in two planes of bytes, 64 * high + low: the steps of the high plane, then those of the low.
+// Numbers of 12 bits in two planes of bytes, 64 * high + low: the steps of the high plane, then
+// those of the low.
 struct PlanesStep : Int8Step {};
 struct FloatStep {
     typedef f32x16 Sum;
@@ -49,8 +51,8 @@ struct Rows {
     size_t stride;
     int count;
 };
-// B: panels `stride` bytes apart, of which `steps` are read. `sums` of each column's values are subtracted
-// ACTIVATION_OFFSET times; null where A has no offset.
+// B: panels `stride` bytes apart, of which `steps` are read. `sums` of each column's values are
+// subtracted ACTIVATION_OFFSET times; null where A has no offset.
 struct Panels {
     const uint8_t* data;
     size_t stride;
@@ -64,15 +66,17 @@ struct Ahead {
     size_t pace;
 };
 
-// Steps of a block, ROW_STEPS at a time: a row's values for all of them in one register, of which a product takes
-// a lane. Moves `rows` and `panels` behind the steps that it took, and returns how many.
+// Steps of a block, ROW_STEPS at a time: a row's values for all of them in one register, of which a
+// product takes a lane. Moves `rows` and `panels` behind the steps that it took, and returns how
+// many.
 template <class Step, int ROWS, int PANELS>
-INLINE int walk_by_lanes(typename Step::Sum (&sums)[ROWS][PANELS], const uint8_t*& rows, size_t stride,
-                         const uint8_t*& panels, const Panels& b, Ahead& ahead) {
+INLINE int walk_by_lanes(typename Step::Sum (&sums)[ROWS][PANELS], const uint8_t*& rows,
+                         size_t stride, const uint8_t*& panels, const Panels& b, Ahead& ahead) {
     typedef int32_t Lanes __attribute__((vector_size(4 * ROW_STEPS)));
     size_t pace = ahead.pace * ROW_STEPS;
     int step = 0;
-    for (; step + ROW_STEPS <= b.steps; step += ROW_STEPS, rows += sizeof(Lanes), ahead.next += pace) {
+    for (; step + ROW_STEPS <= b.steps;
+         step += ROW_STEPS, rows += sizeof(Lanes), ahead.next += pace) {
         Lanes values[ROWS];
 #pragma clang loop unroll(full)
         for (int i = 0; i < ROWS; i++) values[i] = load<Lanes>(rows + i * stride);
@@ -82,7 +86,8 @@ INLINE int walk_by_lanes(typename Step::Sum (&sums)[ROWS][PANELS], const uint8_t
             for (int p = 0; p < PANELS; p++) {
                 auto columns = Step::panel(panels + p * b.stride);
 #pragma clang loop unroll(full)
-                for (int i = 0; i < ROWS; i++) sums[i][p] = Step::dot(sums[i][p], columns, values[i][lane]);
+                for (int i = 0; i < ROWS; i++)
+                    sums[i][p] = Step::dot(sums[i][p], columns, values[i][lane]);
             }
         __builtin_prefetch(ahead.next, 0, 2);
         if (pace > 64) __builtin_prefetch(ahead.next + 64, 0, 2);  // few rows
@@ -92,8 +97,8 @@ INLINE int walk_by_lanes(typename Step::Sum (&sums)[ROWS][PANELS], const uint8_t
 
 // Adds the products of a block's steps to its sums.
 template <class Step, int ROWS, int PANELS>
-INLINE void walk(typename Step::Sum (&sums)[ROWS][PANELS], const uint8_t* rows, size_t stride, const uint8_t* panels,
-                 const Panels& b, Ahead& ahead) {
+INLINE void walk(typename Step::Sum (&sums)[ROWS][PANELS], const uint8_t* rows, size_t stride,
+                 const uint8_t* panels, const Panels& b, Ahead& ahead) {
     int step = 0;
     if constexpr (ROW_STEPS > 1) step = walk_by_lanes<Step>(sums, rows, stride, panels, b, ahead);
     for (; step < b.steps; step++, rows += 4, panels += Step::PANEL_BYTES) {
@@ -117,8 +122,8 @@ INLINE void walk(typename Step::Sum (&sums)[ROWS][PANELS], const uint8_t* rows, 
 
 // The same of two planes: (64 h + l) * (64 h' + l') = 64 * (64 * h h' + h l' + l h') + l l'.
 template <int ROWS, int PANELS>
-INLINE void walk_planes(i32x16 (&sums)[ROWS][PANELS], const uint8_t* rows, size_t stride, const uint8_t* panels,
-                        const Panels& b, Ahead& ahead) {
+INLINE void walk_planes(i32x16 (&sums)[ROWS][PANELS], const uint8_t* rows, size_t stride,
+                        const uint8_t* panels, const Panels& b, Ahead& ahead) {
     const uint8_t* low_rows = rows + b.steps * 4;
     const uint8_t* low_panels = panels + b.steps * Int8Step::PANEL_BYTES;
     auto shift = [&] {
@@ -139,7 +144,8 @@ INLINE void block(Rows a, int row, Panels b, int panel, Ahead ahead, Store store
     for (int p = 0; p < PANELS; p++) {
         typename Step::Sum start = {};
         if (ACTIVATION_OFFSET && b.sums)
-            start = (typename Step::Sum)(load<i32x16>(b.sums + (panel + p) * LANES) * -ACTIVATION_OFFSET);
+            start = (typename Step::Sum)(load<i32x16>(b.sums + (panel + p) * LANES) *
+                                         -ACTIVATION_OFFSET);
 #pragma clang loop unroll(full)
         for (int i = 0; i < ROWS; i++) sums[i][p] = start;
     }
@@ -163,8 +169,8 @@ static void block_of(int rows, Rows a, int row, Panels b, int panel, Ahead ahead
         block_of<Step, ROWS - 1, PANELS>(rows, a, row, b, panel, ahead, store_sum);
 }
 
-// While the rows go through PANELS panels, the panels after them are fetched, a share with every block: without,
-// the first block of each waits for L3 or memory (18 % of the time of 64 rows).
+// While the rows go through PANELS panels, the panels after them are fetched, a share with every
+// block: without, the first block of each waits for L3 or memory (18 % of the time of 64 rows).
 template <class Step, int PANELS, class Store>
 static void column_blocks(Rows a, Panels b, int panel, Store store_sum) {
     int blocks = (a.count + BLOCK_ROWS - 1) / BLOCK_ROWS;

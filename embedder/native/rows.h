@@ -1,4 +1,5 @@
-// Row arithmetic: norms, rotation, rounding to integers. A row is a whole number of 16-lane vectors.
+// Row arithmetic: norms, rotation, rounding to integers. A row is a whole number of 16-lane
+// vectors.
 #pragma once
 #include "lanes.h"
 
@@ -50,9 +51,9 @@ constexpr int rotation_block(int n) {
     return block;
 }
 
-// One stage inside the lanes: lane i becomes x[i] + x[i ^ stride], or x[i ^ stride] - x[i] where i has the bit.
-#define LANE_STAGE(x, stride, sign, ...) \
-    fma(x, sign, __builtin_shufflevector(x, x, __VA_ARGS__))
+// One stage inside the lanes: lane i becomes x[i] + x[i ^ stride], or x[i ^ stride] - x[i] where i
+// has the bit.
+#define LANE_STAGE(x, stride, sign, ...) fma(x, sign, __builtin_shufflevector(x, x, __VA_ARGS__))
 
 INLINE f32x16 rotate_lanes(f32x16 x) {
     const f32x16 s1 = {1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1};
@@ -65,8 +66,8 @@ INLINE f32x16 rotate_lanes(f32x16 x) {
     return LANE_STAGE(x, 8, s8, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
 }
 
-// A block of 16 * VECTORS values, times `weight` where there is one, times a Hadamard matrix of ones and minus
-// ones; returns the largest |value|.
+// A block of 16 * VECTORS values, times `weight` where there is one, times a Hadamard matrix of
+// ones and minus ones; returns the largest |value|.
 template <int VECTORS, bool WEIGHTED>
 INLINE f32x16 rotate_block(const float* x, const float* weight, float* to) {
     f32x16 v[VECTORS];
@@ -101,15 +102,20 @@ INLINE float rotate_blocks(const float* x, const float* weight, int n, float* to
     return max_lane(largest);
 }
 
-// Rotates a row block by block and returns its largest |value|. Outliers spread over their block, so that
-// one of them no longer sets the scale of the others (mean cosine to fp32 0.9965 without, 0.9996 with).
+// Rotates a row block by block and returns its largest |value|. Outliers spread over their block,
+// so that one of them no longer sets the scale of the others (mean cosine to fp32 0.9965 without,
+// 0.9996 with).
 template <bool WEIGHTED>
 INLINE float rotate_row(const float* x, const float* weight, int n, float* to) {
     switch (rotation_block(n)) {
-        case 128: return rotate_blocks<8, WEIGHTED>(x, weight, n, to);
-        case 64: return rotate_blocks<4, WEIGHTED>(x, weight, n, to);
-        case 32: return rotate_blocks<2, WEIGHTED>(x, weight, n, to);
-        default: return rotate_blocks<1, WEIGHTED>(x, weight, n, to);
+        case 128:
+            return rotate_blocks<8, WEIGHTED>(x, weight, n, to);
+        case 64:
+            return rotate_blocks<4, WEIGHTED>(x, weight, n, to);
+        case 32:
+            return rotate_blocks<2, WEIGHTED>(x, weight, n, to);
+        default:
+            return rotate_blocks<1, WEIGHTED>(x, weight, n, to);
     }
 }
 

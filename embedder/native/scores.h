@@ -1,4 +1,5 @@
-// How queries and keys of int8 models, numbers of 12 bits, are stored: 16 of them become eight words.
+// How queries and keys of int8 models, numbers of 12 bits, are stored: 16 of them become eight
+// words.
 #pragma once
 #include "products.h"
 

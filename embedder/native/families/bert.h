@@ -34,12 +34,13 @@ struct Bert {
         positions = t.floats("positions", 0, (size_t)padded(c.positions) * s.width);
         embedding_norm = norm("embedding_norm.weight", "embedding_norm.bias", 0);
         for (int i = 0; i < n_layers; i++)
-            layers[i] = {t.linear("layers.%d.qkv", i, s.width, s.qkv, true),
-                         t.linear("layers.%d.o", i, s.attention, s.width, true),
-                         t.linear("layers.%d.up", i, s.width, s.up, true),
-                         t.linear("layers.%d.down", i, s.ffn, s.width, true),
-                         norm("layers.%d.attention_norm.weight", "layers.%d.attention_norm.bias", i),
-                         norm("layers.%d.mlp_norm.weight", "layers.%d.mlp_norm.bias", i)};
+            layers[i] = {
+                t.linear("layers.%d.qkv", i, s.width, s.qkv, true),
+                t.linear("layers.%d.o", i, s.attention, s.width, true),
+                t.linear("layers.%d.up", i, s.width, s.up, true),
+                t.linear("layers.%d.down", i, s.ffn, s.width, true),
+                norm("layers.%d.attention_norm.weight", "layers.%d.attention_norm.bias", i),
+                norm("layers.%d.mlp_norm.weight", "layers.%d.mlp_norm.bias", i)};
     }
 
     void begin(const Chunk& c) const {
@@ -48,7 +49,8 @@ struct Bert {
             int id = c.pack.token_ids[c.first + row];
             const float* position = positions + (size_t)c.position(row) * width;
             for (int k = 0; k < width; k += LANES)
-                store(c.x(row) + k, P::table_row(table, table_scale, id, width, k) + ::load(position + k));
+                store(c.x(row) + k,
+                      P::table_row(table, table_scale, id, width, k) + ::load(position + k));
             normed_to_input(c, row, embedding_norm, values);
         });
         make_qkv(c, 0);
@@ -60,8 +62,8 @@ struct Bert {
         float *mixed = c.scratch.wide, *wide = c.scratch.wide, *narrow = c.scratch.narrow;
         attention<P>(c, c.pack.layers[i % 2], 0, mixed);
         c.each_row([&](int row, float*) {
-            P::put_rotated(mixed + (size_t)row * s.attention, s.attention, input<P>(c, row, s.attention),
-                           c.scratch.inputs.scale + row);
+            P::put_rotated(mixed + (size_t)row * s.attention, s.attention,
+                           input<P>(c, row, s.attention), c.scratch.inputs.scale + row);
         });
         product<P>(c.team, l.o, c.scratch.inputs, c.rows, narrow);
         c.each_row([&](int row, float* values) {
@@ -71,7 +73,8 @@ struct Bert {
         product<P>(c.team, l.up, c.scratch.inputs, c.rows, wide);
         c.each_row([&](int row, float* values) {
             float* inner = wide + (size_t)row * s.up;
-            for (int k = 0; k < s.ffn; k += LANES) store(inner + k, activate(activation, ::load(inner + k)));
+            for (int k = 0; k < s.ffn; k += LANES)
+                store(inner + k, activate(activation, ::load(inner + k)));
             put_input(c, row, inner, s.ffn, values);
         });
         product<P>(c.team, l.down, c.scratch.inputs, c.rows, narrow);
@@ -82,10 +85,11 @@ struct Bert {
         if (i + 1 < n_layers) make_qkv(c, i + 1);
     }
 
-   private:
+ private:
     void add_row(const Chunk& c, int row, const float* rows) const {
         const float* y = rows + (size_t)row * c.shape.width;
-        for (int k = 0; k < c.shape.width; k += LANES) store(c.x(row) + k, ::load(c.x(row) + k) + ::load(y + k));
+        for (int k = 0; k < c.shape.width; k += LANES)
+            store(c.x(row) + k, ::load(c.x(row) + k) + ::load(y + k));
     }
     void normed_to_input(const Chunk& c, int row, Norm norm, float* values) const {
         layer_norm(c.x(row), norm.weight, norm.bias, c.shape.width, epsilon);

@@ -4,7 +4,8 @@
 //   24 times: x += norm(attention(norm(x)));  x += norm(down(gelu(gate(norm(x))) * up(norm(x))))
 //   norm(x)
 //
-// Queries and keys are normed per head and turned by their position; five of six layers read a window.
+// Queries and keys are normed per head and turned by their position; five of six layers read a
+// window.
 #pragma once
 #include "../activations.h"
 #include "../attention.h"
@@ -15,7 +16,8 @@ template <class P>
 struct Gemma3 {
     struct Layer {
         Linear qkv, o, gate_up, down;
-        const float *attention_norm, *attention_out_norm, *mlp_norm, *mlp_out_norm, *q_norm, *k_norm;
+        const float *attention_norm, *attention_out_norm, *mlp_norm, *mlp_out_norm, *q_norm,
+            *k_norm;
         bool sliding;
     };
     struct Angles {
@@ -35,7 +37,8 @@ struct Gemma3 {
         norm = t.floats("norm", 0, s.width);
         size_t turns = (size_t)padded(c.positions) * s.head_dim / 2;
         angles[0] = {t.floats("rope.full.cos", 0, turns), t.floats("rope.full.sin", 0, turns)};
-        angles[1] = {t.floats("rope.sliding.cos", 0, turns), t.floats("rope.sliding.sin", 0, turns)};
+        angles[1] = {t.floats("rope.sliding.cos", 0, turns),
+                     t.floats("rope.sliding.sin", 0, turns)};
         for (int i = 0; i < n_layers; i++)
             layers[i] = {t.linear("layers.%d.qkv", i, s.width, s.qkv, false),
                          t.linear("layers.%d.o", i, s.attention, s.width, false),
@@ -55,7 +58,8 @@ struct Gemma3 {
             int id = c.pack.token_ids[c.first + row];
             for (int k = 0; k < c.shape.width; k += LANES)
                 store(c.x(row) + k, P::table_row(table, table_scale, id, c.shape.width, k));
-            norm_to_input(c, row, sum_of_squares(c.x(row), c.shape.width), layers[0].attention_norm, values);
+            norm_to_input(c, row, sum_of_squares(c.x(row), c.shape.width), layers[0].attention_norm,
+                          values);
         });
         make_qkv(c, 0);
     }
@@ -66,8 +70,8 @@ struct Gemma3 {
         float *mixed = c.scratch.wide, *wide = c.scratch.wide, *narrow = c.scratch.narrow;
         attention<P>(c, c.pack.layers[i % 2], l.sliding ? window : 0, mixed);
         c.each_row([&](int row, float*) {
-            P::put_rotated(mixed + (size_t)row * s.attention, s.attention, input<P>(c, row, s.attention),
-                           c.scratch.inputs.scale + row);
+            P::put_rotated(mixed + (size_t)row * s.attention, s.attention,
+                           input<P>(c, row, s.attention), c.scratch.inputs.scale + row);
         });
         product<P>(c.team, l.o, c.scratch.inputs, c.rows, narrow);
         c.each_row([&](int row, float* values) {
@@ -78,8 +82,10 @@ struct Gemma3 {
         c.each_row([&](int row, float* values) {
             float* gate_up = wide + (size_t)row * s.up;  // 16 columns of gate, 16 of up, and so on
             for (int k = 0; k < s.ffn; k += LANES)
-                store(gate_up + k, gelu_tanh(::load(gate_up + 2 * k)) * ::load(gate_up + 2 * k + LANES));
-            P::put_input(gate_up, s.ffn, input<P>(c, row, s.ffn), c.scratch.inputs.scale + row, values);
+                store(gate_up + k,
+                      gelu_tanh(::load(gate_up + 2 * k)) * ::load(gate_up + 2 * k + LANES));
+            P::put_input(gate_up, s.ffn, input<P>(c, row, s.ffn), c.scratch.inputs.scale + row,
+                         values);
         });
         product<P>(c.team, l.down, c.scratch.inputs, c.rows, narrow);
         bool last = i + 1 == n_layers;
@@ -93,21 +99,23 @@ struct Gemma3 {
         if (!last) make_qkv(c, i + 1);
     }
 
-   private:
+ private:
     // x += norm(y); returns the sum of the squares of x.
     float add(const Chunk& c, int row, const float* rows, const float* weight) const {
         int width = c.shape.width;
         return add_normed(c.x(row), rows + (size_t)row * width, weight, width, epsilon);
     }
-    void norm_to_input(const Chunk& c, int row, float squares, const float* weight, float* values) const {
+    void norm_to_input(const Chunk& c, int row, float squares, const float* weight,
+                       float* values) const {
         int width = c.shape.width;
-        P::put_normed(c.x(row), rms_factor(squares, width, epsilon), weight, width, input<P>(c, row, width),
-                      c.scratch.inputs.scale + row, values);
+        P::put_normed(c.x(row), rms_factor(squares, width, epsilon), weight, width,
+                      input<P>(c, row, width), c.scratch.inputs.scale + row, values);
     }
     // The last norm, in place.
     void finish(const Chunk& c, int row, float squares) const {
         float *x = c.x(row), factor = rms_factor(squares, c.shape.width, epsilon);
-        for (int k = 0; k < c.shape.width; k += LANES) store(x + k, ::load(x + k) * factor * ::load(norm + k));
+        for (int k = 0; k < c.shape.width; k += LANES)
+            store(x + k, ::load(x + k) * factor * ::load(norm + k));
     }
     // Queries, keys and values of layer i from the chunk's inputs.
     void make_qkv(const Chunk& c, int i) const {
@@ -126,8 +134,10 @@ struct Gemma3 {
             put_rows<P>(c, c.pack.layers[i % 2], begin, end, c.scratch.wide);
         });
     }
-    // A head's query or key: normed, then value d and value d + n / 2 turned by the position's angle d.
-    void norm_and_turn(float* x, const float* weight, const float* cos, const float* sin, int n) const {
+    // A head's query or key: normed, then value d and value d + n / 2 turned by the position's
+    // angle d.
+    void norm_and_turn(float* x, const float* weight, const float* cos, const float* sin,
+                       int n) const {
         float factor = rms_factor(sum_of_squares(x, n), n, epsilon);
         for (int d = 0; d < n / 2; d += LANES) {
             f32x16 a = ::load(x + d) * factor * ::load(weight + d);

@@ -5,8 +5,8 @@
 #include "../lanes.h"
 
 constexpr int ACTIVATION_OFFSET = 0;
-// 16 registers of sums; two steps take 4 more for the rows and 8 for the weights. With 4 steps clang loads 16
-// weights ahead and spills 5 of them.
+// 16 registers of sums; two steps take 4 more for the rows and 8 for the weights. With 4 steps
+// clang loads 16 weights ahead and spills 5 of them.
 constexpr int BLOCK_ROWS = 4, BLOCK_PANELS = 1;
 constexpr int ROW_STEPS = 2;
 constexpr bool SCORES_IN_BYTES = true;  // there is no dot product of 16 bits
