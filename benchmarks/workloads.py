@@ -42,9 +42,9 @@ ONE_16, AT_128, MIXED = "1 × 16", "8 × 128", "mixed 8–512"
 ONE_512, ONE_2048 = "1 × 512", "1 × 2,048"
 WORKLOADS = (
     Workload(ONE_16, [16], rounds=30, calls=15),
-    Workload(AT_128, [128] * 8, rounds=15, calls=3),
-    Workload(MIXED, mixed_lengths(6_000), rounds=9),
-    Workload(ONE_512, [512], rounds=15, calls=3),
+    Workload(AT_128, [128] * 8, rounds=15, calls=2),
+    Workload(MIXED, mixed_lengths(6_000), rounds=7),
+    Workload(ONE_512, [512], rounds=15, calls=2),
     Workload(ONE_2048, [2048], rounds=7),
 )
 # Every path once, a few minutes.
