@@ -35,7 +35,7 @@ struct FloatStep {
     static constexpr int DEPTH = 1, PANEL_BYTES = 64;
     INLINE f32x16 panel(const uint8_t* b) { return load<f32x16>(b); }
     INLINE f32x16 dot(f32x16 sum, f32x16 b, int32_t a) {
-        return fma(splat(__builtin_bit_cast(float, a)), b, sum);
+        return fma((f32x16)splat(a), b, sum);  // a float's splat is an addition to 0
     }
 };
 struct HalfStep {
@@ -100,7 +100,10 @@ template <class Step, int ROWS, int PANELS>
 INLINE void walk(typename Step::Sum (&sums)[ROWS][PANELS], const uint8_t* rows, size_t stride,
                  const uint8_t* panels, const Panels& b, Ahead& ahead) {
     int step = 0;
-    if constexpr (ROW_STEPS > 1) step = walk_by_lanes<Step>(sums, rows, stride, panels, b, ahead);
+    if constexpr (INT8_IN_TILES && __is_same(Step, Int8Step))
+        step = walk_int8(sums, rows, stride, panels, b.steps);
+    else if constexpr (ROW_STEPS > 1)
+        step = walk_by_lanes<Step>(sums, rows, stride, panels, b, ahead);
     for (; step < b.steps; step++, rows += 4, panels += Step::PANEL_BYTES) {
         decltype(Step::panel(panels)) columns[PANELS];
 #pragma clang loop unroll(full)

@@ -6,6 +6,7 @@ constexpr int ACTIVATION_OFFSET = 0;
 constexpr int BLOCK_ROWS = 4, BLOCK_PANELS = 1;
 constexpr int ROW_STEPS = 1;
 constexpr bool SCORES_IN_BYTES = false;
+constexpr bool INT8_IN_TILES = false;
 
 // VPMADDUBSW saturates at 16 bits. |a| <= 127 times the weight with a's sign is at most 127 * 127,
 // and two such products fit (32,258): exact, for one more instruction than with unsigned

@@ -9,6 +9,7 @@ constexpr int ACTIVATION_OFFSET = 128;  // VPDPBUSD multiplies unsigned by signe
 constexpr int BLOCK_ROWS = 8, BLOCK_PANELS = 3;
 constexpr int ROW_STEPS = 1;
 constexpr bool SCORES_IN_BYTES = false;
+constexpr bool INT8_IN_TILES = false;
 
 INLINE i32x16 dot_int8(i32x16 sum, i32x16 b, int32_t a) {
     return (i32x16)_mm512_dpbusd_epi32((__m512i)sum, _mm512_set1_epi32(a), (__m512i)b);

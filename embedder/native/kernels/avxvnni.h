@@ -7,6 +7,7 @@ constexpr int ACTIVATION_OFFSET = 128;  // VPDPBUSD multiplies unsigned by signe
 constexpr int BLOCK_ROWS = 6, BLOCK_PANELS = 1;
 constexpr int ROW_STEPS = 1;
 constexpr bool SCORES_IN_BYTES = false;
+constexpr bool INT8_IN_TILES = false;
 
 INLINE i32x16 dot_int8(i32x16 sum, i32x16 b, int32_t a) {
     __m256i row = _mm256_set1_epi32(a);

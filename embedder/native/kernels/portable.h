@@ -6,6 +6,7 @@ constexpr int ACTIVATION_OFFSET = 0;
 constexpr int BLOCK_ROWS = 2, BLOCK_PANELS = 1;
 constexpr int ROW_STEPS = 1;
 constexpr bool SCORES_IN_BYTES = false;
+constexpr bool INT8_IN_TILES = false;
 
 // Byte (0 to 3) of every lane, with its sign: shifted to the top, then back down.
 INLINE i32x16 byte_of(i32x16 v, int place) { return (i32x16)((u32x16)v << (24 - 8 * place)) >> 24; }
