@@ -1,7 +1,6 @@
 """embedding-api: texts in, vectors out. Every route, and one request from top to bottom."""
 
 import asyncio
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +20,12 @@ from api.access_log import LOG
 from api.arbiter import replace_arbiter
 from api.bento import GuardedService, PreparedModel, page
 from api.errors import NoSuchModelError
+from api.options import DocumentOptions, TaskOptions
 from api.pages import DOCS_PATHS, docs_page
 from auth.errors import ConfigurationError, QuotaExceeded
 from auth.receipt import Receipt, set_quota_headers
-from embedder.errors import EmbedderError
+from embedder.blank import blank_indices, is_blank
+from embedder.errors import EmbedderError, TextFault
 from embedder.model import check_backend
 from embedder.postprocess import ENCODINGS, Vectors, cut
 from embedder.profile import Profile, model_tag
@@ -62,18 +63,20 @@ class EmbeddingAPI:
     @bentoml.api(route="/embed", input_spec=schemas.EmbedRequest, output_spec=schemas.EmbedResponse)
     async def embed(self, request: schemas.EmbedRequest, scope: Scope) -> dict[str, Any]:
         """Embed one text."""
-        tokens = await self._read([request.text], request.task, titles=request.title, truncate=request.truncate)
+        tokens = await self._read([request.text], request, at="text")
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
         embedding = ENCODINGS[request.encoding_format](vectors)[0]
-        return {"embedding": embedding, "truncated": tokens[0].truncated, **self._about(tokens, vectors)}
+        done = {"embedding": embedding, "truncated": tokens[0].truncated, "empty": is_blank(request.text)}
+        return done | self._about(tokens, vectors)
 
     @bentoml.api(route="/batch-embed", input_spec=schemas.BatchEmbedRequest, output_spec=schemas.BatchEmbedResponse)
     async def batch_embed(self, request: schemas.BatchEmbedRequest, scope: Scope) -> dict[str, Any]:
         """Embed several texts."""
-        tokens = await self._read(request.texts, request.task, titles=request.title, truncate=request.truncate)
+        tokens = await self._read(request.texts, request)
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
         embeddings, counts = ENCODINGS[request.encoding_format](vectors), [len(text.ids) for text in tokens]
-        return {"embeddings": embeddings, "tokens": counts, "truncated": _cut(tokens), **self._about(tokens, vectors)}
+        done = {"embeddings": embeddings, "tokens": counts, **_remarks(tokens, request.texts)}
+        return done | self._about(tokens, vectors)
 
     @bentoml.api(route="/v1/embeddings", input_spec=openai.EmbeddingsRequest, output_spec=openai.EmbeddingsResponse)
     async def embeddings(self, request: openai.EmbeddingsRequest, scope: Scope) -> dict[str, Any]:
@@ -81,38 +84,48 @@ class EmbeddingAPI:
         if request.model not in self.names:
             raise NoSuchModelError(request.model, self.names)
         task = request.task or self.names[request.model]
-        tokens = await self._read(request.input, task, titles=request.title, truncate=request.truncate)
+        tokens = await self._read(request.input, request, task=task, at="input.{}")
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
         rows, counts = ENCODINGS[request.encoding_format](vectors), [len(text.ids) for text in tokens]
-        data = openai.embeddings(rows, tokens=counts, truncated=set(_cut(tokens)))
+        data = openai.embeddings(rows, tokens=counts, **_remarks(tokens, request.input))
         return {"object": "list", "data": data, **self._about(tokens, vectors)}
 
     @bentoml.api(route="/similarity", input_spec=schemas.SimilarityRequest, output_spec=schemas.SimilarityResponse)
     async def similarity(self, request: schemas.SimilarityRequest, scope: Scope) -> dict[str, Any]:
         """Compare one text with several, or several with one another."""
         one = [] if request.text is None else [request.text]
-        task = request.task if request.text_task is None else request.text_task
-        first = await self._read(one, task, truncate=request.truncate)
-        rest = await self._read(request.texts, request.task, truncate=request.truncate)
+        first = await self._read(one, request, task=request.text_task, at="text")
+        rest = await self._read(request.texts, request)
         vectors = await self._vectors([*first, *rest], scope, dimensions=request.dimensions)
         cosines = vectors[1:] @ vectors[0] if first else vectors @ vectors.T
-        return {"similarities": cosines.clip(-1, 1), "truncated": _cut(rest), **self._about([*first, *rest], vectors)}
+        of_text = {f"text_{name}": bool(indices) for name, indices in _remarks(first, one).items()}
+        done = {"similarities": cosines.clip(-1, 1), **_remarks(rest, request.texts), **of_text}
+        return done | self._about([*first, *rest], vectors)
 
     @bentoml.api(route="/tokenize", input_spec=schemas.TokenizeRequest, output_spec=schemas.TokenizeResponse)
     async def tokenize(self, request: schemas.TokenizeRequest, scope: Scope) -> dict[str, Any]:
         """Count tokens: one request like any other, and none of the day's tokens."""
-        tokens = await self._read(request.texts, request.task, titles=request.title, truncate=request.truncate)
+        tokens = await self._read(request.texts, request)
         await self._charge(scope, n_tokens=0)
-        texts = [{"ids": text.ids, "n_tokens": text.n_tokens, "truncated": text.truncated} for text in tokens]
+        texts = [
+            {"ids": read.ids, "n_tokens": read.n_tokens, "truncated": read.truncated, "empty": is_blank(text)}
+            for read, text in zip(tokens, request.texts, strict=True)
+        ]
         return {"texts": texts, "max_tokens": self.embedder.model.max_tokens, **self._about(tokens)}
 
     async def _read(
-        self, texts: Sequence[str], task: str | None, *, titles: Sequence[str] | None = None, truncate: bool
+        self, texts: Sequence[str], options: TaskOptions, *, task: str | None = None, at: str = "texts.{}"
     ) -> list[Tokens]:
-        """Texts -> token ids, behind the prompt of their task."""
+        """Texts -> token ids, behind the prompt of `task` or of the options'; `at` names the field of a text."""
+        task = options.task if task is None else task
+        titles = options.title if isinstance(options, DocumentOptions) else None
         prompts = prompts_for(self.profile.tasks, task, titles=titles, n_texts=len(texts))
-        with tracing.span("tokenise"):
-            return await self.embedder.tokenise(texts, prompts, truncate=truncate)
+        try:
+            with tracing.span("tokenise"):
+                return await self.embedder.tokenise(texts, prompts, truncate=options.truncate)
+        except TextFault as fault:
+            fault.param = at.format(fault.index)
+            raise
 
     async def _vectors(self, tokens: Sequence[Tokens], scope: Scope, *, dimensions: int | None) -> Vectors:
         """Token ids -> quota -> batcher -> vectors, (n_texts, dimensions) in the order of the texts."""
@@ -167,10 +180,10 @@ class EmbeddingAPI:
         """The caller's limits and what is left of them; asking costs nothing."""
         receipt = await self.quota.usage(request.scope["principal"].user_id)
         set_quota_headers(request.scope["answer_headers"], receipt)
-        tokens = receipt.tokens_limit and _allowance(
+        tokens = receipt.tokens_limit and schemas.allowance(
             receipt.tokens_limit, receipt.tokens_remaining, receipt.tokens_reset_after
         )
-        return {"requests": _allowance(receipt.limit, receipt.remaining, receipt.reset_after), "tokens": tokens}
+        return {"requests": schemas.allowance(receipt.limit, receipt.remaining, receipt.reset_after), "tokens": tokens}
 
     # --- pages --------------------------------------------------------------------------------
 
@@ -263,11 +276,7 @@ class EmbeddingAPI:
             raise
         model = self.embedder.model
         wiring.show_model(model)
-        about = {
-            "model": model.profile.model_id,
-            "kernel": model.engine.kernel,
-            "seconds": round(seconds, 2),
-        }
+        about = {"model": model.profile.model_id, "kernel": model.engine.kernel, "seconds": round(seconds, 2)}
         LOG.info("model_loaded_successfully", extra={"fields": about})
 
     @bentoml.on_shutdown
@@ -279,9 +288,9 @@ class EmbeddingAPI:
         await asyncio.to_thread(tracing.shutdown)
 
 
-def _cut(tokens: Sequence[Tokens]) -> list[int]:
-    return [index for index, text in enumerate(tokens) if text.truncated]
-
-
-def _allowance(limit: int, remaining: int | None, reset_after: float | None) -> dict[str, int]:
-    return {"limit": limit, "remaining": remaining or 0, "reset_after": math.ceil(reset_after or 0)}
+def _remarks(tokens: Sequence[Tokens], texts: Sequence[str]) -> dict[str, list[int]]:
+    """What a caller should know of some texts, by their indices."""
+    return {
+        "truncated": [index for index, text in enumerate(tokens) if text.truncated],
+        "empty": blank_indices(texts),
+    }

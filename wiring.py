@@ -25,6 +25,7 @@ from auth.keys import InlineKeys, KeySet, KeySource, check_jwks, check_secret
 from auth.quota import Quota, make_quota
 from auth.tokens import TokenVerifier
 from embedder.batcher import PackReport
+from embedder.blank import PATTERN
 from embedder.model import EmbeddingModel
 from embedder.profile import PROFILE_FILE, Profile
 from embedder.serving import ServedModel
@@ -160,6 +161,7 @@ def offer(directory: Path) -> Offer:
         tasks=tuple(profile.tasks),
         main_tasks=tuple(main_names(profile.tasks)),
         titles=any(NO_TITLE in prompt for prompt in profile.tasks.values()),
+        blank=PATTERN,
         dimensions=profile.matryoshka,
         max_tokens=min(SETTINGS.max_seq_length, profile.max_tokens),
         created=int((directory / PROFILE_FILE).stat().st_mtime),

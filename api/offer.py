@@ -12,6 +12,7 @@ class Offer:
     tasks: tuple[str, ...]  # every name of every task
     main_tasks: tuple[str, ...]  # every task by one name
     titles: bool  # whether documents may have one
+    blank: str  # pattern of a title that is none
     dimensions: tuple[int, ...]  # descending, the first is the whole
     max_tokens: int
     created: int  # Unix time

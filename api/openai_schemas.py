@@ -1,22 +1,40 @@
 """OpenAI's embeddings and models endpoints, as its clients send and read them."""
 
-from collections.abc import Iterable, Sequence, Set
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, Self
 
 import bentoml
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
+from api.errors import InvalidBodyError
+from api.foreign_fields import REFUSED, first_complaint
 from api.offer import Offer
 from api.options import ModelName, TextOrTexts, VectorOptions
 from api.schemas import Answer, Vector
 
 
 class EmbeddingsRequest(VectorOptions):
-    """What OpenAI's clients send, and the options of our own routes."""
+    """What OpenAI's clients send, and the options of our own routes.
+
+    Other fields are ignored, unless they would change a vector.
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={"patternProperties": {f"^({'|'.join(sorted(REFUSED))})$": {"type": "null"}}},
+    )
 
     input: TextOrTexts = Field(description="One text or several. Token ids are refused: vocabularies differ")
     model: ModelName = Field(description="A model of `/v1/models`; `NAME-query` and `NAME-document` set the task")
     user: str | None = Field(None, description="Taken for compatibility and not used: the token says who calls")
+
+    @model_validator(mode="after")
+    def _refuse_what_changes_vectors(self) -> Self:
+        sent = (name for name, value in (self.model_extra or {}).items() if value is not None)
+        if found := first_complaint(sent, ours=VectorOptions.model_fields):
+            name, why = found
+            raise InvalidBodyError(f"{name[:64]}: {why}", param=name[:64])
+        return self
 
 
 class Embedding(bentoml.IODescriptor):
@@ -27,6 +45,7 @@ class Embedding(bentoml.IODescriptor):
     embedding: Vector
     tokens: int = Field(ge=0, description="Tokens the model read of the text")
     truncated: bool = Field(description="Whether the text was cut at the model's limit")
+    empty: bool = Field(description="Whether the text is nothing but white space and invisible characters")
 
 
 class EmbeddingsResponse(Answer):
@@ -58,10 +77,20 @@ class ModelsResponse(bentoml.IODescriptor):
     data: list[ModelCard]
 
 
-def embeddings(rows: Iterable[Any], *, tokens: Sequence[int], truncated: Set[int]) -> list[dict[str, Any]]:
-    """`data` of an EmbeddingsResponse; `tokens` and `rows` one a text, `truncated` the indices of those cut."""
+def embeddings(
+    rows: Iterable[Any], *, tokens: Sequence[int], truncated: Iterable[int], empty: Iterable[int]
+) -> list[dict[str, Any]]:
+    """`data` of an EmbeddingsResponse: `tokens` and `rows` one a text, the others indices of texts."""
+    cut, blank = set(truncated), set(empty)
     return [
-        {"object": "embedding", "index": i, "embedding": row, "tokens": tokens[i], "truncated": i in truncated}
+        {
+            "object": "embedding",
+            "index": i,
+            "embedding": row,
+            "tokens": tokens[i],
+            "truncated": i in cut,
+            "empty": i in blank,
+        }
         for i, row in enumerate(rows)
     ]
 

@@ -65,8 +65,7 @@ def document(service: Service, *, version: str, offer: Offer) -> dict[str, Any]:
 
 def _narrowed(schemas: dict[str, Any], offer: Offer) -> dict[str, Any]:
     """All schemas, those that depend on the model as narrow as it is."""
-    nothing = {"type": "null", "description": "This model's prompts have no place for a title"}
-    titles = {} if offer.titles else {"Titles": nothing}
+    titles = {} if offer.titles else {"Titles": _no_title(offer.blank)}
     example = {"model": next(iter(offer.models)), "input": ["The quick brown fox", "안녕하세요"]}
     return (
         schemas
@@ -78,6 +77,15 @@ def _narrowed(schemas: dict[str, Any], offer: Offer) -> dict[str, Any]:
             "EmbeddingsRequest": schemas["EmbeddingsRequest"] | {"examples": [example]},
         }
     )
+
+
+def _no_title(blank: str) -> dict[str, Any]:
+    """Of a model without a place for one: null, and what counts as null."""
+    nothing = {"type": ["string", "null"], "pattern": blank, "maxLength": 1000}
+    return {
+        "description": "This model's prompts have no place for a title",
+        "anyOf": [nothing, {"type": "array", "items": nothing}],
+    }
 
 
 def _required_first(schema: dict[str, Any]) -> dict[str, Any]:

@@ -4,10 +4,17 @@ Aliases with a name of their own stand in the OpenAPI document under that name, 
 narrows those that depend on the model.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import bentoml
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 from typing_extensions import TypeAliasType
 
 from settings import load_settings
@@ -22,7 +29,10 @@ def _listed(value: Any) -> Any:
 
 def _without_token_ids(value: Any) -> Any:
     """Raises ValueError for what OpenAI's endpoint takes besides texts; LangChain sends it unasked."""
-    if isinstance(value, list) and value and isinstance(value[0], int | list):
+    first = value[0] if isinstance(value, list) and value else None
+    if isinstance(first, list) and first and isinstance(first[0], str):
+        raise ValueError("a list inside the list: send the texts as one list of strings")
+    if isinstance(first, int | list):
         raise ValueError(
             "token ids are not texts: this model has another vocabulary. Send strings "
             "(with LangChain: OpenAIEmbeddings(..., check_embedding_ctx_length=False))"
@@ -42,34 +52,50 @@ TextOrTexts = Annotated[
     BeforeValidator(_without_token_ids),
     _one_or_many({"type": "string", "minLength": 1}, minItems=1, maxItems=MAX_TEXTS),
 ]
-_Title = Annotated[str, Field(max_length=1000)]
+_Title = Annotated[str, Field(max_length=1000)] | None
 Titles = TypeAliasType(
     "Titles",
-    Annotated[list[_Title], BeforeValidator(_listed), _one_or_many({"type": "string", "maxLength": 1000})] | None,
+    Annotated[
+        list[_Title],
+        BeforeValidator(_listed),
+        _one_or_many({"type": ["string", "null"], "maxLength": 1000}),
+    ]
+    | None,
 )
 Task = TypeAliasType("Task", Annotated[str, Field(max_length=64)] | None)
 Dimensions = TypeAliasType("Dimensions", Annotated[int, Field(ge=1)] | None)
 ModelName = TypeAliasType("ModelName", Annotated[str, Field(max_length=256)])
-Encoding = Literal["float", "base64", "int8", "binary"]
+_Encoding = Literal["float", "base64", "int8", "binary"]
+Encoding = Annotated[_Encoding, WithJsonSchema({"enum": [*get_args(_Encoding), None]})]
+Switch = Annotated[bool, WithJsonSchema({"type": ["boolean", "null"]})]
 
 
 class Body(bentoml.IODescriptor):
-    """A request body: JSON types as they are, no field but those named."""
+    """A request body: JSON types as they are, no field but those named. Null stands for a field left out."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _left_out(cls, value: Any, info: ValidationInfo) -> Any:
+        """Clients write null for what their caller did not set."""
+        field = cls.model_fields[info.field_name or ""]
+        return field.get_default() if value is None and not field.is_required() else value
 
 
 class TaskOptions(Body):
     """How texts are read."""
 
     task: Task = Field(None, description="What the texts are for; picks the model's prompt. Without: no prompt")
-    truncate: bool = Field(True, description="Cut a text at the model's limit; false answers 422 instead")
+    truncate: Switch = Field(True, description="Cut a text at the model's limit; false answers 422 instead")
 
 
 class DocumentOptions(TaskOptions):
     """How texts are read that may be documents."""
 
-    title: Titles = Field(None, description="Title of a document: one for all texts, or a list with one a text")
+    title: Titles = Field(
+        None, description="Title of a document: one for all texts, or one a text; null or blank for none"
+    )
 
 
 class VectorOptions(DocumentOptions):

@@ -1,5 +1,6 @@
 """What the routes take and give: the wire format, and the source of the OpenAPI document."""
 
+import math
 from typing import Annotated, Any
 
 import bentoml
@@ -9,6 +10,8 @@ from api.options import MAX_TEXTS, Dimensions, DocumentOptions, Task, TaskOption
 
 _MAX_COMPARED = min(256, MAX_TEXTS)  # a matrix has the square of it: 65,536 numbers are 0.7 MB of JSON
 
+_CUT = "Indices of the texts that were cut at the model's limit"
+_EMPTY = "Indices of the texts that are nothing but white space and invisible characters"
 _NUMBERS = {"type": "array", "items": {"type": "number"}}
 Vector = Annotated[
     Any,
@@ -80,6 +83,7 @@ class EmbedResponse(Answer):
     embedding: Vector
     dimensions: int = Field(ge=1, description="Dimensions of the vector")
     truncated: bool = Field(description="Whether the text was cut at the model's limit")
+    empty: bool = Field(description="Whether the text is nothing but white space and invisible characters")
 
 
 class BatchEmbedResponse(Answer):
@@ -88,7 +92,8 @@ class BatchEmbedResponse(Answer):
     embeddings: list[Vector]
     dimensions: int = Field(ge=1, description="Dimensions of each vector")
     tokens: list[int] = Field(description="Tokens the model read of each text")
-    truncated: list[int] = Field(description="Indices of the texts that were cut at the model's limit")
+    truncated: list[int] = Field(description=_CUT)
+    empty: list[int] = Field(description=_EMPTY)
 
 
 class TokenizedText(bentoml.IODescriptor):
@@ -97,6 +102,7 @@ class TokenizedText(bentoml.IODescriptor):
     ids: list[int] = Field(description="Token ids, prompt and special tokens included, cut at the limit")
     n_tokens: int = Field(ge=0, description="Tokens before the cut")
     truncated: bool
+    empty: bool = Field(description="Whether the text is nothing but white space and invisible characters")
 
 
 class TokenizeResponse(Answer):
@@ -112,7 +118,10 @@ class SimilarityResponse(Answer):
     similarities: list[float] | list[list[float]] = Field(
         description="Of `text` with each of the texts, or without `text` a row for each of the texts"
     )
-    truncated: list[int] = Field(description="Indices of the texts that were cut at the model's limit")
+    truncated: list[int] = Field(description=_CUT)
+    text_truncated: bool = Field(description="Whether `text` was cut at the model's limit")
+    empty: list[int] = Field(description=_EMPTY)
+    text_empty: bool = Field(description="Whether `text` is nothing but white space and invisible characters")
 
 
 class Allowance(bentoml.IODescriptor):
@@ -155,3 +164,8 @@ class ErrorResponse(bentoml.IODescriptor):
     """The body of every error."""
 
     error: ErrorDetail
+
+
+def allowance(limit: int, remaining: int | None, reset_after: float | None) -> dict[str, int]:
+    """An Allowance; what is None is nothing used."""
+    return {"limit": limit, "remaining": remaining or 0, "reset_after": math.ceil(reset_after or 0)}

@@ -1,5 +1,6 @@
 """JSON on the wire: bodies in through pydantic, answers out through orjson."""
 
+from codecs import BOM_UTF8
 from typing import Any, TypeVar
 
 import orjson
@@ -8,6 +9,12 @@ from starlette.responses import Response
 
 from api.errors import InvalidBodyError, MalformedBodyError
 
+# What pydantic says in other words than a caller would understand.
+_EXPECTED = {
+    "extra_forbidden": "this route has no such field. Leave it out; /docs lists those there are",
+    "missing": "this field is required",
+    "model_type": "send one JSON object, {...}",
+}
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -15,18 +22,26 @@ def parse_body(model: type[Model], body: bytes) -> Model:
     """The body of a request as `model`.
 
     Raises:
-        MalformedBodyError: not JSON, or JSON with half of a surrogate pair (RFC 8259, section 8.2).
+        MalformedBodyError: not JSON, not in UTF-8, or JSON with half of a surrogate pair (RFC 8259, section 8.2).
         InvalidBodyError: JSON that does not fit; names the first field that is wrong.
     """
     try:
-        return model.model_validate_json(body)
+        return model.model_validate_json(body.removeprefix(BOM_UTF8))  # RFC 8259, section 8.1
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] == "json_invalid":
-        raise MalformedBodyError(first["msg"])
+        raise MalformedBodyError(_what_is_wrong(body, first["msg"]))
     param = ".".join(map(str, first["loc"])) or None
-    expected = first["msg"].removeprefix("Value error, ")
+    expected = _EXPECTED.get(first["type"], first["msg"].removeprefix("Value error, "))
     raise InvalidBodyError(f"{param or 'body'}: {expected}", param=param)
+
+
+def _what_is_wrong(body: bytes, found: str) -> str:
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return f"The body is not in UTF-8 (byte {error.start}). Send JSON in UTF-8, not in Latin-1 or UTF-16."
+    return f"The body is not JSON: {found.removeprefix('Invalid JSON: ')}. Send an object as /docs shows it."
 
 
 def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

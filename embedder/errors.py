@@ -8,14 +8,23 @@ class EmbedderError(Exception):
     """Base of every error the embedder raises on purpose."""
 
 
-class TextError(EmbedderError):
-    """A text no tokenizer can read, such as one with a lone surrogate. `index` is its place in the list."""
+class TextFault(EmbedderError):
+    """Something is wrong with one text, the one at `index`. `param` is its field, where that is known."""
+
+    param: str | None = None
+
+    def __init__(self, index: int, message: str) -> None:
+        self.index = index
+        super().__init__(message)
+
+
+class TextError(TextFault):
+    """A text no tokenizer can read, such as one with a lone surrogate."""
 
     reason = "invalid_text"
 
     def __init__(self, index: int, reason: str) -> None:
-        self.index = index
-        super().__init__(f"text {index} cannot be tokenised: {reason}")
+        super().__init__(index, f"text {index} cannot be tokenised: {reason}")
 
 
 class OptionError(EmbedderError):
@@ -57,16 +66,17 @@ class DimensionsError(OptionError):
         )
 
 
-class TextTooLongError(EmbedderError):
+class TextTooLongError(TextFault):
     """A text of `n_tokens` tokens, more than `max_tokens`, whose caller does not want it cut."""
 
     reason = "text_too_long"
 
     def __init__(self, index: int, n_tokens: int, max_tokens: int) -> None:
-        self.index, self.n_tokens, self.max_tokens = index, n_tokens, max_tokens
+        self.n_tokens, self.max_tokens = n_tokens, max_tokens
         super().__init__(
+            index,
             f"text {index} has {n_tokens} tokens and the limit is {max_tokens}: shorten it, or let it be cut "
-            'with "truncate": true'
+            'with "truncate": true',
         )
 
 

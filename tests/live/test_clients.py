@@ -35,6 +35,7 @@ Embed = Callable[[Server, str], list[list[float]]]  # server, token -> the vecto
 def one_at_a_time(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Iterator[Server]:
     """A server that serves one request of a user at once; the next gets 429 and Retry-After: 1."""
     environment = {"MODEL_QUANTIZATION": "fp32", "RATE_LIMIT_PER_MIN": "100000", "MAX_CONCURRENT_PER_USER": "1"}
+    environment |= {"MODEL_ALIASES": "text-embedding-3-small, text-embedding-ada-002"}
     with serve(tmp_path_factory.mktemp("one-at-a-time") / "log", environment) as running:
         yield running
 
@@ -166,6 +167,25 @@ def test_other_refusals_are_openais_own_exceptions(server: Server) -> None:
             client.embeddings.create(model=MODEL, input="a", extra_headers={"If-Fingerprint": "0"})
         with pytest.raises(openai.NotFoundError):
             client.models.retrieve("text-embedding-3-small")
+
+
+def test_a_client_with_a_fixed_model_name_is_served_by_an_alias(one_at_a_time: Server) -> None:
+    with openai.OpenAI(base_url=f"{one_at_a_time.url}/v1", api_key=token()) as client:
+        listed = [model.id for model in client.models.list()]
+        assert listed == [MODEL, "text-embedding-3-small", "text-embedding-ada-002"]
+        assert client.models.retrieve("text-embedding-3-small").id == "text-embedding-3-small"
+        named, plain = (client.embeddings.create(model=name, input="a") for name in ("text-embedding-ada-002", MODEL))
+    assert named.data == plain.data
+    assert named.model == MODEL
+
+
+def test_what_proxies_of_clients_add_is_ignored(server: Server) -> None:
+    """LiteLLM sends nulls; RAGFlow sends drop_params."""
+    body = {"model": MODEL, "input": "a", "encoding_format": None, "dimensions": None, "drop_params": True}
+    with server.client() as client:
+        assert client.post("/v1/embeddings", json=body).status_code == 200
+        refused = client.post("/v1/embeddings", json=body | {"input_type": "query"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "input_type")
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")

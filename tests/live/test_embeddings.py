@@ -61,7 +61,7 @@ def test_vectors_come_in_the_order_of_the_texts(server: Server) -> None:
 def test_answer_of_embed_says_what_was_done(server: Server) -> None:
     with server.client() as client:
         body = client.post("/embed", json={"text": "hello"}).json()
-    assert body.keys() == {"embedding", "model", "fingerprint", "dimensions", "usage", "truncated"}
+    assert body.keys() == {"embedding", "model", "fingerprint", "dimensions", "usage", "truncated", "empty"}
     assert body["dimensions"] == len(body["embedding"]) == 384
     assert body["usage"] == {"prompt_tokens": 3, "total_tokens": 3}  # [CLS] hello [SEP]
     assert body["truncated"] is False

@@ -17,6 +17,7 @@ from embedder.tasks import EMBEDDING_GEMMA
 from tests.live.server import Server, token
 
 MODEL = "embeddinggemma-300m"
+LONG = "word " * 2000
 TEXTS = ["Which planet is known as the Red Planet?", "화성은 붉은 행성이다", "def mars(): return 4"]
 
 
@@ -90,6 +91,15 @@ def test_documents_have_titles_one_for_all_or_one_each(gemma_server: Server, ori
         each = titles if isinstance(titles, list) else [titles] * 3
         expected = [original.encode(f"title: {title} | text: {text}") for title, text in zip(each, TEXTS, strict=True)]
         np.testing.assert_allclose(vectors(gemma_server, task="document", title=titles), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\u200b", None])
+def test_a_blank_title_is_no_title(gemma_server: Server, blank: str | None) -> None:
+    bare, titled = (vectors(gemma_server, task="document", title=title) for title in (None, "Mars"))
+    np.testing.assert_array_equal(vectors(gemma_server, task="document", title=blank), bare)
+    np.testing.assert_array_equal(vectors(gemma_server, title=blank), vectors(gemma_server))
+    mixed = vectors(gemma_server, task="document", title=[blank, "Mars", blank])
+    np.testing.assert_array_equal(mixed, [bare[0], titled[1], bare[2]])
 
 
 def test_usage_counts_the_prompt(gemma_server: Server) -> None:
@@ -171,6 +181,41 @@ def test_a_text_over_the_limit_is_refused_where_it_may_not_be_cut(gemma_server: 
     for path in ("/batch-embed", "/tokenize"):
         message = refusal(gemma_server, path, **body)["message"]
         assert f"text 1 has {n_tokens} tokens and the limit is {counted['max_tokens']}" in message
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/embed", {"text": LONG}, "text"),
+        ("/batch-embed", {"texts": ["a", LONG]}, "texts.1"),
+        ("/v1/embeddings", {"input": LONG, "model": MODEL}, "input.0"),
+        ("/v1/embeddings", {"input": ["a", LONG], "model": MODEL}, "input.1"),
+        ("/tokenize", {"texts": ["a", LONG]}, "texts.1"),
+        ("/similarity", {"text": LONG, "texts": ["a"]}, "text"),
+        ("/similarity", {"text": "a", "texts": ["a", "b", LONG]}, "texts.2"),
+    ],
+)
+def test_the_text_that_is_too_long_is_named(gemma_server: Server, path: str, body: dict[str, Any], param: str) -> None:
+    error = refusal(gemma_server, path, **body, truncate=False)
+    assert (error["code"], error["param"]) == ("text_too_long", param)
+
+
+def test_similarity_says_which_texts_were_cut(gemma_server: Server) -> None:
+    for text, texts in ((LONG, ["a", "b"]), ("a", ["b", LONG])):
+        said = answer(gemma_server, "/similarity", text=text, texts=texts)
+        assert said["text_truncated"] == (text is LONG)
+        assert said["truncated"] == [index for index, other in enumerate(texts) if other is LONG]
+
+
+def test_texts_that_show_nothing_are_listed_on_every_route(gemma_server: Server) -> None:
+    texts = ["a", " \n", "\u200b\ufeff", "b"]
+    for path in ("/batch-embed", "/similarity"):
+        assert answer(gemma_server, path, texts=texts)["empty"] == [1, 2]
+    assert [answer(gemma_server, "/embed", text=text)["empty"] for text in texts] == [False, True, True, False]
+    items = answer(gemma_server, "/v1/embeddings", model=MODEL, input=texts)["data"]
+    counted = answer(gemma_server, "/tokenize", texts=texts)["texts"]
+    assert [item["empty"] for item in items] == [text["empty"] for text in counted] == [False, True, True, False]
+    assert answer(gemma_server, "/similarity", text=" ", texts=texts)["text_empty"]
 
 
 def test_tokens_are_counted_as_they_will_be_charged(gemma_server: Server, original: SentenceTransformer) -> None:

@@ -60,6 +60,13 @@ def test_a_body_that_does_not_fit_says_where(
     assert error["param"] == param
 
 
+def test_a_body_in_latin_1_is_told_to_be_utf_8_and_a_byte_order_mark_is_skipped(server: Server) -> None:
+    error = assert_error(post(server, content='{"text": "café"}'.encode("latin-1"), headers=JSON), 400)
+    assert "Send JSON in UTF-8" in str(error["message"])
+    spelt = {"Content-Type": "application/json; charset=utf8;"}
+    assert post(server, content='{"text": "café"}'.encode("utf-8-sig"), headers=spelt).status_code == 200
+
+
 def test_deeply_nested_json_is_refused(server: Server) -> None:
     assert_error(post(server, content=b'{"text":' + b"[" * 100_000, headers=JSON), 400)
 
@@ -89,6 +96,16 @@ def test_another_content_type_is_refused(server: Server, content_type: str) -> N
 @pytest.mark.parametrize("path", ["/nothing", "/embed/", "/EMBED", "/static_content/index.css", "/docs.json"])
 def test_an_unknown_path_is_404(server: Server, path: str) -> None:
     assert_error(post(server, path, json={"text": "a"}), 404)
+
+
+@pytest.mark.parametrize("path", ["/v1//embeddings", "/v1/embeddings/", "/v1/v1/embeddings", "/embeddings"])
+def test_a_path_that_is_nearly_right_is_told_the_right_one(server: Server, path: str) -> None:
+    assert "Call /v1/embeddings" in str(assert_error(post(server, path, json={}), 404)["message"])
+
+
+def test_a_token_that_is_too_large_is_431(server: Server) -> None:
+    error = assert_error(post(server, bearer=token(app_metadata="x" * 8192), json={"text": "a"}), 431)
+    assert error["code"] == "token_too_large"
 
 
 def test_another_method_is_405_and_names_the_right_one(server: Server) -> None:
