@@ -4,7 +4,7 @@
 
 Ours takes its kernel by name, OpenVINO from ONEDNN_MAX_CPU_ISA. In AVX2 that leaves OpenVINO int8
 weights that it multiplies in fp32: its dynamic quantisation cannot be loaded there, and its static
-one computes 200 tokens a second. ONNX Runtime chooses by CPUID alone and cannot be held back; it is
+one is slower still. ONNX Runtime chooses by CPUID alone and cannot be held back; it is
 here with all instructions of this machine.
 """
 

@@ -19,7 +19,7 @@ LONGEST = 300  # seconds
 CPUS = 1.5
 PERIOD = 100_000  # microseconds in which a cgroup may use CPUS of them
 GROUPS = Path("/sys/fs/cgroup")
-REQUESTS = 500  # a second, of the event loop: a sixth of a core
+REQUESTS = 500  # a second at most, of the event loop
 REQUEST, ANSWER = b"ping\n", b"pong\n"
 
 
