@@ -261,7 +261,7 @@ def test_who_has_only_a_url_needs_neither_an_engine_nor_ray_nor_a_database() -> 
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-@pytest.mark.parametrize(("package", "module"), [("ray", "embed_dataset"), ("psycopg", "embed_dataset")])
+@pytest.mark.parametrize(("package", "module"), [("ray", "cluster"), ("psycopg", "embed_dataset")])
 def test_a_package_that_is_needed_and_not_there_is_named(package: str, module: str) -> None:
     code = f"import sys; sys.modules[{package!r}] = None; import jobs.{module}"
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
