@@ -37,7 +37,11 @@ class NoSuchModelError(RequestError):
     reason = "model_not_found"
 
     def __init__(self, model: str, served: Iterable[str]) -> None:
-        super().__init__(f"The model {model!r} is not served here; there is {', '.join(served)}.", param="model")
+        super().__init__(
+            f"The model {model[:64]!r} is not served here. Use {', '.join(served)}; "
+            "MODEL_ALIASES of the service gives it more names.",
+            param="model",
+        )
 
 
 class FingerprintError(Exception):
@@ -72,6 +76,10 @@ INVALID, DENIED, LIMITED, DOWN = (
     "authentication_error",
     "rate_limit_error",
     "server_error",
+)
+_INTERNAL = (
+    "Something went wrong here. Try once more; if it stays, give this answer's X-Request-ID "
+    "to those who run the service: it finds the fault in their log."
 )
 INTERNAL = Kind(500, DOWN, "A fault of this server; quote the X-Request-ID")
 
@@ -144,7 +152,7 @@ def envelope(message: str, *, type: str, code: str, param: str | None = None) ->
 def error_response(error: Exception) -> Response:
     """The answer to a request that ended in `error`. What is not foreseen is told without its text."""
     kind = kind_of(error)
-    message = str(error) if kind is not INTERNAL else "Something went wrong here. The request id finds it in the log."
+    message = str(error) if kind is not INTERNAL else _INTERNAL
     body = envelope(message, type=kind.type, code=reason_of(error), param=getattr(error, "param", None))
     return Response(orjson.dumps(body), kind.status, _headers(error, kind), "application/json")
 

@@ -12,6 +12,7 @@ SKEW = 60.0  # seconds that nbf and iat may lie ahead of our clock; exp is not e
 MAX_TIME = 1e12  # seconds; a number, and one that can be compared
 AUDIENCE = "authenticated"
 ROLE = "authenticated"
+SIGN_IN = "Sign in again, and send the access token as it comes."
 API_KEY_ROLES = frozenset({"anon", "service_role", "supabase_admin"})
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
@@ -61,9 +62,9 @@ def check_times(claims: Mapping[str, Any], *, now: float) -> None:
     times = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
     for value in times.values():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_TIME:
-            raise TokenInvalid("A time in the token is not a number.")
+            raise TokenInvalid(f"A time in the token is not a number. {SIGN_IN}")
     if "exp" not in times:
-        raise TokenInvalid("The token has no expiry.")
+        raise TokenInvalid(f"The token has no expiry. {SIGN_IN}")
     if max(times.get("nbf", now), times.get("iat", now)) > now + SKEW:
         raise TokenInvalid("The token is not valid yet: compare the clocks of both machines.")
     if times["exp"] <= now:
@@ -83,5 +84,8 @@ def read_uuid(claims: Mapping[str, Any], name: str) -> str:
 def read_subject(claims: Mapping[str, Any], name: str) -> str:
     value = claims.get(name)
     if not isinstance(value, str) or not SUBJECT.fullmatch(value):
-        raise TokenInvalid(f"The token's claim {name} is not a name of 1 to 255 ASCII characters.")
+        raise TokenInvalid(
+            f"The token's claim {name} is not a name of 1 to 255 visible ASCII characters. "
+            "Let the provider put the user's id there."
+        )
     return value

@@ -44,7 +44,7 @@ class MethodNotAllowed(GateError):
     reason = "method_not_allowed"
 
     def __init__(self, *, allowed: tuple[str, ...]) -> None:
-        super().__init__(f"This path answers {', '.join(allowed)} only.")
+        super().__init__(f"This path does not take this method. Use {' or '.join(allowed)}.")
         self.allowed = allowed
 
 

@@ -138,4 +138,7 @@ def _unavailable(wait: float) -> KeysUnavailable:
 
 
 def _unknown_key() -> TokenInvalid:
-    return TokenInvalid("The token is signed with a key that this project does not publish.")
+    return TokenInvalid(
+        "The token is signed with a key that this project does not publish. "
+        "Sign in again to the project that is served here."
+    )

@@ -191,5 +191,8 @@ def check_jwks(document: str) -> tuple[PublicKey, ...]:
             'SUPABASE_JWKS is not a key set: put the JSON of …/auth/v1/.well-known/jwks.json, {"keys": […]}.'
         ) from error
     if not keys:
-        raise ConfigurationError("SUPABASE_JWKS holds no ES256 (P-256) or RS256 (2048 bits) key.")
+        raise ConfigurationError(
+            "SUPABASE_JWKS holds no ES256 (P-256) or RS256 (2048 bits) key: copy the key set again, "
+            "or set SUPABASE_JWT_SECRET if the project signs with its secret."
+        )
     return keys

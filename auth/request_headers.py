@@ -59,7 +59,8 @@ def check_unambiguous(headers: RequestHeaders) -> None:
     if lengths and headers.get(b"transfer-encoding") is not None:
         raise BadHeader("Send Content-Length or Transfer-Encoding, not both.", reason="two_body_lengths")
     if not all(DIGITS.fullmatch(length) for length in lengths):
-        raise BadHeader("Content-Length is not one number.", reason="bad_content_length")
+        message = "Content-Length is not one number. Send the body's length in bytes."
+        raise BadHeader(message, reason="bad_content_length")
 
 
 def is_json(content_type: bytes) -> bool:
@@ -72,7 +73,7 @@ def is_json(content_type: bytes) -> bool:
 
 def check_body(headers: RequestHeaders, *, max_body_bytes: int, takes_body: bool) -> None:
     if not takes_body:
-        raise BadHeader("This path takes no body.", reason="unexpected_body")
+        raise BadHeader("This path takes no body. Send the request without one.", reason="unexpected_body")
     if not is_json(headers.get(b"content-type") or b""):
         raise UnsupportedMediaType("Send JSON in UTF-8, with Content-Type: application/json.")
     if (headers.get(b"content-encoding") or b"identity").lower() != b"identity":

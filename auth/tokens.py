@@ -19,6 +19,7 @@ from jwt.api_jws import PyJWS
 from auth.claims import (
     AUDIENCE,
     ROLE,
+    SIGN_IN,
     check_audience,
     check_not_an_api_key,
     check_role,
@@ -134,9 +135,11 @@ class TokenVerifier:
         check_role(claims, self._roles)
         anonymous = claims.get("is_anonymous", False)
         if not isinstance(anonymous, bool):
-            raise TokenInvalid("The claim is_anonymous is not a boolean.")
+            raise TokenInvalid(f"The claim is_anonymous is not a boolean. {SIGN_IN}")
         if anonymous and not self._allow_anonymous:
-            raise TokenForbidden("Anonymous users are not served here. Sign in.", reason="anonymous_user")
+            raise TokenForbidden(
+                "Anonymous users are not served here. Sign in with an account.", reason="anonymous_user"
+            )
         session_id = self._read_id(claims, "session_id") if claims.get("session_id") else None
         return Principal(user_id=user_id, session_id=session_id, is_anonymous=anonymous)
 
@@ -173,15 +176,18 @@ def read_header(token: str) -> Header:
     if len(token) > MAX_TOKEN_BYTES:
         raise TokenTooLarge(size=len(token), limit=MAX_TOKEN_BYTES)
     if not COMPACT_JWS.fullmatch(token):
-        raise TokenInvalid("This is not a JSON Web Token: three parts in base64url, joined by dots.")
+        raise TokenInvalid(
+            "This is not a JSON Web Token: three parts in base64url, joined by dots. "
+            "Send the session's access_token, whole and without quotes."
+        )
     header = strict_json_object(_base64url(token.split(".", 1)[0]))
     if header.keys() & {"crit", "b64"}:  # extensions that we would have to understand (RFC 7515 §4.1.11)
-        raise TokenInvalid("The token uses header extensions that are not supported.")
+        raise TokenInvalid(f"The token uses header extensions that are not supported. {SIGN_IN}")
     algorithm, kid = header.get("alg"), header.get("kid")
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
-        raise TokenInvalid("The token is not signed with HS256, ES256 or RS256.")
+        raise TokenInvalid(f"The token is not signed with HS256, ES256 or RS256. {SIGN_IN}")
     if kid is not None and not (isinstance(kid, str) and 0 < len(kid) <= MAX_KID_LENGTH):
-        raise TokenInvalid("The token's key id is not a short text.")
+        raise TokenInvalid(f"The token's key id is not a short text. {SIGN_IN}")
     return Header(algorithm, kid)
 
 
@@ -195,9 +201,9 @@ def strict_json_object(data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data.decode(), object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        raise TokenInvalid("The token does not hold plain JSON.") from None
+        raise TokenInvalid(f"The token does not hold plain JSON. {SIGN_IN}") from None
     if not isinstance(value, dict):
-        raise TokenInvalid("The token does not hold a JSON object.")
+        raise TokenInvalid(f"The token does not hold a JSON object. {SIGN_IN}")
     return value
 
 
@@ -220,4 +226,4 @@ def _base64url(text: str) -> bytes:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (ValueError, binascii.Error):
-        raise TokenInvalid("The token is not base64url.") from None
+        raise TokenInvalid(f"The token is not base64url. {SIGN_IN}") from None

@@ -24,7 +24,9 @@ class TextError(TextFault):
     reason = "invalid_text"
 
     def __init__(self, index: int, reason: str) -> None:
-        super().__init__(index, f"text {index} cannot be tokenised: {reason}")
+        super().__init__(
+            index, f"text {index} cannot be tokenised: {reason}; mend it, and send it again"
+        )
 
 
 class OptionError(EmbedderError):
@@ -42,7 +44,7 @@ class TaskUnknownError(OptionError):
 
     def __init__(self, task: str, known: Sequence[str]) -> None:
         self.task, self.known = task, known
-        those = f"it has {', '.join(known)}" if known else "it has none at all, leave the task out"
+        those = f"use {', '.join(known)}" if known else "it has none at all, leave the task out"
         super().__init__(f"this model has no prompt for the task {task!r}; {those}")
 
 
@@ -62,7 +64,8 @@ class DimensionsError(OptionError):
     def __init__(self, dimensions: int, sizes: Sequence[int]) -> None:
         self.dimensions, self.sizes = dimensions, sizes
         super().__init__(
-            f"dimensions of this model are {', '.join(map(str, sizes))}, not {dimensions}"
+            f"dimensions of this model are {', '.join(map(str, sizes))}, not {dimensions}: "
+            "ask for one of those, or for none"
         )
 
 
@@ -123,7 +126,8 @@ class EngineStalledError(EngineError):
 
     def __init__(self, deadline: float) -> None:
         super().__init__(
-            f"a forward pass has taken more than {deadline:g} s; the process is started anew"
+            f"a forward pass has taken more than {deadline:g} s; the process is started anew: "
+            "try again in a few seconds"
         )
 
 
@@ -134,7 +138,8 @@ class EngineEndedError(EngineError):
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(
-            f"the engine has ended with {type(error).__name__}; the process is started anew"
+            f"the engine has ended with {type(error).__name__}; the process is started anew: "
+            "try again in a few seconds"
         )
 
 

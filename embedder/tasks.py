@@ -72,7 +72,10 @@ def prompts_for(
     if not set(fields) - {NO_TITLE}:
         return [prompt] * n_texts
     if NO_TITLE not in prompt:
-        raise TitleError("only documents have a title, of models whose document prompt has a place for one")
+        raise TitleError(
+            "only documents have a title, of models whose document prompt has a place for one: "
+            'leave it out, or set "task": "document" if GET /v1/models lists that task'
+        )
     if len(fields) not in (1, n_texts):
         raise TitleError(f"{len(fields)} titles for {n_texts} texts: send one for all, or one a text")
     prompts = [prompt.replace(NO_TITLE, field, 1) for field in fields]
