@@ -2,8 +2,8 @@
 
 python -m dev.arm_model
 
-qemu counts how often every run of instructions of a forward pass is executed; llvm-mca says how many
-cycles each run takes on that core, with every load a hit in L1 and every branch predicted.
+qemu counts how often every run of instructions of a forward pass is executed; llvm-mca says how
+many cycles each run takes on that core, with every load a hit in L1 and every branch predicted.
 """
 
 import json
@@ -46,9 +46,8 @@ def tool(name: str) -> str:
 def costs(blocks: Sequence[Words]) -> list[Cost]:
     """One for each block, from one run of llvm-mca."""
     listing = disassembled(blocks)
-    source = "".join(
-        f"# LLVM-MCA-BEGIN {i}\n" + "\n".join(lines) + f"\n# LLVM-MCA-END {i}\n" for i, lines in enumerate(listing)
-    )
+    begin, end = "# LLVM-MCA-BEGIN", "# LLVM-MCA-END"
+    source = "\n".join(line for lines in listing for line in (begin, *lines, end))
     options = [f"-mtriple={TRIPLE}", f"-mcpu={CPU}", "-iterations=100", "-json"]
     regions = json.loads(filtered([tool("llvm-mca"), *options], source))["CodeRegions"]
     found = []
@@ -68,9 +67,8 @@ def disassembled(blocks: Sequence[Words]) -> list[list[str]]:
 
 
 def filtered(command: Sequence[str], text: str) -> str:
-    return subprocess.run(
-        command, input=text, capture_output=True, text=True, check=True
-    ).stdout  # fmt: skip
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 @dataclass(frozen=True)
@@ -114,15 +112,15 @@ def measured(directory: Path, layers: int) -> Pass:
 
 
 def report(whole: Pass) -> Iterable[str]:
-    seconds = whole.cycles / (GHZ * 1e9)
-    least = arm_shape.LAYERS * arm_shape.PER_LAYER * TOKENS / 16 / 2
-    yield f"hot loop: {whole.hot.sdot} SDOT in {whole.hot.cycles:.1f} cycles, "
-    yield f"  {whole.hot.sdot / whole.hot.cycles:.2f} a cycle (the CPU's maximum: 2)"
-    yield f"a text of {TOKENS} tokens: {whole.instructions / 1e6:,.0f} M instructions, "
-    yield f"  {whole.sdot / 1e6:,.0f} M of them SDOT, {whole.cycles / 1e6:,.0f} M cycles"
-    yield f"  ({least / 1e6:,.0f} M if they were the weights' SDOT alone)"
-    yield f"one core at {GHZ} GHz: {TOKENS / seconds:,.0f} tokens/s"
-    yield f"{CORES} cores: {CORES * TOKENS / seconds:,.0f} tokens/s"
+    hot, speed = whole.hot, TOKENS * GHZ * 1e9 / whole.cycles
+    weights = arm_shape.LAYERS * arm_shape.PER_LAYER * TOKENS / 16
+    yield f"hot loop        {hot.sdot} SDOT in {hot.cycles:.1f} cycles, the most is 2 a cycle"
+    yield f"one text        {TOKENS} tokens"
+    yield f"  instructions  {whole.instructions / 1e6:,.0f} M"
+    yield f"  SDOT          {whole.sdot / 1e6:,.0f} M, {weights / 1e6:,.0f} M of them with weights"
+    yield f"  cycles        {whole.cycles / 1e6:,.0f} M"
+    yield f"one core        {speed:,.0f} tokens/s at {GHZ} GHz"
+    yield f"{CORES} cores         {CORES * speed:,.0f} tokens/s"
 
 
 def main() -> None:

@@ -44,8 +44,8 @@ static const char* map(const char* path) {
 }
 
 static void embed(const Header& header, const native_tensor* tensors, const char* kernel) {
-    const char* after = reinterpret_cast<const char*>(&header + 1) + header.tensors * sizeof(Tensor);
-    const int64_t* starts = reinterpret_cast<const int64_t*>(after);
+    const Tensor* listed = reinterpret_cast<const Tensor*>(&header + 1);
+    const int64_t* starts = reinterpret_cast<const int64_t*>(listed + header.tensors);
     const int32_t* ids = reinterpret_cast<const int32_t*>(starts + header.texts + 1);
     char error[256];
     native_engine* engine = native_open(&header.config, tensors, header.tensors, kernel,
@@ -64,12 +64,14 @@ static void run(const char* path) {
     const Header& header = *reinterpret_cast<const Header*>(map(path));
     const Tensor* listed = reinterpret_cast<const Tensor*>(&header + 1);
     const char* model = map(header.model);
-    native_tensor* tensors = static_cast<native_tensor*>(calloc(header.tensors, sizeof(native_tensor)));
+    void* memory = calloc(header.tensors, sizeof(native_tensor));
+    native_tensor* tensors = static_cast<native_tensor*>(memory);
     for (int i = 0; i < header.tensors; i++)
         tensors[i] = {listed[i].name, model + listed[i].offset, listed[i].bytes, listed[i].dtype};
     char names[sizeof header.kernels];
     memcpy(names, header.kernels, sizeof names);
-    for (char* name = strtok(names, " "); name; name = strtok(nullptr, " ")) embed(header, tensors, name);
+    for (char* name = strtok(names, " "); name; name = strtok(nullptr, " "))
+        embed(header, tensors, name);
     free(tensors);
 }
 
