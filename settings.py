@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyAddress, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # BentoML reports home unless told otherwise; it reads this when it is first imported.
@@ -122,7 +123,7 @@ class Settings(BaseSettings):
         None, description="The project's key set as JSON, for machines that cannot reach `SUPABASE_URL`"
     )
     supabase_jwks_url: Annotated[str, _url("https|http")] | None = Field(
-        None, description="Where the key set is instead, for third-party auth (Clerk, Auth0, Firebase)"
+        None, description="URL of the key set instead, for third-party auth (Clerk, Auth0, Firebase)"
     )
     supabase_jwt_audience: str | None = Field(
         None, description="Audience to require; unset for `authenticated`"
@@ -133,7 +134,7 @@ class Settings(BaseSettings):
         "`SUPABASE_JWT_ISSUER` and `SUPABASE_JWT_AUDIENCE`",
     )
     allowed_roles: str = Field(
-        "authenticated", description="Values of a token's `role` that are served, separated by commas"
+        "authenticated", description="Roles of users who are served, separated by commas"
     )
     allow_anonymous_users: bool = Field(False, description="Serve users who signed in anonymously")
 
@@ -192,11 +193,12 @@ def misspelt(names: Iterable[str], *, cutoff: float) -> list[str]:
 
 
 def _complaints(error: ValidationError) -> list[str]:
-    return [
-        f"{_environment_name(field)}: {item['msg'].removeprefix('Value error, ')}{_shown(field, item['input'])}"
-        for item in error.errors()
-        if (field := str(item["loc"][0]))
-    ]
+    return [_complaint(str(item["loc"][0]), item) for item in error.errors()]
+
+
+def _complaint(field: str, item: ErrorDetails) -> str:
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{_environment_name(field)}: {message}{_shown(field, item['input'])}"
 
 
 def _shown(field: str, value: object) -> str:

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Collection, Iterable
 
-# What would give another vector, or another form of one, if it were done: ignored, it would be missed.
+# What would give another vector, or another form of one. Ignored, it would be missed.
 REFUSED = frozenset(
     {
         "add_special_tokens", "auto_truncate", "embedding_type", "embedding_types", "input_type",

@@ -21,12 +21,20 @@ class EmbeddingsRequest(VectorOptions):
 
     model_config = ConfigDict(
         extra="allow",
-        json_schema_extra={"patternProperties": {f"^({'|'.join(sorted(REFUSED))})$": {"type": "null"}}},
+        json_schema_extra={
+            "patternProperties": {f"^({'|'.join(sorted(REFUSED))})$": {"type": "null"}}
+        },
     )
 
-    input: TextOrTexts = Field(description="One text or several. Token ids are refused: vocabularies differ")
-    model: ModelName = Field(description="A model of `/v1/models`; `NAME-query` and `NAME-document` set the task")
-    user: str | None = Field(None, description="Taken for compatibility and not used: the token says who calls")
+    input: TextOrTexts = Field(
+        description="One text or several. Token ids are refused: vocabularies differ"
+    )
+    model: ModelName = Field(
+        description="A model of `/v1/models`; `NAME-query` and `NAME-document` set the task"
+    )
+    user: str | None = Field(
+        None, description="Taken for compatibility and not used: the token says who calls"
+    )
 
     @model_validator(mode="after")
     def _refuse_what_changes_vectors(self) -> Self:
@@ -45,7 +53,9 @@ class Embedding(bentoml.IODescriptor):
     embedding: Vector
     tokens: int = Field(ge=0, description="Tokens the model read of the text")
     truncated: bool = Field(description="Whether the text was cut at the model's limit")
-    empty: bool = Field(description="Whether the text is nothing but white space and invisible characters")
+    empty: bool = Field(
+        description="Whether the text is nothing but white space and invisible characters"
+    )
 
 
 class EmbeddingsResponse(Answer):
@@ -65,7 +75,9 @@ class ModelCard(bentoml.IODescriptor):
     owned_by: str
     task: str | None = Field(description="The task that this name stands for")
     tasks: list[str] = Field(description="Tasks that the model has a prompt for")
-    dimensions: list[int] = Field(description="Sizes that its vectors can be cut to, the first is the whole")
+    dimensions: list[int] = Field(
+        description="Sizes that its vectors can be cut to, the first is the whole"
+    )
     max_tokens: int = Field(ge=1, description="Tokens at which texts are cut")
     fingerprint: str
 
@@ -80,7 +92,7 @@ class ModelsResponse(bentoml.IODescriptor):
 def embeddings(
     rows: Iterable[Any], *, tokens: Sequence[int], truncated: Iterable[int], empty: Iterable[int]
 ) -> list[dict[str, Any]]:
-    """`data` of an EmbeddingsResponse: `tokens` and `rows` one a text, the others indices of texts."""
+    """`data` of an EmbeddingsResponse: `rows` and `tokens` one a text, the others indices."""
     cut, blank = set(truncated), set(empty)
     return [
         {

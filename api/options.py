@@ -71,7 +71,7 @@ Switch = Annotated[bool, WithJsonSchema({"type": ["boolean", "null"]})]
 
 
 class Body(bentoml.IODescriptor):
-    """A request body: JSON types as they are, no field but those named. Null stands for a field left out."""
+    """A request body: JSON types as they are, no others than those named; null is left out."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -86,22 +86,29 @@ class Body(bentoml.IODescriptor):
 class TaskOptions(Body):
     """How texts are read."""
 
-    task: Task = Field(None, description="What the texts are for; picks the model's prompt. Without: no prompt")
-    truncate: Switch = Field(True, description="Cut a text at the model's limit; false answers 422 instead")
+    task: Task = Field(
+        None, description="What the texts are for; picks the model's prompt. Without: no prompt"
+    )
+    truncate: Switch = Field(
+        True, description="Cut a text at the model's limit; false answers 422 instead"
+    )
 
 
 class DocumentOptions(TaskOptions):
     """How texts are read that may be documents."""
 
     title: Titles = Field(
-        None, description="Title of a document: one for all texts, or one a text; null or blank for none"
+        None,
+        description="Title of a document: one for all texts, or one a text; null or blank for none",
     )
 
 
 class VectorOptions(DocumentOptions):
     """How texts are read, and how vectors come back."""
 
-    dimensions: Dimensions = Field(None, description="Cut vectors to this size (Matryoshka), length one again")
+    dimensions: Dimensions = Field(
+        None, description="Cut vectors to this size (Matryoshka), length one again"
+    )
     encoding_format: Encoding = Field(
         "float",
         description="`float`; `base64` of little-endian float32; `int8`, each vector times what makes its largest "

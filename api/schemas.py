@@ -6,9 +6,20 @@ from typing import Annotated, Any
 import bentoml
 from pydantic import ConfigDict, Field, WithJsonSchema
 
-from api.options import MAX_TEXTS, Dimensions, DocumentOptions, Task, TaskOptions, Text, Texts, VectorOptions
+from api.options import (
+    MAX_TEXTS,
+    Dimensions,
+    DocumentOptions,
+    Task,
+    TaskOptions,
+    Text,
+    Texts,
+    VectorOptions,
+)
 
-_MAX_COMPARED = min(256, MAX_TEXTS)  # a matrix has the square of it: 65,536 numbers are 0.7 MB of JSON
+_MAX_COMPARED = min(
+    256, MAX_TEXTS
+)  # a matrix has the square of it: 65,536 numbers are 0.7 MB of JSON
 
 _CUT = "Indices of the texts that were cut at the model's limit"
 _EMPTY = "Indices of the texts that are nothing but white space and invisible characters"
@@ -52,14 +63,25 @@ class SimilarityRequest(TaskOptions):
     """One text against many, or many against one another."""
 
     model_config = _examples(
-        {"text": "A man is playing a guitar", "texts": ["Someone plays an instrument", "The stock market fell today"]},
+        {
+            "text": "A man is playing a guitar",
+            "texts": ["Someone plays an instrument", "The stock market fell today"],
+        },
         {"texts": ["A man is playing a guitar", "Someone plays an instrument"]},
     )
 
-    text: Text | None = Field(None, description="The text to compare with the others; without: all with all")
-    texts: list[Text] = Field(min_length=1, max_length=_MAX_COMPARED, description="The texts to compare")
-    text_task: Task = Field(None, description="What `text` is for where it differs from `task`: query and document")
-    dimensions: Dimensions = Field(None, description="Compare vectors cut to this size (Matryoshka)")
+    text: Text | None = Field(
+        None, description="The text to compare with the others; without: all with all"
+    )
+    texts: list[Text] = Field(
+        min_length=1, max_length=_MAX_COMPARED, description="The texts to compare"
+    )
+    text_task: Task = Field(
+        None, description="What `text` is for where it differs from `task`: query and document"
+    )
+    dimensions: Dimensions = Field(
+        None, description="Compare vectors cut to this size (Matryoshka)"
+    )
 
 
 class Usage(bentoml.IODescriptor):
@@ -73,7 +95,9 @@ class Answer(bentoml.IODescriptor):
     """What every answer about texts says."""
 
     model: str = Field(description="The model that read the texts")
-    fingerprint: str = Field(description="Names the vector space: vectors of two fingerprints do not mix")
+    fingerprint: str = Field(
+        description="Names the vector space: vectors of two fingerprints do not mix"
+    )
     usage: Usage
 
 
@@ -83,7 +107,9 @@ class EmbedResponse(Answer):
     embedding: Vector
     dimensions: int = Field(ge=1, description="Dimensions of the vector")
     truncated: bool = Field(description="Whether the text was cut at the model's limit")
-    empty: bool = Field(description="Whether the text is nothing but white space and invisible characters")
+    empty: bool = Field(
+        description="Whether the text is nothing but white space and invisible characters"
+    )
 
 
 class BatchEmbedResponse(Answer):
@@ -99,10 +125,14 @@ class BatchEmbedResponse(Answer):
 class TokenizedText(bentoml.IODescriptor):
     """One text as the model reads it."""
 
-    ids: list[int] = Field(description="Token ids, prompt and special tokens included, cut at the limit")
+    ids: list[int] = Field(
+        description="Token ids, prompt and special tokens included, cut at the limit"
+    )
     n_tokens: int = Field(ge=0, description="Tokens before the cut")
     truncated: bool
-    empty: bool = Field(description="Whether the text is nothing but white space and invisible characters")
+    empty: bool = Field(
+        description="Whether the text is nothing but white space and invisible characters"
+    )
 
 
 class TokenizeResponse(Answer):
@@ -121,7 +151,9 @@ class SimilarityResponse(Answer):
     truncated: list[int] = Field(description=_CUT)
     text_truncated: bool = Field(description="Whether `text` was cut at the model's limit")
     empty: list[int] = Field(description=_EMPTY)
-    text_empty: bool = Field(description="Whether `text` is nothing but white space and invisible characters")
+    text_empty: bool = Field(
+        description="Whether `text` is nothing but white space and invisible characters"
+    )
 
 
 class Allowance(bentoml.IODescriptor):
@@ -129,7 +161,9 @@ class Allowance(bentoml.IODescriptor):
 
     limit: int
     remaining: int
-    reset_after: int = Field(description="Seconds until something of it is given back, 0 when nothing is used")
+    reset_after: int = Field(
+        description="Seconds until something of it is given back, 0 when nothing is used"
+    )
 
 
 class UsageResponse(bentoml.IODescriptor):
@@ -146,7 +180,9 @@ class HealthResponse(bentoml.IODescriptor):
     model: str
     quantization: str
     kernel: str = Field(description="Instruction set that computes, or the device of torch")
-    fingerprint: str = Field(description="Names the vector space: vectors of two fingerprints do not mix")
+    fingerprint: str = Field(
+        description="Names the vector space: vectors of two fingerprints do not mix"
+    )
     redis: str = Field(description="`ok`, `degraded` (counting in memory meanwhile) or `disabled`")
     version: str
 

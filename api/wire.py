@@ -22,7 +22,8 @@ def parse_body(model: type[Model], body: bytes) -> Model:
     """The body of a request as `model`.
 
     Raises:
-        MalformedBodyError: not JSON, not in UTF-8, or JSON with half of a surrogate pair (RFC 8259, section 8.2).
+        MalformedBodyError: not JSON, not in UTF-8, or JSON with half of a surrogate pair (RFC 8259,
+            section 8.2).
         InvalidBodyError: JSON that does not fit; names the first field that is wrong.
     """
     try:
@@ -40,11 +41,15 @@ def _what_is_wrong(body: bytes, found: str) -> str:
     try:
         body.decode()
     except UnicodeDecodeError as error:
-        return f"The body is not in UTF-8 (byte {error.start}). Send JSON in UTF-8, not in Latin-1 or UTF-16."
-    return f"The body is not JSON: {found.removeprefix('Invalid JSON: ')}. Send an object as /docs shows it."
+        at = error.start
+        return f"The body is not in UTF-8 (byte {at}). Send JSON in UTF-8, not Latin-1 or UTF-16."
+    found = found.removeprefix("Invalid JSON: ")
+    return f"The body is not JSON: {found}. Send an object as /docs shows it."
 
 
-def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def json_response(
+    body: Any, *, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
     """`body` as JSON. NumPy float32 arrays are written with the shortest digits that read back the same."""
     content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(content, status_code=status, headers=headers, media_type="application/json")

@@ -16,14 +16,19 @@ SIGN_IN = "Sign in again, and send the access token as it comes."
 API_KEY_ROLES = frozenset({"anon", "service_role", "supabase_admin"})
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
-SUBJECT = re.compile(r"[!-z|~]{1,255}", re.ASCII)  # OpenID Connect Core §2; braces are Redis Cluster's
+SUBJECT = re.compile(
+    r"[!-z|~]{1,255}", re.ASCII
+)  # OpenID Connect Core §2; braces are Redis Cluster's
 
 
 def check_not_an_api_key(claims: Mapping[str, Any]) -> None:
     """The anon and service_role keys of a project are well signed tokens that name no user."""
     role = claims.get("role")
     if isinstance(role, str) and role in API_KEY_ROLES:
-        raise TokenForbidden("This is a project API key. Send the access token of a signed-in user.", reason="api_key")
+        raise TokenForbidden(
+            "This is a project API key. Send the access token of a signed-in user.",
+            reason="api_key",
+        )
 
 
 def check_audience(claims: Mapping[str, Any], audience: str) -> None:
@@ -42,7 +47,9 @@ def check_role(claims: Mapping[str, Any], roles: Collection[str]) -> None:
     role = claims.get("role")
     if not isinstance(role, str) or role not in roles:
         allowed = ", ".join(sorted(roles))
-        message = f"Users of the token's role are not served here. Send a token whose role is {allowed}."
+        message = (
+            f"Users of the token's role are not served here. Send a token whose role is {allowed}."
+        )
         raise TokenForbidden(message, reason="role")
 
 
@@ -61,7 +68,11 @@ def check_times(claims: Mapping[str, Any], *, now: float) -> None:
     """exp must lie ahead, nbf and iat must not (RFC 7519 §4.1.4-6). ``now``: seconds since 1970."""
     times = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
     for value in times.values():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_TIME:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not 0 <= value < MAX_TIME
+        ):
             raise TokenInvalid(f"A time in the token is not a number. {SIGN_IN}")
     if "exp" not in times:
         raise TokenInvalid(f"The token has no expiry. {SIGN_IN}")

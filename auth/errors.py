@@ -72,7 +72,9 @@ class HeadersTooLarge(GateError):
     reason = "headers_too_large"
 
     def __init__(self, *, limit: int) -> None:
-        super().__init__(f"The headers are larger than {limit} bytes together. Send fewer or shorter ones.")
+        super().__init__(
+            f"The headers are larger than {limit} bytes together. Send fewer or shorter ones."
+        )
         self.limit = limit
 
 
@@ -115,8 +117,8 @@ class TokenTooLarge(GateError):
 
     def __init__(self, *, size: int, limit: int) -> None:
         super().__init__(
-            f"The token has {size} characters, and at most {limit} are read. Remove claims from it: "
-            "what app_metadata, user_metadata or the access token hook adds."
+            f"The token has {size} characters, and at most {limit} are read. Remove claims from "
+            "it: what app_metadata, user_metadata or the access token hook adds."
         )
 
 
@@ -137,8 +139,12 @@ class TooManyConcurrent(RetryableError):
 class QuotaExceeded(RetryableError):
     """``which`` limit was reached; ``receipt`` is the caller's standing, for the headers."""
 
-    def __init__(self, *, which: Literal["requests", "tokens"], retry_after: int, receipt: Receipt) -> None:
-        super().__init__(_exceeded(which, retry_after, receipt), retry_after=retry_after, reason=f"quota_{which}")
+    def __init__(
+        self, *, which: Literal["requests", "tokens"], retry_after: int, receipt: Receipt
+    ) -> None:
+        super().__init__(
+            _exceeded(which, retry_after, receipt), retry_after=retry_after, reason=f"quota_{which}"
+        )
         self.which = which
         self.receipt = receipt
 

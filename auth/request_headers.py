@@ -38,7 +38,10 @@ class RequestHeaders:
     @property
     def has_body(self) -> bool:
         """RFC 9112 §6.3: a body is announced by either header."""
-        return self.get(b"transfer-encoding") is not None or self.get(b"content-length") not in (None, b"0")
+        return self.get(b"transfer-encoding") is not None or self.get(b"content-length") not in (
+            None,
+            b"0",
+        )
 
 
 def check_headers(headers: RequestHeaders, *, max_body_bytes: int, takes_body: bool) -> None:
@@ -57,14 +60,16 @@ def check_unambiguous(headers: RequestHeaders) -> None:
             raise BadHeader(f"Send one {shown} header.", reason=reason)
     lengths = headers.all(b"content-length")
     if lengths and headers.get(b"transfer-encoding") is not None:
-        raise BadHeader("Send Content-Length or Transfer-Encoding, not both.", reason="two_body_lengths")
+        raise BadHeader(
+            "Send Content-Length or Transfer-Encoding, not both.", reason="two_body_lengths"
+        )
     if not all(DIGITS.fullmatch(length) for length in lengths):
         message = "Content-Length is not one number. Send the body's length in bytes."
         raise BadHeader(message, reason="bad_content_length")
 
 
 def is_json(content_type: bytes) -> bool:
-    """JSON in UTF-8. JSON has no parameters (RFC 8259 §11): of those sent, charset alone is read."""
+    """JSON in UTF-8. Of parameters, of which JSON has none (RFC 8259 §11), charset alone is read."""
     media_type, *parameters = (part.strip().lower() for part in content_type.split(b";"))
     named = (parameter.partition(b"=") for parameter in parameters)
     charsets = [value.strip(b' "') for name, _, value in named if name.strip() == b"charset"]
@@ -73,7 +78,9 @@ def is_json(content_type: bytes) -> bool:
 
 def check_body(headers: RequestHeaders, *, max_body_bytes: int, takes_body: bool) -> None:
     if not takes_body:
-        raise BadHeader("This path takes no body. Send the request without one.", reason="unexpected_body")
+        raise BadHeader(
+            "This path takes no body. Send the request without one.", reason="unexpected_body"
+        )
     if not is_json(headers.get(b"content-type") or b""):
         raise UnsupportedMediaType("Send JSON in UTF-8, with Content-Type: application/json.")
     if (headers.get(b"content-encoding") or b"identity").lower() != b"identity":

@@ -38,7 +38,9 @@ MAX_ISSUERS = 8  # wrong issuers that the log names, each once
 
 COMPACT_JWS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 
-_JWS = PyJWS(algorithms=ALGORITHMS, options={"verify_signature": True, "enforce_minimum_key_length": True})
+_JWS = PyJWS(
+    algorithms=ALGORITHMS, options={"verify_signature": True, "enforce_minimum_key_length": True}
+)
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +93,9 @@ class TokenVerifier:
         self._roles = roles
         self._read_id = {"uuid": read_uuid, "any": read_subject}[subject]
         self._clock = clock
-        self._verified: dict[bytes, tuple[Principal, float]] = {}  # token's hash -> user, until when
+        self._verified: dict[
+            bytes, tuple[Principal, float]
+        ] = {}  # token's hash -> user, until when
 
     async def verify(self, token: str) -> Principal:
         """Raises TokenInvalid, TokenTooLarge, TokenExpired, TokenForbidden, KeysUnavailable."""
@@ -117,7 +121,9 @@ class TokenVerifier:
         """The claims of a token whose signature holds. Raises TokenInvalid, KeysUnavailable."""
         keys = await self.keys.find(header.algorithm, header.kid)
         if not keys:
-            raise TokenInvalid(f"This service holds no {header.algorithm} key for the token. {_OTHER_PROJECT}")
+            raise TokenInvalid(
+                f"This service holds no {header.algorithm} key for the token. {_OTHER_PROJECT}"
+            )
         for key in keys:
             try:
                 payload = _JWS.decode(token, key, algorithms=[header.algorithm])
@@ -138,7 +144,8 @@ class TokenVerifier:
             raise TokenInvalid(f"The claim is_anonymous is not a boolean. {SIGN_IN}")
         if anonymous and not self._allow_anonymous:
             raise TokenForbidden(
-                "Anonymous users are not served here. Sign in with an account.", reason="anonymous_user"
+                "Anonymous users are not served here. Sign in with an account.",
+                reason="anonymous_user",
             )
         session_id = self._read_id(claims, "session_id") if claims.get("session_id") else None
         return Principal(user_id=user_id, session_id=session_id, is_anonymous=anonymous)
@@ -149,12 +156,12 @@ class TokenVerifier:
             return
         self._log_issuer(str(issuer)[:200])
         raise TokenInvalid(
-            "The token was issued by another project, or by the same one under another URL. Sign in to "
-            "the project that is served here; the service's log names both issuers."
+            "The token was issued by another project, or by the same one under another URL. Sign in "
+            "to the project that is served here; the service's log names both issuers."
         )
 
     def _log_issuer(self, issuer: str) -> None:
-        """For whoever set SUPABASE_URL: the token's signature holds, so the project is the right one."""
+        """For who set SUPABASE_URL: the signature holds, so the project is likely the right one."""
         if issuer not in self._other_issuers and len(self._other_issuers) < MAX_ISSUERS:
             self._other_issuers.add(issuer)
             log.warning(
@@ -172,7 +179,10 @@ def read_header(token: str) -> Header:
     Raises TokenInvalid, TokenTooLarge, TokenForbidden (a new project API key).
     """
     if token.startswith(("sb_publishable_", "sb_secret_")):
-        raise TokenForbidden("This is a project API key. Send the access token of a signed-in user.", reason="api_key")
+        raise TokenForbidden(
+            "This is a project API key. Send the access token of a signed-in user.",
+            reason="api_key",
+        )
     if len(token) > MAX_TOKEN_BYTES:
         raise TokenTooLarge(size=len(token), limit=MAX_TOKEN_BYTES)
     if not COMPACT_JWS.fullmatch(token):
@@ -181,7 +191,10 @@ def read_header(token: str) -> Header:
             "Send the session's access_token, whole and without quotes."
         )
     header = strict_json_object(_base64url(token.split(".", 1)[0]))
-    if header.keys() & {"crit", "b64"}:  # extensions that we would have to understand (RFC 7515 §4.1.11)
+    if header.keys() & {
+        "crit",
+        "b64",
+    }:  # extensions that we would have to understand (RFC 7515 §4.1.11)
         raise TokenInvalid(f"The token uses header extensions that are not supported. {SIGN_IN}")
     algorithm, kid = header.get("alg"), header.get("kid")
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
@@ -199,7 +212,9 @@ def unverified_payload(token: str) -> bytes:
 def strict_json_object(data: bytes) -> dict[str, Any]:
     """One JSON object in UTF-8 in which no member occurs twice (RFC 7519 §4). Raises TokenInvalid."""
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        value = json.loads(
+            data.decode(), object_pairs_hook=_without_duplicates, parse_constant=_no_constant
+        )
     except (ValueError, RecursionError):
         raise TokenInvalid(f"The token does not hold plain JSON. {SIGN_IN}") from None
     if not isinstance(value, dict):

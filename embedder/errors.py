@@ -9,7 +9,7 @@ class EmbedderError(Exception):
 
 
 class TextFault(EmbedderError):
-    """Something is wrong with one text, the one at `index`. `param` is its field, where that is known."""
+    """Something is wrong with the text at `index`; `param` is its field, where that is known."""
 
     param: str | None = None
 

@@ -42,7 +42,9 @@ def prompts_by_task(prompts: Mapping[str, str]) -> dict[str, str]:
     for names in SYNONYMS:
         if own := next((name for name in names if name in prompts), None):
             found |= dict.fromkeys(names, prompts[own])
-    if "query" in found or "document" in found:  # a model with a prompt for one side reads the other bare
+    if (
+        "query" in found or "document" in found
+    ):  # a model with a prompt for one side reads the other bare
         found = dict.fromkeys((*QUERY, *DOCUMENT), "") | found
     return found | dict(prompts)
 
@@ -63,7 +65,7 @@ def prompts_for(
     """The prompt of each of `n_texts` texts, bare without a task.
 
     `titles` are one for all, or one a text; None and a blank one are no title.
-    Raises TaskUnknownError, and TitleError where there is no place for a title or another number of them.
+    Raises TaskUnknownError, and TitleError where there is no place for a title or another number.
     """
     if task is not None and task not in tasks:
         raise TaskUnknownError(task, main_names(tasks))
@@ -77,6 +79,8 @@ def prompts_for(
             'leave it out, or set "task": "document" if GET /v1/models lists that task'
         )
     if len(fields) not in (1, n_texts):
-        raise TitleError(f"{len(fields)} titles for {n_texts} texts: send one for all, or one a text")
+        raise TitleError(
+            f"{len(fields)} titles for {n_texts} texts: send one for all, or one a text"
+        )
     prompts = [prompt.replace(NO_TITLE, field, 1) for field in fields]
     return prompts * n_texts if len(prompts) == 1 else prompts

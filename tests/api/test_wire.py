@@ -20,7 +20,12 @@ BODIES: dict[type[Body], dict[str, Any]] = {
     SimilarityRequest: {"texts": ["a"]},
     EmbeddingsRequest: {"input": "a", "model": "m"},
 }
-OPTIONAL = [(model, name) for model in BODIES for name, field in model.model_fields.items() if not field.is_required()]
+OPTIONAL = [
+    (model, name)
+    for model in BODIES
+    for name, field in model.model_fields.items()
+    if not field.is_required()
+]
 
 
 def read(model: type[Body], **fields: Any) -> Body:
@@ -73,14 +78,21 @@ def test_a_byte_order_mark_is_skipped() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ['{"text": "café"}'.encode("latin-1"), '{"text": "a"}'.encode("utf-16"), '{"text": "한"}'.encode("cp949")]
+    "body",
+    [
+        '{"text": "café"}'.encode("latin-1"),
+        '{"text": "a"}'.encode("utf-16"),
+        '{"text": "한"}'.encode("cp949"),
+    ],
 )
 def test_another_encoding_is_told_to_send_utf_8(body: bytes) -> None:
     with pytest.raises(MalformedBodyError, match="Send JSON in UTF-8"):
         parse_body(EmbedRequest, body)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"text", b'{"text": "\\ud800"}', b'{"x":' + b"[" * 9999])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"text", b'{"text": "\\ud800"}', b'{"x":' + b"[" * 9999]
+)
 def test_what_is_not_json_is_told_where(body: bytes) -> None:
     for model in (EmbedRequest, EmbeddingsRequest):
         with pytest.raises(MalformedBodyError, match=r"The body is not JSON: .* at line 1 column"):
@@ -122,7 +134,9 @@ def test_openais_route_refuses_what_would(name: str) -> None:
     read(EmbeddingsRequest, **{name: None})
 
 
-@pytest.mark.parametrize(("name", "meant"), [("dimension", "dimensions"), ("encoding_fromat", "encoding_format")])
+@pytest.mark.parametrize(
+    ("name", "meant"), [("dimension", "dimensions"), ("encoding_fromat", "encoding_format")]
+)
 def test_a_misspelt_option_is_not_ignored(name: str, meant: str) -> None:
     refused = refusal(EmbeddingsRequest, **{name: 256})
     assert f"did you mean {meant}?" in str(refused)

@@ -1,4 +1,4 @@
-"""Whose tokens are served where a project is not the usual one: other roles, third-party auth, other URLs."""
+"""Whose tokens are served: other roles, third-party auth, the same project by another URL."""
 
 from __future__ import annotations
 
@@ -18,24 +18,37 @@ CLERK = "https://clerk.example.com"
 
 def house(**rules: Any) -> TokenVerifier:
     """A verifier of the project's secret with other `rules` than the usual ones."""
-    usual = {"keys": KeySet(secret=SECRET), "issuer": ISSUER, "allow_anonymous": False, "clock": Clock()}
+    usual = {
+        "keys": KeySet(secret=SECRET),
+        "issuer": ISSUER,
+        "allow_anonymous": False,
+        "clock": Clock(),
+    }
     return TokenVerifier(**{**usual, **rules})
 
 
 @pytest.fixture
 def third_party() -> TokenVerifier:
     """As for a provider that signs with RS256, calls its users as it likes and has no Supabase session."""
-    keys = KeySet(public=InlineKeys(parse_jwks(jwks(public_jwk(rsa_key(), kid="rsa-1", alg="RS256")))))
+    keys = KeySet(
+        public=InlineKeys(parse_jwks(jwks(public_jwk(rsa_key(), kid="rsa-1", alg="RS256"))))
+    )
     return house(keys=keys, issuer=CLERK, audience="my-app", subject="any")
 
 
-@pytest.mark.parametrize("subject", ["user_2NNEqL2nrIRdJ194ndJq", "auth0|5f7c8ec7c33c6c00", USER.upper()])
-async def test_users_of_third_party_auth_keep_their_names(third_party: TokenVerifier, subject: str) -> None:
+@pytest.mark.parametrize(
+    "subject", ["user_2NNEqL2nrIRd", "auth0|5f7c8ec7c33c", USER.upper()]
+)
+async def test_users_of_third_party_auth_keep_their_names(
+    third_party: TokenVerifier, subject: str
+) -> None:
     token = Project().rs256(iss=CLERK, aud="my-app", sub=subject, session_id=...)
     assert (await third_party.verify(token)).user_id == subject
 
 
-@pytest.mark.parametrize("subject", [..., None, "", " ", "a b", "a\nb", "x" * 256, "é", "{a}", 7, ["a"]])
+@pytest.mark.parametrize(
+    "subject", [..., None, "", " ", "a b", "a\nb", "x" * 256, "é", "{a}", 7, ["a"]]
+)
 async def test_a_name_has_to_be_short_and_visible(third_party: TokenVerifier, subject: Any) -> None:
     with pytest.raises(TokenInvalid, match="sub"):
         await third_party.verify(Project().rs256(iss=CLERK, aud="my-app", sub=subject))
@@ -54,10 +67,14 @@ async def test_third_party_auth_is_held_to_everything_else(
     third_party: TokenVerifier, change: dict[str, Any], refusal: type[Exception]
 ) -> None:
     with pytest.raises(refusal):
-        await third_party.verify(Project().rs256(**{"iss": CLERK, "aud": "my-app", "sub": "user_1", **change}))
+        await third_party.verify(
+            Project().rs256(**{"iss": CLERK, "aud": "my-app", "sub": "user_1", **change})
+        )
 
 
-async def test_without_the_setting_a_name_is_refused_and_the_setting_named(project: Project) -> None:
+async def test_without_the_setting_a_name_is_refused_and_the_setting_named(
+    project: Project,
+) -> None:
     with pytest.raises(TokenInvalid, match="SUBJECT=any"):
         await house().verify(project.hs256(sub="user_1"))
 
@@ -90,7 +107,9 @@ async def test_both_issuers_are_logged_once_where_they_differ(
     assert "SUPABASE_JWT_ISSUER" in line.getMessage()
 
 
-async def test_made_up_issuers_do_not_fill_the_log(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+async def test_made_up_issuers_do_not_fill_the_log(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
     verifier = house()
     with caplog.at_level(logging.WARNING, logger="auth"):
         for number in range(3 * MAX_ISSUERS):
