@@ -2,9 +2,9 @@
 
     python -m embedder.native.build [--target NAME ... | --all]
 
-The compiler is the clang in the wheel `ziglang`, which compiles for every target; for this machine's the
-clang++ that CXX names, where it is set. Objects are kept in build/native and compiled anew when a source, a
-flag or the compiler changes.
+The compiler is the clang in the wheel `ziglang`, which compiles for every target; for this
+machine's the clang++ that CXX names, where it is set. Objects are kept in build/native and compiled
+anew when a source, a flag or the compiler changes.
 """
 
 import argparse
@@ -24,10 +24,10 @@ SOURCES = Path(__file__).parent
 LIBRARIES = SOURCES / "lib"
 OBJECTS = SOURCES.parent.parent / "build" / "native"
 KERNEL_SOURCE = SOURCES / "forward.cpp"  # compiled once for each kernel
-# -ffp-contract=off: a sum and a product that become one instruction on one CPU give other bits there.
+# -ffp-contract=off: a product and a sum that one CPU adds in one instruction have other bits there.
 FLAGS = (
-    "-std=c++17", "-fPIC", "-fno-exceptions", "-fno-rtti", "-ffp-contract=off", "-fvisibility=hidden",
-    "-Wall", "-Wextra", "-Wno-psabi",
+    "-std=c++17", "-fPIC", "-fno-exceptions", "-fno-rtti", "-ffp-contract=off",
+    "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi",
 )  # fmt: skip
 RELEASE = ("-O3", "-g0")
 
@@ -58,7 +58,8 @@ _X86_64 = {
 }
 _ARM64 = {"i8mm": "generic+dotprod+i8mm", "dotprod": "generic+dotprod", "portable": "generic"}
 
-# By the names that Python's `platform` gives system and machine. glibc 2.28: Debian 10, Oracle Linux 8.
+# By the names that Python's `platform` gives system and machine. glibc 2.28 is Debian 10's and
+# Oracle Linux 8's.
 TARGETS = {
     "linux-x86_64": Target(
         triple="x86_64-linux-gnu.2.28",
@@ -125,12 +126,12 @@ def clang(command: str) -> Compiler:
     """The clang that a shell would run for `command`. Raises BuildError for anything else."""
     words = tuple(shlex.split(command))
     try:
-        version = subprocess.run([*words, "--version"], capture_output=True, text=True, check=True).stdout
+        done = subprocess.run([*words, "--version"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         raise BuildError(f"CXX={command} does not run: set it to a clang++, or unset it.") from None
-    if "clang" not in version:  # g++ 12 spills registers: 1.8 times slower
+    if "clang" not in done.stdout:  # g++ 12 spills registers: 1.8 times slower
         raise BuildError(f"CXX={command} is not clang: set it to a clang++, or unset it.")
-    return Compiler(words, version, False)
+    return Compiler(words, done.stdout, False)
 
 
 @dataclass(frozen=True)
@@ -143,10 +144,20 @@ class Unit:
     object: Path
 
 
-def units(name: str, compiler: Compiler, flags: Sequence[str] = RELEASE, variant: str = "") -> list[Unit]:
+def units(
+    name: str,
+    compiler: Compiler,
+    *,
+    flags: Sequence[str] = RELEASE,
+    variant: str = "",
+    programs: Sequence[Path] = (),
+) -> list[Unit]:
     """What a target's library is made of, each object named after all that it depends on.
 
-    Objects with other flags than a release's need a directory of their own: `variant`.
+    Args:
+        flags: of a release, or of a test's build.
+        variant: the directory of objects with other flags than a release's.
+        programs: more sources.
     """
     target = TARGETS[name]
     common = [*compiler.command, *FLAGS, *flags, f"-I{SOURCES}"]
@@ -154,16 +165,17 @@ def units(name: str, compiler: Compiler, flags: Sequence[str] = RELEASE, variant
 
     def unit(label: str, source: Path, options: Iterable[str]) -> Unit:
         command = (*common, *options, "-c", str(source))
-        key = _digest([source], headers, *command)
+        key = _digest([source, *sorted(source.parent.glob("*.h"))], headers, *command)
         return Unit(label, command, source, OBJECTS / name / variant / f"{label}-{key[:16]}.o")
 
+    made = [
+        unit(kernel, KERNEL_SOURCE, [*compiler.cpu(cpu), *target.flags.get(kernel, ()),
+             f"-DKERNEL={kernel}", f'-DKERNEL_HEADER="kernels/{kernel}.h"'])
+        for kernel, cpu in target.kernels.items()
+    ]  # fmt: skip
+    # Behind the kernels, which take longest.
     plain = [path for path in sorted(SOURCES.glob("*.cpp")) if path != KERNEL_SOURCE]
-    made = [unit(path.stem, path, compiler.cpu(target.cpu)) for path in plain]
-    for kernel, cpu in target.kernels.items():
-        defines = [f"-DKERNEL={kernel}", f'-DKERNEL_HEADER="kernels/{kernel}.h"']
-        options = [*compiler.cpu(cpu), *target.flags.get(kernel, ()), *defines]
-        made.insert(0, unit(kernel, KERNEL_SOURCE, options))  # they take longest: begin with them
-    return made
+    return made + [unit(path.stem, path, compiler.cpu(target.cpu)) for path in (*plain, *programs)]
 
 
 def _digest(files: Iterable[Path], *texts: str) -> str:
@@ -179,10 +191,11 @@ def compile_units(wanted: Sequence[Unit], title: str) -> list[Path]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with ThreadPoolExecutor(cores) as pool:
         jobs = [pool.submit(_compile, unit) for unit in missing]
+        _progress(title, 0, len(jobs))
         try:
             for done, job in enumerate(as_completed(jobs), 1):
                 job.result()
-                _progress(f"{title}: {done} of {len(jobs)} parts compiled", last=done == len(jobs))
+                _progress(title, done, len(jobs))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -193,14 +206,16 @@ def _compile(unit: Unit) -> None:
     unit.object.parent.mkdir(parents=True, exist_ok=True)
     for old in unit.object.parent.glob(f"{unit.name}-*.o"):
         old.unlink(missing_ok=True)
-    _run([*unit.command, "-o"], unit.object, f"{unit.source.name} does not compile for {unit.name}.")
+    failure = f"{unit.source.name} does not compile for {unit.name}."
+    _run([*unit.command, "-o"], unit.object, failure)
 
 
-def _progress(line: str, *, last: bool) -> None:
+def _progress(title: str, done: int, count: int) -> None:
     """One line that is written over on a terminal, and only when it is complete elsewhere."""
+    line = f"{title}: {done} of {count} parts compiled"
     if sys.stderr.isatty():
-        print(f"\r{line}", end="\n" if last else "", file=sys.stderr, flush=True)
-    elif last:
+        print(f"\r{line}", end="\n" if done == count else "", file=sys.stderr, flush=True)
+    elif done == count:
         print(line, file=sys.stderr, flush=True)
 
 
@@ -210,7 +225,7 @@ def _run(command: Sequence[str], output: Path, failure: str) -> None:
     try:
         done = subprocess.run([*command, str(partial)], capture_output=True, text=True, check=False)
         if done.returncode:
-            raise BuildError(f"{failure} Change it, or use another compiler with CXX.\n{done.stderr}")
+            raise BuildError(f"{failure} Change it, or set CXX to another clang++.\n{done.stderr}")
         print(done.stderr, end="", file=sys.stderr)
         partial.replace(output)
     finally:
@@ -220,7 +235,8 @@ def _run(command: Sequence[str], output: Path, failure: str) -> None:
 def build(name: str) -> Path:
     """A target's library, made if need be. Raises BuildError."""
     if name not in TARGETS:
-        raise BuildError(f"No library for {name}: there are {', '.join(TARGETS)}. Use MODEL_BACKEND=torch.")
+        known = ", ".join(TARGETS)
+        raise BuildError(f"The engine runs on {known}: on {name} use MODEL_BACKEND=torch.")
     library, key_file = LIBRARIES / name / TARGETS[name].library, LIBRARIES / name / "key"
     compiler = compiler_for(name)
     wanted = units(name, compiler)
@@ -230,7 +246,8 @@ def build(name: str) -> Path:
         return library
     objects = compile_units(wanted, f"engine for {name}")
     library.parent.mkdir(parents=True, exist_ok=True)
-    _run([*link, *map(str, objects), "-lm", "-lpthread", "-o"], library, f"{library.name} does not link.")
+    libraries = ("-lm", "-lpthread")
+    _run([*link, *map(str, objects), *libraries, "-o"], library, f"{library.name} does not link.")
     key_file.write_text(key)
     return library
 
@@ -239,7 +256,7 @@ def _link_command(name: str, compiler: Compiler) -> list[str]:
     # No C++ library: the sources use none of it. No symbols but those of engine.h.
     options = ["-shared", "-nostdlib++", "-s"]
     if name.startswith("linux"):
-        options.append("-Wl,-z,defs")  # a symbol that nothing defines fails here and not when it is loaded
+        options.append("-Wl,-z,defs")  # what nothing defines fails here and not when it is loaded
     if name.startswith("linux") and not compiler.is_zig:
         options.append("-static-libgcc")  # conversions of 16-bit floats on CPUs that have none
     return [*compiler.command, *options]

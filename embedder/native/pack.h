@@ -44,7 +44,7 @@ struct Shape {
     static int larger(int a, int b) { return a > b ? a : b; }
 };
 
-// In a build with AddressSanitizer, bytes behind every run of an arena that it reports when they are touched.
+// Behind every run of an arena: bytes that AddressSanitizer, where it is built in, guards.
 #if defined(__has_feature) && __has_feature(address_sanitizer)
 #include <sanitizer/asan_interface.h>
 constexpr size_t GUARD_BYTES = 64;
@@ -74,7 +74,8 @@ class Arena {
     T* take(size_t count) {
         T* start = reinterpret_cast<T*>(memory_ + used_);
         used_ += room<T>(count);
-        ASAN_POISON_MEMORY_REGION(start + count, memory_ + used_ - reinterpret_cast<uint8_t*>(start + count));
+        ASAN_POISON_MEMORY_REGION(start + count,
+                                  memory_ + used_ - reinterpret_cast<uint8_t*>(start + count));
         return start;
     }
     template <class T>

@@ -1,0 +1,56 @@
+"""Test programs in C++, linked with the engine in a build with sanitizers."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from embedder.native import build
+
+HERE = Path(__file__).parent
+CLANG = shutil.which("clang++-19") or "clang++"  # zig's has no AddressSanitizer
+# -O1: sixteen lanes in unoptimised code take minutes.
+SANITIZE = ("-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
+VARIANTS = {
+    # pointer-overflow: models of floats offset null pointers to scales, and read nothing there.
+    "address": ("-fsanitize=address,undefined,fuzzer-no-link", "-fno-sanitize=pointer-overflow"),
+    "thread": ("-fsanitize=thread",),
+}
+
+
+def engine_program(name: str, variant: str, directory: Path, link: Sequence[str] = ()) -> Path:
+    """tests/native/`name`.cpp with the whole engine. Objects are kept from run to run."""
+    flags, compiler = (*SANITIZE, *VARIANTS[variant]), build.clang(CLANG)
+    source = HERE / f"{name}.cpp"
+    wanted = build.units(build.HERE, compiler, flags=flags, variant=variant, programs=[source])
+    objects = build.compile_units(wanted, f"engine with {variant} sanitizer")
+    program = directory / name
+    command = [CLANG, *flags, *(link or VARIANTS[variant]), *map(str, objects), "-o", str(program)]
+    subprocess.run([*command, "-lm", "-lpthread"], check=True)
+    return program
+
+
+def pool_program(variant: str, directory: Path) -> Path:
+    """tests/native/pool_test.cpp with the thread pool alone, whose atomics are delayed."""
+    program = directory / "pool_test"
+    flags = [*build.FLAGS, *SANITIZE, *VARIANTS[variant][:1], f"-I{build.SOURCES}"]
+    included = ["-include", str(HERE / "delayed_atomic.h")]
+    sources = [str(build.SOURCES / "pool.cpp"), str(HERE / "pool_test.cpp")]
+    subprocess.run(
+        [CLANG, *flags, *included, *sources, "-o", str(program), "-lpthread"], check=True
+    )
+    return program
+
+
+def run(program: Path, *arguments: str, seconds: int) -> None:
+    """Fails with all that the program said; it hangs when it is not done after `seconds`."""
+    environment = os.environ | {"UBSAN_OPTIONS": "print_stacktrace=1"}
+    try:
+        done = subprocess.run(
+            [str(program), *arguments], capture_output=True, text=True, errors="replace",
+            env=environment, timeout=seconds, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise AssertionError(f"{program.name} hangs: {error.stderr!r}") from None
+    assert done.returncode == 0, done.stdout + done.stderr
