@@ -1,6 +1,8 @@
 """Bodies as clients send them: encodings, nulls, fields of other APIs."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from api.options import Body
 from api.schemas import BatchEmbedRequest, EmbedRequest, SimilarityRequest, TokenizeRequest
 from api.wire import parse_body
 
+README = Path(__file__).parents[2] / "README.md"
 BODIES: dict[type[Body], dict[str, Any]] = {
     EmbedRequest: {"text": "a"},
     BatchEmbedRequest: {"texts": ["a"]},
@@ -141,6 +144,15 @@ def test_a_misspelt_option_is_not_ignored(name: str, meant: str) -> None:
     refused = refusal(EmbeddingsRequest, **{name: 256})
     assert f"did you mean {meant}?" in str(refused)
     assert refused.param == name
+
+
+def test_readme_lists_both() -> None:
+    ignored, refused = (
+        next(line for line in README.read_text().splitlines() if line.startswith(f"| {kind}"))
+        for kind in ("ignored", "refused")
+    )
+    assert set(re.findall(r"`(\w+)`", ignored)) == KNOWN
+    assert set(re.findall(r"`(\w+)`", refused)) == REFUSED
 
 
 def test_our_own_routes_refuse_every_field_they_do_not_have() -> None:
