@@ -14,7 +14,7 @@ DEPLOY = Path(__file__).parent.parent / "deploy"
 TABLE, RESULTS, SOAK = DEPLOY / "DRILLS.md", DEPLOY / "drills.json", DEPLOY / "soak.json"
 TEXT = """# Fault drills
 
-`make drill` last wrote to this on {date} ({cpu}, {threads} threads, Python {python}, ONNX Runtime {onnxruntime}).
+`make drill` last wrote to this on {date} ({cpu}, {threads} threads, Python {python}, kernel {kernel}).
 
 Four callers, two of them on a new connection each time, send a sentence, compare its vector with the bare engine's
 and wait 0.1 s (two send texts of 2,048 tokens without a pause where it says so). *Lost* is a call that was taken and
