@@ -68,7 +68,13 @@ class Lifecycle:
     async def give_up(self, why: str, error: Exception) -> None:
         """End the process, so that its supervisor starts another; whoever waits is told `error` first."""
         LOG.critical(
-            why, extra={"fields": {"reason": str(error) or type(error).__name__, "abandoned": self.in_flight()}}
+            why,
+            extra={
+                "fields": {
+                    "reason": str(error) or type(error).__name__,
+                    "abandoned": self.in_flight(),
+                }
+            },
         )
         self.stopping = True
         self._abandon(error)
@@ -79,11 +85,15 @@ class Lifecycle:
         if not self.stopping:
             self.stopping = True
             self._loop.call_soon_threadsafe(self._keep, self._drain(number))
-        elif number == signal.SIGINT:  # Ctrl-C again; the SIGTERM after the first one is the supervisor's
+        elif (
+            number == signal.SIGINT
+        ):  # Ctrl-C again; the SIGTERM after the first one is the supervisor's
             self._handlers[number](number, frame)
 
     async def _drain(self, number: int) -> None:
-        LOG.info("stopping", extra={"fields": {"in_flight": self.in_flight(), "seconds": self._timeout}})
+        LOG.info(
+            "stopping", extra={"fields": {"in_flight": self.in_flight(), "seconds": self._timeout}}
+        )
         deadline = time.monotonic() + self._timeout
         while self.in_flight() and time.monotonic() < deadline:  # noqa: ASYNC110 (a count has no event)
             await asyncio.sleep(0.05)
@@ -118,7 +128,9 @@ class Lifecycle:
             time.sleep(LOOK)
             seen, looks = self._turns, (looks + 1 if seen == self._turns else 0)
             if looks * LOOK > self._loop_timeout:
-                os.write(2, b'{"level":"critical","message":"event_loop_stalled"}\n')  # the log may need the loop
+                os.write(
+                    2, b'{"level":"critical","message":"event_loop_stalled"}\n'
+                )  # the log may need the loop
                 os._exit(UNFIT)
 
     def _keep(self, work: Any) -> None:
@@ -142,7 +154,10 @@ async def _stop_listening(servers: list[asyncio.Server]) -> None:
         await _let_in(doors)
         server.close()
         for door in doors:
-            with door, contextlib.suppress(OSError):  # not everywhere may a listening socket be shut down
+            with (
+                door,
+                contextlib.suppress(OSError),
+            ):  # not everywhere may a listening socket be shut down
                 door.shutdown(socket.SHUT_RDWR)
 
 
@@ -156,4 +171,6 @@ async def _let_in(doors: list[socket.socket]) -> None:
 
 
 def _stopping() -> Overloaded:
-    return Overloaded("The service is stopping. Try again in a few seconds.", retry_after=5, reason="stopping")
+    return Overloaded(
+        "The service is stopping. Try again in a few seconds.", retry_after=5, reason="stopping"
+    )

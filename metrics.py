@@ -7,7 +7,9 @@ from collections.abc import Callable, Collection, Iterable
 # This one has a single worker: plain counters are faster and leave nothing on disk. It must happen
 # before prometheus_client is first imported.
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
-os.environ["PROMETHEUS_DISABLE_CREATED_SERIES"] = "true"  # a second series for each counter, read by nothing
+os.environ["PROMETHEUS_DISABLE_CREATED_SERIES"] = (
+    "true"  # a second series for each counter, read by nothing
+)
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -22,7 +24,9 @@ from prometheus_client import (
 REGISTRY = CollectorRegistry()
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
-REQUESTS = Counter("embed_requests_total", "Requests by route and status", ["route", "status"], registry=REGISTRY)
+REQUESTS = Counter(
+    "embed_requests_total", "Requests by route and status", ["route", "status"], registry=REGISTRY
+)
 DURATION = Histogram(
     "embed_request_duration_seconds",
     "Time from request to answer, of what was served (2xx): a refusal is quick and would hide a slow one",
@@ -30,14 +34,25 @@ DURATION = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
-ERRORS = Counter("embed_errors_total", "Requests refused or failed, by reason", ["route", "reason"], registry=REGISTRY)
+ERRORS = Counter(
+    "embed_errors_total",
+    "Requests refused or failed, by reason",
+    ["route", "reason"],
+    registry=REGISTRY,
+)
 GATE_DECISIONS = Counter(
-    "embed_gate_decisions_total", "Requests admitted, or refused and why", ["decision"], registry=REGISTRY
+    "embed_gate_decisions_total",
+    "Requests admitted, or refused and why",
+    ["decision"],
+    registry=REGISTRY,
 )
 TOKENS = Counter("embed_tokens_total", "Tokens the model read", registry=REGISTRY)
 TEXTS = Counter("embed_texts_total", "Texts embedded", registry=REGISTRY)
 BATCH_TEXTS = Histogram(
-    "embed_batch_texts", "Texts in one forward pass", buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=REGISTRY
+    "embed_batch_texts",
+    "Texts in one forward pass",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+    registry=REGISTRY,
 )
 BATCH_TOKENS = Histogram(
     "embed_batch_tokens",
@@ -51,22 +66,40 @@ BATCH_FILL = Histogram(
     buckets=(0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1, 2, 4, 8),
     registry=REGISTRY,
 )
-INFERENCE = Histogram("embed_inference_seconds", "Time of one forward pass", buckets=_SECONDS, registry=REGISTRY)
+INFERENCE = Histogram(
+    "embed_inference_seconds", "Time of one forward pass", buckets=_SECONDS, registry=REGISTRY
+)
 QUEUE_WAIT = Histogram(
-    "embed_queue_wait_seconds", "Longest wait of a text in a batch", buckets=_SECONDS, registry=REGISTRY
+    "embed_queue_wait_seconds",
+    "Longest wait of a text in a batch",
+    buckets=_SECONDS,
+    registry=REGISTRY,
 )
 QUEUE_TOKENS = Gauge("embed_queue_tokens", "Tokens waiting for the engine", registry=REGISTRY)
 IN_FLIGHT = Gauge("embed_in_flight_requests", "Requests being served", registry=REGISTRY)
 TASKS = Gauge("embed_asyncio_tasks", "Tasks of the event loop", registry=REGISTRY)
 FORWARD_PASS = Gauge(
-    "embed_forward_pass_running_seconds", "Age of the forward pass under way, 0 when idle", registry=REGISTRY
+    "embed_forward_pass_running_seconds",
+    "Age of the forward pass under way, 0 when idle",
+    registry=REGISTRY,
 )
 READY = Gauge("embed_ready", "1 when a request sent here would be served", registry=REGISTRY)
-QUOTA_DEGRADED = Gauge("embed_quota_degraded", "1 while RATE_LIMIT_ON_ERROR rules instead of Redis", registry=REGISTRY)
+QUOTA_DEGRADED = Gauge(
+    "embed_quota_degraded", "1 while RATE_LIMIT_ON_ERROR rules instead of Redis", registry=REGISTRY
+)
 MODEL_INFO = Gauge(
     "embed_model_info",
     "What serves here",
-    ["model", "revision", "architecture", "quantization", "backend", "kernel", "fingerprint", "version"],
+    [
+        "model",
+        "revision",
+        "architecture",
+        "quantization",
+        "backend",
+        "kernel",
+        "fingerprint",
+        "version",
+    ],
     registry=REGISTRY,
 )
 ProcessCollector(registry=REGISTRY)
@@ -74,7 +107,11 @@ ProcessCollector(registry=REGISTRY)
 
 def watch_jwks_age(age: Callable[[], float]) -> None:
     """Show the age of the key set, which only a process with a key server has."""
-    gauge = Gauge("embed_jwks_age_seconds", "Time since the key set was fetched; +Inf until it was", registry=REGISTRY)
+    gauge = Gauge(
+        "embed_jwks_age_seconds",
+        "Time since the key set was fetched; +Inf until it was",
+        registry=REGISTRY,
+    )
     gauge.set_function(age)
 
 

@@ -11,7 +11,14 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyAddress, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    IPvAnyAddress,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -94,18 +101,28 @@ class Settings(BaseSettings):
     )
 
     max_batch_tokens: int = Field(
-        256, ge=16, le=65536, description="Tokens in one forward pass; more serve bulk faster, and a query waits longer"
+        256,
+        ge=16,
+        le=65536,
+        description="Tokens in one forward pass; more serve bulk faster, and a query waits longer",
     )
     max_batch_size: int = Field(32, ge=1, le=1024, description="Texts in one forward pass")
     max_seq_length: int = Field(
-        2048, ge=8, le=131072, description="Tokens kept of one text; the model's own limit if that is lower"
+        2048,
+        ge=8,
+        le=131072,
+        description="Tokens kept of one text; the model's own limit if that is lower",
     )
-    num_threads: int | None = Field(None, ge=1, le=256, description="Compute threads; unset for the CPU quota")
+    num_threads: int | None = Field(
+        None, ge=1, le=256, description="Compute threads; unset for the CPU quota"
+    )
     max_queue_tokens: int = Field(
         65536, ge=1, description="Tokens waiting before new requests get 503 with `Retry-After`"
     )
     engine_timeout: float = Field(
-        60.0, gt=0, description="Seconds a forward pass may take; beyond that the worker is started anew"
+        60.0,
+        gt=0,
+        description="Seconds a forward pass may take; beyond that the worker is started anew",
     )
 
     supabase_jwt_secret: SecretStr | None = Field(
@@ -115,15 +132,20 @@ class Settings(BaseSettings):
         None, description="Supabase project URL; its issuer is then required of every token"
     )
     supabase_anon_key: SecretStr | None = Field(
-        None, description="Public anon key; checked at start to catch a wrong secret, never accepted"
+        None,
+        description="Public anon key; checked at start to catch a wrong secret, never accepted",
     )
-    supabase_jwt_issuer: str | None = Field(None, description="Issuer to require instead of `{SUPABASE_URL}/auth/v1`")
+    supabase_jwt_issuer: str | None = Field(
+        None, description="Issuer to require instead of `{SUPABASE_URL}/auth/v1`"
+    )
 
     supabase_jwks: str | None = Field(
-        None, description="The project's key set as JSON, for machines that cannot reach `SUPABASE_URL`"
+        None,
+        description="The project's key set as JSON, for machines that cannot reach `SUPABASE_URL`",
     )
     supabase_jwks_url: Annotated[str, _url("https|http")] | None = Field(
-        None, description="URL of the key set instead, for third-party auth (Clerk, Auth0, Firebase)"
+        None,
+        description="URL of the key set instead, for third-party auth (Clerk, Auth0, Firebase)",
     )
     supabase_jwt_audience: str | None = Field(
         None, description="Audience to require; unset for `authenticated`"
@@ -141,9 +163,12 @@ class Settings(BaseSettings):
     redis_url: Annotated[str, _url("redis|rediss|unix")] | None = Field(
         None, description="Redis for quotas; unset counts in memory, exact for one process"
     )
-    rate_limit_per_min: int = Field(10, ge=1, description="Requests a user may make in any 60 seconds")
+    rate_limit_per_min: int = Field(
+        10, ge=1, description="Requests a user may make in any 60 seconds"
+    )
     rate_limit_on_error: Literal["local", "open", "closed"] = Field(
-        "local", description="While Redis is away: count in memory, let everybody in, or refuse with 503"
+        "local",
+        description="While Redis is away: count in memory, let everybody in, or refuse with 503",
     )
     tokens_per_day: int | None = Field(
         None, ge=1, description="Tokens a user may spend in a UTC day; unset for no limit"
@@ -151,7 +176,9 @@ class Settings(BaseSettings):
 
     max_concurrent_per_user: int = Field(64, ge=1, description="Requests of one user in flight")
     max_in_flight: int = Field(256, ge=1, description="Requests in flight, of all users")
-    failed_auth_per_min: int = Field(60, ge=1, description="Refused tokens an address may send in a minute")
+    failed_auth_per_min: int = Field(
+        60, ge=1, description="Refused tokens an address may send in a minute"
+    )
     body_timeout: float = Field(10.0, gt=0, description="Seconds a request body may take to arrive")
     cors_allow_origins: str = Field(
         "", description="Origins of web pages that may call, separated by commas; `*` for all"
@@ -159,7 +186,9 @@ class Settings(BaseSettings):
     forwarded_allow_ips: str = Field(
         "127.0.0.1", description="Proxies whose `X-Forwarded-For` counts, separated by commas"
     )
-    log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text")
+    log_format: Literal["json", "text"] = Field(
+        "json", description="One JSON object a line, or text"
+    )
 
     max_texts_per_request: int = Field(
         2048, ge=1, le=4096, description="Texts in one request; OpenAI's clients send up to 2048"
@@ -173,9 +202,13 @@ class Settings(BaseSettings):
         None, description="OpenTelemetry collector (OTLP over HTTP) for traces; unset for none"
     )
     shutdown_timeout: float = Field(
-        30.0, ge=0, description="Seconds for requests in flight after SIGTERM; whoever waits longer gets 503"
+        30.0,
+        ge=0,
+        description="Seconds for requests in flight after SIGTERM; whoever waits longer gets 503",
     )
-    debug: bool = Field(False, description="Development: accept Supabase's published example secrets")
+    debug: bool = Field(
+        False, description="Development: accept Supabase's published example secrets"
+    )
 
 
 def _environment_name(field: str) -> str:
@@ -187,7 +220,9 @@ NAMES = frozenset(map(_environment_name, Settings.model_fields))
 
 def misspelt(names: Iterable[str], *, cutoff: float) -> list[str]:
     """Names that are almost one of ours, as `NAME (did you mean OTHER?)`."""
-    unknown = sorted(name for name in set(names) - NAMES if not name.startswith("OTEL_"))  # those are the SDK's
+    unknown = sorted(
+        name for name in set(names) - NAMES if not name.startswith("OTEL_")
+    )  # those are the SDK's
     close = ((name, difflib.get_close_matches(name, NAMES, n=1, cutoff=cutoff)) for name in unknown)
     return [f"{name} is not a setting; did you mean {match[0]}?" for name, match in close if match]
 
@@ -222,7 +257,9 @@ def load_settings() -> Settings:
     own_file: dict[str, Any] = dotenv_values(ENV_FILE) if os.path.isfile(ENV_FILE) else {}
     # 0.88 catches one or two wrong letters and leaves other programs' names (OMP_NUM_THREADS: 0.85) alone;
     # the file is ours, so a looser likeness is a mistake there.
-    complaints = misspelt(os.environ, cutoff=0.88) + misspelt(own_file.keys() - os.environ, cutoff=0.7)
+    complaints = misspelt(os.environ, cutoff=0.88) + misspelt(
+        own_file.keys() - os.environ, cutoff=0.7
+    )
     try:
         settings = Settings()
     except ValidationError as error:

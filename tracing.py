@@ -25,10 +25,14 @@ def configure(endpoint: str | None, *, version: str) -> None:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     resource = Resource.create({"service.version": version})
-    if resource.attributes["service.name"] == "unknown_service":  # OTEL_SERVICE_NAME would have said
+    if (
+        resource.attributes["service.name"] == "unknown_service"
+    ):  # OTEL_SERVICE_NAME would have said
         resource = resource.merge(Resource({"service.name": "embedding-api"}))
     _provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces")))
+    _provider.add_span_processor(
+        BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces"))
+    )
     _tracer = _provider.get_tracer("embedding-api", version)
 
 
@@ -49,8 +53,13 @@ def record_job(job: JobReport) -> None:
     """`queue` and `inference`, after the fact."""
     if _tracer is not None:
         offset = time.time() - time.monotonic()
-        for name, start, end in (("queue", job.arrived, job.started), ("inference", job.started, job.ended)):
-            _tracer.start_span(name, start_time=_nanoseconds(start + offset)).end(_nanoseconds(end + offset))
+        for name, start, end in (
+            ("queue", job.arrived, job.started),
+            ("inference", job.started, job.ended),
+        ):
+            _tracer.start_span(name, start_time=_nanoseconds(start + offset)).end(
+                _nanoseconds(end + offset)
+            )
 
 
 def _nanoseconds(seconds: float) -> int:
@@ -86,9 +95,13 @@ class _Traced:
             await self._app(scope, receive, send)
             return
         route = scope["path"] if scope["path"] in self._routes else "other"
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
         with _tracer.start_as_current_span(
-            f"{scope['method']} {route}", context=self._propagator.extract(headers), kind=_server_kind()
+            f"{scope['method']} {route}",
+            context=self._propagator.extract(headers),
+            kind=_server_kind(),
         ) as request:
             request.set_attributes({"http.request.method": scope["method"], "http.route": route})
 

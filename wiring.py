@@ -42,7 +42,9 @@ def lifecycle() -> Lifecycle:
     return Lifecycle(
         shutdown_timeout=SETTINGS.shutdown_timeout,
         loop_timeout=SETTINGS.engine_timeout,
-        parent=int(os.environ.get(SUPERVISOR_PID, os.getppid())),  # it may have ended during imports
+        parent=int(
+            os.environ.get(SUPERVISOR_PID, os.getppid())
+        ),  # it may have ended during imports
     )
 
 
@@ -66,10 +68,14 @@ def verifier() -> TokenVerifier:
     Raises:
         ConfigurationError: there is nothing to check tokens with, or a secret is not usable.
     """
-    secret = SETTINGS.supabase_jwt_secret.get_secret_value() if SETTINGS.supabase_jwt_secret else None
+    secret = (
+        SETTINGS.supabase_jwt_secret.get_secret_value() if SETTINGS.supabase_jwt_secret else None
+    )
     if secret:
         check_secret(secret, debug=SETTINGS.debug)
-    if SETTINGS.subject == "any" and not (SETTINGS.supabase_jwt_issuer and SETTINGS.supabase_jwt_audience):
+    if SETTINGS.subject == "any" and not (
+        SETTINGS.supabase_jwt_issuer and SETTINGS.supabase_jwt_audience
+    ):
         raise ConfigurationError(
             "SUBJECT=any wants to know whose users: set SUPABASE_JWT_ISSUER and SUPABASE_JWT_AUDIENCE "
             "to iss and aud of the provider's tokens"
@@ -82,7 +88,8 @@ def verifier() -> TokenVerifier:
         )
     return TokenVerifier(
         keys=KeySet(secret=secret, public=public),
-        issuer=SETTINGS.supabase_jwt_issuer or (SETTINGS.supabase_url and f"{SETTINGS.supabase_url}/auth/v1"),
+        issuer=SETTINGS.supabase_jwt_issuer
+        or (SETTINGS.supabase_url and f"{SETTINGS.supabase_url}/auth/v1"),
         allow_anonymous=SETTINGS.allow_anonymous_users,
         audience=SETTINGS.supabase_jwt_audience or AUDIENCE,
         roles=parse_roles(SETTINGS.allowed_roles),
@@ -106,7 +113,9 @@ async def fetch_keys() -> None:
     """Have the key set at hand before the first token, and say so where that will let nobody in."""
     keys = verifier().keys
     if not await keys.start():
-        LOG.warning("key_set_cannot_be_fetched: check SUPABASE_URL; tokens with asymmetric keys get 503 meanwhile")
+        LOG.warning(
+            "key_set_cannot_be_fetched: check SUPABASE_URL; tokens with asymmetric keys get 503 meanwhile"
+        )
     elif keys.empty:
         LOG.error(
             "key_set_is_empty: every token is refused. The project signs with its secret: set "
@@ -175,7 +184,9 @@ def _aliases(profile: Profile) -> dict[str, str | None]:
     for name, task in aliases.items():
         if task is not None and task not in profile.tasks:
             tasks = ", ".join(main_names(profile.tasks)) or "no task: name it without one"
-            raise ConfigurationError(f"MODEL_ALIASES: {name}={task}, but {profile.model_id} has {tasks}")
+            raise ConfigurationError(
+                f"MODEL_ALIASES: {name}={task}, but {profile.model_id} has {tasks}"
+            )
     return aliases
 
 
@@ -201,7 +212,9 @@ def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
     found = pages(service, models=service.offer.models)
     routes = {page.path: Route(frozenset({"GET"}), protected=page.protected) for page in found}
     routes[SCHEMA_PATH] = Route(frozenset({"GET"}), protected=False)
-    routes |= {api.route: Route(frozenset({"POST"}), protected=True) for api in service.apis.values()}
+    routes |= {
+        api.route: Route(frozenset({"POST"}), protected=True) for api in service.apis.values()
+    }
     posts = (api.route for api in service.apis.values())
     metrics.begin(posts, reasons=fault_reasons(), decisions={"admitted"} | refusal_reasons())
     gate = Gate(
@@ -215,12 +228,17 @@ def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
         max_concurrent_per_user=SETTINGS.max_concurrent_per_user,
         failed_auth_per_minute=SETTINGS.failed_auth_per_min,
         trusted_proxies=SETTINGS.forwarded_allow_ips,
-        cors_allow_origins=[origin.strip() for origin in SETTINGS.cors_allow_origins.split(",") if origin.strip()],
+        cors_allow_origins=[
+            origin.strip() for origin in SETTINGS.cors_allow_origins.split(",") if origin.strip()
+        ],
         ready=lambda: not lifecycle().stopping,
     )
     lifecycle().in_flight = lambda: gate.in_flight
     metrics.IN_FLIGHT.set_function(lambda: gate.in_flight)
-    record = partial(_record_exchange, open_to_all={path for path, route in routes.items() if not route.protected})
+    record = partial(
+        _record_exchange,
+        open_to_all={path for path, route in routes.items() if not route.protected},
+    )
     edge = Edge(gate, routes=routes, fingerprint=service.offer.fingerprint, record=record)
     return tracing.around(edge, routes=routes)
 

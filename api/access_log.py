@@ -30,7 +30,11 @@ class TextLine(logging.Formatter):
     """The same for people: `time LEVEL message name=value ...`, values as JSON, so still one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = [f"{k}={orjson.dumps(v).decode()}" for k, v in getattr(record, "fields", {}).items() if v is not None]
+        fields = [
+            f"{k}={orjson.dumps(v).decode()}"
+            for k, v in getattr(record, "fields", {}).items()
+            if v is not None
+        ]
         message = record.getMessage().replace("\n", "\\n").replace("\r", "\\r")
         return " ".join([self.formatTime(record, "%H:%M:%S"), record.levelname, message, *fields])
 
@@ -68,5 +72,8 @@ def write_exchange(exchange: Exchange) -> None:
     }
     if exchange.error is not None and kind_of(exchange.error) is INTERNAL:
         fields["error"] = type(exchange.error).__name__
-        fields["at"] = [f"{f.name} {f.filename}:{f.lineno}" for f in traceback.extract_tb(exchange.error.__traceback__)]
+        fields["at"] = [
+            f"{f.name} {f.filename}:{f.lineno}"
+            for f in traceback.extract_tb(exchange.error.__traceback__)
+        ]
     LOG.info("request", extra={"fields": fields})

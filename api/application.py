@@ -38,7 +38,9 @@ class Application:
         self._service = service
         self._endpoints: dict[str, Endpoint] = {SCHEMA_PATH: self._schema}
         self._endpoints |= {path: self._get(method) for path, method in pages}
-        self._endpoints |= {api.route: self._post(api.func, api.input_spec) for api in service.apis.values()}
+        self._endpoints |= {
+            api.route: self._post(api.func, api.input_spec) for api in service.apis.values()
+        }
         self._instance: Any = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

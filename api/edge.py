@@ -34,7 +34,12 @@ class Edge:
     """Wraps the gate. Whatever is raised below becomes an error envelope here, once."""
 
     def __init__(
-        self, app: ASGIApp, *, routes: Collection[str], fingerprint: str, record: Callable[[Exchange], None]
+        self,
+        app: ASGIApp,
+        *,
+        routes: Collection[str],
+        fingerprint: str,
+        record: Callable[[Exchange], None],
     ) -> None:
         self.app, self.routes, self.record = app, frozenset(routes), record
         self.fingerprint = fingerprint
@@ -62,7 +67,9 @@ class Edge:
         except Exception as error:
             scope["error"] = error
             if status == 0:
-                if _announces_body(scope):  # unread on the wire: the server would read it all before the next request
+                if _announces_body(
+                    scope
+                ):  # unread on the wire: the server would read it all before the next request
                     headers.append((b"connection", b"close"))
                 await error_response(error)(scope, receive, answer)
         finally:
@@ -72,7 +79,9 @@ class Edge:
         error, principal = scope.get("error"), scope.get("principal")
         return Exchange(
             request_id=scope["request_id"],
-            method=scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "OPTIONS") else "other",
+            method=scope["method"]
+            if scope["method"] in ("GET", "HEAD", "POST", "OPTIONS")
+            else "other",
             route=scope["path"] if scope["path"] in self.routes else "other",
             status=status,
             seconds=seconds,
@@ -91,7 +100,10 @@ def _check_fingerprint(scope: Scope, fingerprint: str) -> None:
 
 
 def _announces_body(scope: Scope) -> bool:
-    return any(name in (b"content-length", b"transfer-encoding") and value != b"0" for name, value in scope["headers"])
+    return any(
+        name in (b"content-length", b"transfer-encoding") and value != b"0"
+        for name, value in scope["headers"]
+    )
 
 
 def _request_id(scope: Scope) -> str:

@@ -124,12 +124,20 @@ def kind_of(error: Exception) -> Kind:
 
 def reason_of(error: Exception) -> str:
     """A short, bounded code for metrics, logs and the envelope; other libraries' `reason` may be anything."""
-    return "internal_error" if kind_of(error) is INTERNAL else str(getattr(error, "reason", "internal_error"))
+    return (
+        "internal_error"
+        if kind_of(error) is INTERNAL
+        else str(getattr(error, "reason", "internal_error"))
+    )
 
 
 def fault_reasons() -> set[str]:
     """The codes of what is our fault, 500 and 503."""
-    return {"internal_error", "stopping", *_reasons(cls for cls, kind in KINDS.items() if kind.status >= 500)}
+    return {
+        "internal_error",
+        "stopping",
+        *_reasons(cls for cls, kind in KINDS.items() if kind.status >= 500),
+    }
 
 
 def refusal_reasons() -> set[str]:
@@ -153,7 +161,9 @@ def error_response(error: Exception) -> Response:
     """The answer to a request that ended in `error`. What is not foreseen is told without its text."""
     kind = kind_of(error)
     message = str(error) if kind is not INTERNAL else _INTERNAL
-    body = envelope(message, type=kind.type, code=reason_of(error), param=getattr(error, "param", None))
+    body = envelope(
+        message, type=kind.type, code=reason_of(error), param=getattr(error, "param", None)
+    )
     return Response(orjson.dumps(body), kind.status, _headers(error, kind), "application/json")
 
 

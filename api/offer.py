@@ -8,7 +8,9 @@ from dataclasses import dataclass
 class Offer:
     """Known from the model's profile before its weights are loaded."""
 
-    models: Mapping[str, str | None]  # its names and the task that each stands for, the plain one first
+    models: Mapping[
+        str, str | None
+    ]  # its names and the task that each stands for, the plain one first
     tasks: tuple[str, ...]  # every name of every task
     main_tasks: tuple[str, ...]  # every task by one name
     titles: bool  # whether documents may have one

@@ -21,7 +21,10 @@ _PROBES = {
     "/healthz": "The same as /livez",
 }
 _FINGERPRINT = {"description": "Names the vector space", "schema": {"type": "string"}}
-_RETRY_AFTER = {"description": "Seconds after which to come back", "schema": {"type": "integer", "minimum": 1}}
+_RETRY_AFTER = {
+    "description": "Seconds after which to come back",
+    "schema": {"type": "integer", "minimum": 1},
+}
 _HEADERS = {
     200: {"X-Embedding-Fingerprint": _FINGERPRINT},
     429: {"Retry-After": _RETRY_AFTER},
@@ -32,9 +35,17 @@ _HEADERS = {
 def document(service: Service, *, version: str, offer: Offer) -> dict[str, Any]:
     """The whole document, as plain data."""
     apis = service.apis.values()
-    models: list[type[BaseModel]] = [UsageResponse, HealthResponse, ErrorResponse, ModelsResponse, ModelCard]
+    models: list[type[BaseModel]] = [
+        UsageResponse,
+        HealthResponse,
+        ErrorResponse,
+        ModelsResponse,
+        ModelCard,
+    ]
     models += [spec for api in apis for spec in (api.input_spec, api.output_spec)]
-    schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)[1]["$defs"]
+    schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)[1][
+        "$defs"
+    ]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -45,12 +56,17 @@ def document(service: Service, *, version: str, offer: Offer) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "paths": {
-            **{api.route: {"post": _operation(api, offer)} for api in sorted(apis, key=lambda api: len(api.route))},
+            **{
+                api.route: {"post": _operation(api, offer)}
+                for api in sorted(apis, key=lambda api: len(api.route))
+            },
             **_models_paths(offer),
             **_open_paths(),
         },
         "components": {
-            "schemas": {name: _required_first(schema) for name, schema in _narrowed(schemas, offer).items()},
+            "schemas": {
+                name: _required_first(schema) for name, schema in _narrowed(schemas, offer).items()
+            },
             "securitySchemes": {
                 "bearer": {
                     "type": "http",
@@ -91,7 +107,9 @@ def _no_title(blank: str) -> dict[str, Any]:
 def _required_first(schema: dict[str, Any]) -> dict[str, Any]:
     """Readers look for what they must send; pydantic begins with the options, which are inherited."""
     required = schema.get("required", [])
-    properties = dict(sorted(schema.get("properties", {}).items(), key=lambda item: item[0] not in required))
+    properties = dict(
+        sorted(schema.get("properties", {}).items(), key=lambda item: item[0] not in required)
+    )
     return schema | ({"properties": properties} if properties else {})
 
 
@@ -110,15 +128,26 @@ def _operation(api: Any, offer: Offer) -> dict[str, Any]:
         "security": _BEARER,
         "parameters": [fingerprint],
         "requestBody": {"required": True, "content": _json(api.input_spec)},
-        "responses": {"200": _response(200, "Done", api.output_spec), **_errors(names_model=names_model)},
+        "responses": {
+            "200": _response(200, "Done", api.output_spec),
+            **_errors(names_model=names_model),
+        },
     }
 
 
 def _models_paths(offer: Offer) -> dict[str, Any]:
     """The list, and one of it; `offer.models` are all there are."""
-    every = _get("The model that serves here, by all its names", {"200": _response(200, "Models", ModelsResponse)})
+    every = _get(
+        "The model that serves here, by all its names",
+        {"200": _response(200, "Models", ModelsResponse)},
+    )
     one = _get("One name of the model", {"200": _response(200, "The model", ModelCard)})
-    name = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "enum": list(offer.models)}}
+    name = {
+        "name": "model",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "enum": list(offer.models)},
+    }
     one["get"]["parameters"] = [name]
     one["get"]["responses"] |= _errors(names_model=True)
     every["get"]["responses"] |= _errors()
@@ -128,19 +157,34 @@ def _models_paths(offer: Offer) -> dict[str, Any]:
 
 
 def _open_paths() -> dict[str, Any]:
-    probes = {path: _get(summary, {"200": {"description": "Yes"}, **_errors(503)}) for path, summary in _PROBES.items()}
-    health = _get("What serves here", {"200": _response(200, "Ready", HealthResponse), **_errors(503)})
+    probes = {
+        path: _get(summary, {"200": {"description": "Yes"}, **_errors(503)})
+        for path, summary in _PROBES.items()
+    }
+    health = _get(
+        "What serves here", {"200": _response(200, "Ready", HealthResponse), **_errors(503)}
+    )
     text = {
         "description": "Prometheus text format",
         "content": {"text/plain": {"schema": {"type": "string"}}},
     }
-    usage = _get("The caller's limits and what is left", {"200": _response(200, "Limits", UsageResponse), **_errors()})
+    usage = _get(
+        "The caller's limits and what is left",
+        {"200": _response(200, "Limits", UsageResponse), **_errors()},
+    )
     usage["get"]["security"] = _BEARER
-    return {"/usage": usage, "/health": health, **probes, "/metrics": _get("Metrics for Prometheus", {"200": text})}
+    return {
+        "/usage": usage,
+        "/health": health,
+        **probes,
+        "/metrics": _get("Metrics for Prometheus", {"200": text}),
+    }
 
 
 def _get(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
-    return {"get": {"summary": summary, "tags": ["operation"], "security": [], "responses": responses}}
+    return {
+        "get": {"summary": summary, "tags": ["operation"], "security": [], "responses": responses}
+    }
 
 
 def _errors(*only: int, names_model: bool = False) -> dict[str, Any]:
@@ -151,7 +195,8 @@ def _errors(*only: int, names_model: bool = False) -> dict[str, Any]:
         if kind.status not in never and (not only or kind.status in only):
             told[kind.status].append(kind.description)
     return {
-        str(status): _response(status, "; ".join(dict.fromkeys(told[status])), ErrorResponse) for status in sorted(told)
+        str(status): _response(status, "; ".join(dict.fromkeys(told[status])), ErrorResponse)
+        for status in sorted(told)
     }
 
 

@@ -30,7 +30,9 @@ class InFlight:
     def hold(self) -> Iterator[None]:
         """Raises Overloaded."""
         if self.count >= self._limit:
-            raise Overloaded("Too many requests are being served. Try again in a second.", retry_after=1)
+            raise Overloaded(
+                "Too many requests are being served. Try again in a second.", retry_after=1
+            )
         self.count += 1
         try:
             yield
@@ -102,14 +104,18 @@ async def read_body(receive: Receive, *, limit: int, seconds: float) -> bytes:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise BodyTimeout("The connection closed before the body was whole.", reason="client_left")
+                    raise BodyTimeout(
+                        "The connection closed before the body was whole.", reason="client_left"
+                    )
                 body += message.get("body", b"")
                 if len(body) > limit:
                     raise BodyTooLarge(limit=limit)
                 if not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError:
-        raise BodyTimeout(f"The body did not arrive within {seconds:g} seconds. Send it without pauses.") from None
+        raise BodyTimeout(
+            f"The body did not arrive within {seconds:g} seconds. Send it without pauses."
+        ) from None
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

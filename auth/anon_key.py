@@ -9,7 +9,9 @@ from auth.errors import ConfigurationError, GateError, TokenForbidden
 from auth.tokens import TokenVerifier, read_header, strict_json_object, unverified_payload
 
 
-async def check_anon_key(anon_key: str, *, verifier: TokenVerifier, supabase_url: str | None) -> None:
+async def check_anon_key(
+    anon_key: str, *, verifier: TokenVerifier, supabase_url: str | None
+) -> None:
     """Raises ConfigurationError unless the key belongs to the secret and the verifier refuses it.
 
     Keys of the new kind (``sb_publishable_…``) are no tokens, and without the secret nothing can be
@@ -18,7 +20,9 @@ async def check_anon_key(anon_key: str, *, verifier: TokenVerifier, supabase_url
     if anon_key.startswith("sb_publishable_"):
         return
     if anon_key.startswith("sb_secret_"):
-        raise ConfigurationError("SUPABASE_ANON_KEY holds a secret key: put the public one, and replace both.")
+        raise ConfigurationError(
+            "SUPABASE_ANON_KEY holds a secret key: put the public one, and replace both."
+        )
     claims = _claims(anon_key)
     if verifier.keys.secret is None:
         return
@@ -38,7 +42,9 @@ async def _check_refused(anon_key: str, claims: dict[str, Any], verifier: TokenV
         await verifier.verify(anon_key)
     except TokenForbidden:
         return
-    raise ConfigurationError("SUPABASE_ANON_KEY would be let in as a user: copy the one called anon, public.")
+    raise ConfigurationError(
+        "SUPABASE_ANON_KEY would be let in as a user: copy the one called anon, public."
+    )
 
 
 def _claims(anon_key: str) -> dict[str, Any]:

@@ -36,7 +36,9 @@ class TrustedProxies:
         return self.everyone or any(address in network for network in self.networks)
 
 
-def client_address(peer: str | None, forwarded_for: Sequence[bytes], trusted: TrustedProxies) -> str:
+def client_address(
+    peer: str | None, forwarded_for: Sequence[bytes], trusted: TrustedProxies
+) -> str:
     """The last address in the chain that no trusted proxy vouches for; an IPv6 one as its /64.
 
     ``peer`` is the other end of the connection, ``forwarded_for`` the X-Forwarded-For header lines.

@@ -16,7 +16,9 @@ Headers = list[tuple[bytes, bytes]]
 MAX_AGE = b"7200"  # seconds; no browser keeps a preflight longer
 MAX_ASKED = 1024  # bytes of Access-Control-Request-Headers that are answered
 HEADER_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]*")
-ORIGIN = re.compile(rb"[a-z][a-z0-9+.-]*://[^/\s,*]+")  # RFC 6454 §6.2, in the lower case browsers send
+ORIGIN = re.compile(
+    rb"[a-z][a-z0-9+.-]*://[^/\s,*]+"
+)  # RFC 6454 §6.2, in the lower case browsers send
 EXPOSED = (
     b"x-request-id, x-embedding-fingerprint, retry-after, ratelimit, ratelimit-policy, "
     b"x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset"
@@ -46,7 +48,10 @@ class Cors:
         if not self.origins:
             return []
         if b"*" in self.origins:
-            return [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", EXPOSED)]
+            return [
+                (b"access-control-allow-origin", b"*"),
+                (b"access-control-expose-headers", EXPOSED),
+            ]
         vary = (b"vary", b"Origin")
         if origin is None or origin not in self.origins:
             return [vary]

@@ -128,12 +128,18 @@ class Gate:
                 receive = replay(await read_body(receive, limit=limit, seconds=seconds), receive)
             await self._app(scope, receive, send)
 
-    async def _admit(self, scope: Scope, headers: RequestHeaders, held: ExitStack, *, takes_body: bool) -> None:
+    async def _admit(
+        self, scope: Scope, headers: RequestHeaders, held: ExitStack, *, takes_body: bool
+    ) -> None:
         """Lets a user in, and takes the places that ``held`` gives back in the end."""
         answer = scope["answer_headers"]
         answer.append(policy_header(self._quota.limits))
         if not self._ready():
-            raise Overloaded("The service is stopping. Try again in a few seconds.", retry_after=5, reason="stopping")
+            raise Overloaded(
+                "The service is stopping. Try again in a few seconds.",
+                retry_after=5,
+                reason="stopping",
+            )
         held.enter_context(self._in_flight.hold())
         principal = await self._principal(scope, headers)
         scope["principal"] = principal
@@ -150,7 +156,9 @@ class Gate:
         self._failures.check(address)
         try:
             if not token:
-                raise TokenMissing("Send the header Authorization: Bearer <access token of a signed-in user>.")
+                raise TokenMissing(
+                    "Send the header Authorization: Bearer <access token of a signed-in user>."
+                )
             return await self._verifier.verify(token)
         except FAILURES:
             self._failures.record(address)
@@ -164,7 +172,9 @@ class Gate:
             set_quota_headers(answer, refusal.receipt)
             raise
 
-    async def _answer_options(self, route: Route, headers: RequestHeaders, answer: Headers, send: Send) -> None:
+    async def _answer_options(
+        self, route: Route, headers: RequestHeaders, answer: Headers, send: Send
+    ) -> None:
         answer.append((b"allow", ", ".join(sorted(route.allowed | {"OPTIONS"})).encode()))
         answer += self._cors.preflight(
             headers.get(b"origin"),

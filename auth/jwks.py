@@ -99,7 +99,9 @@ class RemoteKeys:
         return self._fetch
 
     async def _refresh(self) -> bool:
-        return await asyncio.shield(self._begin())  # a caller who leaves must not end it for the rest
+        return await asyncio.shield(
+            self._begin()
+        )  # a caller who leaves must not end it for the rest
 
     async def _load(self) -> bool:
         try:

@@ -128,7 +128,9 @@ def parse_jwks(document: str | bytes) -> tuple[PublicKey, ...]:
     return tuple(key for key in parsed if key is not None)
 
 
-_PUBLIC_MEMBERS: Mapping[str, tuple[Algorithm, type[ECAlgorithm] | type[RSAAlgorithm], tuple[str, ...]]] = {
+_PUBLIC_MEMBERS: Mapping[
+    str, tuple[Algorithm, type[ECAlgorithm] | type[RSAAlgorithm], tuple[str, ...]]
+] = {
     "EC": ("ES256", ECAlgorithm, ("kty", "crv", "x", "y")),
     "RSA": ("RS256", RSAAlgorithm, ("kty", "n", "e")),
 }

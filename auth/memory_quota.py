@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import Literal
 
-from auth.receipt import DAY, MICROSECONDS, Limits, Receipt, Standing, new_request_id, receipt_of, refusal_of
+from auth.receipt import (
+    DAY,
+    MICROSECONDS,
+    Limits,
+    Receipt,
+    Standing,
+    new_request_id,
+    receipt_of,
+    refusal_of,
+)
 
 
 @dataclass(slots=True)

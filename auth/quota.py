@@ -79,7 +79,9 @@ class GuardedQuota:
     ``open`` admits everybody, ``closed`` raises QuotaUnavailable.
     """
 
-    def __init__(self, shared: RedisQuota, local: MemoryQuota, *, on_error: OnError, breaker: Breaker) -> None:
+    def __init__(
+        self, shared: RedisQuota, local: MemoryQuota, *, on_error: OnError, breaker: Breaker
+    ) -> None:
         self.limits = shared.limits
         self._shared = shared
         self._local = local
@@ -207,4 +209,6 @@ def make_quota(
 
 
 def _unavailable() -> QuotaUnavailable:
-    return QuotaUnavailable("Requests cannot be counted at the moment. Try again in a few seconds.", retry_after=3)
+    return QuotaUnavailable(
+        "Requests cannot be counted at the moment. Try again in a few seconds.", retry_after=3
+    )

@@ -87,7 +87,9 @@ def refusal_of(standing: Standing, limits: Limits, *, user_id: str) -> QuotaExce
     which: Literal["requests", "tokens"] = "tokens" if standing.refused == "tokens" else "requests"
     wait = standing.free_after if which == "requests" else until_midnight(standing.now)
     receipt = receipt_of(standing, limits, user_id=user_id)
-    return QuotaExceeded(which=which, retry_after=whole_seconds(wait / MICROSECONDS), receipt=receipt)
+    return QuotaExceeded(
+        which=which, retry_after=whole_seconds(wait / MICROSECONDS), receipt=receipt
+    )
 
 
 def until_midnight(now: int) -> int:

@@ -85,11 +85,20 @@ class RedisQuota:
             refusal = refusal_of(standing, self.limits, user_id=user_id)
             self._remember(refusal, asked_at=asked_at)
             raise refusal
-        return receipt_of(standing, self.limits, user_id=user_id, request_id=request_id, tokens=tokens, shared=True)
+        return receipt_of(
+            standing,
+            self.limits,
+            user_id=user_id,
+            request_id=request_id,
+            tokens=tokens,
+            shared=True,
+        )
 
     async def refund(self, receipt: Receipt) -> None:
         self._exhausted.pop(receipt.user_id, None)
-        await self._call("refund", receipt.user_id, receipt.request_id, receipt.tokens, receipt.charged_at)
+        await self._call(
+            "refund", receipt.user_id, receipt.request_id, receipt.tokens, receipt.charged_at
+        )
 
     async def usage(self, user_id: str) -> Receipt:
         return receipt_of(await self._run("usage", user_id), self.limits, user_id=user_id)
@@ -122,11 +131,15 @@ class RedisQuota:
         if len(self._exhausted) > MAX_REMEMBERED:
             self._exhausted.popitem(last=False)
 
-    async def _run(self, operation: str, user_id: str, *, request_id: str = "", tokens: int = 0) -> Standing:
+    async def _run(
+        self, operation: str, user_id: str, *, request_id: str = "", tokens: int = 0
+    ) -> Standing:
         now = -1 if self._clock is None else int(self._clock() * MICROSECONDS)
         return standing_of(await self._call(operation, user_id, request_id, tokens, now))
 
-    async def _call(self, operation: str, user_id: str, request_id: str, tokens: int, now: int) -> object:
+    async def _call(
+        self, operation: str, user_id: str, request_id: str, tokens: int, now: int
+    ) -> object:
         limits = self.limits
         per_day = -1 if limits.tokens_per_day is None else limits.tokens_per_day
         arguments = (
@@ -156,7 +169,9 @@ class RedisQuota:
 def standing_of(answer: object) -> Standing:
     """What quota.lua returned. Raises InvalidResponse for anything else."""
     match answer:
-        case [int(refused), int(requests), int(free_after), int(tokens), int(now)] if 0 <= refused < len(REFUSED):
+        case [int(refused), int(requests), int(free_after), int(tokens), int(now)] if (
+            0 <= refused < len(REFUSED)
+        ):
             return Standing(REFUSED[refused], requests, free_after, tokens, now)
     raise InvalidResponse("not the answer of quota.lua")
 

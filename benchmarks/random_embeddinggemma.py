@@ -16,7 +16,15 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import Gemma3TextConfig, Gemma3TextModel, PreTrainedTokenizerFast
 
 from embedder.prepare.sentences import SENTENCES, long_text
@@ -168,9 +176,13 @@ def _tokenizer(size: Size) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
-    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
     trainer = trainers.BpeTrainer(
-        vocab_size=min(size.vocabulary, 4096) - len(alphabet), special_tokens=[*SPECIAL], show_progress=False
+        vocab_size=min(size.vocabulary, 4096) - len(alphabet),
+        special_tokens=[*SPECIAL],
+        show_progress=False,
     )
     tokenizer.train_from_iterator([*SENTENCES, long_text(4)], trainer)
     tokenizer.add_tokens(alphabet)
@@ -178,15 +190,23 @@ def _tokenizer(size: Size) -> PreTrainedTokenizerFast:
         single="<bos> $A <eos>", special_tokens=[("<bos>", 2), ("<eos>", 1)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", unk_token="<unk>"
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        bos_token="<bos>",
+        unk_token="<unk>",
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write EmbeddingGemma's architecture with random weights.")
+    parser = argparse.ArgumentParser(
+        description="Write EmbeddingGemma's architecture with random weights."
+    )
     parser.add_argument("directory", type=Path)
     parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--outliers", action="store_true", help="with large activations as trained models have")
+    parser.add_argument(
+        "--outliers", action="store_true", help="with large activations as trained models have"
+    )
     arguments = parser.parse_args()
     directory = build(arguments.directory, SIZES[arguments.size], outliers=arguments.outliers)
     print(f"{directory}: random weights, its vectors mean nothing")

@@ -40,14 +40,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tarball
 
 
-def test_it_installs_and_serves_without_a_network_what_its_settings_say(bundle: Path, tmp_path: Path) -> None:
+def test_it_installs_and_serves_without_a_network_what_its_settings_say(
+    bundle: Path, tmp_path: Path
+) -> None:
     there = tmp_path / "embedding-api"
     there.mkdir()
     (there / ".env").write_text(f"SUPABASE_JWT_SECRET={SECRET}\n")
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     environment |= {"PYTHON": sys._base_executable}  # type: ignore[attr-defined]
     command = ["unshare", "--net", "sh", "-c", SCRIPT, "sh", str(bundle), str(tmp_path), token()]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / "log").read_text()
     assert '"embedding":[' in done.stdout
 
@@ -56,7 +60,9 @@ def test_a_damaged_bundle_is_not_installed(bundle: Path, tmp_path: Path) -> None
     subprocess.run(["tar", "xf", bundle], cwd=tmp_path, check=True)
     [weights] = tmp_path.rglob("model.safetensors")
     weights.write_bytes(weights.read_bytes() + b" ")
-    done = subprocess.run(["./install.sh"], cwd=tmp_path / "embedding-api", capture_output=True, text=True)
+    done = subprocess.run(
+        ["./install.sh"], cwd=tmp_path / "embedding-api", capture_output=True, text=True
+    )
     assert done.returncode != 0
     assert "the bundle is damaged" in done.stderr
     assert not (tmp_path / "embedding-api" / ".venv").exists()

@@ -49,7 +49,9 @@ READ_BY_MAKE_ALONE = "hf_of-the-one-who-prepares"
 
 
 def run(*command: str | Path, **options: Any) -> str:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, **options)
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, check=False, **options
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return str(done.stdout).strip()
 
@@ -64,7 +66,9 @@ def about(service: str) -> dict[str, Any]:
 
 
 def inside(service: str, *command: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["podman", "exec", name_of(service), *command], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["podman", "exec", name_of(service), *command], capture_output=True, text=True, check=False
+    )
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 60) -> bool:
@@ -97,7 +101,16 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> None:
     for service, recipe in RECIPES.items():
         tag = SERVICES[service]["image"]
         name = f"docker.io/{tag if '/' in tag else 'library/' + tag}"
-        run("podman", "build", "-q", "-t", name, "-f", "-", input=f"FROM localhost/packages\n{recipe}\n")
+        run(
+            "podman",
+            "build",
+            "-q",
+            "-t",
+            name,
+            "-f",
+            "-",
+            input=f"FROM localhost/packages\n{recipe}\n",
+        )
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +127,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """deploy/ as on a server."""
     folder = tmp_path_factory.mktemp("server") / "deploy"
     shutil.copytree(DEPLOY, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    folder.joinpath(".env").write_text(f"SUPABASE_JWT_SECRET={SECRET}\nHF_TOKEN={READ_BY_MAKE_ALONE}\n")
+    folder.joinpath(".env").write_text(
+        f"SUPABASE_JWT_SECRET={SECRET}\nHF_TOKEN={READ_BY_MAKE_ALONE}\n"
+    )
     return folder
 
 
 @pytest.fixture(scope="module")
-def alone(home: Path, stand_ins: None, tools: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def alone(
+    home: Path, stand_ins: None, tools: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """A network with nothing in it for all that follows, when nothing more is to be fetched."""
     assert ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) == 0
     run("ip", "link", "set", "lo", "up")
@@ -137,12 +154,16 @@ def compose(alone: None, home: Path, tools: Path, folder: Path) -> Iterator[Call
         command = (sys.executable, "-m", "podman_compose", "--profile", "https", *arguments)
         return run(*command, cwd=folder, env=environment)
 
-    [fill] = re.findall(r"(?m)^docker (run .*--entrypoint cp .*\\\n.*)$", (DEPLOY / "RUNBOOK.md").read_text())
+    [fill] = re.findall(
+        r"(?m)^docker (run .*--entrypoint cp .*\\\n.*)$", (DEPLOY / "RUNBOOK.md").read_text()
+    )
     run("bash", "-c", f"podman {fill}", env=environment)
     try:
         compose("up", "-d", *STARTED)
         yield compose
-        log = subprocess.run(["podman", "logs", "embedding-api"], capture_output=True, text=True, check=False)
+        log = subprocess.run(
+            ["podman", "logs", "embedding-api"], capture_output=True, text=True, check=False
+        )
     finally:
         compose("down", "-v")
     assert_nothing_leaked(log.stdout + log.stderr)
@@ -153,14 +174,18 @@ def test_it_comes_up_and_its_health_check_says_so(service: str) -> None:
     """Whoever has systemd has the checks run by it; here each is run by hand."""
 
     def healthy() -> bool:
-        return not subprocess.run(["podman", "healthcheck", "run", name_of(service)], capture_output=True).returncode
+        return not subprocess.run(
+            ["podman", "healthcheck", "run", name_of(service)], capture_output=True
+        ).returncode
 
     assert eventually(healthy), run("podman", "logs", name_of(service))
 
 
 def call(url: str, **options: Any) -> httpx.Response:
     headers = {"Authorization": f"Bearer {token()}"}
-    return httpx.post(f"{url}/embed", json={"text": "still here"}, headers=headers, timeout=30, **options)
+    return httpx.post(
+        f"{url}/embed", json={"text": "still here"}, headers=headers, timeout=30, **options
+    )
 
 
 def test_a_call_is_served_and_counted_in_redis() -> None:
@@ -172,7 +197,9 @@ def test_a_call_is_served_and_counted_in_redis() -> None:
 
 def test_prometheus_reads_the_service_and_knows_the_rules() -> None:
     def up() -> bool:
-        targets = httpx.get("http://127.0.0.1:9090/api/v1/targets", timeout=10).json()["data"]["activeTargets"]
+        targets = httpx.get("http://127.0.0.1:9090/api/v1/targets", timeout=10).json()["data"][
+            "activeTargets"
+        ]
         return [target["health"] for target in targets] == ["up"]
 
     assert eventually(up)
@@ -182,13 +209,18 @@ def test_prometheus_reads_the_service_and_knows_the_rules() -> None:
 
 def test_caddy_lets_calls_through_and_no_metrics() -> None:
     for path, status in (("/readyz", 200), ("/metrics", 404)):
-        assert httpx.get(f"https://localhost{path}", verify=False, timeout=30).status_code == status  # its own CA
+        assert (
+            httpx.get(f"https://localhost{path}", verify=False, timeout=30).status_code == status
+        )  # its own CA
     assert call("https://localhost", verify=False).status_code == 200
 
 
 @pytest.mark.parametrize("service", STARTED)
 def test_limits_are_in_force(service: str) -> None:
-    config, limits = about(service)["HostConfig"], SERVICES[service]["deploy"]["resources"]["limits"]
+    config, limits = (
+        about(service)["HostConfig"],
+        SERVICES[service]["deploy"]["resources"]["limits"],
+    )
     size, unit = re.search(r"(\d+)([MG])\b", limits["memory"]).groups()  # type: ignore[union-attr]
     assert config["Memory"] == int(size) << {"M": 20, "G": 30}[unit]
     assert config["NanoCpus"] == float(limits["cpus"]) * 1e9
@@ -197,14 +229,20 @@ def test_limits_are_in_force(service: str) -> None:
 
 @pytest.mark.parametrize("service", STARTED)
 def test_nothing_is_written_but_where_it_may_be(service: str) -> None:
-    write = ("python", "-c", "open('{}/x', 'w').close()") if service == "embedding-api" else ("touch", "{}/x")
+    write = (
+        ("python", "-c", "open('{}/x', 'w').close()")
+        if service == "embedding-api"
+        else ("touch", "{}/x")
+    )
     for directory, allowed in (("/", False), ("/usr", False), ("/tmp", True)):
         done = inside(service, *(word.format(directory) for word in write))
         assert (done.returncode == 0) is allowed, (directory, done.stderr)
 
 
 def test_the_service_does_not_have_the_token_that_models_are_fetched_with() -> None:
-    environment = inside("embedding-api", "python", "-c", "print(open('/proc/1/environ').read())").stdout
+    environment = inside(
+        "embedding-api", "python", "-c", "print(open('/proc/1/environ').read())"
+    ).stdout
     assert SECRET in environment
     assert READ_BY_MAKE_ALONE not in environment
 
@@ -214,13 +252,19 @@ def test_redis_is_reached_by_the_service_alone() -> None:
         httpx.get("http://127.0.0.1:6379")
     assert inside("prometheus", "nc", "-z", "-w", "3", "embedding-api", "8000").returncode == 0
     assert inside("prometheus", "nc", "-z", "-w", "3", "redis", "6379").returncode != 0
-    [address] = (network["IPAddress"] for network in about("redis")["NetworkSettings"]["Networks"].values())
+    [address] = (
+        network["IPAddress"] for network in about("redis")["NetworkSettings"]["Networks"].values()
+    )
     assert inside("prometheus", "nc", "-z", "-w", "3", address, "6379").returncode != 0
 
 
-def test_the_service_goes_on_without_redis_and_counts_there_again(compose: Callable[..., str]) -> None:
+def test_the_service_goes_on_without_redis_and_counts_there_again(
+    compose: Callable[..., str],
+) -> None:
     def redis_is(state: str) -> Callable[[], bool]:
-        return lambda: httpx.get("http://127.0.0.1:8000/health", timeout=10).json()["redis"] == state
+        return lambda: (
+            httpx.get("http://127.0.0.1:8000/health", timeout=10).json()["redis"] == state
+        )
 
     compose("stop", "redis")
     assert call("http://127.0.0.1:8000").status_code == 200

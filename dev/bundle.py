@@ -31,7 +31,9 @@ def bundle(tarball: Path, machine: str) -> None:
         _pack_bento(directory / "bento")
         _write_checksums(directory)
         tarball.parent.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(tarball, "w") as tar:  # wheels and weights are compressed as far as they go
+        with tarfile.open(
+            tarball, "w"
+        ) as tar:  # wheels and weights are compressed as far as they go
             tar.add(directory, directory.name, filter=_nobodys)
 
 
@@ -39,8 +41,17 @@ def _download(wheels: Path, machine: str) -> None:
     # The interpreter that this virtual environment was made from has pip; the environment has none.
     pip = [sys._base_executable, "-m", "pip", "download", "--quiet", "--dest", str(wheels)]  # type: ignore[attr-defined]
     platforms = [part for tag in TAGS for part in ("--platform", f"{tag}_{machine}")]
-    subprocess.run([*pip, "--no-deps", "pip"], check=True)  # installs the others where Python comes without one
-    locked = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--python-version", "3.11", *platforms]
+    subprocess.run(
+        [*pip, "--no-deps", "pip"], check=True
+    )  # installs the others where Python comes without one
+    locked = [
+        "--no-deps",
+        "--require-hashes",
+        "--only-binary=:all:",
+        "--python-version",
+        "3.11",
+        *platforms,
+    ]
     subprocess.run([*pip, *locked, "-r", str(LOCK)], check=True)
 
 

@@ -17,7 +17,9 @@ from matplotlib.dates import DateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-DASHBOARD = Path(__file__).parent.parent / "deploy" / "grafana" / "dashboards" / "embedding-api.json"
+DASHBOARD = (
+    Path(__file__).parent.parent / "deploy" / "grafana" / "dashboards" / "embedding-api.json"
+)
 COLUMNS = 24  # of Grafana's grid
 ROW_INCHES, COLUMN_INCHES = 0.3, 0.55
 # What Grafana's list of alerts asks Prometheus for, as a query.
@@ -48,17 +50,23 @@ class Source:
 
     def _ask(self, target: dict[str, Any]) -> Iterator[Series]:
         instant = target.get("instant", False)
-        asked: dict[str, str | float] = {"query": with_variables(target["expr"], self.seconds, self.step)}
+        asked: dict[str, str | float] = {
+            "query": with_variables(target["expr"], self.seconds, self.step)
+        }
         if instant:
             asked |= {"time": self.end}
         else:
             asked |= {"start": self.end - self.seconds, "end": self.end, "step": self.step}
-        answer = httpx.get(f"{self.url}/api/v1/{'query' if instant else 'query_range'}", params=asked, timeout=30)
+        answer = httpx.get(
+            f"{self.url}/api/v1/{'query' if instant else 'query_range'}", params=asked, timeout=30
+        )
         answer.raise_for_status()
         for found in answer.json()["data"]["result"]:
             points = [found["value"]] if instant else found["values"]
             name = _legend(target["legendFormat"], found["metric"])
-            yield Series(name, [when / 86_400 for when, _ in points], [float(value) for _, value in points])
+            yield Series(
+                name, [when / 86_400 for when, _ in points], [float(value) for _, value in points]
+            )
 
     @property
     def step(self) -> int:
@@ -91,7 +99,9 @@ def _bytes(value: float) -> str:
 
 
 def _short(value: float) -> str:
-    divisor, suffix = next((size, name) for size, name in ((1e6, " M"), (1e3, " k"), (0, "")) if value >= size)
+    divisor, suffix = next(
+        (size, name) for size, name in ((1e6, " M"), (1e3, " k"), (0, "")) if value >= size
+    )
     return f"{value / (divisor or 1):.3g}{suffix}"
 
 
@@ -119,9 +129,22 @@ def _draw_stat(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None:
         text = found[0].name.rsplit("/", 1)[-1]
     for mapping in defaults.get("mappings", ()):
         text = mapping["options"].get(f"{value:g}", {}).get("text", text)
-    steps = [step for step in defaults["thresholds"]["steps"] if step["value"] is None or value >= step["value"]]
+    steps = [
+        step
+        for step in defaults["thresholds"]["steps"]
+        if step["value"] is None or value >= step["value"]
+    ]
     size = 17 if len(text) < 14 else 9
-    axes.text(0.5, 0.45, text, ha="center", va="center", size=size, weight="bold", color=COLOURS[steps[-1]["color"]])
+    axes.text(
+        0.5,
+        0.45,
+        text,
+        ha="center",
+        va="center",
+        size=size,
+        weight="bold",
+        color=COLOURS[steps[-1]["color"]],
+    )
 
 
 def _draw_series(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None:
@@ -150,7 +173,9 @@ def _stack(axes: Axes, found: list[Series]) -> None:
 def _draw_bars(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None:
     found = found[::-1]
     bars = axes.barh(range(len(found)), [series.values[0] for series in found], height=0.3)
-    axes.bar_label(bars, labels=[_short(series.values[0]) for series in found], fontsize=7, padding=2)
+    axes.bar_label(
+        bars, labels=[_short(series.values[0]) for series in found], fontsize=7, padding=2
+    )
     for row, series in enumerate(found):
         axes.text(0, row + 0.2, f" {series.name}", fontsize=7)
     axes.set_yticks([])
@@ -164,14 +189,21 @@ def _draw_list(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None:
     axes.text(0.02, 0.95, "\n".join(names) or "none", va="top", size=9, weight="bold", color=colour)
 
 
-DRAW = {"stat": _draw_stat, "timeseries": _draw_series, "bargauge": _draw_bars, "alertlist": _draw_list}
+DRAW = {
+    "stat": _draw_stat,
+    "timeseries": _draw_series,
+    "bargauge": _draw_bars,
+    "alertlist": _draw_list,
+}
 
 
 def draw(source: Source, path: Path) -> None:
     """Every panel where the dashboard has it."""
     panels = dashboard()["panels"]
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
-    figure = Figure(figsize=(COLUMNS * COLUMN_INCHES, rows * ROW_INCHES), facecolor="#f4f5f5", dpi=90)
+    figure = Figure(
+        figsize=(COLUMNS * COLUMN_INCHES, rows * ROW_INCHES), facecolor="#f4f5f5", dpi=90
+    )
     for panel in panels:
         at = panel["gridPos"]
         if panel["type"] == "row":

@@ -46,9 +46,20 @@ def sizing_table() -> str:
     ]
     for row in figures["rows"]:
         peak = row["rss_peak_mb"]
-        cells = [f"{row['tokens_per_second_128']:,.0f}", f"{row['query_ms']:.0f} ms", f"{peak:,.0f} MB"]
-        lines.append(f"| {row['threads']} | " + " | ".join([*cells, f"{math.ceil(peak / QUIET / 64) * 64}M"]) + " |")
-    lines += ["", f"All lines are measured, on {machine['cpu']} with {', '.join(machine['instructions'])}."]
+        cells = [
+            f"{row['tokens_per_second_128']:,.0f}",
+            f"{row['query_ms']:.0f} ms",
+            f"{peak:,.0f} MB",
+        ]
+        lines.append(
+            f"| {row['threads']} | "
+            + " | ".join([*cells, f"{math.ceil(peak / QUIET / 64) * 64}M"])
+            + " |"
+        )
+    lines += [
+        "",
+        f"All lines are measured, on {machine['cpu']} with {', '.join(machine['instructions'])}.",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -42,21 +42,37 @@ BESIDES = """
 def shipped(lock: str) -> dict[str, str]:
     """Version by name of what `lock` puts into the image."""
     pins = filter(None, map(_PIN.match, lock.splitlines()))
-    return {pin["name"]: pin["version"] for pin in pins if not pin["marker"] or Marker(pin["marker"]).evaluate(IMAGE)}
+    return {
+        pin["name"]: pin["version"]
+        for pin in pins
+        if not pin["marker"] or Marker(pin["marker"]).evaluate(IMAGE)
+    }
 
 
 def licence(name: str) -> str:
     """What an installed package says its licence is: an SPDX expression where it gives one."""
     about = metadata.metadata(name)
-    classifiers = [line.split(" :: ")[-1] for line in about.get_all("Classifier", []) if line.startswith("License ::")]
+    classifiers = [
+        line.split(" :: ")[-1]
+        for line in about.get_all("Classifier", [])
+        if line.startswith("License ::")
+    ]
     fields = {field: str(value) for field, value in about.json.items()}
-    stated = fields.get("license_expression") or ", ".join(classifiers) or fields.get("license") or "not stated"
+    stated = (
+        fields.get("license_expression")
+        or ", ".join(classifiers)
+        or fields.get("license")
+        or "not stated"
+    )
     return stated.splitlines()[0]
 
 
 def licences() -> str:
     """Markdown tables: every package in the image, and what else may be in it."""
-    rows = [f"| {name} | {version} | {licence(name)} |" for name, version in shipped(LOCK.read_text()).items()]
+    rows = [
+        f"| {name} | {version} | {licence(name)} |"
+        for name, version in shipped(LOCK.read_text()).items()
+    ]
     return "\n".join(["| Package | Version | Licence |", "| --- | --- | --- |", *rows, BESIDES])
 
 
@@ -78,7 +94,9 @@ def write(directory: Path) -> None:
             "--pyproject",
             str(ROOT / "pyproject.toml"),
         ]
-        subprocess.run([*command, "--output-reproducible", "-o", str(directory / "sbom.json")], check=True)
+        subprocess.run(
+            [*command, "--output-reproducible", "-o", str(directory / "sbom.json")], check=True
+        )
 
 
 if __name__ == "__main__":

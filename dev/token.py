@@ -36,7 +36,9 @@ def development_token(settings: Settings, user_id: str | None = None) -> str:
         "iat": now,
         "exp": now + LIFETIME,
     }
-    issuer = settings.supabase_jwt_issuer or (settings.supabase_url and f"{settings.supabase_url}/auth/v1")
+    issuer = settings.supabase_jwt_issuer or (
+        settings.supabase_url and f"{settings.supabase_url}/auth/v1"
+    )
     if issuer:
         claims["iss"] = issuer
     return jwt.encode(claims, settings.supabase_jwt_secret.get_secret_value(), algorithm="HS256")

@@ -41,7 +41,11 @@ def references(long: bool) -> tuple[tuple[str, ...], Vectors]:
     """Texts, and their vectors as the bare engine makes them."""
     directory = prepared(str(random_embeddinggemma()), "int8") if long else prepared(None, "fp32")
     model = EmbeddingModel.load(directory, num_threads=2)
-    texts = SENTENCES if not long else tuple(text_of(n, model.tokenizer) for n in (2048, 2000, 1900, 1800))
+    texts = (
+        SENTENCES
+        if not long
+        else tuple(text_of(n, model.tokenizer) for n in (2048, 2000, 1900, 1800))
+    )
     return tuple(texts), model.embed(texts)
 
 
@@ -68,7 +72,11 @@ def run(drill: Drill) -> Result:
 
 
 def _settings(drill: Drill, redis: RedisServer, keys: KeyServer) -> dict[str, str]:
-    environment = {"REDIS_URL": redis.url, "RATE_LIMIT_PER_MIN": "1000000", "MODEL_QUANTIZATION": "fp32"}
+    environment = {
+        "REDIS_URL": redis.url,
+        "RATE_LIMIT_PER_MIN": "1000000",
+        "MODEL_QUANTIZATION": "fp32",
+    }
     if drill.long_texts:
         environment |= {"MODEL_NAME": str(random_embeddinggemma()), "MODEL_QUANTIZATION": "int8"}
     return environment | ({"SUPABASE_URL": keys.url} if drill.signed_by_key else {})
@@ -89,7 +97,9 @@ async def _play(drill: Drill, stage: Stage) -> Result:
             await asyncio.sleep(CALM)
         ended = None if stage.ends else time.monotonic()
     found = Counter(call.outcome for call in load.calls)
-    details = Counter(call.detail for call in load.calls if call.outcome in ("wrong", "lost", "refused"))
+    details = Counter(
+        call.detail for call in load.calls if call.outcome in ("wrong", "lost", "refused")
+    )
     notes = [*stage.notes, *(f"{count} x {detail}" for detail, count in details.most_common(4))]
     end = time.monotonic() if stage.ends else max(whole, load.last_trouble())
     return Result(
@@ -106,10 +116,15 @@ async def _play(drill: Drill, stage: Stage) -> Result:
 
 async def _recovered(stage: Stage) -> float:
     """When the service says that all is well. Raises TimeoutError."""
-    async with asyncio.timeout(RECOVERY), httpx.AsyncClient(base_url=stage.server.url, timeout=30) as client:
+    async with (
+        asyncio.timeout(RECOVERY),
+        httpx.AsyncClient(base_url=stage.server.url, timeout=30) as client,
+    ):
         while True:
             try:
-                if (answer := await client.get("/health")).is_success and answer.json()["redis"] == "ok":
+                if (answer := await client.get("/health")).is_success and answer.json()[
+                    "redis"
+                ] == "ok":
                     return time.monotonic()
             except httpx.TransportError:
                 pass
@@ -117,8 +132,12 @@ async def _recovered(stage: Stage) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=[*DRILLS, "damaged-model", []], help="default: all")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "names", nargs="*", choices=[*DRILLS, "damaged-model", []], help="default: all"
+    )
     names = parser.parse_args().names or [*DRILLS, "damaged-model"]
     results = {result.title: result for result in known()}
     titles = [*(drill.title for drill in DRILLS.values()), DAMAGED]
@@ -131,7 +150,9 @@ def main() -> None:
         save([results[title] for title in titles if title in results])
         drill = DRILLS.get(name)
         failed += (
-            complaints(result, may_lose=drill.may_lose, may_refuse=drill.may_refuse, seen=drill.seen)
+            complaints(
+                result, may_lose=drill.may_lose, may_refuse=drill.may_refuse, seen=drill.seen
+            )
             if drill
             else complaints(result, seen=DAMAGED_SEEN)
         )

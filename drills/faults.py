@@ -43,7 +43,9 @@ class Stage:
     redis: RedisServer
     keys: KeyServer
     load: Load
-    healed: float = 0.0  # time.monotonic() when the fault was taken away, or made if it is to heal by itself
+    healed: float = (
+        0.0  # time.monotonic() when the fault was taken away, or made if it is to heal by itself
+    )
     ends: bool = False  # the server is not to come back
     notes: list[str] = field(default_factory=list)
 
@@ -57,9 +59,15 @@ class Stage:
     async def status(self, bearer: str) -> str:
         """Status and code of one call with `bearer`."""
         headers = {"Authorization": f"Bearer {bearer}"}
-        async with httpx.AsyncClient(base_url=self.server.url, headers=headers, timeout=30) as client:
+        async with httpx.AsyncClient(
+            base_url=self.server.url, headers=headers, timeout=30
+        ) as client:
             answer = await client.post("/embed", json={"text": self.load.texts[0]})
-        return "200" if answer.status_code == 200 else f"{answer.status_code} {answer.json()['error']['code']}"
+        return (
+            "200"
+            if answer.status_code == 200
+            else f"{answer.status_code} {answer.json()['error']['code']}"
+        )
 
 
 async def redis_killed(stage: Stage) -> None:
@@ -87,7 +95,8 @@ async def sigterm(stage: Stage) -> None:
     headers = {"Authorization": f"Bearer {token()}"}
     async with httpx.AsyncClient(base_url=stage.server.url, headers=headers, timeout=60) as client:
         long = [
-            asyncio.create_task(client.post("/batch-embed", json={"texts": ["word " * 200] * 70})) for _ in range(4)
+            asyncio.create_task(client.post("/batch-embed", json={"texts": ["word " * 200] * 70}))
+            for _ in range(4)
         ]
         await asyncio.sleep(0.5)
         stage.heal()
@@ -122,7 +131,9 @@ async def _connections(stage: Stage, count: int) -> AsyncIterator[list[asyncio.S
     writers = []
     try:
         for _ in range(count // 100):
-            opened = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", port) for _ in range(100)))
+            opened = await asyncio.gather(
+                *(asyncio.open_connection("127.0.0.1", port) for _ in range(100))
+            )
             writers += [writer for _, writer in opened]
         yield writers
     finally:
@@ -137,7 +148,9 @@ async def leaving_clients(stage: Stage) -> None:
         async with httpx.AsyncClient(base_url=stage.server.url, headers=headers) as client:
             with contextlib.suppress(httpx.TimeoutException):
                 await client.post(
-                    "/batch-embed", json={"texts": ["word " * 100] * 20}, timeout=httpx.Timeout(0.01 * (number % 20))
+                    "/batch-embed",
+                    json={"texts": ["word " * 100] * 20},
+                    timeout=httpx.Timeout(0.01 * (number % 20)),
                 )
     stage.heal()
 
@@ -151,15 +164,21 @@ async def half_a_core(stage: Stage) -> None:
 async def full_disk(stage: Stage) -> None:
     """Log, temporary files and model store on a file system without a byte left."""
     filler = stage.directory / "disk" / "filler"
-    subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=64k"], check=False, capture_output=True)
+    subprocess.run(
+        ["dd", "if=/dev/zero", f"of={filler}", "bs=64k"], check=False, capture_output=True
+    )
     await asyncio.sleep(8)
-    stage.notes.append("right answers while the disk was full: all" if _all_right(stage, 8) else "not all right")
+    stage.notes.append(
+        "right answers while the disk was full: all" if _all_right(stage, 8) else "not all right"
+    )
     filler.unlink()
     stage.heal()
 
 
 def _all_right(stage: Stage, seconds: float) -> bool:
-    outcomes = {call.outcome for call in stage.load.calls if call.ended > time.monotonic() - seconds}
+    outcomes = {
+        call.outcome for call in stage.load.calls if call.ended > time.monotonic() - seconds
+    }
     return outcomes == {"right"}
 
 
@@ -173,7 +192,9 @@ async def clock_jumps(stage: Stage) -> None:
         seen.append(await stage.status(short))
         fresh = await stage.status(token(iat=int(time.time()) + 3500 * (offset != "+0s")))
         await asyncio.sleep(5)
-    stage.notes.append(f"token of ten minutes before, during, after: {', '.join(seen)}; fresh one: {fresh}")
+    stage.notes.append(
+        f"token of ten minutes before, during, after: {', '.join(seen)}; fresh one: {fresh}"
+    )
     stage.heal()
 
 
@@ -186,7 +207,9 @@ async def no_key_server(stage: Stage) -> None:
     stage.keys.start("first", "second")
     stage.heal()
     latest = stage.healed + 60
-    while (status := await stage.status(stage.keys.sign("second"))) != "200" and time.monotonic() < latest:
+    while (
+        status := await stage.status(stage.keys.sign("second"))
+    ) != "200" and time.monotonic() < latest:
         await asyncio.sleep(0.2)
     stage.notes.append(
         f"a new key's token meanwhile: {seen[0]}, {time.monotonic() - stage.healed:.1f} s later: {status}"
@@ -200,7 +223,9 @@ async def long_texts(stage: Stage) -> None:
     group = _group("memory", stage.server.process.pid)
     peak = int((group / FILES["peak"]).read_text())
     hits = re.search(r"^(?:max )?(\d+)$", (group / FILES["hits"]).read_text(), re.MULTILINE)
-    stage.notes.append(f"peak {peak / 1e6:.0f} of 700 MB, {hits[1] if hits else 'unknown'} times at the limit")
+    stage.notes.append(
+        f"peak {peak / 1e6:.0f} of 700 MB, {hits[1] if hits else 'unknown'} times at the limit"
+    )
 
 
 def _group(controller: str, pid: int) -> Path:

@@ -46,5 +46,12 @@ class KeyServer:
 
     def sign(self, key: str = "first", user: str = USER) -> str:
         now = int(time.time())
-        claims = {"iss": f"{self.url}/auth/v1", "sub": user, "aud": "authenticated", "role": "authenticated"}
-        return jwt.encode({**claims, "iat": now, "exp": now + 3600}, ec_key(key), "ES256", {"kid": key})
+        claims = {
+            "iss": f"{self.url}/auth/v1",
+            "sub": user,
+            "aud": "authenticated",
+            "role": "authenticated",
+        }
+        return jwt.encode(
+            {**claims, "iat": now, "exp": now + 3600}, ec_key(key), "ES256", {"kid": key}
+        )

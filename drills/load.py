@@ -62,7 +62,9 @@ class Load:
         headers = {"Authorization": f"Bearer {self.sign(user)}"}
         if number % 2:
             headers["Connection"] = "close"
-        async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=PATIENCE) as client:
+        async with httpx.AsyncClient(
+            base_url=self.url, headers=headers, timeout=PATIENCE
+        ) as client:
             turn = number
             while not stop.is_set():
                 index = turn % len(self.texts)
@@ -80,7 +82,11 @@ class Load:
         except httpx.TransportError as error:
             return "lost", type(error).__name__
         if answer.status_code == 200:
-            return ("right", "") if self._is_right(answer, index) else ("wrong", self.texts[index][:20])
+            return (
+                ("right", "")
+                if self._is_right(answer, index)
+                else ("wrong", self.texts[index][:20])
+            )
         told = answer.status_code in (429, 503) and int(answer.headers.get("retry-after", 0)) > 0
         return ("refused" if told else "lost"), f"{answer.status_code} {_code(answer)}"
 
@@ -94,17 +100,27 @@ class Load:
 
     def longest_stall(self, since: float, until: float | None = None) -> float:
         """Seconds that a caller had no right answer, at most, from `since` to `until` or the last right one."""
-        return max((self._stall(caller, since, until) for caller in range(self.callers)), default=0.0)
+        return max(
+            (self._stall(caller, since, until) for caller in range(self.callers)), default=0.0
+        )
 
     def _stall(self, caller: int, since: float, until: float | None) -> float:
-        ends = [call.ended for call in self.calls if call.caller == caller and call.outcome == "right"]
+        ends = [
+            call.ended for call in self.calls if call.caller == caller and call.outcome == "right"
+        ]
         before = [end for end in ends if end < since][-1:]
-        marks = [*(before or [since]), *(end for end in ends if end >= since), *([until] if until else [])]
+        marks = [
+            *(before or [since]),
+            *(end for end in ends if end >= since),
+            *([until] if until else []),
+        ]
         return max((later - earlier for earlier, later in pairwise(marks)), default=0.0)
 
     def last_trouble(self) -> float:
         """When the last call ended that had no right answer; minus infinity if all had."""
-        return max((call.ended for call in self.calls if call.outcome != "right"), default=float("-inf"))
+        return max(
+            (call.ended for call in self.calls if call.outcome != "right"), default=float("-inf")
+        )
 
 
 def _code(answer: httpx.Response) -> str:

@@ -38,6 +38,13 @@ def damaged_model() -> dict[str, Any]:
         )
         seconds = time.monotonic() - began
     said = ended.stderr.strip().splitlines()[-1].replace(directory, "$BENTOML_HOME")
-    none = {"calls": 0, "wrong": 0, "lost": 0, "refused": 0, "longest_stall_s": 0.0, "recovered_s": 0.0}
+    none = {
+        "calls": 0,
+        "wrong": 0,
+        "lost": 0,
+        "refused": 0,
+        "longest_stall_s": 0.0,
+        "recovered_s": 0.0,
+    }
     notes = f"refused to start in {seconds:.1f} s, exit status {ended.returncode}: {said}"
     return {"title": TITLE, **none, "notes": notes}

@@ -54,18 +54,31 @@ class Result:
     notes: str
 
 
-def complaints(result: Result, *, may_lose: int = 0, may_refuse: bool = False, seen: str) -> list[str]:
+def complaints(
+    result: Result, *, may_lose: int = 0, may_refuse: bool = False, seen: str
+) -> list[str]:
     """What should not have been, or should have."""
     found = [f"{result.wrong} wrong vectors"] * (result.wrong > 0)
     found += [f"{result.lost} calls lost, at most {may_lose} may be"] * (result.lost > may_lose)
-    found += [f"{result.refused} calls refused, none may be"] * (result.refused > 0 and not may_refuse)
+    found += [f"{result.refused} calls refused, none may be"] * (
+        result.refused > 0 and not may_refuse
+    )
     found += [f"not seen: {seen}"] * (re.search(seen, result.notes) is None)
     return [f"{result.title}: {complaint}" for complaint in found]
 
 
 def table(results: Sequence[Result]) -> str:
     """Markdown."""
-    head = ["Drill", "Calls", "Wrong vectors", "Lost", "Refused", "Longest stall, s", "Recovered after, s", "Seen"]
+    head = [
+        "Drill",
+        "Calls",
+        "Wrong vectors",
+        "Lost",
+        "Refused",
+        "Longest stall, s",
+        "Recovered after, s",
+        "Seen",
+    ]
     rows = [[str(value) for value in asdict(result).values()] for result in results]
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
@@ -73,7 +86,11 @@ def table(results: Sequence[Result]) -> str:
 
 def save(results: Sequence[Result]) -> None:
     """Write the drills' figures, and the document."""
-    found = {"machine": machine(), "date": _today(), "drills": [asdict(result) for result in results]}
+    found = {
+        "machine": machine(),
+        "date": _today(),
+        "drills": [asdict(result) for result in results],
+    }
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     _write()
 
@@ -88,12 +105,18 @@ def save_soak(figures: Mapping[str, Any]) -> str:
 
 def known() -> list[Result]:
     """What the drills saw last time."""
-    return [Result(**row) for row in json.loads(RESULTS.read_text())["drills"]] if RESULTS.exists() else []
+    return (
+        [Result(**row) for row in json.loads(RESULTS.read_text())["drills"]]
+        if RESULTS.exists()
+        else []
+    )
 
 
 def _write() -> None:
     """The document, from the figures alone."""
-    about = {"date": _today(), "machine": machine()} | (json.loads(RESULTS.read_text()) if RESULTS.exists() else {})
+    about = {"date": _today(), "machine": machine()} | (
+        json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    )
     soak = paragraph(json.loads(SOAK.read_text())) if SOAK.exists() else ""
     text = TEXT.format(table=table(known()), soak=soak, date=about["date"], **about["machine"])
     TABLE.write_text(text, encoding="utf-8")

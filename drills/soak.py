@@ -47,7 +47,11 @@ class Sample:
 
 def sample(server: Server, began: float) -> Sample:
     [worker] = psutil.Process(server.process.pid).children()
-    lines = [line for line in httpx.get(f"{server.url}/metrics").text.splitlines() if not line.startswith("#")]
+    lines = [
+        line
+        for line in httpx.get(f"{server.url}/metrics").text.splitlines()
+        if not line.startswith("#")
+    ]
     [tasks] = [line.split()[1] for line in lines if line.startswith("embed_asyncio_tasks ")]
     return Sample(
         time.monotonic() - began,
@@ -75,7 +79,9 @@ async def capacity_of(load: Load) -> tuple[float, float]:
         before, began = len(load.calls), time.monotonic()
         await asyncio.sleep(6)
         rate = (len(load.calls) - before) / (time.monotonic() - began)
-    each = sum(call.ended - call.started for call in load.calls[before:]) / max(len(load.calls) - before, 1)
+    each = sum(call.ended - call.started for call in load.calls[before:]) / max(
+        len(load.calls) - before, 1
+    )
     load.calls.clear()
     print(f"capacity {rate:.0f} calls/s with {CALLERS} callers", file=sys.stderr, flush=True)
     return rate, max(0.0, CALLERS / (SHARE * rate) - each * SHARE)
@@ -93,7 +99,9 @@ async def soak(server: Server, load: Load, minutes: float) -> tuple[float, list[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("minutes", nargs="?", type=float, default=20.0)
     minutes = parser.parse_args().minutes
     texts, vectors = references(long=False)
@@ -102,11 +110,18 @@ def main() -> None:
         redis = RedisServer(directory)
         stack.callback(redis.kill)
         redis.start()
-        environment = {"MODEL_QUANTIZATION": "fp32", "RATE_LIMIT_PER_MIN": "10000000", "REDIS_URL": redis.url}
+        environment = {
+            "MODEL_QUANTIZATION": "fp32",
+            "RATE_LIMIT_PER_MIN": "10000000",
+            "REDIS_URL": redis.url,
+        }
         server = stack.enter_context(serve(directory / "log", environment))
         load = Load(server.url, texts, vectors, callers=CALLERS)
         capacity, samples = asyncio.run(soak(server, load, minutes))
-    rate, grown = len(load.calls) / samples[-1].seconds, {name: growth(samples, name) for name in LIMITS}
+    rate, grown = (
+        len(load.calls) / samples[-1].seconds,
+        {name: growth(samples, name) for name in LIMITS},
+    )
     limits = LIMITS | ({"rss_mb": LONG_RSS_MB} if minutes >= LONG else {})
     result = {
         "minutes": minutes,
@@ -125,7 +140,10 @@ def main() -> None:
         for name, (slope, error) in grown.items()
         if slope - error > limits[name]
     ]
-    sys.exit("\n".join(failed) or (f"not all right: {result['calls']}" if set(result["calls"]) != {"right"} else 0))
+    sys.exit(
+        "\n".join(failed)
+        or (f"not all right: {result['calls']}" if set(result["calls"]) != {"right"} else 0)
+    )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ class Drill:
     prepare: Callable[[Path, ExitStack], Environment] = lambda directory, stack: {}
     frame: Callable[[Stage], AbstractContextManager[None]] = lambda stage: nullcontext()
     signed_by_key: bool = False  # tokens of the key server instead of the secret
-    long_texts: bool = False  # 2,048 tokens on EmbeddingGemma's size instead of sentences on the starter model
+    long_texts: bool = (
+        False  # 2,048 tokens on EmbeddingGemma's size instead of sentences on the starter model
+    )
     may_lose: int = 0  # calls
     may_refuse: bool = False
     seen: str = ""  # a regular expression for what must have been seen
@@ -83,7 +85,10 @@ DRILLS = {
         seen="meanwhile: 503 keys_unavailable, .* later: 200",
     ),
     "disk": Drill(
-        "disk full: log, temporary files, model store", faults.full_disk, prepare=_full_disk, seen="full: all"
+        "disk full: log, temporary files, model store",
+        faults.full_disk,
+        prepare=_full_disk,
+        seen="full: all",
     ),
     "clock": Drill(
         "clock an hour ahead for 10 s, then back",
@@ -91,7 +96,14 @@ DRILLS = {
         prepare=_clock,
         seen="200, 401 token_expired, 200; fresh one: 200",
     ),
-    "slow-clients": Drill("1,000 clients that send a byte a second", faults.slow_clients, frame=faults.few_files),
-    "connections": Drill("5,000 idle connections", faults.many_connections, frame=faults.few_files, seen="5000 opened"),
+    "slow-clients": Drill(
+        "1,000 clients that send a byte a second", faults.slow_clients, frame=faults.few_files
+    ),
+    "connections": Drill(
+        "5,000 idle connections",
+        faults.many_connections,
+        frame=faults.few_files,
+        seen="5000 opened",
+    ),
     "leaving": Drill("60 clients leave in mid-batch", faults.leaving_clients),
 }

@@ -116,11 +116,15 @@ class Batcher:
         job = Job([None] * n_texts, n_texts, n_tokens > self._batch_tokens, answer)
         self._queue.push(user, [Text(job, index, ids) for index, ids in enumerate(token_ids)])
         self._jobs.add(job)
-        if not self._bell_due:  # once for all requests of a turn of the loop, so that they share packs
+        if (
+            not self._bell_due
+        ):  # once for all requests of a turn of the loop, so that they share packs
             self._bell_due = True
             self._loop.call_soon(self._ring)
         try:
-            return await job.answer  # a cancelled caller cancels the future, which is how the queue knows
+            return (
+                await job.answer
+            )  # a cancelled caller cancels the future, which is how the queue knows
         finally:
             self._jobs.discard(job)
             ended = time.monotonic()
@@ -174,7 +178,9 @@ class Batcher:
                 raise RuntimeError(f"{len(vectors)} vectors for {len(token_ids)} texts")
         except Exception as error:
             if len(token_ids) == 1:
-                return [EmbeddingFailedError(f"the model failed on this text: {type(error).__name__}")]
+                return [
+                    EmbeddingFailedError(f"the model failed on this text: {type(error).__name__}")
+                ]
             return [row for ids in token_ids for row in self._forward([ids])]
         finite = np.isfinite(vectors.sum(axis=1))  # of values within -1 and 1: all or nothing
         return [
@@ -185,7 +191,9 @@ class Batcher:
     def _account(self, pack: list[Text], started: float, seconds: float) -> None:
         tokens = sum(len(text.token_ids) for text in pack)
         rate = tokens / max(seconds, 1e-6)
-        self._tokens_per_second += (rate - self._tokens_per_second) * (0.1 if self._tokens_per_second else 1)
+        self._tokens_per_second += (rate - self._tokens_per_second) * (
+            0.1 if self._tokens_per_second else 1
+        )
         waited = started - min(text.job.arrived for text in pack)
         self._report(PackReport(len(pack), tokens, seconds, waited))
 

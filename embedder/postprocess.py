@@ -14,7 +14,9 @@ Encoded: TypeAlias = NDArray[np.generic] | list[str]  # one row a text
 def normalise(vectors: NDArray[np.float32]) -> Vectors:
     """Divide each row by its L2 norm; a row of zeros stays zeros."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    normalised: Vectors = (vectors / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32)
+    normalised: Vectors = (vectors / np.maximum(norms, np.finfo(np.float32).tiny)).astype(
+        np.float32
+    )
     return normalised
 
 
@@ -31,7 +33,9 @@ def cut(vectors: Vectors, dimensions: int) -> Vectors:
 
 def to_base64(vectors: Vectors) -> list[str]:
     """Each row's float32 values, little-endian, in base64."""
-    return [base64.b64encode(row.tobytes()).decode() for row in np.ascontiguousarray(vectors, "<f4")]
+    return [
+        base64.b64encode(row.tobytes()).decode() for row in np.ascontiguousarray(vectors, "<f4")
+    ]
 
 
 def to_int8(vectors: Vectors) -> NDArray[np.int8]:
@@ -40,7 +44,9 @@ def to_int8(vectors: Vectors) -> NDArray[np.int8]:
     A row's own scale needs no calibration and no column beside it: dividing a row by its length gives
     the vector back.
     """
-    largest = np.maximum(np.abs(vectors).max(axis=1, keepdims=True), np.float32(1e-12))  # a row of zeros stays zeros
+    largest = np.maximum(
+        np.abs(vectors).max(axis=1, keepdims=True), np.float32(1e-12)
+    )  # a row of zeros stays zeros
     steps: NDArray[np.int8] = np.rint(vectors * (127 / largest)).astype(np.int8)
     return steps
 

@@ -129,7 +129,9 @@ class ServedModel:
         if self._batcher is not None:
             self._batcher.abandon(error)
 
-    async def tokenise(self, texts: Sequence[str], prompts: Sequence[str], *, truncate: bool) -> list[Tokens]:
+    async def tokenise(
+        self, texts: Sequence[str], prompts: Sequence[str], *, truncate: bool
+    ) -> list[Tokens]:
         """Token ids of each text behind its prompt, cut at the limit.
 
         Raises ModelLoadingError, TextError, and TextTooLongError unless `truncate`.

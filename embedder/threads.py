@@ -13,7 +13,9 @@ def available_threads(root: Path = CGROUP_ROOT) -> int:
     A container limited to 2 CPUs on a 64-core host still sees 64 cores; 64 compute threads sharing
     a quota of 2 spend their time throttled.
     """
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    affinity = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     quota = _quota_v2(root) or _quota_v1(root)
     return max(1, min(affinity, math.ceil(quota))) if quota else affinity
 

@@ -41,7 +41,9 @@ class Tokenizer:
             raise ModelNotFoundError(path)
         return cls(tokenizers.Tokenizer.from_file(str(path)))
 
-    def encode(self, texts: Sequence[str], *, prompt: str | Sequence[str] = "", max_tokens: int) -> list[Tokens]:
+    def encode(
+        self, texts: Sequence[str], *, prompt: str | Sequence[str] = "", max_tokens: int
+    ) -> list[Tokens]:
         """Token ids of `prompt + text`, the end of the text cut beyond `max_tokens`, special tokens kept.
 
         `prompt` is one for all, or one a text. The same ids as sentence-transformers' tokenisation.
@@ -73,4 +75,6 @@ def _check_unicode(texts: Sequence[str]) -> None:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise TextError(index, f"character {error.start} is a lone surrogate, not text") from None
+            raise TextError(
+                index, f"character {error.start} is a lone surrogate, not text"
+            ) from None

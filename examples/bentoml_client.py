@@ -18,7 +18,9 @@ def main(url: str, token: str) -> None:
 
 async def main_async(url: str, token: str) -> None:
     async with bentoml.AsyncHTTPClient(url, token=token) as client:
-        answer = await client.batch_embed(texts=["Someone plays an instrument", "The stock market fell today"])
+        answer = await client.batch_embed(
+            texts=["Someone plays an instrument", "The stock market fell today"]
+        )
         print(len(answer["embeddings"]), answer["usage"])
 
 

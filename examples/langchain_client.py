@@ -11,7 +11,11 @@ from langchain_openai import OpenAIEmbeddings
 from openai import OpenAI
 from pydantic import SecretStr
 
-PASSAGES = ["Someone plays an instrument", "The stock market fell today", "Bread is baked in an oven"]
+PASSAGES = [
+    "Someone plays an instrument",
+    "The stock market fell today",
+    "Bread is baked in an oven",
+]
 
 
 def main(url: str, token: str) -> None:

@@ -9,12 +9,18 @@ import sys
 from llama_index.embeddings.openai_like import OpenAILikeEmbedding
 from openai import OpenAI
 
-PASSAGES = ["Someone plays an instrument", "The stock market fell today", "Bread is baked in an oven"]
+PASSAGES = [
+    "Someone plays an instrument",
+    "The stock market fell today",
+    "Bread is baked in an oven",
+]
 
 
 def main(url: str, token: str) -> None:
     model = OpenAI(base_url=f"{url}/v1", api_key=token).models.list().data[0].id
-    embedder = OpenAILikeEmbedding(model_name=model, api_base=f"{url}/v1", api_key=token, embed_batch_size=100)
+    embedder = OpenAILikeEmbedding(
+        model_name=model, api_base=f"{url}/v1", api_key=token, embed_batch_size=100
+    )
     question = embedder.get_query_embedding("A man is playing a guitar")
     vectors = embedder.get_text_embedding_batch(PASSAGES)
     for passage, vector in zip(PASSAGES, vectors, strict=True):

@@ -12,7 +12,9 @@ from openai import OpenAI
 def main(url: str, token: str) -> None:
     client = OpenAI(base_url=f"{url}/v1", api_key=token)
     model = client.models.list().data[0].id
-    answer = client.embeddings.create(model=model, input=["A man is playing a guitar", "Someone plays an instrument"])
+    answer = client.embeddings.create(
+        model=model, input=["A man is playing a guitar", "Someone plays an instrument"]
+    )
     for item in answer.data:
         print(item.index, len(item.embedding), item.embedding[:3])
     print(answer.model, answer.usage.total_tokens)

@@ -48,14 +48,18 @@ class Embedder:
         self.client = OpenAI(base_url=f"{url}/v1", api_key=token)
         self.names = [model.id for model in self.client.models.list()]
 
-    def embed(self, texts: list[str], task: str, fingerprint: str | None = None) -> tuple[list[list[float]], str]:
+    def embed(
+        self, texts: list[str], task: str, fingerprint: str | None = None
+    ) -> tuple[list[list[float]], str]:
         """A vector a text, and the fingerprint of their vector space.
 
         Raises openai.ConflictError when that is not the `fingerprint` asked for: vectors of two do not mix.
         """
         model = next((name for name in self.names if name.endswith(f"-{task}")), self.names[0])
         headers = {"If-Fingerprint": fingerprint} if fingerprint else {}
-        answer = self.client.embeddings.with_raw_response.create(model=model, input=texts, extra_headers=headers)
+        answer = self.client.embeddings.with_raw_response.create(
+            model=model, input=texts, extra_headers=headers
+        )
         vectors = [item.embedding for item in answer.parse().data]
         return vectors, answer.headers["X-Embedding-Fingerprint"]
 
@@ -63,15 +67,20 @@ class Embedder:
 def store(database: psycopg.Connection, embedder: Embedder, passages: list[str]) -> None:
     vectors, fingerprint = embedder.embed(passages, "document")
     database.execute(SCHEMA.format(dimensions=len(vectors[0])))
-    rows = [(text, fingerprint, str(vector)) for text, vector in zip(passages, vectors, strict=True)]
+    rows = [
+        (text, fingerprint, str(vector)) for text, vector in zip(passages, vectors, strict=True)
+    ]
     with database.cursor() as cursor:
         cursor.executemany(
-            "insert into passages (text, fingerprint, embedding) values (%s, %s, %s) on conflict do nothing", rows
+            "insert into passages (text, fingerprint, embedding) values (%s, %s, %s) on conflict do nothing",
+            rows,
         )
     database.commit()
 
 
-def search(database: psycopg.Connection, embedder: Embedder, question: str) -> list[tuple[str, float]]:
+def search(
+    database: psycopg.Connection, embedder: Embedder, question: str
+) -> list[tuple[str, float]]:
     """The three nearest passages and their cosine similarities."""
     [(fingerprint,)] = database.execute("select distinct fingerprint from passages").fetchall()
     [vector], _ = embedder.embed([question], "query", fingerprint)

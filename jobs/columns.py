@@ -43,7 +43,9 @@ class Embedded:
     truncated: Sequence[bool]
 
 
-def to_table(embedded: Embedded, *, columns: Columns, types: Mapping[str, Any], output_type: str) -> pa.Table:
+def to_table(
+    embedded: Embedded, *, columns: Columns, types: Mapping[str, Any], output_type: str
+) -> pa.Table:
     """`row`, `id` if there is one, the columns kept, `embedding` (a fixed-size list), `tokens`, `truncated`."""
     rows = embedded.rows
     arrays = {ROW: pa.array([row.number for row in rows], pa.int64())}
@@ -59,7 +61,10 @@ def to_table(embedded: Embedded, *, columns: Columns, types: Mapping[str, Any], 
 
 def _array(values: Sequence[Any], kind: Any) -> pa.Array:
     if pa.types.is_string(kind):  # what JSON has besides strings is kept as JSON
-        values = [v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values]
+        values = [
+            v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False)
+            for v in values
+        ]
     return pa.array(values, kind)
 
 

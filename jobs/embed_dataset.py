@@ -30,12 +30,16 @@ from settings import Settings, load_settings
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m jobs.embed_dataset", description="Embed files.")
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.embed_dataset", description="Embed files."
+    )
     add_arguments(parser)
     parser.add_argument("--threads", type=int, help="of an engine (default: one for each CPU)")
     parser.add_argument("--address", help="of a Ray cluster; without, this machine alone")
     parser.add_argument("--workers", type=int, help="engines of the cluster (default: one a node)")
-    parser.add_argument("--to", metavar="postgresql://...", help="a database to load the vectors into as well")
+    parser.add_argument(
+        "--to", metavar="postgresql://...", help="a database to load the vectors into as well"
+    )
     parser.add_argument("--table", help="of that database; made if it is not there")
     options = parser.parse_args(arguments)
     if min(options.workers or 1, options.threads or 1) < 1:
@@ -52,7 +56,9 @@ def find_model(settings: Settings) -> tuple[Path, Profile]:
     name = model_tag(settings.model_name, settings.model_quantization, settings.model_backend)
     found = store.find(name)
     if found is None:
-        raise UsageError(f"the model store has no whole {name}: run download_model.py (make model) first")
+        raise UsageError(
+            f"the model store has no whole {name}: run download_model.py (make model) first"
+        )
     tag, profile = found
     return Path(bentoml.models.get(tag).path), profile
 
@@ -123,7 +129,9 @@ def load(table: postgres.Table, job: Job, parts: Sequence[Part], *, quiet: bool)
 def make_table(options: argparse.Namespace, job: Job, dimensions: int) -> postgres.Table:
     id_type = job.types[job.columns.id] if job.columns.id else pa.int64()
     kept = {name: job.types[name] for name in job.columns.keep}
-    return postgres.Table(options.to, options.table, id_type, kept, dimensions, job.wanted.output_type)
+    return postgres.Table(
+        options.to, options.table, id_type, kept, dimensions, job.wanted.output_type
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -28,10 +28,16 @@ from jobs.service_client import BATCH_TEXTS, Answer, RefusedError, Result, Servi
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m jobs.embed_remote", description="Embed files through a service.")
-    parser.add_argument("url", metavar="URL", help="of the service, such as https://embeddings.example.com")
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.embed_remote", description="Embed files through a service."
+    )
+    parser.add_argument(
+        "url", metavar="URL", help="of the service, such as https://embeddings.example.com"
+    )
     add_arguments(parser)
-    parser.add_argument("--concurrency", type=int, default=4, help="requests in flight (default: 4)")
+    parser.add_argument(
+        "--concurrency", type=int, default=4, help="requests in flight (default: 4)"
+    )
     options = parser.parse_args(arguments)
     if options.concurrency < 1:
         parser.error("--concurrency should be 1 or more")
@@ -81,8 +87,12 @@ class RemoteJob:
             tokens=[answer.tokens for answer in answers],
             truncated=[answer.truncated for answer in answers],
         )
-        table = to_table(embedded, columns=job.columns, types=job.types, output_type=job.wanted.output_type)
-        return await asyncio.to_thread(job.output.write, part.number, table, sorted(bad, key=lambda row: row.row))
+        table = to_table(
+            embedded, columns=job.columns, types=job.types, output_type=job.wanted.output_type
+        )
+        return await asyncio.to_thread(
+            job.output.write, part.number, table, sorted(bad, key=lambda row: row.row)
+        )
 
     async def _results(self, rows: Sequence[Row]) -> list[Result]:
         """One a row; rows of one task, with a title or without, go together."""
@@ -93,11 +103,15 @@ class RemoteJob:
         results: dict[int, Result] = {}
         for (task, titles), indices in groups.items():
             try:
-                answers = await self._client.embed([rows[i] for i in indices], self._options(task), titles=titles)
+                answers = await self._client.embed(
+                    [rows[i] for i in indices], self._options(task), titles=titles
+                )
             except RefusedError as error:
                 if not self._job.columns.task:
                     raise
-                answers = [RowError(str(error)) for _ in indices]  # the task of these rows, not of the job
+                answers = [
+                    RowError(str(error)) for _ in indices
+                ]  # the task of these rows, not of the job
             results |= dict(zip(indices, answers, strict=True))
         return [results[index] for index in range(len(rows))]
 

@@ -74,7 +74,9 @@ class PartEmbedder:
             kernel=engine.kernel,
         )
         if self._model.profile.fingerprint != engine.fingerprint:
-            raise JobError(f"{engine.directory} holds another model than on the machine of the command")
+            raise JobError(
+                f"{engine.directory} holds another model than on the machine of the command"
+            )
         self._reading, self._computing = Lock(), Lock()
 
     def run(self, part: Part) -> Done:

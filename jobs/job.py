@@ -63,19 +63,38 @@ class Job:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What both commands take."""
-    parser.add_argument("input", metavar="INPUT", help="a .parquet, .jsonl, .csv or .txt file, or a directory of them")
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help="a .parquet, .jsonl, .csv or .txt file, or a directory of them",
+    )
     parser.add_argument("output", metavar="OUTPUT", help="a directory; local or a URL, as INPUT")
-    parser.add_argument("--text", default="text", metavar="COLUMN", help="what is embedded (default: text)")
-    parser.add_argument("--id", metavar="COLUMN", help="kept with each vector; rows are numbered in any case")
+    parser.add_argument(
+        "--text", default="text", metavar="COLUMN", help="what is embedded (default: text)"
+    )
+    parser.add_argument(
+        "--id", metavar="COLUMN", help="kept with each vector; rows are numbered in any case"
+    )
     parser.add_argument("--title", metavar="COLUMN", help="titles of documents")
     parser.add_argument("--task", metavar="NAME", help="of all texts: query, document, ...")
     parser.add_argument("--task-column", metavar="COLUMN", help="a task for each text instead")
-    parser.add_argument("--keep", default="", metavar="COLUMN,...", help="columns to copy beside the vectors")
+    parser.add_argument(
+        "--keep", default="", metavar="COLUMN,...", help="columns to copy beside the vectors"
+    )
     parser.add_argument("--dimensions", type=int, help="cut vectors to this size")
     parser.add_argument("--output-type", choices=sorted(OUTPUT_TYPES), default="float32")
-    parser.add_argument("--no-truncate", dest="truncate", action="store_false", help="long texts are bad rows")
-    parser.add_argument("--part-rows", type=int, default=PART_ROWS, help=f"rows of a file (default: {PART_ROWS})")
-    parser.add_argument("--price-per-month", type=float, metavar="P", help="of the machines; for the cost at the end")
+    parser.add_argument(
+        "--no-truncate", dest="truncate", action="store_false", help="long texts are bad rows"
+    )
+    parser.add_argument(
+        "--part-rows", type=int, default=PART_ROWS, help=f"rows of a file (default: {PART_ROWS})"
+    )
+    parser.add_argument(
+        "--price-per-month",
+        type=float,
+        metavar="P",
+        help="of the machines; for the cost at the end",
+    )
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
 
 
@@ -90,8 +109,12 @@ def make_job(options: argparse.Namespace) -> Job:
         raise UsageError("--part-rows should be 1 or more")
     source, files = find_files(options.input)
     output = locate(options.output)
-    if f"{output.path}/".startswith(f"{source.path}/") and output.filesystem.equals(source.filesystem):
-        raise UsageError("OUTPUT lies in INPUT, and would be read the next time; give it a place of its own")
+    if f"{output.path}/".startswith(f"{source.path}/") and output.filesystem.equals(
+        source.filesystem
+    ):
+        raise UsageError(
+            "OUTPUT lies in INPUT, and would be read the next time; give it a place of its own"
+        )
     keep = tuple(name for name in options.keep.split(",") if name)
     columns = Columns(options.text, options.id, options.title, options.task_column, keep)
     return Job(
@@ -111,7 +134,12 @@ def check_wanted(job: Job, profile: Profile) -> None:
     Raises OptionError. Tasks of a column are seen row by row.
     """
     if job.columns.task is None:
-        prompts_for(profile.tasks, job.wanted.task, titles=["title"] if job.columns.title else None, n_texts=1)
+        prompts_for(
+            profile.tasks,
+            job.wanted.task,
+            titles=["title"] if job.columns.title else None,
+            n_texts=1,
+        )
     check_packing(job.wanted, profile.size_of(job.wanted.dimensions))
 
 

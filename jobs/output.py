@@ -77,7 +77,9 @@ class Output:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise JobError(f"{self.place.path} is being written by another job; wait for it") from None
+                raise JobError(
+                    f"{self.place.path} is being written by another job; wait for it"
+                ) from None
             yield
 
     def bind(self, manifest: Mapping[str, Any]) -> "Output":
@@ -90,7 +92,9 @@ class Output:
         wanted = json.loads(json.dumps(manifest))
         found = json.loads(path.read()) if path.exists() else None
         if found is None and [info for info in self.place.files() if info.base_name != LOCK]:
-            raise UsageError(f"{self.place.path} holds files of something else; give a directory of its own")
+            raise UsageError(
+                f"{self.place.path} holds files of something else; give a directory of its own"
+            )
         if found != wanted:
             if found is not None and self._numbers():
                 _refuse(self.place.path, found, wanted)
@@ -114,7 +118,11 @@ class Output:
         """Numbers of the parts that are there, readable and of this manifest."""
         numbers = self._numbers()
         with ThreadPoolExecutor(FOOTERS) as pool:
-            return {number for number, counts in zip(numbers, pool.map(self._footer, numbers), strict=True) if counts}
+            return {
+                number
+                for number, counts in zip(numbers, pool.map(self._footer, numbers), strict=True)
+                if counts
+            }
 
     def counts(self, number: int) -> Counts | None:
         """Of a part that `done` would name."""
@@ -122,11 +130,17 @@ class Output:
 
     def _footer(self, number: int) -> Counts | None:
         try:
-            with self.place.filesystem.open_input_file((self.place / part_name(number)).path) as file:
+            with self.place.filesystem.open_input_file(
+                (self.place / part_name(number)).path
+            ) as file:
                 metadata = pq.read_schema(file).metadata or {}
         except (pa.ArrowInvalid, OSError):  # damaged, and so made again
             return None
-        return Counts(**json.loads(metadata[COUNTS])) if metadata.get(DIGEST) == self.digest.encode() else None
+        return (
+            Counts(**json.loads(metadata[COUNTS]))
+            if metadata.get(DIGEST) == self.digest.encode()
+            else None
+        )
 
     def write(self, number: int, table: pa.Table, bad: Sequence[BadRow]) -> Counts:
         """Write one part, its bad rows first: a part that is there is complete.
@@ -137,7 +151,9 @@ class Output:
         bad_rows = self.place / BAD / part_name(number).replace(".parquet", ".jsonl")
         sink = pa.BufferOutputStream()
         metadata = {COUNTS: json.dumps(asdict(counts)).encode(), DIGEST: self.digest.encode()}
-        pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd", use_dictionary=False)
+        pq.write_table(
+            table.replace_schema_metadata(metadata), sink, compression="zstd", use_dictionary=False
+        )
         self._check_owner()
         if bad:
             bad_rows.write((json.dumps(asdict(row), default=str) + "\n").encode() for row in bad)

@@ -13,9 +13,17 @@ from jobs.errors import JobError, UsageError, one_line
 from jobs.places import Place, locate
 from jobs.records import BLOCK, content_start, csv_header, record_ends
 
-FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".txt": "text"}
+FORMATS = {
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".txt": "text",
+}
 TEXT_COLUMN = "text"  # what the one column of a text file is called
-PART_BYTES = 64 << 20  # of a text file; a part is read whole, and a quote that nothing closes never ends
+PART_BYTES = (
+    64 << 20
+)  # of a text file; a part is read whole, and a quote that nothing closes never ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,9 @@ def find_files(url: str) -> tuple[Place, list[InputFile]]:
         raise UsageError(f"{url} is not there")
     wanted = [info for info in found if _is_data(PurePosixPath(info.path))]
     if not wanted:
-        raise UsageError(f"{url} holds no file whose name ends in {', '.join(FORMATS)}; compressed text is not read")
+        raise UsageError(
+            f"{url} holds no file whose name ends in {', '.join(FORMATS)}; compressed text is not read"
+        )
     return place, [_identity(info) for info in wanted]
 
 
@@ -76,7 +86,9 @@ def cut(place: Place, files: Sequence[InputFile], *, part_rows: int) -> Iterator
     for file in files:
         file_row = 0
         for start, stop, rows in _SPANS[file.format](place, file, part_rows):
-            yield Part(number, file.path, file.format, start, stop, rows, first_row + file_row, file_row)
+            yield Part(
+                number, file.path, file.format, start, stop, rows, first_row + file_row, file_row
+            )
             number, file_row = number + 1, file_row + rows
         first_row += file_row
 
@@ -131,6 +143,8 @@ _SPANS: Mapping[str, Callable[[Place, InputFile, int], Spans]] = {
 def open_parquet(place: Place, path: str) -> pq.ParquetFile:
     """A Parquet file read in small pieces. Raises JobError when it is none."""
     try:
-        return pq.ParquetFile(place.filesystem.open_input_file(path), buffer_size=BLOCK, pre_buffer=False)
+        return pq.ParquetFile(
+            place.filesystem.open_input_file(path), buffer_size=BLOCK, pre_buffer=False
+        )
     except (pa.ArrowException, OSError) as error:
         raise JobError(f"{path} cannot be read as Parquet: {one_line(error)}") from error

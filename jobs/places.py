@@ -40,8 +40,12 @@ class Place:
 
     def files(self, *, recursive: bool = False) -> list[Any]:
         """FileInfos of the files in this directory, by path; none if it is not there."""
-        found = self.filesystem.get_file_info(fs.FileSelector(self.path, recursive=recursive, allow_not_found=True))
-        return sorted((info for info in found if info.type == fs.FileType.File), key=lambda info: info.path)
+        found = self.filesystem.get_file_info(
+            fs.FileSelector(self.path, recursive=recursive, allow_not_found=True)
+        )
+        return sorted(
+            (info for info in found if info.type == fs.FileType.File), key=lambda info: info.path
+        )
 
     def read(self) -> bytes:
         with self.filesystem.open_input_file(self.path) as file:

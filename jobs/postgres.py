@@ -24,7 +24,10 @@ except ImportError as error:
 # pgvector has no 8-bit integers; 16-bit floats hold them exactly.
 VECTOR_TYPES = {"float32": "vector", "float16": "halfvec", "int8": "halfvec", "binary": "bit"}
 _KIND = re.compile(r"(?:.+\.)?(vector|halfvec|bit)(?:\((\d+)\))?")  # may stand behind a schema
-NUL, REPLACEMENT = "\0", "\ufffd"  # the one character that PostgreSQL's text cannot hold, and what stands for it
+NUL, REPLACEMENT = (
+    "\0",
+    "\ufffd",
+)  # the one character that PostgreSQL's text cannot hold, and what stands for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +52,22 @@ class Table:
         """
         for name, kind in {ID: self.id_type, **self.kept}.items():
             if pa.types.is_nested(kind):
-                raise UsageError(f"column {name!r} is {kind}: --table takes numbers, dates, bytes and text")
+                raise UsageError(
+                    f"column {name!r} is {kind}: --table takes numbers, dates, bytes and text"
+                )
         with self._connection() as connection:
-            found = connection.execute("SELECT to_regclass(%s)", [self._identifier.as_string()]).fetchone()
+            found = connection.execute(
+                "SELECT to_regclass(%s)", [self._identifier.as_string()]
+            ).fetchone()
             if found is None or found[0] is None:
                 self._create(connection)
             self._check_kind(connection)
-            nothing = sql.SQL("SELECT {} FROM {} WHERE false").format(self._column_list, self._identifier)
-            connection.execute(sql.SQL("EXPLAIN {}").format(self._insert(nothing)))  # planning finds what is missing
+            nothing = sql.SQL("SELECT {} FROM {} WHERE false").format(
+                self._column_list, self._identifier
+            )
+            connection.execute(
+                sql.SQL("EXPLAIN {}").format(self._insert(nothing))
+            )  # planning finds what is missing
 
     def load(self, output: Output, numbers: Sequence[int]) -> Iterator[int]:
         """Put parts in, in the order given, each in one transaction; yields the rows of each.
@@ -81,14 +92,19 @@ class Table:
         with connection.cursor() as cursor, cursor.copy(copy_in) as copy:
             for row in rows.values():
                 copy.write_row(row)
-        connection.execute(self._insert(sql.SQL("SELECT {} FROM {}").format(self._column_list, staging)))
+        connection.execute(
+            self._insert(sql.SQL("SELECT {} FROM {}").format(self._column_list, staging))
+        )
 
     def _insert(self, select: sql.Composed) -> sql.Composed:
         names = [sql.Identifier(name) for name in self.columns[1:]]
         updates = [sql.SQL("{0} = excluded.{0}").format(name) for name in names]
         # A row that says the same already is not written again: a dead copy of it and of its index entries would stay.
         # As text, since not every type that a column may have can be compared.
-        differs = [sql.SQL("there.{0}::text IS DISTINCT FROM excluded.{0}::text").format(name) for name in names]
+        differs = [
+            sql.SQL("there.{0}::text IS DISTINCT FROM excluded.{0}::text").format(name)
+            for name in names
+        ]
         # Ids are the input's, also where the table would give its own.
         return sql.SQL(
             "INSERT INTO {} AS there ({}) OVERRIDING SYSTEM VALUE {} ON CONFLICT ({}) DO UPDATE SET {} WHERE {}"
@@ -106,11 +122,16 @@ class Table:
     def _written(self, table: pa.Table) -> Iterator[str]:
         """Each vector as PostgreSQL reads it: the shortest digits that give the same float back."""
         column = table.column(EMBEDDING).combine_chunks()
-        values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
+        values = (
+            column.flatten()
+            .to_numpy(zero_copy_only=False)
+            .reshape(len(column), column.type.list_size)
+        )
         if self.output_type == "binary":
             return ("".join(map(str, row)) for row in np.unpackbits(values, axis=1))
         return (
-            orjson.dumps(row.tolist() if row.dtype == np.float16 else row, option=_NUMPY).decode() for row in values
+            orjson.dumps(row.tolist() if row.dtype == np.float16 else row, option=_NUMPY).decode()
+            for row in values
         )
 
     def _create(self, connection: psycopg.Connection) -> None:
@@ -137,19 +158,27 @@ class Table:
         kind = _KIND.fullmatch(found[0])
         if not kind or (kind[1] == "bit") != (self.output_type == "binary"):
             wanted = VECTOR_TYPES[self.output_type]
-            raise UsageError(f"{self.name}.{EMBEDDING} is {found[0]}, and {self.output_type} vectors want {wanted}")
+            raise UsageError(
+                f"{self.name}.{EMBEDDING} is {found[0]}, and {self.output_type} vectors want {wanted}"
+            )
         if kind[2] and int(kind[2]) != self.dimensions:
-            raise UsageError(f"{self.name}.{EMBEDDING} is {found[0]}, and vectors have {self.dimensions} dimensions")
+            raise UsageError(
+                f"{self.name}.{EMBEDDING} is {found[0]}, and vectors have {self.dimensions} dimensions"
+            )
 
     @contextmanager
     def _connection(self) -> Iterator[psycopg.Connection]:
         try:
-            with psycopg.connect(self.url, application_name="embedding-api", connect_timeout=10) as connection:
+            with psycopg.connect(
+                self.url, application_name="embedding-api", connect_timeout=10
+            ) as connection:
                 yield connection
         except psycopg.OperationalError as error:
             raise JobError(f"PostgreSQL: {one_line(error)}; the same command goes on") from error
         except psycopg.Error as error:
-            raise UsageError(f"table {self.name} cannot take these rows: {one_line(error)}") from error
+            raise UsageError(
+                f"table {self.name} cannot take these rows: {one_line(error)}"
+            ) from error
 
     @property
     def _identifier(self) -> sql.Identifier:

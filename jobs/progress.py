@@ -38,7 +38,9 @@ class Summary:
             parts.append(f"engine busy {self.core_seconds / self.cores / seconds:.0%}")
         if self.price_per_month is not None and counts.tokens:
             cost = self.price_per_month * self.seconds / (HOURS_PER_MONTH * 3600)
-            parts.append(f"about {cost:,.4f} for this, {cost / counts.tokens * 1e6:,.4f} a million tokens")
+            parts.append(
+                f"about {cost:,.4f} for this, {cost / counts.tokens * 1e6:,.4f} a million tokens"
+            )
         return "; ".join(parts)
 
 
@@ -47,7 +49,13 @@ class Progress:
 
     def __init__(self, rows: int, *, done: int, quiet: bool) -> None:
         self._bar = tqdm(
-            total=rows, initial=done, unit=" texts", disable=quiet, file=sys.stderr, dynamic_ncols=True, smoothing=0.1
+            total=rows,
+            initial=done,
+            unit=" texts",
+            disable=quiet,
+            file=sys.stderr,
+            dynamic_ncols=True,
+            smoothing=0.1,
         )
         self._started = time.monotonic()
         self._loading: float | None = None
@@ -81,7 +89,8 @@ class Progress:
             self._loading = max(0.0, elapsed - seconds)
         rate = self.counts.tokens / max(elapsed - self._loading, 1e-9)
         self._bar.set_postfix_str(
-            f"{rate:,.0f} tokens/s, {self.counts.truncated:,} truncated, {self.counts.failed:,} failed", refresh=False
+            f"{rate:,.0f} tokens/s, {self.counts.truncated:,} truncated, {self.counts.failed:,} failed",
+            refresh=False,
         )
         self._bar.update(rows)
 

@@ -27,7 +27,12 @@ class Records:
     def __init__(self, place: Place, names: Sequence[str]) -> None:
         self._place = place
         parquet = ParquetRecords(place, names)
-        self._readers = {"parquet": parquet.of, "jsonl": self._jsonl, "csv": self._csv, "text": self._text}
+        self._readers = {
+            "parquet": parquet.of,
+            "jsonl": self._jsonl,
+            "csv": self._csv,
+            "text": self._text,
+        }
 
     def of(self, part: Part) -> Found:
         """One a row, in their order."""
@@ -38,7 +43,9 @@ class Records:
             try:
                 record = json.loads(line)
             except ValueError as error:
-                yield RowError("the line is empty" if not line.strip() else f"not JSON: {one_line(error)}")
+                yield RowError(
+                    "the line is empty" if not line.strip() else f"not JSON: {one_line(error)}"
+                )
             except RecursionError:
                 yield RowError("not JSON that can be read: it is nested too deeply")
             else:
@@ -56,7 +63,9 @@ class Records:
                 else:
                     yield RowError(f"{len(record)} fields where the header has {len(names)}")
         except csv.Error as error:
-            raise JobError(f"{part.path} is not CSV from row {part.file_row} on: {one_line(error)}") from error
+            raise JobError(
+                f"{part.path} is not CSV from row {part.file_row} on: {one_line(error)}"
+            ) from error
 
     def _lines(self, part: Part) -> list[str]:
         lines = self._content(part).removesuffix("\n").split("\n")
@@ -102,12 +111,21 @@ class ParquetRecords:
     def _open(self, part: Part) -> None:
         parquet = open_parquet(self._place, part.path)
         metadata = parquet.metadata
-        self._ends = np.cumsum([metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)])
+        self._ends = np.cumsum(
+            [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        )
         first = self._group(part.start)
         self._batches = parquet.iter_batches(
-            part.rows, row_groups=range(first, metadata.num_row_groups), columns=self._names, use_threads=False
+            part.rows,
+            row_groups=range(first, metadata.num_row_groups),
+            columns=self._names,
+            use_threads=False,
         )
-        self._path, self._left, self._next = part.path, None, int(self._ends[first - 1]) if first else 0
+        self._path, self._left, self._next = (
+            part.path,
+            None,
+            int(self._ends[first - 1]) if first else 0,
+        )
 
     def _take(self, count: int) -> Iterator[Any]:
         """The next `count` rows, or what is left of them, in batches."""
@@ -124,9 +142,13 @@ class ParquetRecords:
 def _values(name: str, column: pa.Array) -> list[Any]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):  # may hold bytes that are no UTF-8
+    if pa.types.is_string(column.type) or pa.types.is_large_string(
+        column.type
+    ):  # may hold bytes that are no UTF-8
         raw = column.cast(pa.large_binary()).to_pylist()
-        return [value if value is None else value.decode("utf-8", "surrogateescape") for value in raw]
+        return [
+            value if value is None else value.decode("utf-8", "surrogateescape") for value in raw
+        ]
     try:
         values: list[Any] = column.to_pylist()
     except UnicodeDecodeError:  # inside a list or a struct

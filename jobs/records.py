@@ -57,7 +57,9 @@ def csv_header(place: Place, path: str) -> CsvHeader:
     return CsvHeader(records[0] if records else [], start + stop)
 
 
-def record_ends(stream: BinaryIO, offset: int, *, quotes: bool, size: int = 0) -> Iterator[NDArray[np.int64]]:
+def record_ends(
+    stream: BinaryIO, offset: int, *, quotes: bool, size: int = 0
+) -> Iterator[NDArray[np.int64]]:
     """Offsets just behind each record, block by block of `size` bytes; the last record may lack its line break."""
     end, n_quotes = offset, 0
     while chunk := stream.read(size or BLOCK):

@@ -23,7 +23,11 @@ class Columns:
     @property
     def names(self) -> list[str]:
         """All of them, each once."""
-        return list(dict.fromkeys(name for name in (self.text, self.id, self.title, self.task, *self.keep) if name))
+        return list(
+            dict.fromkeys(
+                name for name in (self.text, self.id, self.title, self.task, *self.keep) if name
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)

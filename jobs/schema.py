@@ -22,7 +22,9 @@ def types_of(source: Place, files: Sequence[InputFile], columns: Columns) -> dic
     """
     taken = {ROW, ID, EMBEDDING, TOKENS, TRUNCATED} & set(columns.keep)
     if taken:
-        raise UsageError(f"--keep cannot have {', '.join(sorted(taken))}: the output has such a column of its own")
+        raise UsageError(
+            f"--keep cannot have {', '.join(sorted(taken))}: the output has such a column of its own"
+        )
     types: dict[str, Any] = {}
     missing: dict[str, str] = {}  # what to say of a column that no file has
     for file in files:
@@ -33,7 +35,9 @@ def types_of(source: Place, files: Sequence[InputFile], columns: Columns) -> dic
             if name in found:
                 _add(types, name, found[name], file, files[0])
                 continue
-            missing[name] = f"{file.path} has no column {name!r}; it has {', '.join(map(repr, found))}"
+            missing[name] = (
+                f"{file.path} has no column {name!r}; it has {', '.join(map(repr, found))}"
+            )
             if file.format != "jsonl" or name in (columns.text, columns.id):
                 raise UsageError(missing[name])
     for name in missing.keys() - types.keys():
@@ -45,7 +49,9 @@ def types_of(source: Place, files: Sequence[InputFile], columns: Columns) -> dic
 
 def _add(types: dict[str, Any], name: str, kind: Any, file: InputFile, first: InputFile) -> None:
     if types.setdefault(name, kind) != kind:
-        raise UsageError(f"column {name!r} is {kind} in {file.path} and {types[name]} in {first.path}")
+        raise UsageError(
+            f"column {name!r} is {kind} in {file.path} and {types[name]} in {first.path}"
+        )
 
 
 def _check_text(name: str, kind: Any) -> None:
@@ -79,7 +85,9 @@ def _names(place: Place, file: InputFile) -> Sequence[str] | None:
         lines = [line for line in _first_lines(stream) if line.strip()]
     found = [record for record in map(_parsed, lines) if record is not None]
     if lines and not found:
-        raise UsageError(f"{file.path} is not JSONL: none of its first {len(lines)} lines is a JSON object")
+        raise UsageError(
+            f"{file.path} is not JSONL: none of its first {len(lines)} lines is a JSON object"
+        )
     return list(dict.fromkeys(name for record in found for name in record)) if lines else None
 
 

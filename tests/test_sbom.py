@@ -14,8 +14,16 @@ COPYLEFT = re.compile(r"(?<!L)GPL|AGPL|SSPL|BUSL|Commons Clause", re.IGNORECASE)
 def locked() -> dict[str, str]:
     """Version by name of what pip would install from the lock on the image's machine."""
     lines = LOCK.read_text().replace("\\\n", "").splitlines()
-    pins = [Requirement(line.split(" --hash=")[0]) for line in lines if line and not line.lstrip().startswith("#")]
-    return {pin.name: str(pin.specifier)[2:] for pin in pins if not pin.marker or pin.marker.evaluate(IMAGE)}
+    pins = [
+        Requirement(line.split(" --hash=")[0])
+        for line in lines
+        if line and not line.lstrip().startswith("#")
+    ]
+    return {
+        pin.name: str(pin.specifier)[2:]
+        for pin in pins
+        if not pin.marker or pin.marker.evaluate(IMAGE)
+    }
 
 
 def test_it_lists_every_package_of_the_image_once(tmp_path: Path) -> None:
@@ -31,7 +39,9 @@ def test_it_lists_every_package_of_the_image_once(tmp_path: Path) -> None:
 
 def test_every_package_states_a_licence_that_lets_us_ship_it() -> None:
     stated = {name: licence(name) for name in shipped(LOCK.read_text())}
-    assert not [name for name, text in stated.items() if text == "not stated" or COPYLEFT.search(text)]
+    assert not [
+        name for name, text in stated.items() if text == "not stated" or COPYLEFT.search(text)
+    ]
 
 
 def test_the_licences_name_what_is_in_no_lock() -> None:

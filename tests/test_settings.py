@@ -19,7 +19,11 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_defaults_stand_when_nothing_is_set() -> None:
     settings = load_settings()
-    assert (settings.model_name, settings.model_quantization, settings.rate_limit_per_min) == (None, "int8", 10)
+    assert (settings.model_name, settings.model_quantization, settings.rate_limit_per_min) == (
+        None,
+        "int8",
+        10,
+    )
 
 
 def test_an_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +55,12 @@ def test_a_wrong_secret_value_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("RATE_LIMIT_PER_MIN", "many"), ("HOST", "my-host"), ("MODEL_QUANTIZATION", "int4"), ("MODEL_ALIASES", "a b")],
+    [
+        ("RATE_LIMIT_PER_MIN", "many"),
+        ("HOST", "my-host"),
+        ("MODEL_QUANTIZATION", "int4"),
+        ("MODEL_ALIASES", "a b"),
+    ],
 )
 def test_a_wrong_value_is_shown(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
@@ -100,7 +109,9 @@ def test_secrets_do_not_show_in_the_settings(monkeypatch: pytest.MonkeyPatch) ->
     assert "hunter2" not in repr(load_settings())
 
 
-@pytest.mark.parametrize("name", ["RATE_LIMIT_PER_MINUTE", "SUPABASE_JWT_SECERT", "REDIS_URI", "MODEL_QUANTISATION"])
+@pytest.mark.parametrize(
+    "name", ["RATE_LIMIT_PER_MINUTE", "SUPABASE_JWT_SECERT", "REDIS_URI", "MODEL_QUANTISATION"]
+)
 def test_a_misspelt_name_is_told_the_right_one(name: str) -> None:
     [complaint] = misspelt([name], cutoff=0.88)
     assert complaint.startswith(f"{name} is not a setting")

@@ -35,10 +35,24 @@ MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}[ARCH]
 NATIVE = platform.machine() == MACHINE
 TARGET, TAG = {"amd64": ("image", "latest"), "arm64": ("image-arm64", f"{VERSION}-arm64")}[ARCH]
 BENTOML = str(Path(sys.executable).with_name("bentoml"))
-TEXTS = ("A man is playing a guitar", "안녕하세요, 반갑습니다!", "def area(r): return 3.14159 * r ** 2", "word " * 120)
+TEXTS = (
+    "A man is playing a guitar",
+    "안녕하세요, 반갑습니다!",
+    "def area(r): return 3.14159 * r ** 2",
+    "word " * 120,
+)
 FLOOR = {"int8": 0.98, "fp32": 0.9999}  # cosine to sentence-transformers in fp32
-CRASHES = ("SIGILL", "SIGSEGV", "Illegal instruction", "Segmentation fault", "uncaught target signal", "Traceback")
-MEMORY = {"amd64": "1g", "arm64": "3g"}[ARCH]  # the emulator keeps a translation of all that it runs
+CRASHES = (
+    "SIGILL",
+    "SIGSEGV",
+    "Illegal instruction",
+    "Segmentation fault",
+    "uncaught target signal",
+    "Traceback",
+)
+MEMORY = {"amd64": "1g", "arm64": "3g"}[
+    ARCH
+]  # the emulator keeps a translation of all that it runs
 BASE = [
     "--read-only",
     "--tmpfs",
@@ -105,7 +119,9 @@ def make_image(name: str, *options: str) -> str:
     """The image by the command that README gives, under a name of its own."""
     environment = os.environ | {"MODEL_NAME": "all-MiniLM-L6-v2", "MODEL_QUANTIZATION": "int8"}
     command = ["make", TARGET, "ENGINE=podman", "OPTIONS=--opt network=host", *options]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     podman("tag", f"localhost/embedding-api:{TAG}", name)
     return name
@@ -148,7 +164,9 @@ def container(image: str, *options: str) -> Iterator[Container]:
     emulated = [] if NATIVE else ["-e", "QEMU_CPU=neoverse-n1"]
     listen = ["--host", "127.0.0.1", "--port", str(port)]
     started = time.monotonic()
-    one = podman("run", "-d", "--platform", f"linux/{ARCH}", *BASE, *emulated, *options, image, *listen)
+    one = podman(
+        "run", "-d", "--platform", f"linux/{ARCH}", *BASE, *emulated, *options, image, *listen
+    )
     try:
         wait_until_ready(one, f"http://127.0.0.1:{port}")
         ready_after = time.monotonic() - started
@@ -188,11 +206,23 @@ def vectors(url: str) -> np.ndarray:
 @pytest.mark.parametrize("quantization", FLOOR)
 @pytest.mark.parametrize("model", ["starter", "gemma"])
 def test_vectors_are_those_of_the_original(
-    image: str, store: Path, names: dict[str, str | None], measured: dict[str, Any], model: str, quantization: str
+    image: str,
+    store: Path,
+    names: dict[str, str | None],
+    measured: dict[str, Any],
+    model: str,
+    quantization: str,
 ) -> None:
-    chosen = ["-e", f"MODEL_NAME={names[model] or 'all-MiniLM-L6-v2'}", "-e", f"MODEL_QUANTIZATION={quantization}"]
+    chosen = [
+        "-e",
+        f"MODEL_NAME={names[model] or 'all-MiniLM-L6-v2'}",
+        "-e",
+        f"MODEL_QUANTIZATION={quantization}",
+    ]
     with container(image, *chosen, "-v", f"{store}:/bentoml/models:ro") as running:
-        machine = podman("exec", running.id, "python", "-c", "import platform; print(platform.machine())")
+        machine = podman(
+            "exec", running.id, "python", "-c", "import platform; print(platform.machine())"
+        )
         found = vectors(running.url)
         alone = post(f"{running.url}/embed", {"text": TEXTS[0]})["embedding"]
     expected = load_original(locate(names[model])).encode(list(TEXTS), normalize_embeddings=True)
@@ -201,7 +231,9 @@ def test_vectors_are_those_of_the_original(
     assert machine == MACHINE
     assert cosines.min() >= FLOOR[quantization]
     np.testing.assert_allclose(alone, found[0], atol=1e-6)
-    measured.setdefault("smallest_cosine", {})[f"{model} {quantization}"] = round(float(cosines.min()), 5)
+    measured.setdefault("smallest_cosine", {})[f"{model} {quantization}"] = round(
+        float(cosines.min()), 5
+    )
     measured["seconds_from_nothing_to_proven"] = round(time.time() - int(os.environ["LAB_STARTED"]))
 
 
@@ -220,7 +252,9 @@ def test_the_emulated_cpu_has_what_a_neoverse_n1_has_and_no_more(image: str, sto
 @pytest.fixture(scope="session")
 def full_size() -> tuple[str, str]:
     """MODEL_NAME of EmbeddingGemma's architecture at full size, and the store that has it in int8: the benchmarks'."""
-    done = subprocess.run([sys.executable, "-c", PREPARE], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PREPARE], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     name, models = done.stdout.splitlines()[-2:]
     return name, models
@@ -233,14 +267,23 @@ def test_a_model_of_embeddinggemmas_size_is_soon_ready_and_small_under_load(
     name, models = full_size
     lengths = (16, 64, 256, 2000)
     with container(
-        image, "-e", f"MODEL_NAME={name}", "-e", "RATE_LIMIT_PER_MIN=1000000", "-v", f"{models}:/bentoml/models:ro"
+        image,
+        "-e",
+        f"MODEL_NAME={name}",
+        "-e",
+        "RATE_LIMIT_PER_MIN=1000000",
+        "-v",
+        f"{models}:/bentoml/models:ro",
     ) as running:
         end = time.monotonic() + LOAD_SECONDS
 
         def call_until_the_end(caller: int) -> int:
             calls = 0
             while time.monotonic() < end:
-                post(f"{running.url}/embed", {"text": "word " * lengths[(caller + calls) % len(lengths)]})
+                post(
+                    f"{running.url}/embed",
+                    {"text": "word " * lengths[(caller + calls) % len(lengths)]},
+                )
                 calls += 1
             return calls
 
@@ -272,7 +315,9 @@ def test_it_listens_on_port_8000_and_says_that_it_is_well(baked: str) -> None:
         deadline = time.monotonic() + 300
         while subprocess.run(["podman", "healthcheck", "run", one], capture_output=True).returncode:
             assert time.monotonic() < deadline, podman("logs", one, check=False)
-            assert podman("inspect", "-f", "{{.State.Running}}", one) == "true", podman("logs", one, check=False)
+            assert podman("inspect", "-f", "{{.State.Running}}", one) == "true", podman(
+                "logs", one, check=False
+            )
             time.sleep(1)
     finally:
         podman("rm", "-f", "-t", "20", one, check=False)
@@ -295,7 +340,9 @@ def test_what_the_image_says_of_itself(image: str) -> None:
     assert about["Healthcheck" if "Healthcheck" in about else "HealthCheck"]["Interval"]
 
 
-def test_the_image_is_small_and_a_change_of_code_smaller(image: str, measured: dict[str, Any]) -> None:
+def test_the_image_is_small_and_a_change_of_code_smaller(
+    image: str, measured: dict[str, Any]
+) -> None:
     layers = json.loads(podman("history", "--format", "json", image))
     print(podman("history", image))
     total = sum(layer["size"] for layer in layers)
@@ -326,7 +373,15 @@ def test_nothing_but_the_service_is_in_the_image(image: str) -> None:
     assert {"service.py", "quota.lua", "bento.yaml", "LICENSE"} <= names
     assert not names & {".env", "download_model.py", "conftest.py", "Makefile"}
     top = {one.split("/")[2] for one in listed if one.startswith("/packages/")}
-    assert not top & {"torch", "transformers", "sentence_transformers", "onnxruntime", "ziglang", "pytest", "pip"}
+    assert not top & {
+        "torch",
+        "transformers",
+        "sentence_transformers",
+        "onnxruntime",
+        "ziglang",
+        "pytest",
+        "pip",
+    }
     native = [one for one in listed if one.startswith("/bento/src/embedder/native/")]
     assert native == [f"/bento/src/embedder/native/lib/linux-{MACHINE}/libembedder.so"]
 
@@ -348,7 +403,9 @@ def registry(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {data}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
     )
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=log, stderr=log)
+        process = subprocess.Popen(
+            ["docker-registry", "serve", str(config)], stdout=log, stderr=log
+        )
     try:
         wait_for(f"http://127.0.0.1:{port}/v2/")
         yield f"127.0.0.1:{port}", data
@@ -368,13 +425,17 @@ def wait_for(url: str) -> None:
     pytest.fail(f"{url} does not answer")
 
 
-def test_a_registry_gets_only_what_changed(image: str, changed: str, registry: tuple[str, Path]) -> None:
+def test_a_registry_gets_only_what_changed(
+    image: str, changed: str, registry: tuple[str, Path]
+) -> None:
     address, data = registry
     sizes = []
     for one in (image, changed):
         podman("push", "--tls-verify=false", one, f"{address}/{one.removeprefix('localhost/')}")
         sizes.append(sum(path.stat().st_size for path in data.rglob("data")))
-    print(f"{ARCH}: {sizes[0] / 1e6:.0f} MB pushed, {(sizes[1] - sizes[0]) / 1e6:.2f} MB after a change of code")
+    print(
+        f"{ARCH}: {sizes[0] / 1e6:.0f} MB pushed, {(sizes[1] - sizes[0]) / 1e6:.2f} MB after a change of code"
+    )
     assert 0 < sizes[1] - sizes[0] < 5e6
     podman("rmi", "-f", podman("image", "inspect", "-f", "{{.Id}}", changed))
     pulled = podman("pull", "--tls-verify=false", f"{address}/embedding-api:changed")

@@ -9,13 +9,20 @@ from auth.errors import Overloaded
 from embedder.errors import EngineEndedError, EngineStalledError, QueueFullError
 
 
-@pytest.mark.parametrize("error", [URLError(OSError("a secret")), UnicodeError(), KeyError("text"), Exception()])
+@pytest.mark.parametrize(
+    "error", [URLError(OSError("a secret")), UnicodeError(), KeyError("text"), Exception()]
+)
 def test_a_reason_that_is_not_ours_becomes_no_series(error: Exception) -> None:
     assert reason_of(error) == "internal_error"
 
 
 def test_what_only_an_heir_says_is_known_too() -> None:
-    errors = [EngineStalledError(1.0), EngineEndedError(OSError()), QueueFullError(1), Overloaded("", retry_after=1)]
+    errors = [
+        EngineStalledError(1.0),
+        EngineEndedError(OSError()),
+        QueueFullError(1),
+        Overloaded("", retry_after=1),
+    ]
     assert {reason_of(error) for error in errors} < fault_reasons()
     assert all(kind_of(error).status == 503 for error in errors)
 

@@ -93,9 +93,15 @@ class Request:
         return self
 
 
-def post(token: str | None, *more: tuple[bytes, bytes], body: bytes = b'{"text": "hello"}', **fields: Any) -> Request:
+def post(
+    token: str | None, *more: tuple[bytes, bytes], body: bytes = b'{"text": "hello"}', **fields: Any
+) -> Request:
     """A good request to /embed, but for its token."""
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *more]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        *more,
+    ]
     if token is not None:
         headers.append((b"authorization", f"Bearer {token}".encode("latin-1")))
     return Request(headers=headers, chunks=[body], **fields)
@@ -123,7 +129,9 @@ class House:
         return Gate(
             self.app,
             routes=ROUTES,
-            verifier=TokenVerifier(keys=keys, issuer=ISSUER, allow_anonymous=False, clock=self.clock),
+            verifier=TokenVerifier(
+                keys=keys, issuer=ISSUER, allow_anonymous=False, clock=self.clock
+            ),
             quota=self.quota,
             cors_allow_origins=cors_allow_origins,
             ready=lambda: self.ready,

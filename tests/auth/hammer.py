@@ -27,7 +27,9 @@ async def caller(quota: RedisQuota, user: str, *, until: float, admitted: list[i
 async def hammer(url: str, user: str, *, limits: Limits, callers: int, seconds: float) -> list[int]:
     """The times (µs of the server's clock) of every admission."""
     quota, admitted, until = RedisQuota(url, limits), list[int](), time.monotonic() + seconds
-    await asyncio.gather(*(caller(quota, user, until=until, admitted=admitted) for _ in range(callers)))
+    await asyncio.gather(
+        *(caller(quota, user, until=until, admitted=admitted) for _ in range(callers))
+    )
     await quota.aclose()
     return admitted
 
@@ -35,4 +37,10 @@ async def hammer(url: str, user: str, *, limits: Limits, callers: int, seconds: 
 if __name__ == "__main__":
     url, user, limit, window, callers, seconds = sys.argv[1:]
     limits = Limits(int(limit), float(window), None)
-    print(json.dumps(asyncio.run(hammer(url, user, limits=limits, callers=int(callers), seconds=float(seconds)))))
+    print(
+        json.dumps(
+            asyncio.run(
+                hammer(url, user, limits=limits, callers=int(callers), seconds=float(seconds))
+            )
+        )
+    )

@@ -28,7 +28,15 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        command = [
+            str(get_binary_path()),
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+        ]
         command += ["--dir", str(self._directory), "--loglevel", "warning", *self._options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
@@ -165,7 +173,9 @@ class DelayingProxy:
                 end.close()
             self._tasks.discard(task)
 
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, pause: float) -> None:
+    async def _pump(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, pause: float
+    ) -> None:
         while data := await source.read(65_536):
             await asyncio.sleep(pause)
             target.write(data)

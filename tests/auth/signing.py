@@ -50,7 +50,9 @@ def rsa_key(name: str = "first") -> rsa.RSAPrivateKey:
     return _RSA_KEYS[name]
 
 
-def public_jwk(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, **members: Any) -> dict[str, Any]:
+def public_jwk(
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, **members: Any
+) -> dict[str, Any]:
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return {**ECAlgorithm.to_jwk(key.public_key(), as_dict=True), "use": "sig", **members}
     jwk = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
@@ -108,7 +110,9 @@ def b64(data: bytes) -> str:
 def sign_raw(header: bytes, payload: bytes, secret: bytes = SECRET.encode()) -> str:
     """An HS256 signature over any bytes at all, well formed or not."""
     signing_input = f"{b64(header)}.{b64(payload)}"
-    return f"{signing_input}.{b64(hmac.new(secret, signing_input.encode(), hashlib.sha256).digest())}"
+    return (
+        f"{signing_input}.{b64(hmac.new(secret, signing_input.encode(), hashlib.sha256).digest())}"
+    )
 
 
 def sign_hs256(content: Mapping[str, Any], secret: str = SECRET, **header: Any) -> str:

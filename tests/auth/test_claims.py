@@ -36,9 +36,7 @@ def third_party() -> TokenVerifier:
     return house(keys=keys, issuer=CLERK, audience="my-app", subject="any")
 
 
-@pytest.mark.parametrize(
-    "subject", ["user_2NNEqL2nrIRd", "auth0|5f7c8ec7c33c", USER.upper()]
-)
+@pytest.mark.parametrize("subject", ["user_2NNEqL2nrIRd", "auth0|5f7c8ec7c33c", USER.upper()])
 async def test_users_of_third_party_auth_keep_their_names(
     third_party: TokenVerifier, subject: str
 ) -> None:

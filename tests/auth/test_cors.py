@@ -18,7 +18,15 @@ def test_without_origins_no_answer_mentions_cors() -> None:
 def test_listed_page_is_named_and_no_other() -> None:
     cors = Cors.of(["https://app.example.com/", "http://localhost:3000"])
     assert dict(cors.headers(PAGE))[b"access-control-allow-origin"] == PAGE
-    for origin in (None, b"", b"null", b"https://evil.example", PAGE + b".evil.example", PAGE + b":8443", PAGE.upper()):
+    for origin in (
+        None,
+        b"",
+        b"null",
+        b"https://evil.example",
+        PAGE + b".evil.example",
+        PAGE + b":8443",
+        PAGE.upper(),
+    ):
         assert cors.headers(origin) == [(b"vary", b"Origin")]
         assert cors.preflight(origin, methods=["POST"], asked=b"") == []
 
@@ -29,7 +37,10 @@ def test_star_allows_every_page_without_naming_it() -> None:
 
 def test_cookies_are_never_allowed() -> None:
     for cors in (Cors.of(["*"]), Cors.of(["https://app.example.com"])):
-        names = dict(cors.headers(PAGE)).keys() | dict(cors.preflight(PAGE, methods=["POST"], asked=b"")).keys()
+        names = (
+            dict(cors.headers(PAGE)).keys()
+            | dict(cors.preflight(PAGE, methods=["POST"], asked=b"")).keys()
+        )
         assert b"access-control-allow-credentials" not in names
 
 
@@ -46,7 +57,8 @@ def test_odd_wishes_get_the_plain_list(asked: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["app.example.com", "https://app.example.com/path", "null", "https://*.example.com", ""]
+    "origin",
+    ["app.example.com", "https://app.example.com/path", "null", "https://*.example.com", ""],
 )
 def test_what_no_browser_sends_stops_the_start(origin: str) -> None:
     with pytest.raises(ConfigurationError, match="CORS_ALLOW_ORIGINS"):

@@ -77,7 +77,9 @@ async def calls_held(house: House, gate: Gate, *tokens: str) -> AsyncIterator[No
 async def test_checks_come_in_order_and_only_the_last_reads_the_body(house: House) -> None:
     """A request that is wrong in every way is put right one way at a time."""
     house.quota = MemoryQuota(Limits(1, 60.0, None), clock=house.clock)
-    gate = house.gate(max_in_flight=2, max_concurrent_per_user=1, failed_auth_per_minute=2, max_body_bytes=1000)
+    gate = house.gate(
+        max_in_flight=2, max_concurrent_per_user=1, failed_auth_per_minute=2, max_body_bytes=1000
+    )
     token, others = house.project.hs256(), [house.project.user_token() for _ in range(2)]
     for _ in range(2):
         await refusal_of(gate, post("wrong"))
@@ -134,7 +136,19 @@ async def test_checks_come_in_order_and_only_the_last_reads_the_body(house: Hous
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/", "/embed/", "//embed", "/EMBED", "/embed\x00", "/embed/../usage", "/embed;x", "/metrics", "*"]
+    "path",
+    [
+        "",
+        "/",
+        "/embed/",
+        "//embed",
+        "/EMBED",
+        "/embed\x00",
+        "/embed/../usage",
+        "/embed;x",
+        "/metrics",
+        "*",
+    ],
 )
 async def test_only_exact_paths_are_answered(house: House, path: str) -> None:
     refusal = await refusal_of(house.gate(), post(house.project.hs256(), path=path))
@@ -142,7 +156,9 @@ async def test_only_exact_paths_are_answered(house: House, path: str) -> None:
     assert path not in str(refusal) or not path.strip("/*")
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "post", "X" * 1000])
+@pytest.mark.parametrize(
+    "method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "post", "X" * 1000]
+)
 async def test_other_methods_are_refused_with_those_allowed(house: House, method: str) -> None:
     refusal = await refusal_of(house.gate(), get("/embed", method=method))
     assert isinstance(refusal, MethodNotAllowed)
@@ -208,7 +224,9 @@ async def test_headers_that_contradict_each_other_are_refused(
     assert refusal.reason == reason
 
 
-@pytest.mark.parametrize("length", [b"-1", b"+17", b"1_7", b"17, 17", b"0x11", b"", "١٧".encode(), b"9" * 30])
+@pytest.mark.parametrize(
+    "length", [b"-1", b"+17", b"1_7", b"17, 17", b"0x11", b"", "١٧".encode(), b"9" * 30]
+)
 async def test_content_length_must_be_a_number(house: House, length: bytes) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", length)]
     assert isinstance(await refusal_of(house.gate(), Request(headers=headers)), BadHeader)
@@ -263,7 +281,9 @@ async def test_announced_body_over_the_limit_is_refused_unread(house: House) -> 
 async def test_headers_over_16_kib_are_refused(house: House) -> None:
     many = [(b"x-%d" % n, b"v" * 50) for n in range(400)]
     for lines in ([(b"x", b"v" * 16_384)], many):
-        assert isinstance(await refusal_of(house.gate(), post(house.project.hs256(), *lines)), HeadersTooLarge)
+        assert isinstance(
+            await refusal_of(house.gate(), post(house.project.hs256(), *lines)), HeadersTooLarge
+        )
 
 
 async def test_body_where_none_is_taken_is_refused(house: House) -> None:
@@ -282,7 +302,18 @@ async def test_user_goes_through_with_the_body(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    "authorization", [None, b"", b"Bearer", b"Bearer ", b"Bearer   ", b"Basic dTpw", b"Token x", b"bearerx y", b"\xff"]
+    "authorization",
+    [
+        None,
+        b"",
+        b"Bearer",
+        b"Bearer ",
+        b"Bearer   ",
+        b"Basic dTpw",
+        b"Token x",
+        b"bearerx y",
+        b"\xff",
+    ],
 )
 async def test_missing_token_is_missing(house: House, authorization: bytes | None) -> None:
     lines = [] if authorization is None else [(b"authorization", authorization)]
@@ -328,7 +359,9 @@ async def test_other_addresses_do_not_suffer(house: House) -> None:
     assert (await post(house.project.hs256(), peer=("192.0.2.8", 1)).through(gate)).status == 200
 
 
-async def test_user_known_to_be_good_is_served_through_a_flood_from_the_same_address(house: House) -> None:
+async def test_user_known_to_be_good_is_served_through_a_flood_from_the_same_address(
+    house: House,
+) -> None:
     gate, token = house.gate(failed_auth_per_minute=3), house.project.hs256()
     await post(token).through(gate)
     for _ in range(50):
@@ -339,13 +372,17 @@ async def test_user_known_to_be_good_is_served_through_a_flood_from_the_same_add
 async def test_expired_tokens_count_against_nobody(house: House) -> None:
     gate = house.gate(failed_auth_per_minute=1)
     for _ in range(5):
-        assert isinstance(await refusal_of(gate, post(house.project.hs256(exp=NOW - 1))), TokenExpired)
+        assert isinstance(
+            await refusal_of(gate, post(house.project.hs256(exp=NOW - 1))), TokenExpired
+        )
 
 
 async def test_a_token_that_is_too_large_counts_against_nobody(house: House) -> None:
     gate = house.gate(failed_auth_per_minute=1)
     for _ in range(5):
-        refusal = await refusal_of(gate, post(house.project.hs256(app_metadata="x" * MAX_TOKEN_BYTES)))
+        refusal = await refusal_of(
+            gate, post(house.project.hs256(app_metadata="x" * MAX_TOKEN_BYTES))
+        )
         assert isinstance(refusal, TokenTooLarge)
 
 
@@ -353,7 +390,9 @@ async def test_only_a_trusted_proxy_may_name_the_caller(house: House) -> None:
     gate = house.gate(failed_auth_per_minute=1, trusted_proxies="10.0.0.1")
     forged = (b"x-forwarded-for", b"203.0.113.5")
     await refusal_of(gate, post("wrong", forged))
-    assert isinstance(await refusal_of(gate, post("wrong", (b"x-forwarded-for", b"203.0.113.6"))), TooManyFailures)
+    assert isinstance(
+        await refusal_of(gate, post("wrong", (b"x-forwarded-for", b"203.0.113.6"))), TooManyFailures
+    )
     proxy = ("10.0.0.1", 1)
     await refusal_of(gate, post("wrong", forged, peer=proxy))
     assert isinstance(await refusal_of(gate, post("wrong", forged, peer=proxy)), TooManyFailures)
@@ -388,7 +427,9 @@ async def get_health(house: House, gate: Gate) -> Request:
 async def test_calls_of_one_user_are_bounded_and_freed(house: House) -> None:
     gate, token = house.gate(max_concurrent_per_user=2), house.project.hs256()
     async with calls_held(house, gate, token, token):
-        same_user_other_session = house.project.hs256(session_id="11111111-1111-4111-8111-111111111111")
+        same_user_other_session = house.project.hs256(
+            session_id="11111111-1111-4111-8111-111111111111"
+        )
         assert isinstance(await refusal_of(gate, post(same_user_other_session)), TooManyConcurrent)
         house.app.answers.set()
         assert (await post(house.project.hs256(sub=OTHER_USER)).through(gate)).status == 200
@@ -398,7 +439,12 @@ async def test_calls_of_one_user_are_bounded_and_freed(house: House) -> None:
 async def test_failing_calls_give_their_place_back(house: House) -> None:
     gate = house.gate(max_in_flight=1, max_concurrent_per_user=1, body_timeout=0.02)
     token = house.project.hs256()
-    for request in (post("wrong"), post(token, leaves=True), post(token, pause=0.05), post(token, path="/nowhere")):
+    for request in (
+        post("wrong"),
+        post(token, leaves=True),
+        post(token, pause=0.05),
+        post(token, path="/nowhere"),
+    ):
         with pytest.raises(GateError):
             await request.through(gate)
     task = asyncio.create_task(post(token, pause=9).through(house.gate(max_in_flight=1)))
@@ -534,19 +580,39 @@ async def test_refusals_carry_cors_headers(house: House) -> None:
 # --- every other request ------------------------------------------------------------------------------
 
 header_names = st.sampled_from(
-    [b"authorization", b"content-type", b"content-length", b"transfer-encoding", b"origin", b"x-forwarded-for", b"x"]
+    [
+        b"authorization",
+        b"content-type",
+        b"content-length",
+        b"transfer-encoding",
+        b"origin",
+        b"x-forwarded-for",
+        b"x",
+    ]
 )
 header_values = st.binary(max_size=40) | st.sampled_from(
-    [b"application/json", b"17", b"chunked", b"Bearer a.b.c", b"Bearer " + sign_hs256({"iss": ISSUER}).encode(), PAGE]
+    [
+        b"application/json",
+        b"17",
+        b"chunked",
+        b"Bearer a.b.c",
+        b"Bearer " + sign_hs256({"iss": ISSUER}).encode(),
+        PAGE,
+    ]
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     lines=st.lists(st.tuples(header_names, header_values), max_size=6),
     method=st.sampled_from(["POST", "GET", "OPTIONS", "HEAD", "PUT"]) | st.text(max_size=5),
     path=st.sampled_from(["/embed", "/usage", "/health"]) | st.text(max_size=9),
-    peer=st.none() | st.tuples(st.sampled_from(["127.0.0.1", "::1", "fe80::1%eth0", "/run/socket", ""]), st.just(1)),
+    peer=st.none()
+    | st.tuples(
+        st.sampled_from(["127.0.0.1", "::1", "fe80::1%eth0", "/run/socket", ""]), st.just(1)
+    ),
 )
 def test_no_request_breaks_the_gate_and_no_unsigned_one_passes(
     lines: list[tuple[bytes, bytes]], method: str, path: str, peer: tuple[str, int] | None
@@ -560,6 +626,10 @@ def test_no_request_breaks_the_gate_and_no_unsigned_one_passes(
 
 
 def test_reasons_are_a_fixed_set_of_short_words() -> None:
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, GateError)]
+    kinds = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, GateError)
+    ]
     assert len({kind.reason for kind in kinds}) >= len(kinds) - 3
     assert all(kind.reason.isidentifier() and len(kind.reason) < 30 for kind in kinds)

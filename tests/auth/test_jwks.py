@@ -30,7 +30,9 @@ async def keys(key_server: KeyServer, clock: Clock) -> AsyncIterator[RemoteKeys]
 
 @pytest.fixture
 def verifier(keys: RemoteKeys, clock: Clock) -> TokenVerifier:
-    return TokenVerifier(keys=KeySet(public=keys), issuer=ISSUER, allow_anonymous=False, clock=lambda: clock.now)
+    return TokenVerifier(
+        keys=KeySet(public=keys), issuer=ISSUER, allow_anonymous=False, clock=lambda: clock.now
+    )
 
 
 async def settle(keys: RemoteKeys) -> None:
@@ -49,13 +51,17 @@ async def test_hundred_cold_verifications_fetch_once(
     assert key_server.paths == ["/auth/v1/.well-known/jwks.json"]
 
 
-async def test_start_fetches_before_the_first_token(keys: RemoteKeys, key_server: KeyServer) -> None:
+async def test_start_fetches_before_the_first_token(
+    keys: RemoteKeys, key_server: KeyServer
+) -> None:
     assert await keys.start()
     assert await keys.find("ES256", "key-1")
     assert key_server.hits == 1
 
 
-async def test_fresh_keys_are_not_fetched_again(keys: RemoteKeys, key_server: KeyServer, clock: Clock) -> None:
+async def test_fresh_keys_are_not_fetched_again(
+    keys: RemoteKeys, key_server: KeyServer, clock: Clock
+) -> None:
     await keys.start()
     clock.now += FRESH
     await keys.find("ES256", "key-1")
@@ -98,7 +104,9 @@ async def refusal_of(verifier: TokenVerifier, token: str) -> Exception:
     raise AssertionError("a forged token got in")
 
 
-async def test_new_key_is_accepted_at_once(verifier: TokenVerifier, key_server: KeyServer, project: Project) -> None:
+async def test_new_key_is_accepted_at_once(
+    verifier: TokenVerifier, key_server: KeyServer, project: Project
+) -> None:
     await verifier.verify(project.es256())
     key_server.publish(jwks(FIRST, SECOND))
     assert await verifier.verify(project.es256(key="second", kid="key-2"))
@@ -111,7 +119,9 @@ async def test_rotation_refuses_no_valid_token(
 ) -> None:
     """Old and new keys overlap, tokens of both arrive all the time, and none is told to sign in again."""
     for minute in range(20):
-        key_server.publish(jwks(FIRST) if minute < 5 else jwks(FIRST, SECOND) if minute < 15 else jwks(SECOND))
+        key_server.publish(
+            jwks(FIRST) if minute < 5 else jwks(FIRST, SECOND) if minute < 15 else jwks(SECOND)
+        )
         if minute < 15:
             await verifier.verify(project.es256(jti=str(minute)))
         if minute >= 5:
@@ -177,7 +187,9 @@ async def test_keys_are_served_for_an_hour_while_their_server_is_down(
     assert await verifier.verify(project.es256(exp=clock.now + 60))
 
 
-async def test_failing_server_is_asked_rarely(keys: RemoteKeys, key_server: KeyServer, clock: Clock) -> None:
+async def test_failing_server_is_asked_rarely(
+    keys: RemoteKeys, key_server: KeyServer, clock: Clock
+) -> None:
     await keys.start()
     key_server.answer = says(b"", status="503 Service Unavailable")
     for _ in range(300):
@@ -210,7 +222,9 @@ WRONG_ANSWERS: dict[str, Answer] = {
     "html": says(b"<!doctype html><title>Login</title>", headers="Content-Type: text/html\r\n"),
     "empty": says(b""),
     "a list": says(b"[]"),
-    "redirect": says(b"", status="302 Found", headers="Location: https://evil.example/jwks.json\r\n"),
+    "redirect": says(
+        b"", status="302 Found", headers="Location: https://evil.example/jwks.json\r\n"
+    ),
     "not found": says(jwks(FIRST), status="404 Not Found"),
     "compressed": says(gzip.compress(jwks(FIRST)), headers="Content-Encoding: gzip\r\n"),
     "cut off": says(jwks(FIRST)[:-9]),
@@ -238,7 +252,9 @@ async def test_wrong_answer_is_unavailability_and_keeps_the_keys_there_are(
 
 
 async def test_redirect_is_not_followed(keys: RemoteKeys, key_server: KeyServer) -> None:
-    key_server.answer = says(b"", status="302 Found", headers=f"Location: {key_server.url}?elsewhere\r\n")
+    key_server.answer = says(
+        b"", status="302 Found", headers=f"Location: {key_server.url}?elsewhere\r\n"
+    )
     assert not await keys.start()
     assert key_server.hits == 1
 
@@ -252,7 +268,9 @@ async def test_empty_key_set_makes_a_token_invalid_not_the_keys_unavailable(
         await verifier.verify(project.es256())
 
 
-async def test_an_empty_key_set_is_known_at_start_and_lets_nobody_in(keys: RemoteKeys, key_server: KeyServer) -> None:
+async def test_an_empty_key_set_is_known_at_start_and_lets_nobody_in(
+    keys: RemoteKeys, key_server: KeyServer
+) -> None:
     """A legacy project that is known by its URL alone."""
     key_server.publish(jwks())
     assert await keys.start()
@@ -260,7 +278,9 @@ async def test_an_empty_key_set_is_known_at_start_and_lets_nobody_in(keys: Remot
     assert not KeySet(public=keys, secret=SECRET).empty
 
 
-async def test_keys_that_were_not_fetched_are_not_an_empty_set(keys: RemoteKeys, key_server: KeyServer) -> None:
+async def test_keys_that_were_not_fetched_are_not_an_empty_set(
+    keys: RemoteKeys, key_server: KeyServer
+) -> None:
     assert not KeySet(public=keys).empty
     await keys.start()
     assert not KeySet(public=keys).empty
@@ -269,7 +289,9 @@ async def test_keys_that_were_not_fetched_are_not_an_empty_set(keys: RemoteKeys,
 async def test_hung_server_is_given_up_on(keys: RemoteKeys, key_server: KeyServer) -> None:
     key_server.answer = key_server.hang
     began = time.perf_counter()
-    outcomes = await asyncio.gather(*(keys.find("ES256", "key-1") for _ in range(20)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(keys.find("ES256", "key-1") for _ in range(20)), return_exceptions=True
+    )
     assert {type(outcome) for outcome in outcomes} == {KeysUnavailable}
     assert time.perf_counter() - began < DEADLINE + 0.5
     assert key_server.hits == 1
@@ -290,13 +312,19 @@ async def test_server_that_drips_is_given_up_on(keys: RemoteKeys, key_server: Ke
 
 
 async def test_unreachable_server_is_unavailability(clock: Clock) -> None:
-    for url in ("http://127.0.0.1:1/jwks.json", "http://nowhere.invalid/jwks.json", "http://[::bad/"):
+    for url in (
+        "http://127.0.0.1:1/jwks.json",
+        "http://nowhere.invalid/jwks.json",
+        "http://[::bad/",
+    ):
         remote = RemoteKeys(url, clock=clock)
         assert not await remote.start()
         await remote.aclose()
 
 
-async def test_caller_who_leaves_does_not_end_the_fetch_for_the_others(keys: RemoteKeys, key_server: KeyServer) -> None:
+async def test_caller_who_leaves_does_not_end_the_fetch_for_the_others(
+    keys: RemoteKeys, key_server: KeyServer
+) -> None:
     key_server.answer = says(jwks(FIRST), pause=0.1)
     leaving = asyncio.create_task(keys.find("ES256", "key-1"))
     staying = asyncio.create_task(keys.find("ES256", "key-1"))
@@ -306,7 +334,9 @@ async def test_caller_who_leaves_does_not_end_the_fetch_for_the_others(keys: Rem
     assert key_server.hits == 1
 
 
-async def test_secret_works_while_the_key_server_is_down(key_server: KeyServer, clock: Clock, project: Project) -> None:
+async def test_secret_works_while_the_key_server_is_down(
+    key_server: KeyServer, clock: Clock, project: Project
+) -> None:
     key_server.answer = says(b"", status="500 Internal Server Error")
     keys = KeySet(secret=project.secret, public=RemoteKeys(key_server.url, clock=clock))
     verifier = TokenVerifier(keys=keys, issuer=ISSUER, allow_anonymous=False, clock=clock)

@@ -56,7 +56,9 @@ def test_unusable_key_is_left_out_and_the_rest_kept(change: dict[str, Any]) -> N
 
 def test_weak_keys_are_left_out() -> None:
     short = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 1024).public_key(), as_dict=True)
-    other_curve = ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP384R1()).public_key(), as_dict=True)
+    other_curve = ECAlgorithm.to_jwk(
+        ec.generate_private_key(ec.SECP384R1()).public_key(), as_dict=True
+    )
     assert parse_jwks(jwks(short, other_curve)) == ()
 
 
@@ -73,7 +75,8 @@ def test_number_of_keys_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    "document", ["", "[]", "null", "{}", '{"keys": {}}', '{"keys": null}', "<html>", "[" * 100_000, b"\xff"]
+    "document",
+    ["", "[]", "null", "{}", '{"keys": {}}', '{"keys": null}', "<html>", "[" * 100_000, b"\xff"],
 )
 def test_what_is_no_key_set_is_an_error(document: str | bytes) -> None:
     with pytest.raises(ValueError):
@@ -130,7 +133,13 @@ def test_secret_with_a_stray_line_end_stops_the_start(space: str) -> None:
 
 
 def test_public_key_in_place_of_the_secret_stops_the_start() -> None:
-    pem = ec_key().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-    for mistaken in (pem.strip(), json.dumps(public_jwk(ec_key())), jwks(public_jwk(ec_key())).decode()):
+    pem = (
+        ec_key().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    )
+    for mistaken in (
+        pem.strip(),
+        json.dumps(public_jwk(ec_key())),
+        jwks(public_jwk(ec_key())).decode(),
+    ):
         with pytest.raises(ConfigurationError, match="SUPABASE_JWKS"):
             check_secret(mistaken, debug=False)

@@ -30,7 +30,9 @@ def user() -> str:
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def make(request: pytest.FixtureRequest, redis: RedisServer, clock: Clock) -> AsyncIterator[MakeQuota]:
+async def make(
+    request: pytest.FixtureRequest, redis: RedisServer, clock: Clock
+) -> AsyncIterator[MakeQuota]:
     """Makes a quota of ``requests`` a minute, on the test's clock."""
     made: list[Quota] = []
 
@@ -41,7 +43,9 @@ async def make(request: pytest.FixtureRequest, redis: RedisServer, clock: Clock)
             made.append(local)
         else:
             shared = RedisQuota(redis.url, limits, clock=clock, monotonic=clock)
-            made.append(GuardedQuota(shared, local, on_error="local", breaker=Breaker(monotonic=clock)))
+            made.append(
+                GuardedQuota(shared, local, on_error="local", breaker=Breaker(monotonic=clock))
+            )
         return made[-1]
 
     yield quota
@@ -77,7 +81,9 @@ async def test_users_do_not_share_a_limit(make: MakeQuota, user: str) -> None:
 
 async def test_concurrent_calls_get_exactly_the_limit(make: MakeQuota, user: str) -> None:
     quota = make(requests=7)
-    outcomes = await asyncio.gather(*(quota.charge(user, tokens=1) for _ in range(100)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(quota.charge(user, tokens=1) for _ in range(100)), return_exceptions=True
+    )
     assert sorted(o.remaining for o in outcomes if isinstance(o, Receipt)) == list(range(7))
     assert sum(isinstance(o, QuotaExceeded) for o in outcomes) == 93
 
@@ -96,7 +102,9 @@ async def test_window_rolls(make: MakeQuota, user: str, clock: Clock) -> None:
         await refused(quota, user)
 
 
-async def test_client_that_waits_exactly_retry_after_gets_through(make: MakeQuota, user: str, clock: Clock) -> None:
+async def test_client_that_waits_exactly_retry_after_gets_through(
+    make: MakeQuota, user: str, clock: Clock
+) -> None:
     quota = make(requests=2)
     for pause in (0.0, 0.125, 7.75, 13.5, 59.875, 0.5, 33.25):
         clock.now += pause
@@ -158,7 +166,9 @@ async def test_refund_gives_back_the_request_and_its_tokens(make: MakeQuota, use
     assert (await quota.charge(user, tokens=10)).remaining == 0
 
 
-async def test_refund_takes_back_that_request_and_no_other(make: MakeQuota, user: str, clock: Clock) -> None:
+async def test_refund_takes_back_that_request_and_no_other(
+    make: MakeQuota, user: str, clock: Clock
+) -> None:
     quota = make(requests=2)
     await quota.charge(user, tokens=1)
     clock.now += 20
@@ -169,7 +179,9 @@ async def test_refund_takes_back_that_request_and_no_other(make: MakeQuota, user
     assert (usage.remaining, usage.reset_after) == (1, 20)
 
 
-async def test_refund_after_midnight_gives_no_tokens_of_the_new_day(make: MakeQuota, user: str, clock: Clock) -> None:
+async def test_refund_after_midnight_gives_no_tokens_of_the_new_day(
+    make: MakeQuota, user: str, clock: Clock
+) -> None:
     quota = make(requests=100, tokens_per_day=10)
     clock.now = MIDNIGHT - 1
     receipt = await quota.charge(user, tokens=5)
@@ -196,7 +208,9 @@ async def test_usage_is_free(make: MakeQuota, user: str) -> None:
     assert (usage.tokens_limit, usage.tokens_remaining) == (10, 10)
 
 
-async def test_known_exhaustion_is_refused_before_any_work(make: MakeQuota, user: str, clock: Clock) -> None:
+async def test_known_exhaustion_is_refused_before_any_work(
+    make: MakeQuota, user: str, clock: Clock
+) -> None:
     quota = make(requests=1)
     assert quota.check(user).remaining == 1
     await quota.charge(user, tokens=1)
@@ -250,7 +264,9 @@ async def pair(redis: RedisServer, clock: Clock) -> AsyncIterator[tuple[RedisQuo
         await quota.aclose()
 
 
-async def test_processes_share_the_count(pair: tuple[RedisQuota, RedisQuota], user: str, clock: Clock) -> None:
+async def test_processes_share_the_count(
+    pair: tuple[RedisQuota, RedisQuota], user: str, clock: Clock
+) -> None:
     here, there = pair
     await here.charge(user, tokens=1)
     assert (await there.charge(user, tokens=1)).remaining == 0
@@ -265,7 +281,9 @@ async def test_processes_share_the_count(pair: tuple[RedisQuota, RedisQuota], us
     here.check(user)
 
 
-async def test_refund_ends_a_remembered_refusal(pair: tuple[RedisQuota, RedisQuota], user: str) -> None:
+async def test_refund_ends_a_remembered_refusal(
+    pair: tuple[RedisQuota, RedisQuota], user: str
+) -> None:
     here, _ = pair
     receipt = await here.charge(user, tokens=1)
     await here.charge(user, tokens=1)

@@ -36,9 +36,16 @@ class Call:
     took: float
 
 
-def guarded(url: str, *, on_error: OnError, limit: int = LIMIT, window: float = WINDOW) -> GuardedQuota:
+def guarded(
+    url: str, *, on_error: OnError, limit: int = LIMIT, window: float = WINDOW
+) -> GuardedQuota:
     limits = Limits(limit, window, None)
-    return GuardedQuota(RedisQuota(url, limits), MemoryQuota(limits), on_error=on_error, breaker=Breaker(pause=PAUSE))
+    return GuardedQuota(
+        RedisQuota(url, limits),
+        MemoryQuota(limits),
+        on_error=on_error,
+        breaker=Breaker(pause=PAUSE),
+    )
 
 
 async def one_call(quota: GuardedQuota, user: str) -> Call:
@@ -65,7 +72,12 @@ async def load(quota: GuardedQuota, user: str, *, stop: asyncio.Event) -> list[C
 
 
 async def load_through(
-    quota: GuardedQuota, server: RedisServer, sabotage: Sabotage, repair: Sabotage, *, outage: float = 2.5
+    quota: GuardedQuota,
+    server: RedisServer,
+    sabotage: Sabotage,
+    repair: Sabotage,
+    *,
+    outage: float = 2.5,
 ) -> tuple[list[Call], list[Call]]:
     """All calls, and those that ended in the outage."""
     stop, user = asyncio.Event(), str(uuid.uuid4())
@@ -259,11 +271,15 @@ async def test_refund_never_raises_and_never_waits_long(fragile_redis: RedisServ
     await quota.aclose()
 
 
-async def test_charge_counted_in_memory_is_refunded_in_memory_alone(fragile_redis: RedisServer) -> None:
+async def test_charge_counted_in_memory_is_refunded_in_memory_alone(
+    fragile_redis: RedisServer,
+) -> None:
     """Redis never saw it, and must not give back tokens that it never took."""
     limits = Limits(5, 60.0, 100)
     shared = RedisQuota(fragile_redis.url, limits)
-    quota = GuardedQuota(shared, MemoryQuota(limits), on_error="local", breaker=Breaker(pause=PAUSE))
+    quota = GuardedQuota(
+        shared, MemoryQuota(limits), on_error="local", breaker=Breaker(pause=PAUSE)
+    )
     await quota.charge("user", tokens=10)
     fragile_redis.command("CONFIG", "SET", "min-replicas-to-write", "1")
     local = await quota.charge("user", tokens=20)

@@ -64,7 +64,9 @@ class QuotaMachine(RuleBasedStateMachine):
         self.quota: Quota = local
         if self.redis_url is not None:
             shared = RedisQuota(self.redis_url, self.limits, clock=self.clock, monotonic=self.clock)
-            self.quota = GuardedQuota(shared, local, on_error="local", breaker=Breaker(monotonic=self.clock))
+            self.quota = GuardedQuota(
+                shared, local, on_error="local", breaker=Breaker(monotonic=self.clock)
+            )
 
     @rule(target=receipts, user=st.sampled_from(USERS), tokens=st.integers(0, 15))
     def charge(self, user: str, tokens: int) -> Receipt | MultipleResults[Receipt]:
@@ -128,7 +130,10 @@ class QuotaMachine(RuleBasedStateMachine):
 
 
 SETTINGS = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=150,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 
 

@@ -27,11 +27,17 @@ async def admitted_by_one_process(url: str, user: str) -> list[int]:
     return times
 
 
-async def test_six_processes_admit_exactly_the_limit_in_every_rolling_window(redis: RedisServer) -> None:
+async def test_six_processes_admit_exactly_the_limit_in_every_rolling_window(
+    redis: RedisServer,
+) -> None:
     user = str(uuid.uuid4())
-    each = await asyncio.gather(*(admitted_by_one_process(redis.url, user) for _ in range(PROCESSES)))
+    each = await asyncio.gather(
+        *(admitted_by_one_process(redis.url, user) for _ in range(PROCESSES))
+    )
     times = sorted(at for process in each for at in process)
-    assert sum(bool(process) for process in each) >= 2, "only one process was ever admitted: nothing was shared"
+    assert sum(bool(process) for process in each) >= 2, (
+        "only one process was ever admitted: nothing was shared"
+    )
     assert len(times) >= LIMIT * 10, "fewer than ten windows were filled"
     window = round(WINDOW * 1_000_000)
     spans = [later - earlier for earlier, later in zip(times, times[LIMIT:], strict=False)]

@@ -14,22 +14,44 @@ from hypothesis import strategies as st
 from auth.errors import GateError, KeysUnavailable, TokenExpired, TokenForbidden, TokenInvalid
 from auth.keys import InlineKeys, KeySet, parse_jwks
 from auth.tokens import Principal, TokenVerifier
-from tests.auth.signing import ISSUER, NOW, SECRET, USER, Clock, b64, claims, ec_key, jwks, public_jwk, sign_raw
+from tests.auth.signing import (
+    ISSUER,
+    NOW,
+    SECRET,
+    USER,
+    Clock,
+    b64,
+    claims,
+    ec_key,
+    jwks,
+    public_jwk,
+    sign_raw,
+)
 
 REFUSALS = (TokenInvalid, TokenExpired, TokenForbidden, KeysUnavailable)
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([ISSUER, USER, NOW, "HS256"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from([ISSUER, USER, NOW, "HS256"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 header_members = st.dictionaries(
-    st.sampled_from(["alg", "kid", "typ", "crit", "b64", "jwk", "jku", "x5c", "cty", "zip"]) | st.text(max_size=4),
+    st.sampled_from(["alg", "kid", "typ", "crit", "b64", "jwk", "jku", "x5c", "cty", "zip"])
+    | st.text(max_size=4),
     json_values | st.sampled_from(["HS256", "ES256", "RS256", "none", "key-1"]),
     max_size=5,
 )
 claim_changes = st.dictionaries(
-    st.sampled_from(["iss", "sub", "aud", "exp", "nbf", "iat", "role", "session_id", "is_anonymous", "jti"]),
+    st.sampled_from(
+        ["iss", "sub", "aud", "exp", "nbf", "iat", "role", "session_id", "is_anonymous", "jti"]
+    ),
     json_values | st.just(...),
     max_size=4,
 )
@@ -43,7 +65,9 @@ def runner() -> Iterator[asyncio.Runner]:
 
 @pytest.fixture(scope="module")
 def verifier() -> TokenVerifier:
-    keys = KeySet(secret=SECRET, public=InlineKeys(parse_jwks(jwks(public_jwk(ec_key(), kid="key-1")))))
+    keys = KeySet(
+        secret=SECRET, public=InlineKeys(parse_jwks(jwks(public_jwk(ec_key(), kid="key-1"))))
+    )
     return TokenVerifier(keys=keys, issuer=ISSUER, allow_anonymous=False, clock=Clock())
 
 
@@ -90,7 +114,9 @@ def test_unsigned_token_never_gets_in(
 def test_signed_bytes_that_are_no_claims_never_get_in(
     runner: asyncio.Runner, verifier: TokenVerifier, header: bytes, payload: bytes
 ) -> None:
-    assert isinstance(outcome(runner, verifier, sign_raw(header, json.dumps(claims()).encode())), GateError)
+    assert isinstance(
+        outcome(runner, verifier, sign_raw(header, json.dumps(claims()).encode())), GateError
+    )
     assert isinstance(outcome(runner, verifier, sign_raw(b'{"alg":"HS256"}', payload)), GateError)
 
 

@@ -46,14 +46,20 @@ class Proxy:
 @pytest.fixture(scope="package")
 def origin(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Iterator[Server]:
     """The one service behind all of them; it believes what 127.0.0.1 says of a caller's address, as by default."""
-    settings = {"MODEL_QUANTIZATION": "fp32", "RATE_LIMIT_PER_MIN": "100000", "FAILED_AUTH_PER_MIN": str(FAILURES)}
+    settings = {
+        "MODEL_QUANTIZATION": "fp32",
+        "RATE_LIMIT_PER_MIN": "100000",
+        "FAILED_AUTH_PER_MIN": str(FAILURES),
+    }
     settings |= {"BODY_TIMEOUT": str(BODY_SECONDS), "MAX_CONCURRENT_PER_USER": "100"}
     with serve(tmp_path_factory.mktemp("origin") / "log", settings) as running:
         yield running
 
 
 @pytest.fixture(scope="package", params=["caddy", "nginx"])
-def proxy(request: pytest.FixtureRequest, origin: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+def proxy(
+    request: pytest.FixtureRequest, origin: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Proxy]:
     start = {"caddy": caddy, "nginx": nginx}[request.param]
     with start(tmp_path_factory.mktemp(request.param), httpx.URL(origin.url).port or 0) as running:
         yield running
@@ -64,7 +70,9 @@ def running(command: list[str], directory: Path, up: Callable[[], bool]) -> Iter
     """`command` in `directory`, from when it is `up` until the block ends."""
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(directory)}
     with (directory / "output").open("wb") as output:
-        process = subprocess.Popen(command, cwd=directory, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, cwd=directory, env=environment, stdout=output, stderr=output
+        )
     try:
         deadline = time.monotonic() + 20
         while not up():
@@ -89,7 +97,12 @@ def answers(url: str, trust: ssl.SSLContext | None = None, status: int = 200) ->
 def caddy(directory: Path, origin: int, patience: str = "30s") -> Iterator[Proxy]:
     """The Caddyfile as it is, told by the environment where to listen; for localhost it signs its own certificate."""
     port, store = free_port(), directory / "store"
-    settings = {"HTTPS_PORT": port, "HTTP_PORT": free_port(), "UPSTREAM": f"127.0.0.1:{origin}", "XDG_DATA_HOME": store}
+    settings = {
+        "HTTPS_PORT": port,
+        "HTTP_PORT": free_port(),
+        "UPSTREAM": f"127.0.0.1:{origin}",
+        "XDG_DATA_HOME": store,
+    }
     settings |= {"PATIENCE": patience}
     command = ["env", *(f"{name}={value}" for name, value in settings.items()), "caddy", "run"]
     command += ["--config", str(DEPLOY / "caddy" / "Caddyfile"), "--adapter", "caddyfile"]
@@ -123,13 +136,19 @@ def nginx(directory: Path, origin: int) -> Iterator[Proxy]:
     trust = ssl.create_default_context(cafile=str(certificate))
     options = f"daemon off; user {getpass.getuser()}; pid {directory}/pid; error_log stderr;"
     command = ["nginx", "-p", str(directory), "-c", str(directory / "nginx.conf"), "-g", options]
-    with running(command, directory, lambda: answers(f"https://localhost:{port}/nothing", trust, 404)):
+    with running(
+        command, directory, lambda: answers(f"https://localhost:{port}/nothing", trust, 404)
+    ):
         yield Proxy(port, trust)
 
 
 def _self_signed(certificate: Path, key: Path) -> None:
     name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), datetime.now(UTC)
-    private, serial, end = ec.generate_private_key(ec.SECP256R1()), x509.random_serial_number(), now + timedelta(days=1)
+    private, serial, end = (
+        ec.generate_private_key(ec.SECP256R1()),
+        x509.random_serial_number(),
+        now + timedelta(days=1),
+    )
     signed = (
         x509.CertificateBuilder(name, name, private.public_key(), serial, now, end)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
@@ -143,7 +162,9 @@ def _self_signed(certificate: Path, key: Path) -> None:
 
 @pytest.fixture(scope="package")
 def prometheus(origin: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with prometheus_of(tmp_path_factory.mktemp("prometheus"), httpx.URL(origin.url).port or 0) as address:
+    with prometheus_of(
+        tmp_path_factory.mktemp("prometheus"), httpx.URL(origin.url).port or 0
+    ) as address:
         yield address
 
 

@@ -47,7 +47,11 @@ def known_names() -> set[str]:
 def _exported() -> Iterator[str]:
     """What metrics.py makes, also of metrics that exist under some settings only, and what its collectors add."""
     for node in ast.walk(ast.parse(Path(metrics.__file__).read_text())):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.lower() in _SUFFIXES:
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id.lower() in _SUFFIXES
+        ):
             name = ast.literal_eval(node.args[0]).removesuffix("_total")
             yield from (name + suffix for suffix in _SUFFIXES[node.func.id.lower()])
     yield from (sample.name for family in metrics.REGISTRY.collect() for sample in family.samples)

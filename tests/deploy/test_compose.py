@@ -30,7 +30,9 @@ def compose(folder: Path, *arguments: str, **environment: str) -> dict[str, Any]
     """The whole configuration as the real docker-compose reads it."""
     command = ["docker-compose", *arguments, "config"]
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    ended = subprocess.run(command, cwd=folder, env=kept | environment, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        command, cwd=folder, env=kept | environment, capture_output=True, text=True, timeout=60
+    )
     assert ended.returncode == 0, ended.stderr
     return dict(yaml.safe_load(ended.stdout))
 
@@ -59,7 +61,9 @@ def test_every_container_is_bounded_and_confined(services: dict[str, Any]) -> No
 
 
 def test_nobody_is_root_but_the_one_that_holds_low_ports(services: dict[str, Any]) -> None:
-    users = {name: str(service.get("user", "root")).split(":")[0] for name, service in services.items()}
+    users = {
+        name: str(service.get("user", "root")).split(":")[0] for name, service in services.items()
+    }
     assert [name for name, user in users.items() if user in ("root", "0")] == ["caddy"]
     assert services["caddy"]["cap_add"] == ["NET_BIND_SERVICE"]
 
@@ -99,7 +103,11 @@ def test_redis_is_reached_by_the_service_alone(folder: Path) -> None:
     assert "ports" not in everything["services"]["redis"]
     [network] = everything["services"]["redis"]["networks"]
     assert everything["networks"][network]["internal"]
-    assert [name for name, service in everything["services"].items() if network in service.get("networks", ())] == [
+    assert [
+        name
+        for name, service in everything["services"].items()
+        if network in service.get("networks", ())
+    ] == [
         "embedding-api",
         "redis",
     ]
@@ -119,23 +127,44 @@ def test_caddy_starts_when_https_is_asked_for(services: dict[str, Any]) -> None:
 def test_proxies_are_believed_that_are_in_the_network_of_caddy(folder: Path) -> None:
     everything = compose(folder, SUBNET="10.9.8.0/24")
     assert everything["networks"]["default"]["ipam"]["config"] == [{"subnet": "10.9.8.0/24"}]
-    assert everything["services"]["embedding-api"]["environment"]["FORWARDED_ALLOW_IPS"] == "10.9.8.0/24"
+    assert (
+        everything["services"]["embedding-api"]["environment"]["FORWARDED_ALLOW_IPS"]
+        == "10.9.8.0/24"
+    )
 
 
 def test_the_model_comes_from_a_volume_or_a_directory(folder: Path) -> None:
-    for store, expected in (("", "models:/bentoml/models:ro"), ("/srv/models", "/srv/models:/bentoml/models:ro")):
-        service = compose(folder, **({"MODEL_STORE": store} if store else {}))["services"]["embedding-api"]
+    for store, expected in (
+        ("", "models:/bentoml/models:ro"),
+        ("/srv/models", "/srv/models:/bentoml/models:ro"),
+    ):
+        service = compose(folder, **({"MODEL_STORE": store} if store else {}))["services"][
+            "embedding-api"
+        ]
         assert service["volumes"] == [expected]
 
 
 def test_every_file_that_is_mounted_exists() -> None:
     services = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())["services"]
-    mounted = [volume.split(":")[0] for service in services.values() for volume in service.get("volumes", ())]
+    mounted = [
+        volume.split(":")[0]
+        for service in services.values()
+        for volume in service.get("volumes", ())
+    ]
     files = [name for name in mounted if name.startswith("./")]
     assert len(files) == 4
     assert all((DEPLOY / name).exists() for name in files)
 
 
 def test_settings_of_the_compose_file_are_no_misspelt_settings_of_ours() -> None:
-    names = ("IMAGE", "MODEL_STORE", "MEMORY", "DOMAIN", "SUBNET", "UPSTREAM", "PATIENCE", "COMPOSE_PROJECT_NAME")
+    names = (
+        "IMAGE",
+        "MODEL_STORE",
+        "MEMORY",
+        "DOMAIN",
+        "SUBNET",
+        "UPSTREAM",
+        "PATIENCE",
+        "COMPOSE_PROJECT_NAME",
+    )
     assert misspelt(names, cutoff=0.7) == []

@@ -36,7 +36,9 @@ COUNTED = (
 
 
 def test_the_dashboard_answers_the_questions_of_whoever_runs_it() -> None:
-    assert [panel["title"] for panel in dashboard()["panels"] if panel["type"] == "row"] == QUESTIONS
+    assert [
+        panel["title"] for panel in dashboard()["panels"] if panel["type"] == "row"
+    ] == QUESTIONS
 
 
 def test_panels_read_series_that_exist() -> None:
@@ -61,12 +63,19 @@ def test_grafana_is_told_of_the_prometheus_and_the_folder_that_there_are() -> No
         DEPLOY / "grafana" / "provisioning",
         yaml.safe_load((DEPLOY / "docker-compose.yml").read_text()),
     )
-    [source] = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())["datasources"]
-    [provider] = yaml.safe_load((provisioning / "dashboards" / "files.yml").read_text())["providers"]
+    [source] = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())[
+        "datasources"
+    ]
+    [provider] = yaml.safe_load((provisioning / "dashboards" / "files.yml").read_text())[
+        "providers"
+    ]
     assert source["url"].removeprefix("http://").split(":")[0] in compose["services"]
     assert {panel["datasource"]["uid"] for panel in PANELS} == {source["uid"]}
     assert ALERTS["options"]["datasource"] == source["name"]
-    assert f"./grafana/dashboards:{provider['options']['path']}:ro" in compose["services"]["grafana"]["volumes"]
+    assert (
+        f"./grafana/dashboards:{provider['options']['path']}:ro"
+        in compose["services"]["grafana"]["volumes"]
+    )
     assert DASHBOARD.parent == DEPLOY / "grafana" / "dashboards"
 
 
@@ -80,7 +89,9 @@ def watched(origin: Server, prometheus: str) -> Source:
             assert client.post("/embed", json={"text": "a word"}).status_code == 200
             client.post("/embed", json={"text": ""})
             client.post("/embed", json={"text": "a"}, headers=stranger)
-            if httpx.get(f"{prometheus}/api/v1/query", params={"query": COUNTED}).json()["data"]["result"]:
+            if httpx.get(f"{prometheus}/api/v1/query", params={"query": COUNTED}).json()["data"][
+                "result"
+            ]:
                 break
             time.sleep(0.5)
     return Source(prometheus, time.time(), 300)
@@ -112,7 +123,10 @@ def test_an_alert_that_is_on_is_in_the_list(tmp_path: Path) -> None:
             found = {series.name for series in Source(url, time.time(), 60).ask(ALERTS)}
             time.sleep(0.5)
     assert found == {"EmbeddingDown: pending"}
-    assert {state for state, shown in ALERTS["options"]["stateFilter"].items() if shown} >= {"pending", "firing"}
+    assert {state for state, shown in ALERTS["options"]["stateFilter"].items() if shown} >= {
+        "pending",
+        "firing",
+    }
 
 
 def test_prometheus_reads_the_service_and_finds_no_fault_with_it(watched: Source) -> None:
@@ -128,4 +142,6 @@ def test_the_picture_is_drawn_from_the_dashboard(watched: Source, tmp_path: Path
     draw(watched, tmp_path / "dashboard.png")
     with Image.open(tmp_path / "dashboard.png") as picture:
         assert picture.width > 1000
-        assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 100  # lines and letters, not an empty sheet
+        assert (
+            len(picture.convert("RGB").getcolors(1 << 24) or []) > 100
+        )  # lines and letters, not an empty sheet

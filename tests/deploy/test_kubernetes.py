@@ -21,7 +21,9 @@ DIRECTORY = DEPLOY / "kubernetes"
 BASE = DIRECTORY / "base"
 FULL = DIRECTORY / "overlays" / "full"
 COMPONENTS = sorted(path.parent for path in DIRECTORY.glob("components/*/kustomization.yaml"))
-COMBINATIONS = list(chain.from_iterable(combinations(COMPONENTS, count) for count in range(len(COMPONENTS) + 1)))
+COMBINATIONS = list(
+    chain.from_iterable(combinations(COMPONENTS, count) for count in range(len(COMPONENTS) + 1))
+)
 APPLIED_ALONE = {"model-loader.yaml"}
 CUSTOM = {"ScaledObject", "ServiceMonitor"}  # of operators; Kubernetes has no schema for them
 Manifest = dict[str, Any]
@@ -47,7 +49,11 @@ def check_schema(item: Manifest) -> None:
 
 
 def one(kind: str, name: str = "embedding-api") -> Manifest:
-    [found] = [item for item in manifests(BASE) if item["kind"] == kind and item["metadata"]["name"] == name]
+    [found] = [
+        item
+        for item in manifests(BASE)
+        if item["kind"] == kind and item["metadata"]["name"] == name
+    ]
     return found
 
 
@@ -59,7 +65,9 @@ def labels_of(deployment: str) -> Manifest:
 @pytest.mark.parametrize("directory", [BASE, FULL], ids=lambda path: path.name)
 def test_every_manifest_fits_its_schema(directory: Path) -> None:
     found = manifests(directory)
-    assert {"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"} <= {item["kind"] for item in found}
+    assert {"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"} <= {
+        item["kind"] for item in found
+    }
     for item in found:
         check_schema(item)
 
@@ -67,11 +75,15 @@ def test_every_manifest_fits_its_schema(directory: Path) -> None:
 def test_nothing_is_there_twice_when_all_components_are_put_together() -> None:
     found = [(item["kind"], item["metadata"]["name"]) for item in manifests(FULL)]
     assert len(found) == len(set(found))
-    assert [(FULL / name).resolve() for name in sorted(kustomization(FULL)["components"])] == COMPONENTS
+    assert [
+        (FULL / name).resolve() for name in sorted(kustomization(FULL)["components"])
+    ] == COMPONENTS
 
 
 def test_components_patch_what_the_base_has() -> None:
-    patches = [patch for directory in COMPONENTS for patch in kustomization(directory).get("patches", [])]
+    patches = [
+        patch for directory in COMPONENTS for patch in kustomization(directory).get("patches", [])
+    ]
     assert patches
     for patch in patches:
         target = one(patch["target"]["kind"], patch["target"]["name"])
@@ -82,25 +94,41 @@ def test_components_patch_what_the_base_has() -> None:
             assert isinstance(place, list) == step["path"].endswith("/-")
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl to put the components together with")
-@pytest.mark.parametrize("chosen", COMBINATIONS, ids=lambda chosen: "+".join(path.name for path in chosen) or "base")
+@pytest.mark.skipif(
+    shutil.which("kubectl") is None, reason="no kubectl to put the components together with"
+)
+@pytest.mark.parametrize(
+    "chosen", COMBINATIONS, ids=lambda chosen: "+".join(path.name for path in chosen) or "base"
+)
 def test_any_components_go_together(chosen: tuple[Path, ...], tmp_path: Path) -> None:
     copy = shutil.copytree(DIRECTORY, tmp_path / "kubernetes")
     full = copy / "overlays" / "full" / "kustomization.yaml"
     components = [f"../../components/{path.name}" for path in chosen]
     full.write_text(yaml.safe_dump(yaml.safe_load(full.read_text()) | {"components": components}))
-    done = subprocess.run(["kubectl", "kustomize", full.parent], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["kubectl", "kustomize", full.parent], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
-    found = {(item["kind"], item["metadata"]["name"]): item for item in yaml.safe_load_all(done.stdout)}
+    found = {
+        (item["kind"], item["metadata"]["name"]): item for item in yaml.safe_load_all(done.stdout)
+    }
     for item in found.values():
         check_schema(item)
         assert item["kind"] == "Namespace" or item["metadata"]["namespace"] == "embedding-api"
     with_components = {path.name for path in chosen}
     kinds = {kind for kind, _ in found}
     assert ("ServiceMonitor" in kinds) == ("monitoring" in with_components)
-    assert ("ScaledObject" in kinds) == ("HorizontalPodAutoscaler" not in kinds) == ("keda" in with_components)
+    assert (
+        ("ScaledObject" in kinds)
+        == ("HorizontalPodAutoscaler" not in kinds)
+        == ("keda" in with_components)
+    )
     volumes = found["Deployment", "embedding-api"]["spec"]["template"]["spec"]["volumes"]
-    claims = {volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume}
+    claims = {
+        volume["persistentVolumeClaim"]["claimName"]
+        for volume in volumes
+        if "persistentVolumeClaim" in volume
+    }
     assert claims == ({"models"} if "model-volume" in with_components else set())
     assert ("PersistentVolumeClaim", "models") in found or not claims
 
@@ -115,7 +143,9 @@ def test_the_schemas_notice_a_mistake() -> None:
 def test_every_file_is_listed() -> None:
     for directory in (BASE, FULL, *COMPONENTS):
         listed = {name for name in kustomization(directory)["resources"] if name.endswith(".yaml")}
-        assert {path.name for path in directory.glob("*.yaml")} - {"kustomization.yaml"} - APPLIED_ALONE == listed
+        assert {path.name for path in directory.glob("*.yaml")} - {
+            "kustomization.yaml"
+        } - APPLIED_ALONE == listed
 
 
 def test_selectors_choose_the_pods_they_mean() -> None:
@@ -128,13 +158,23 @@ def test_selectors_choose_the_pods_they_mean() -> None:
     assert one("NetworkPolicy", "redis")["spec"]["podSelector"]["matchLabels"] == redis
     [spread] = one("Deployment")["spec"]["template"]["spec"]["topologySpreadConstraints"]
     assert spread["labelSelector"]["matchLabels"] == ours
-    assert one("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == one("Deployment")["metadata"]["name"]
+    assert (
+        one("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"]
+        == one("Deployment")["metadata"]["name"]
+    )
 
 
 def test_probes_ask_for_pages_that_are_there() -> None:
     [container] = one("Deployment")["spec"]["template"]["spec"]["containers"]
-    there = {page.path for member in vars(cast(GuardedService, EmbeddingAPI).inner).values() for page in _pages(member)}
-    asked = {container[probe]["httpGet"]["path"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")}
+    there = {
+        page.path
+        for member in vars(cast(GuardedService, EmbeddingAPI).inner).values()
+        for page in _pages(member)
+    }
+    asked = {
+        container[probe]["httpGet"]["path"]
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe")
+    }
     assert asked == {"/readyz", "/livez"} <= there
 
 
@@ -154,7 +194,10 @@ def test_the_pod_runs_as_nobody_on_a_read_only_root() -> None:
     pod = one("Deployment")["spec"]["template"]["spec"]
     [container] = pod["containers"]
     template = (DIRECTORY.parent / "image" / "Dockerfile.template").read_text()
-    assert f"USER {pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}\n" in template
+    assert (
+        f"USER {pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}\n"
+        in template
+    )
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/tmp"}
 
@@ -165,7 +208,9 @@ def test_a_node_of_two_cores_has_room_for_a_pod_and_the_autoscaler_knows_it() ->
     request, limit = (float(container["resources"][kind]["cpu"]) for kind in ("requests", "limits"))
     assert request < 2 <= limit
     [metric] = one("HorizontalPodAutoscaler")["spec"]["metrics"]
-    assert metric["resource"]["target"]["averageUtilization"] * request == 70 * limit  # % of what a pod can use at most
+    assert (
+        metric["resource"]["target"]["averageUtilization"] * request == 70 * limit
+    )  # % of what a pod can use at most
 
 
 def test_only_the_autoscaler_says_how_many_replicas_there_are() -> None:
@@ -220,7 +265,9 @@ def test_the_claim_of_the_model_is_filled_by_a_pod_that_the_namespace_allows() -
     assert loader["metadata"]["namespace"] == one("Namespace")["metadata"]["name"]
 
 
-def test_scaling_asks_for_the_time_texts_wait_and_an_idle_service_waits_none(tmp_path: Path) -> None:
+def test_scaling_asks_for_the_time_texts_wait_and_an_idle_service_waits_none(
+    tmp_path: Path,
+) -> None:
     scaled = yaml.safe_load((DIRECTORY / "components" / "keda" / "scaled-object.yaml").read_text())
     [trigger] = scaled["spec"]["triggers"]
     query = trigger["metadata"]["query"]
@@ -232,12 +279,22 @@ def test_scaling_asks_for_the_time_texts_wait_and_an_idle_service_waits_none(tmp
         series.append({"series": bucket % "0.5", "values": "0+0x10"})
         sample = {"labels": "{}", "value": answer}
         test = {"expr": query, "eval_time": "10m", "exp_samples": [sample]}
-        return {"interval": "1m", "input_series": series if growth else [], "promql_expr_test": [test]}
+        return {
+            "interval": "1m",
+            "input_series": series if growth else [],
+            "promql_expr_test": [test],
+        }
 
     cases = tmp_path / "cases.yml"
-    tests = [case("", 0), case("0", 0), case("60", 0.95)]  # no pod yet, an idle one, one where all wait 0.5 to 1 s
+    tests = [
+        case("", 0),
+        case("0", 0),
+        case("60", 0.95),
+    ]  # no pod yet, an idle one, one where all wait 0.5 to 1 s
     cases.write_text(yaml.safe_dump({"tests": tests}))
-    done = subprocess.run(["promtool", "test", "rules", cases], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["promtool", "test", "rules", cases], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -17,7 +17,9 @@ SUB_REASONS = {"api_key", "role"}  # of TokenForbidden
 
 
 def promtool(*arguments: str | Path) -> None:
-    ended = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        ["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=60
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
@@ -27,9 +29,13 @@ def test_prometheus_takes_the_configuration_and_its_rules() -> None:
 
 
 def test_it_takes_the_lines_that_the_runbook_gives_for_an_alertmanager(tmp_path: Path) -> None:
-    [lines] = re.findall(r"```yaml\n(alerting:.*?)```", (DEPLOY / "RUNBOOK.md").read_text(), re.DOTALL)
+    [lines] = re.findall(
+        r"```yaml\n(alerting:.*?)```", (DEPLOY / "RUNBOOK.md").read_text(), re.DOTALL
+    )
     config = tmp_path / "prometheus.yml"
-    config.write_text((PROMETHEUS / "prometheus.yml").read_text().replace("rules/", f"{RULES}/") + lines)
+    config.write_text(
+        (PROMETHEUS / "prometheus.yml").read_text().replace("rules/", f"{RULES}/") + lines
+    )
     promtool("check", "config", config)
 
 
@@ -45,7 +51,11 @@ def test_alerts_fire_on_what_they_are_for_and_not_on_what_looks_like_it() -> Non
 
 
 def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
-    checks = [check for case in yaml.safe_load(CASES.read_text())["tests"] for check in case["alert_rule_test"]]
+    checks = [
+        check
+        for case in yaml.safe_load(CASES.read_text())["tests"]
+        for check in case["alert_rule_test"]
+    ]
     assert {check["alertname"] for check in checks if check["exp_alerts"]} == alerts().keys()
     assert {check["alertname"] for check in checks if not check["exp_alerts"]} == alerts().keys()
 

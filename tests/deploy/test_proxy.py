@@ -62,7 +62,9 @@ def test_every_path_of_the_service_is_served_but_the_metrics(proxy: Proxy, origi
 )
 def test_the_metrics_and_unknown_paths_end_at_the_proxy(proxy: Proxy, path: str) -> None:
     with connect(proxy) as connection:  # a client library would tidy the path up
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+        )
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 404"), answer[:200]
     assert b"embed_" not in answer
@@ -76,7 +78,11 @@ def test_an_unknown_path_has_the_envelope_of_every_error(proxy: Proxy) -> None:
 def test_a_body_over_the_limit_is_refused(proxy: Proxy) -> None:
     with proxy.client() as client:
         assert_error(client.post("/embed", json={"text": "a" * 1_100_000}), 413, "body_too_large")
-        assert_error(client.post("/embed", content=iter([b" " * 65536] * 32), headers=JSON), 413, "body_too_large")
+        assert_error(
+            client.post("/embed", content=iter([b" " * 65536] * 32), headers=JSON),
+            413,
+            "body_too_large",
+        )
         assert client.post("/embed", json={"text": "a" * 1_000_000}).status_code == 200
 
 
@@ -87,11 +93,18 @@ def test_failures_count_against_the_callers_own_address_whatever_it_writes(proxy
     """Two callers, one of them with another X-Forwarded-For each time."""
 
     def refused(client: httpx.Client, number: int) -> int:
-        return client.post("/embed", json={"text": "a"}, headers={"X-Forwarded-For": f"203.0.113.{number}"}).status_code
+        return client.post(
+            "/embed", json={"text": "a"}, headers={"X-Forwarded-For": f"203.0.113.{number}"}
+        ).status_code
 
     network = f"127.{proxy.port >> 8}.{proxy.port & 255}"  # both proxies ask one service: callers of their own
-    with proxy.client(f"{network}.1", "not.a.token") as bad, proxy.client(f"{network}.2", "not.a.token") as other:
-        assert [refused(bad, number) for number in range(FAILURES + 2)] == [401] * FAILURES + [429] * 2
+    with (
+        proxy.client(f"{network}.1", "not.a.token") as bad,
+        proxy.client(f"{network}.2", "not.a.token") as other,
+    ):
+        assert [refused(bad, number) for number in range(FAILURES + 2)] == [401] * FAILURES + [
+            429
+        ] * 2
         assert refused(other, 1) == 401
 
 
@@ -167,13 +180,19 @@ def before_nginx(origin: Server, tmp_path: Path) -> Iterator[Proxy]:
 @pytest.mark.parametrize(
     ("sent", "status", "code"),
     [
-        ("GET /health HTTP/1.1\r\nHost: localhost\r\nX-Large: " + "a" * 20_000, 431, "headers_too_large"),
+        (
+            "GET /health HTTP/1.1\r\nHost: localhost\r\nX-Large: " + "a" * 20_000,
+            431,
+            "headers_too_large",
+        ),
         (f"GET /{'a' * 20_000} HTTP/1.1\r\nHost: localhost", 414, "headers_too_large"),
         ("GET /health HTTP/1.1", 400, "refused"),
         ("TRACE /health HTTP/1.1\r\nHost: localhost", 405, "refused"),
     ],
 )
-def test_what_nginx_refuses_has_the_envelope_too(before_nginx: Proxy, sent: str, status: int, code: str) -> None:
+def test_what_nginx_refuses_has_the_envelope_too(
+    before_nginx: Proxy, sent: str, status: int, code: str
+) -> None:
     with connect(before_nginx) as connection:
         connection.sendall(f"{sent}\r\n\r\n".encode())
         assert_error(read_answer(connection), status, code)
@@ -185,7 +204,9 @@ def read_answer(connection: ssl.SSLSocket) -> httpx.Response:
     return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
 
 
-def test_one_address_has_so_many_calls_at_nginx_and_is_told_when_to_come_back(before_nginx: Proxy) -> None:
+def test_one_address_has_so_many_calls_at_nginx_and_is_told_when_to_come_back(
+    before_nginx: Proxy,
+) -> None:
     with ExitStack() as stack:
         waiting = [stack.enter_context(connect(before_nginx)) for _ in range(CONNECTIONS)]
         for connection in waiting:
@@ -202,7 +223,11 @@ def test_callers_of_a_service_that_is_away_are_told_when_to_come_back(
     start: Callable[[Path, int], AbstractContextManager[Proxy]], tmp_path: Path
 ) -> None:
     with start(tmp_path, free_port()) as proxy, proxy.client() as client:
-        answers = [client.post("/embed", json={"text": "still here"}), client.get("/v1/models"), client.get("/readyz")]
+        answers = [
+            client.post("/embed", json={"text": "still here"}),
+            client.get("/v1/models"),
+            client.get("/readyz"),
+        ]
     for answer in answers:
         assert_error(answer, 503, "unavailable")
         assert int(answer.headers["retry-after"]) > 0
@@ -220,7 +245,9 @@ def test_no_call_is_lost_at_caddy_while_the_service_restarts(
 ) -> None:
     """Vectors, or from a service that is stopping a 503 that says when to come back."""
     port, over = free_port(), threading.Event()
-    monkeypatch.setattr("tests.live.server.free_port", lambda: port)  # the next one listens where the last one did
+    monkeypatch.setattr(
+        "tests.live.server.free_port", lambda: port
+    )  # the next one listens where the last one did
     settings = {"MODEL_QUANTIZATION": "fp32", "RATE_LIMIT_PER_MIN": "100000"}
 
     def call(proxy: Proxy) -> list[tuple[int, str]]:
@@ -249,7 +276,9 @@ def test_proxies_let_connections_go_before_the_service_does() -> None:
     image = (DEPLOY / "image" / "Dockerfile.template").read_text()
     [service] = re.findall(r'"--timeout-keep-alive", "(\d+)"', image)
     [at_caddy] = re.findall(r"\bkeepalive (\d+)s", (DEPLOY / "caddy" / "Caddyfile").read_text())
-    upstream = re.search(r"upstream \w+ \{.*?\}", (DEPLOY / "nginx" / "nginx.conf").read_text(), re.DOTALL)
+    upstream = re.search(
+        r"upstream \w+ \{.*?\}", (DEPLOY / "nginx" / "nginx.conf").read_text(), re.DOTALL
+    )
     assert upstream
     [at_nginx] = re.findall(r"keepalive_timeout (\d+)s", upstream[0])
     assert max(int(at_caddy), int(at_nginx)) < int(service)

@@ -39,7 +39,10 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(HANG)
             return
         self.send_response(self.server.status)
-        for name, value in {**self.server.headers, "Content-Length": str(len(self.server.body))}.items():
+        for name, value in {
+            **self.server.headers,
+            "Content-Length": str(len(self.server.body)),
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(self.server.body)
@@ -57,7 +60,9 @@ def server() -> Iterator[Server]:
 
 
 async def outcomes(server: Server, seconds: float = 0.1) -> Counter[str]:
-    load = Load(f"http://127.0.0.1:{server.server_port}", ["one"], VECTORS[:1], callers=2, pause=0.01)
+    load = Load(
+        f"http://127.0.0.1:{server.server_port}", ["one"], VECTORS[:1], callers=2, pause=0.01
+    )
     async with load.running():
         await asyncio.sleep(seconds)
     return Counter(call.outcome for call in load.calls)
@@ -67,7 +72,9 @@ async def test_the_right_vector_is_right(server: Server) -> None:
     assert set(await outcomes(server)) == {"right"}
 
 
-@pytest.mark.parametrize("embedding", [[0, 1, 0], [1, 0], [], [[1, 0, 0]], [1, 0, float("nan")], None, "text"], ids=str)
+@pytest.mark.parametrize(
+    "embedding", [[0, 1, 0], [1, 0], [], [[1, 0, 0]], [1, 0, float("nan")], None, "text"], ids=str
+)
 async def test_any_other_is_wrong(server: Server, embedding: object) -> None:
     server.body = json.dumps({"embedding": embedding}).encode()
     assert set(await outcomes(server)) == {"wrong"}
@@ -98,7 +105,11 @@ async def test_a_call_without_an_answer_is_lost_though_the_drill_ends_first(
 def test_a_caller_that_waits_is_not_hidden_by_one_that_is_served() -> None:
     load = Load("", [], VECTORS, callers=2)
     load.calls = [Call(0, t, t + 1, "right", "") for t in range(20)]
-    load.calls += [Call(1, 0, 1, "right", ""), Call(1, 1, 9, "lost", "ReadTimeout"), Call(1, 9, 20, "right", "")]
+    load.calls += [
+        Call(1, 0, 1, "right", ""),
+        Call(1, 1, 9, "lost", "ReadTimeout"),
+        Call(1, 9, 20, "right", ""),
+    ]
     assert load.longest_stall(0.5, 20) == 19
 
 

@@ -19,7 +19,9 @@ from embedder.prepare.source import Source, locate
 LoadModel = Callable[[str], EmbeddingModel]
 
 
-def prepare(source: Source, target: Path, quantization: str, backend: str = "native") -> EmbeddingModel:
+def prepare(
+    source: Source, target: Path, quantization: str, backend: str = "native"
+) -> EmbeddingModel:
     """Through the real preparation, without the store."""
     target.mkdir(exist_ok=True)
     build(source, target, quantization=quantization, backend=backend).save(target)

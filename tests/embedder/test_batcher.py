@@ -34,7 +34,9 @@ class CountingEngine:
         self.packs.append([len(ids) for ids in token_ids])
         if any(ids[0] == POISON for ids in token_ids):
             raise RuntimeError("poison")
-        return np.array([[np.nan if ids[0] == HOLLOW else ids[0], len(ids)] for ids in token_ids], np.float32)
+        return np.array(
+            [[np.nan if ids[0] == HOLLOW else ids[0], len(ids)] for ids in token_ids], np.float32
+        )
 
 
 def text(first: int, length: int = 3) -> TokenIds:
@@ -43,11 +45,19 @@ def text(first: int, length: int = 3) -> TokenIds:
 
 @asynccontextmanager
 async def batching(
-    engine: CountingEngine, *, batch_tokens: int = 16, batch_size: int = 8, queue_tokens: int = 10_000
+    engine: CountingEngine,
+    *,
+    batch_tokens: int = 16,
+    batch_size: int = 8,
+    queue_tokens: int = 10_000,
 ) -> AsyncIterator[tuple[Batcher, list[PackReport]]]:
     reports: list[PackReport] = []
     batcher = Batcher(
-        engine, batch_tokens=batch_tokens, batch_size=batch_size, queue_tokens=queue_tokens, report=reports.append
+        engine,
+        batch_tokens=batch_tokens,
+        batch_size=batch_size,
+        queue_tokens=queue_tokens,
+        report=reports.append,
     )
     batcher.start()
     yield batcher, reports
@@ -63,7 +73,8 @@ async def sent(*calls: Coroutine[Any, Any, Vectors]) -> list[asyncio.Task[Vector
 
 
 requests = st.lists(
-    st.tuples(st.sampled_from("abc"), st.lists(st.integers(1, 40), min_size=1, max_size=6)), max_size=12
+    st.tuples(st.sampled_from("abc"), st.lists(st.integers(1, 40), min_size=1, max_size=6)),
+    max_size=12,
 )
 
 
@@ -75,7 +86,9 @@ def test_every_caller_gets_its_own_vectors_in_order(callers: list[tuple[str, lis
     async def scenario() -> None:
         async with batching(engine) as (batcher, reports):
             calls = [
-                batcher.embed([text(100 * number + index, n) for index, n in enumerate(lengths)], user=user)
+                batcher.embed(
+                    [text(100 * number + index, n) for index, n in enumerate(lengths)], user=user
+                )
                 for number, (user, lengths) in enumerate(callers)
             ]
             for number, vectors in enumerate(await asyncio.gather(*calls)):
@@ -83,7 +96,9 @@ def test_every_caller_gets_its_own_vectors_in_order(callers: list[tuple[str, lis
                 expected = [[100 * number + index, n] for index, n in enumerate(lengths)]
                 np.testing.assert_array_equal(vectors, np.array(expected, np.float32))
             assert batcher.queued_tokens == 0
-            assert sum(report.texts for report in reports) == sum(len(lengths) for _, lengths in callers)
+            assert sum(report.texts for report in reports) == sum(
+                len(lengths) for _, lengths in callers
+            )
 
     asyncio.run(scenario())
     for pack in engine.packs:
@@ -117,7 +132,9 @@ async def test_small_requests_share_a_pack_that_no_bulk_fills_up() -> None:
     engine.gate.clear()
     async with batching(engine) as (batcher, _):
         [bulk] = await sent(batcher.embed([text(1, 8)] * 20, user="bulk"))
-        singles = await sent(*(batcher.embed([text(2, 2)], user=f"single {number}") for number in range(3)))
+        singles = await sent(
+            *(batcher.embed([text(2, 2)], user=f"single {number}") for number in range(3))
+        )
         engine.gate.set()
         await asyncio.gather(bulk, *singles)
     assert [2, 2, 2] in engine.packs  # one more text of the bulk would have had room
@@ -144,10 +161,17 @@ async def test_a_text_that_fails_fails_its_own_request_alone(bad: int) -> None:
     engine.gate.clear()
     async with batching(engine, batch_tokens=100) as (batcher, _):
         groups = ([1], [2, 3], [4, bad, 5], [6])
-        calls = await sent(*(batcher.embed([text(first) for first in firsts], user="a") for firsts in groups))
+        calls = await sent(
+            *(batcher.embed([text(first) for first in firsts], user="a") for firsts in groups)
+        )
         engine.gate.set()
         answers = await asyncio.gather(*calls, return_exceptions=True)
-        assert [isinstance(answer, EmbeddingFailedError) for answer in answers] == [False, False, True, False]
+        assert [isinstance(answer, EmbeddingFailedError) for answer in answers] == [
+            False,
+            False,
+            True,
+            False,
+        ]
         error = answers[2]
         assert isinstance(error, EmbeddingFailedError)
         assert error.index == 1

@@ -26,11 +26,19 @@ def test_what_is_pushed_comes_out_once_and_in_its_users_order(items: list[tuple[
         queue.push(user, item, cost)
     out = drained(queue)
     for user in "abcd":
-        assert [item for item in out if item[0] == user] == [item for item in numbered if item[0] == user]
+        assert [item for item in out if item[0] == user] == [
+            item for item in numbered if item[0] == user
+        ]
 
 
-@given(st.lists(st.integers(1, 512), min_size=1, max_size=200), st.integers(1, 512), st.integers(0, 199))
-def test_a_newcomer_waits_for_at_most_one_item_of_a_crowd(crowd: list[int], cost: int, served: int) -> None:
+@given(
+    st.lists(st.integers(1, 512), min_size=1, max_size=200),
+    st.integers(1, 512),
+    st.integers(0, 199),
+)
+def test_a_newcomer_waits_for_at_most_one_item_of_a_crowd(
+    crowd: list[int], cost: int, served: int
+) -> None:
     queue: FairQueue[tuple[str, int]] = FairQueue()
     for number, weight in enumerate(crowd):
         queue.push("crowd", ("crowd", number), weight)
@@ -40,7 +48,10 @@ def test_a_newcomer_waits_for_at_most_one_item_of_a_crowd(crowd: list[int], cost
     assert ("newcomer", 0) in drained(queue)[:2]
 
 
-@given(st.lists(st.integers(1, 100), min_size=40, max_size=40), st.lists(st.integers(1, 100), min_size=40, max_size=40))
+@given(
+    st.lists(st.integers(1, 100), min_size=40, max_size=40),
+    st.lists(st.integers(1, 100), min_size=40, max_size=40),
+)
 def test_busy_users_are_served_alike(first: list[int], second: list[int]) -> None:
     """While both wait, their shares differ by no more than two of the largest items."""
     queue: FairQueue[tuple[str, int]] = FairQueue()

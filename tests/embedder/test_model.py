@@ -18,7 +18,9 @@ TEXTS = [*SENTENCES, long_text(), " ".join(SENTENCES)]
 
 
 @pytest.mark.parametrize("family", ["starter", "gemma"])
-def test_fp32_vectors_are_those_of_sentence_transformers(family: str, request: pytest.FixtureRequest) -> None:
+def test_fp32_vectors_are_those_of_sentence_transformers(
+    family: str, request: pytest.FixtureRequest
+) -> None:
     model: LoadModel = request.getfixturevalue(family)
     original: SentenceTransformer = request.getfixturevalue(f"{family}_original")
     np.testing.assert_allclose(model("fp32").embed(TEXTS), original.encode(TEXTS), atol=2e-6)
@@ -30,13 +32,17 @@ def test_prompts_are_part_of_the_text_and_of_the_pooling(
 ) -> None:
     model = gemma("fp32")
     expected = gemma_original.encode(list(SENTENCES), prompt_name=prompt)
-    np.testing.assert_allclose(model.embed(SENTENCES, model.profile.prompts[prompt]), expected, atol=2e-6)
+    np.testing.assert_allclose(
+        model.embed(SENTENCES, model.profile.prompts[prompt]), expected, atol=2e-6
+    )
     assert np.abs(model.embed(SENTENCES) - expected).max() > 1e-3
 
 
 @pytest.mark.parametrize("quantization", ["fp32", "int8"])
 @pytest.mark.parametrize("family", ["starter", "gemma"])
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_a_vector_is_the_same_alone_and_in_any_company(
     family: str, quantization: str, data: st.DataObject, request: pytest.FixtureRequest
@@ -71,7 +77,9 @@ def test_a_text_longer_than_the_model_reads_is_cut(starter: LoadModel) -> None:
     assert len(tokens.ids) == 256
 
 
-def test_the_limit_can_be_lowered_and_not_raised(starter: LoadModel, starter_directory: Path) -> None:
+def test_the_limit_can_be_lowered_and_not_raised(
+    starter: LoadModel, starter_directory: Path
+) -> None:
     starter("fp32")
     lower = EmbeddingModel.load(starter_directory, num_threads=1, max_tokens=8)
     higher = EmbeddingModel.load(starter_directory, num_threads=1, max_tokens=100_000)

@@ -30,7 +30,9 @@ def test_a_row_of_zeros_stays_finite() -> None:
 
 @given(st.integers(1, 9), st.integers(1, 70), st.integers(0, 2**32 - 1))
 def test_every_encoding_can_be_read_back(n_texts: int, dimensions: int, seed: int) -> None:
-    vectors = normalise(np.random.default_rng(seed).normal(size=(n_texts, dimensions)).astype(np.float32))
+    vectors = normalise(
+        np.random.default_rng(seed).normal(size=(n_texts, dimensions)).astype(np.float32)
+    )
     read = [np.frombuffer(base64.b64decode(row), "<f4") for row in to_base64(vectors)]
     np.testing.assert_array_equal(np.stack(read), vectors)
     steps = to_int8(vectors)

@@ -54,7 +54,8 @@ def test_a_directory_without_a_model_says_what_to_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [{"layout": 3}, {"layout": None, "graph_layout": 3}, {"backend": "onnx"}, {"backend": 1}]
+    "other",
+    [{"layout": 3}, {"layout": None, "graph_layout": 3}, {"backend": "onnx"}, {"backend": 1}],
 )
 def test_a_model_of_another_version_says_what_to_run(
     tmp_path: Path, other: dict[str, object]
@@ -66,15 +67,27 @@ def test_a_model_of_another_version_says_what_to_run(
         Profile.load(tmp_path)
 
 
-@given(st.text(max_size=200), st.sampled_from(["int8", "fp16", "fp32"]), st.sampled_from(["native", "torch"]))
-def test_every_model_name_has_a_tag_the_store_accepts(name: str, quantization: str, backend: str) -> None:
+@given(
+    st.text(max_size=200),
+    st.sampled_from(["int8", "fp16", "fp32"]),
+    st.sampled_from(["native", "torch"]),
+)
+def test_every_model_name_has_a_tag_the_store_accepts(
+    name: str, quantization: str, backend: str
+) -> None:
     tag = model_tag(name, quantization, backend)
     assert Tag(tag).name == tag
 
 
 def test_tags_are_readable_and_apart() -> None:
     assert model_tag(None, "int8", "native") == "all-minilm-l6-v2-int8"
-    assert model_tag("sentence-transformers/all-MiniLM-L6-v2", "fp32", "native") == "all-minilm-l6-v2-fp32"
-    assert model_tag("google/embeddinggemma-300m", "int8", "native") == "google--embeddinggemma-300m-int8"
+    assert (
+        model_tag("sentence-transformers/all-MiniLM-L6-v2", "fp32", "native")
+        == "all-minilm-l6-v2-fp32"
+    )
+    assert (
+        model_tag("google/embeddinggemma-300m", "int8", "native")
+        == "google--embeddinggemma-300m-int8"
+    )
     assert model_tag("/a/model", "int8", "native") != model_tag("/b/model", "int8", "native")
     assert model_tag("/a/b/../model", "int8", "native") == model_tag("/a/model", "int8", "native")

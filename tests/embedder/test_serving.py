@@ -45,7 +45,9 @@ def directory(starter: LoadModel, starter_directory: Path) -> Path:
 
 
 @asynccontextmanager
-async def serving(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[FailingEngine, ServedModel]]:
+async def serving(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[FailingEngine, ServedModel]]:
     engine = FailingEngine()
     monkeypatch.setattr(models, "_engine", lambda *_, **__: engine)
     model = ServedModel(
@@ -84,7 +86,9 @@ async def test_a_forward_pass_beyond_its_deadline_is_noticed_and_its_callers_let
             await model.embed(tokens, user="c")
 
 
-async def test_an_engine_that_breaks_down_lets_nobody_wait(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_engine_that_breaks_down_lets_nobody_wait(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with serving(directory, monkeypatch) as (engine, model):
         tokens = await model.tokenise(["a"], [""], truncate=True)
         engine.breaks = True

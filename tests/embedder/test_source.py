@@ -74,7 +74,9 @@ def test_each_refusal_of_the_hub_says_what_to_do(
         download(OTHER_MODEL, token, endpoint=hub(status, code))
 
 
-def test_without_a_network_the_message_names_the_ways_around(hub: Callable[[int, str], str]) -> None:
+def test_without_a_network_the_message_names_the_ways_around(
+    hub: Callable[[int, str], str],
+) -> None:
     with pytest.raises(NetworkError, match="HTTPS_PROXY"):
         download(OTHER_MODEL, "hf_token", endpoint="http://127.0.0.1:9")
 

@@ -13,7 +13,10 @@ GEMMA = prompts_by_task(with_published(PROMPTS))
 
 @pytest.mark.parametrize("name", PROMPTS)
 def test_ids_behind_a_prompt_are_those_of_sentence_transformers(
-    name: str, gemma: LoadModel, gemma_original: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    gemma: LoadModel,
+    gemma_original: SentenceTransformer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What the original's own encode(prompt_name=...) hands to its transformer, word for word."""
     model = gemma("fp32")
@@ -36,7 +39,10 @@ def test_ids_behind_a_prompt_are_those_of_sentence_transformers(
 def test_a_title_takes_the_place_of_none() -> None:
     one, other = prompts_for(GEMMA, "document", titles=["Mars", "Venus"], n_texts=2)
     assert (one, other) == ("title: Mars | text: ", "title: Venus | text: ")
-    assert prompts_for(GEMMA, "search_document", titles=["Mars"], n_texts=3) == ["title: Mars | text: "] * 3
+    assert (
+        prompts_for(GEMMA, "search_document", titles=["Mars"], n_texts=3)
+        == ["title: Mars | text: "] * 3
+    )
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\n", "\u200b", None])
@@ -48,10 +54,14 @@ def test_a_blank_title_is_none(blank: str | None) -> None:
 
 @pytest.mark.parametrize("task", [None, "query"])
 def test_blank_titles_need_no_place(task: str | None) -> None:
-    assert prompts_for(GEMMA, task, titles=["", None], n_texts=3) == prompts_for(GEMMA, task, n_texts=3)
+    assert prompts_for(GEMMA, task, titles=["", None], n_texts=3) == prompts_for(
+        GEMMA, task, n_texts=3
+    )
 
 
-@pytest.mark.parametrize(("task", "titles"), [(None, ["a"]), ("query", ["a"]), ("document", ["a", "b"])])
+@pytest.mark.parametrize(
+    ("task", "titles"), [(None, ["a"]), ("query", ["a"]), ("document", ["a", "b"])]
+)
 def test_a_title_without_a_place_is_refused(task: str | None, titles: list[str]) -> None:
     with pytest.raises(TitleError):
         prompts_for(GEMMA, task, titles=titles, n_texts=3)
@@ -62,7 +72,8 @@ def test_without_a_task_there_is_no_prompt() -> None:
 
 
 @pytest.mark.parametrize(
-    ("alias", "task"), [("search_query", "query"), ("search_document", "document"), ("STS", "similarity")]
+    ("alias", "task"),
+    [("search_query", "query"), ("search_document", "document"), ("STS", "similarity")],
 )
 def test_other_names_mean_the_same_prompt(alias: str, task: str) -> None:
     assert GEMMA[alias] == GEMMA[task] == EMBEDDING_GEMMA[task]
@@ -84,7 +95,9 @@ def test_names_of_other_families_are_understood() -> None:
 
 
 def test_an_unknown_task_names_those_there_are() -> None:
-    with pytest.raises(TaskUnknownError, match="query, document, classification, clustering, similarity") as found:
+    with pytest.raises(
+        TaskUnknownError, match="query, document, classification, clustering, similarity"
+    ) as found:
         prompts_for(GEMMA, "translation", n_texts=1)
     assert found.value.known == main_names(GEMMA)
     with pytest.raises(TaskUnknownError, match="none at all"):

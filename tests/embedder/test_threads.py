@@ -10,7 +10,12 @@ AFFINITY = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
 
 @pytest.mark.parametrize(
     ("quota", "threads"),
-    [("100000 100000", 1), ("50000 100000", 1), ("6400000 100000", AFFINITY), ("max 100000", AFFINITY)],
+    [
+        ("100000 100000", 1),
+        ("50000 100000", 1),
+        ("6400000 100000", AFFINITY),
+        ("max 100000", AFFINITY),
+    ],
 )
 def test_threads_follow_the_quota_of_cgroup_v2(tmp_path: Path, quota: str, threads: int) -> None:
     (tmp_path / "cpu.max").write_text(quota + "\n")

@@ -11,20 +11,32 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200) | st.sam
 
 
 @pytest.mark.parametrize("family", ["starter", "gemma"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=texts, max_tokens=st.integers(3, 64), prompt=st.sampled_from(["", "task: search result | query: "]))
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    text=texts,
+    max_tokens=st.integers(3, 64),
+    prompt=st.sampled_from(["", "task: search result | query: "]),
+)
 def test_ids_are_those_of_sentence_transformers(
     family: str, text: str, max_tokens: int, prompt: str, request: pytest.FixtureRequest
 ) -> None:
     model: LoadModel = request.getfixturevalue(family)
     original: SentenceTransformer = request.getfixturevalue(f"{family}_original")
-    expected = original.tokenizer(prompt + text, truncation=True, max_length=max_tokens)["input_ids"]
+    expected = original.tokenizer(prompt + text, truncation=True, max_length=max_tokens)[
+        "input_ids"
+    ]
     (tokens,) = model("fp32").tokenizer.encode([text], prompt=prompt, max_tokens=max_tokens)
     assert tokens.ids.tolist() == expected
 
 
-def test_length_before_truncation_is_kept_and_the_last_token_is_still_the_end(starter: LoadModel) -> None:
-    whole, cut = (starter("fp32").tokenizer.encode(["word " * 50], max_tokens=n)[0] for n in (100, 10))
+def test_length_before_truncation_is_kept_and_the_last_token_is_still_the_end(
+    starter: LoadModel,
+) -> None:
+    whole, cut = (
+        starter("fp32").tokenizer.encode(["word " * 50], max_tokens=n)[0] for n in (100, 10)
+    )
     assert (whole.n_tokens, whole.truncated) == (52, False)
     assert (cut.n_tokens, len(cut.ids), cut.truncated) == (52, 10, True)
     assert cut.ids[-1] == whole.ids[-1]

@@ -24,7 +24,10 @@ def make(tmp_path: Path) -> MakeJob:
 
 
 def write_jsonl(path: Path, records: Sequence[object]) -> Path:
-    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records),
+        encoding="utf-8",
+    )
     return path
 
 

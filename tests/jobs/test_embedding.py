@@ -61,7 +61,9 @@ def run(job: Job, model: Path, fault: Exception | None) -> tuple[pa.Table, dict[
     assert (again.counts, again.core_seconds) == (counts, 0.0)
     job.output.finish([0])
     bad = (job.output.place / "_bad_rows.jsonl").read().decode().splitlines()
-    found = pyarrow.json.read_json(pa.BufferReader("\n".join(bad).encode())).to_pylist() if bad else []
+    found = (
+        pyarrow.json.read_json(pa.BufferReader("\n".join(bad).encode())).to_pylist() if bad else []
+    )
     return job.output.table(0), {row["id"]: row["reason"] for row in found}
 
 
@@ -72,7 +74,9 @@ def job(tmp_path: Path, make: MakeJob) -> Job:
     return make(write_jsonl(tmp_path / "a.jsonl", rows), "--id", "id")
 
 
-def test_a_text_that_the_engine_fails_on_is_bad_and_its_neighbours_are_not(job: Job, model: Path) -> None:
+def test_a_text_that_the_engine_fails_on_is_bad_and_its_neighbours_are_not(
+    job: Job, model: Path
+) -> None:
     table, bad = run(job, model, FAULTS["runtime"])
     assert bad == {
         "b": "the engine fails on it (RuntimeError: no kernel)",

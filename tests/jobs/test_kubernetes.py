@@ -18,8 +18,12 @@ def test_the_command_of_the_example_is_one_that_we_take() -> None:
 
 
 def test_image_cluster_and_lock_have_one_ray() -> None:
-    [locked] = re.findall(r"(?m)^ray(?:\[.*\])?==(\S+)", (ROOT / "requirements" / "bulk.txt").read_text())
-    [image] = re.findall(r"(?m)^FROM rayproject/ray:(\S+)-py311$", (DIRECTORY / "bulk.Dockerfile").read_text())
+    [locked] = re.findall(
+        r"(?m)^ray(?:\[.*\])?==(\S+)", (ROOT / "requirements" / "bulk.txt").read_text()
+    )
+    [image] = re.findall(
+        r"(?m)^FROM rayproject/ray:(\S+)-py311$", (DIRECTORY / "bulk.Dockerfile").read_text()
+    )
     assert {locked, image, RAYJOB["spec"]["rayClusterSpec"]["rayVersion"]} == {locked}
 
 
@@ -27,10 +31,14 @@ def test_every_pod_has_the_model_and_limits() -> None:
     cluster = RAYJOB["spec"]["rayClusterSpec"]
     for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
         [container] = group["template"]["spec"]["containers"]
-        assert {"name": "models", "mountPath": "/models", "readOnly": True} in container["volumeMounts"]
+        assert {"name": "models", "mountPath": "/models", "readOnly": True} in container[
+            "volumeMounts"
+        ]
         assert container["resources"]["limits"] == container["resources"]["requests"]
 
 
 def test_the_image_has_every_room_that_a_job_imports() -> None:
-    copied = set(re.findall(r"(?m)^COPY (\w+?)(?:\.py)? ", (DIRECTORY / "bulk.Dockerfile").read_text()))
+    copied = set(
+        re.findall(r"(?m)^COPY (\w+?)(?:\.py)? ", (DIRECTORY / "bulk.Dockerfile").read_text())
+    )
     assert copied >= {"jobs", "embedder", "settings"}

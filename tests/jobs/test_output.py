@@ -17,7 +17,10 @@ from jobs.rows import BadRow, Columns, Row
 
 COLUMNS = Columns(id="id", keep=("url",))
 VECTORS = normalise(np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32))
-ROWS = [Row(number, f"text {number}", 100 + number, None, None, {"url": {"n": number}}) for number in range(3)]
+ROWS = [
+    Row(number, f"text {number}", 100 + number, None, None, {"url": {"n": number}})
+    for number in range(3)
+]
 BAD = [BadRow(3, "a.jsonl", 3, "x", "text is empty")]
 EMBEDDED = Embedded(ROWS, VECTORS, tokens=[3, 4, 5], truncated=[False, True, False])
 
@@ -55,7 +58,9 @@ def test_vectors_are_fixed_size_lists_as_parquet_gives_them_back(
     pq.write_table(table(output_type), tmp_path / "a.parquet")
     column = pq.read_table(tmp_path / "a.parquet").column("embedding")
     assert column.type == pa.list_(kind, values.shape[1])
-    assert np.array_equal(np.stack([np.asarray(row, values.dtype) for row in column.to_pylist()]), values)
+    assert np.array_equal(
+        np.stack([np.asarray(row, values.dtype) for row in column.to_pylist()]), values
+    )
 
 
 @pytest.mark.parametrize("output_type", OUTPUT_TYPES)
@@ -81,7 +86,9 @@ def test_a_directory_of_parts_reads_as_one_table(output: Output) -> None:
         assert output.finish([0, 1]) == 1
     assert pq.read_table(output.place.path).num_rows == 6
     assert output.done() == {0, 1}
-    assert [output.counts(0), output.counts(1)] == counts == [Counts(3, 12, 1, 1), Counts(3, 12, 1, 0)]
+    assert (
+        [output.counts(0), output.counts(1)] == counts == [Counts(3, 12, 1, 1), Counts(3, 12, 1, 0)]
+    )
     assert '"reason": "text is empty"' in (Path(output.place.path) / "_bad_rows.jsonl").read_text()
 
 
@@ -96,7 +103,9 @@ def test_the_same_part_written_twice_is_the_same_to_the_byte(output: Output) -> 
 
 def test_a_job_with_other_options_is_refused_and_the_difference_named(empty: Output) -> None:
     empty.bind({"dimensions": 384, "task": "query", "input": [1]})
-    output = empty.bind({"dimensions": 384, "task": None, "input": [1]})  # nothing is lost: no part is there yet
+    output = empty.bind(
+        {"dimensions": 384, "task": None, "input": [1]}
+    )  # nothing is lost: no part is there yet
     output.write(0, table(), [])
     assert empty.bind({"dimensions": 384, "task": None, "input": [1]}) == output
     with pytest.raises(UsageError, match="a job with other dimensions, input:"):
@@ -120,7 +129,10 @@ def test_what_a_killed_writer_left_is_swept_at_the_start_and_at_the_end(output: 
     directory = Path(output.place.path)
 
     def leave() -> None:
-        for path in (directory / f"{UNFINISHED}part-00000000.parquet.1", directory / "_bad" / f"{UNFINISHED}x.1"):
+        for path in (
+            directory / f"{UNFINISHED}part-00000000.parquet.1",
+            directory / "_bad" / f"{UNFINISHED}x.1",
+        ):
             path.write_bytes(b"half")
 
     for sweep in (lambda: output.bind({"a": 1}), lambda: output.finish([])):
@@ -193,7 +205,9 @@ with Output(locate({output.place.path!r})).locked():
         pass
 
 
-@pytest.mark.parametrize("content", [b"", b"half a part", b"PAR1 and then nothing of the kind PAR1"])
+@pytest.mark.parametrize(
+    "content", [b"", b"half a part", b"PAR1 and then nothing of the kind PAR1"]
+)
 def test_a_damaged_part_is_one_that_is_missing(output: Output, content: bytes) -> None:
     output.write(0, table(), [])
     output.write(1, table(), [])

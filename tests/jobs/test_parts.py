@@ -38,7 +38,9 @@ def write(path: Path, records: list[dict[str, object]]) -> Path:
 
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv", ".txt"])
 @pytest.mark.parametrize("part_rows", [1, 3, 7, 10, 1000])
-def test_parts_hold_every_row_once_in_order(tmp_path: Path, make: MakeJob, suffix: str, part_rows: int) -> None:
+def test_parts_hold_every_row_once_in_order(
+    tmp_path: Path, make: MakeJob, suffix: str, part_rows: int
+) -> None:
     job = make(write(tmp_path / f"a{suffix}", numbered(23)), "--part-rows", str(part_rows))
     rows, bad = everything(job)
     assert [(row.number, row.text) for row in rows] == [(n, f"text number {n}") for n in range(23)]
@@ -46,7 +48,9 @@ def test_parts_hold_every_row_once_in_order(tmp_path: Path, make: MakeJob, suffi
     assert {part.rows for part in job.parts()[:-1]} <= {part_rows}
 
 
-def test_files_of_a_directory_come_by_path_and_rows_are_numbered_through(tmp_path: Path, make: MakeJob) -> None:
+def test_files_of_a_directory_come_by_path_and_rows_are_numbered_through(
+    tmp_path: Path, make: MakeJob
+) -> None:
     (tmp_path / "in" / "b").mkdir(parents=True)
     write(tmp_path / "in" / "c.csv", numbered(2))
     write(tmp_path / "in" / "b" / "z.parquet", numbered(3))
@@ -55,12 +59,17 @@ def test_files_of_a_directory_come_by_path_and_rows_are_numbered_through(tmp_pat
     job = make(tmp_path / "in", "--part-rows", "2")
     rows, _ = everything(job)
     assert [row.number for row in rows] == list(range(9))
-    assert [Path(part.path).name for part in job.parts()] == ["a.jsonl"] * 2 + ["z.parquet"] * 2 + ["c.csv"]
+    assert [Path(part.path).name for part in job.parts()] == ["a.jsonl"] * 2 + ["z.parquet"] * 2 + [
+        "c.csv"
+    ]
 
 
 @given(
     records=st.lists(
-        st.tuples(st.text(st.characters(codec="utf-8", exclude_characters="\0")), st.text('a",\r\n', max_size=9)),
+        st.tuples(
+            st.text(st.characters(codec="utf-8", exclude_characters="\0")),
+            st.text('a",\r\n', max_size=9),
+        ),
         min_size=1,
         max_size=12,
     ),
@@ -68,25 +77,37 @@ def test_files_of_a_directory_come_by_path_and_rows_are_numbered_through(tmp_pat
     block=st.integers(1, 40),
 )
 def test_a_line_break_between_quotes_ends_no_record(
-    tmp_path_factory: pytest.TempPathFactory, records: list[tuple[str, str]], part_rows: int, block: int
+    tmp_path_factory: pytest.TempPathFactory,
+    records: list[tuple[str, str]],
+    part_rows: int,
+    block: int,
 ) -> None:
     path = tmp_path_factory.mktemp("csv") / "a.csv"
     text = io.StringIO(newline="")
-    csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows([("text", "other"), *records])
+    csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(
+        [("text", "other"), *records]
+    )
     path.write_bytes(text.getvalue().encode())
     place, files = find_files(str(path))
     before, bytewise.BLOCK = bytewise.BLOCK, block
     try:
-        spans = [(part.start, part.stop, part.rows) for part in cut(place, files, part_rows=part_rows)]
+        spans = [
+            (part.start, part.stop, part.rows) for part in cut(place, files, part_rows=part_rows)
+        ]
     finally:
         bytewise.BLOCK = before
     content = path.read_bytes()
-    read = [list(csv.reader(io.StringIO(content[start:stop].decode(), newline=""))) for start, stop, _ in spans]
+    read = [
+        list(csv.reader(io.StringIO(content[start:stop].decode(), newline="")))
+        for start, stop, _ in spans
+    ]
     assert [len(found) for found in read] == [rows for *_, rows in spans]
     assert [tuple(record) for found in read for record in found] == records
 
 
-def test_a_last_line_needs_no_line_break_and_a_byte_order_mark_is_no_text(tmp_path: Path, make: MakeJob) -> None:
+def test_a_last_line_needs_no_line_break_and_a_byte_order_mark_is_no_text(
+    tmp_path: Path, make: MakeJob
+) -> None:
     (tmp_path / "a.txt").write_bytes("\ufeffone\r\ntwo".encode())
     assert texts(make(tmp_path / "a.txt")) == ["one", "two"]
     (tmp_path / "a.csv").write_bytes('\ufeffid,text\r\n1,"one\r\nand a half"\r\n2,two'.encode())
@@ -105,7 +126,11 @@ def test_files_inside_an_archive_are_read_through_fsspec(tmp_path: Path) -> None
 
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.write(write(tmp_path / "a.jsonl", numbered(5)), "inside/a.jsonl")
-    job = make_job(parse([f"zip://inside/a.jsonl::{tmp_path}/a.zip", str(tmp_path / "out"), "--part-rows", "2"]))
+    job = make_job(
+        parse(
+            [f"zip://inside/a.jsonl::{tmp_path}/a.zip", str(tmp_path / "out"), "--part-rows", "2"]
+        )
+    )
     assert texts(job) == [f"text number {number}" for number in range(5)]
 
 
@@ -124,7 +149,12 @@ def test_a_url_of_arrows_own_filesystems_is_read(tmp_path: Path, make: MakeJob) 
         ("a.csv", b"id,body\n1,a\n", (), "has no column 'text'; it has 'id', 'body'"),
         ("a.txt", b"a\n", ("--id", "id"), "has no column 'id'; it has 'text'"),
         ("a.jsonl", b"nothing of the kind\n", (), "is not JSONL"),
-        ("a.jsonl", b'{"text": "a"}\n', ("--title", "titel"), "has no column 'titel'; it has 'text'"),
+        (
+            "a.jsonl",
+            b'{"text": "a"}\n',
+            ("--title", "titel"),
+            "has no column 'titel'; it has 'text'",
+        ),
         ("a.csv", b'id,text,size (")\n1,a,2\n2,b,3\n3,c,4\n', (), "would swallow 3 lines"),
         ("a.csv", b'id,text,"size\n1,a,2\n2,b,3\n', (), "has no header that can be read"),
         ("a.csv", b"id,text\r1,a\r2,b\r", (), "has no header that can be read"),
@@ -151,7 +181,9 @@ def test_a_quote_that_nothing_closes_is_told_before_the_rest_is_in_memory(
     monkeypatch.setattr(parts, "PART_BYTES", 10_000)
     path = tmp_path / "a.csv"
     path.write_text("id,text\n" + "1,a\n" * 20 + '2,"b\n' + "3,c\n" * 100_000)
-    with pytest.raises(JobError, match=r"in one part, up to row 20 or in it: .* a quote that nothing closes"):
+    with pytest.raises(
+        JobError, match=r"in one part, up to row 20 or in it: .* a quote that nothing closes"
+    ):
         make(path).parts()
     path.write_text("id,text\n" + "1,a\n" * 100_000)
     assert sum(part.rows for part in make(path).parts()) == 100_000
@@ -159,7 +191,12 @@ def test_a_quote_that_nothing_closes_is_told_before_the_rest_is_in_memory(
 
 def test_empty_files_among_others_are_passed_over(tmp_path: Path, make: MakeJob) -> None:
     (tmp_path / "in").mkdir()
-    for name, content in {"a.jsonl": b"", "b.csv": b"", "c.txt": b"\xef\xbb\xbf", "d.csv": b"id,text\n"}.items():
+    for name, content in {
+        "a.jsonl": b"",
+        "b.csv": b"",
+        "c.txt": b"\xef\xbb\xbf",
+        "d.csv": b"id,text\n",
+    }.items():
         (tmp_path / "in" / name).write_bytes(content)
     write_jsonl(tmp_path / "in" / "e.jsonl", [{"text": "a", "id": "1"}])
     assert texts(make(tmp_path / "in")) == ["a"]
@@ -167,12 +204,19 @@ def test_empty_files_among_others_are_passed_over(tmp_path: Path, make: MakeJob)
     assert make(tmp_path / "in").parts() == []
 
 
-def test_columns_of_jsonl_are_those_of_the_first_lines_that_can_be_read(tmp_path: Path, make: MakeJob) -> None:
+def test_columns_of_jsonl_are_those_of_the_first_lines_that_can_be_read(
+    tmp_path: Path, make: MakeJob
+) -> None:
     path = tmp_path / "a.jsonl"
     deep = b"[" * 100_000
-    path.write_bytes(b'\n{"text": "caf\xe9"}\n' + deep + b'\n{"text": "a"}\n{"text": "b", "head": "h", "n": 5}\n')
+    path.write_bytes(
+        b'\n{"text": "caf\xe9"}\n' + deep + b'\n{"text": "a"}\n{"text": "b", "head": "h", "n": 5}\n'
+    )
     rows, bad = everything(make(path, "--title", "head", "--keep", "n"))
-    assert [(row.text, row.title, row.kept["n"]) for row in rows] == [("a", None, None), ("b", "h", 5)]
+    assert [(row.text, row.title, row.kept["n"]) for row in rows] == [
+        ("a", None, None),
+        ("b", "h", 5),
+    ]
     assert [row.reason for row in bad] == [
         "the line is empty",
         "text is not valid UTF-8",

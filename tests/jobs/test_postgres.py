@@ -37,10 +37,14 @@ def output(directory: Path, ids: list[object], output_type: str = "float32") -> 
     found = Output(place).bind({})
     kind = pa.string() if isinstance(ids[0], str) else pa.int64()
     for part in (0, 1):
-        rows = [Row(i, "", ids[i], None, None, {"url": f"u\t{i}\\"}) for i in (2 * part, 2 * part + 1)]
+        rows = [
+            Row(i, "", ids[i], None, None, {"url": f"u\t{i}\\"}) for i in (2 * part, 2 * part + 1)
+        ]
         embedded = Embedded(rows, VECTORS[2 * part : 2 * part + 2], [1, 1], [False, False])
         columns, types = Columns(id="id", keep=("url",)), {"id": kind, "url": pa.string()}
-        found.write(part, to_table(embedded, columns=columns, types=types, output_type=output_type), [])
+        found.write(
+            part, to_table(embedded, columns=columns, types=types, output_type=output_type), []
+        )
     return found
 
 
@@ -61,7 +65,9 @@ def test_every_vector_arrives_to_the_bit_in_a_table_made_for_it(
     tmp_path: Path, database_url: str, connection: psycopg.Connection
 ) -> None:
     assert load(table(database_url), output(tmp_path, [5, 6, 7, 8])) == [2, 2]
-    found = {key: np.array(text[1:-1].split(","), np.float32) for key, text in stored(connection).items()}
+    found = {
+        key: np.array(text[1:-1].split(","), np.float32) for key, text in stored(connection).items()
+    }
     assert all(np.array_equal(found[5 + i], VECTORS[i]) for i in range(4))
     assert stored(connection, "url")[5] == "u\t0\\"
 
@@ -89,12 +95,16 @@ def test_of_an_id_that_comes_twice_the_last_vector_counts(
 
 
 @pytest.mark.parametrize(
-    ("output_type", "kind"), [("float16", "halfvec(16)"), ("int8", "halfvec(16)"), ("binary", "bit(16)")]
+    ("output_type", "kind"),
+    [("float16", "halfvec(16)"), ("int8", "halfvec(16)"), ("binary", "bit(16)")],
 )
 def test_smaller_types_have_a_column_of_their_own(
     tmp_path: Path, database_url: str, connection: psycopg.Connection, output_type: str, kind: str
 ) -> None:
-    load(table(database_url, output_type, pa.string()), output(tmp_path, ["a", "b", "c", "d"], output_type))
+    load(
+        table(database_url, output_type, pa.string()),
+        output(tmp_path, ["a", "b", "c", "d"], output_type),
+    )
     found = connection.execute(
         "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'corpus'::regclass "
         "AND attname = 'embedding'"
@@ -122,11 +132,26 @@ def test_a_table_that_was_there_is_filled_its_own_ids_included(
     ("columns", "said"),
     [
         ("id bigint, url text, embedding vector(16)", "no unique or exclusion constraint"),
-        ("id bigint primary key, url text", 'column "embedding" of relation "corpus" does not exist'),
-        ("id bigint primary key, embedding vector(16)", 'column "url" of relation "corpus" does not exist'),
-        ("id bigint primary key, url text, embedding vector(8)", r"is vector\(8\), and vectors have 16 dimensions"),
-        ("id bigint primary key, url text, embedding bit(16)", r"is bit\(16\), and float32 vectors want vector"),
-        ("id bigint primary key, url text, embedding real[]", r"is real\[\], and float32 vectors want vector"),
+        (
+            "id bigint primary key, url text",
+            'column "embedding" of relation "corpus" does not exist',
+        ),
+        (
+            "id bigint primary key, embedding vector(16)",
+            'column "url" of relation "corpus" does not exist',
+        ),
+        (
+            "id bigint primary key, url text, embedding vector(8)",
+            r"is vector\(8\), and vectors have 16 dimensions",
+        ),
+        (
+            "id bigint primary key, url text, embedding bit(16)",
+            r"is bit\(16\), and float32 vectors want vector",
+        ),
+        (
+            "id bigint primary key, url text, embedding real[]",
+            r"is real\[\], and float32 vectors want vector",
+        ),
     ],
 )
 def test_a_table_that_cannot_take_the_rows_is_found_before_the_work(
@@ -138,14 +163,22 @@ def test_a_table_that_cannot_take_the_rows_is_found_before_the_work(
     assert "\n" not in str(raised.value)
 
 
-def test_bits_do_not_go_into_a_column_of_numbers(database_url: str, connection: psycopg.Connection) -> None:
-    connection.execute("CREATE TABLE corpus (id bigint primary key, url text, embedding vector(16))")
+def test_bits_do_not_go_into_a_column_of_numbers(
+    database_url: str, connection: psycopg.Connection
+) -> None:
+    connection.execute(
+        "CREATE TABLE corpus (id bigint primary key, url text, embedding vector(16))"
+    )
     with pytest.raises(UsageError, match=r"is vector\(16\), and binary vectors want bit"):
         table(database_url, "binary").prepare()
 
 
-@pytest.mark.parametrize("kind", [pa.struct({"a": pa.int64()}), pa.list_(pa.string()), pa.map_(pa.string(), pa.int8())])
-def test_a_kept_column_that_no_table_takes_is_found_before_the_work(database_url: str, kind: pa.DataType) -> None:
+@pytest.mark.parametrize(
+    "kind", [pa.struct({"a": pa.int64()}), pa.list_(pa.string()), pa.map_(pa.string(), pa.int8())]
+)
+def test_a_kept_column_that_no_table_takes_is_found_before_the_work(
+    database_url: str, kind: pa.DataType
+) -> None:
     with pytest.raises(UsageError, match="column 'url' is "):
         replace(table(database_url), kept={"url": kind}).prepare()
 
@@ -191,7 +224,9 @@ def test_a_load_that_is_killed_is_taken_up_again(
     parts = output(tmp_path, [5, 6, 7, 8])
     replace(table(database_url), kept={}).prepare()
     arguments = [sys.executable, "-c", LOADER, database_url, parts.place.path, "2"]
-    with subprocess.Popen([*arguments, "once"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as loader:
+    with subprocess.Popen(
+        [*arguments, "once"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+    ) as loader:
         assert loader.stdout is not None
         assert loader.stdout.readline() == b"loaded\n"
         loader.kill()

@@ -56,14 +56,18 @@ def test_bad_lines_of_jsonl_have_a_reason(tmp_path: Path, make: MakeJob) -> None
 
 def test_bad_rows_of_parquet_have_a_reason(tmp_path: Path, make: MakeJob) -> None:
     raw = pa.array([b"fine", b"caf\xe9", None, b"", "좋다".encode()], pa.binary())
-    broken = pa.StringArray.from_buffers(len(raw), raw.buffers()[1], raw.buffers()[2], raw.buffers()[0])
+    broken = pa.StringArray.from_buffers(
+        len(raw), raw.buffers()[1], raw.buffers()[2], raw.buffers()[0]
+    )
     pq.write_table(pa.table({"text": broken}), tmp_path / "a.parquet")
     found = reasons(tmp_path / "a.parquet", make)
     assert found == {1: "text is not valid UTF-8", 2: "text is null", 3: "text is empty"}
 
 
 def test_bad_rows_of_csv_and_text_have_a_reason(tmp_path: Path, make: MakeJob) -> None:
-    (tmp_path / "a.csv").write_bytes(b'id,text\n1,fine\n2,\n3,"caf\xe9"\n4\n\n6,"a ""quoted"" word"\n')
+    (tmp_path / "a.csv").write_bytes(
+        b'id,text\n1,fine\n2,\n3,"caf\xe9"\n4\n\n6,"a ""quoted"" word"\n'
+    )
     assert reasons(tmp_path / "a.csv", make, "--id", "id") == {
         1: "text is empty",
         2: "text is not valid UTF-8",
@@ -79,7 +83,9 @@ def test_bad_rows_know_their_file_and_id(tmp_path: Path, make: MakeJob) -> None:
     (tmp_path / "in" / "a.jsonl").write_text('{"text": "a", "id": "x"}\n')
     (tmp_path / "in" / "b.jsonl").write_text('{"text": "a", "id": "y"}\n{"text": "", "id": "z"}\n')
     _, bad = everything(make(tmp_path / "in", "--id", "id"))
-    assert [(row.row, Path(row.file).name, row.file_row, row.id) for row in bad] == [(2, "b.jsonl", 1, "z")]
+    assert [(row.row, Path(row.file).name, row.file_row, row.id) for row in bad] == [
+        (2, "b.jsonl", 1, "z")
+    ]
 
 
 def test_a_file_that_lost_rows_meanwhile_is_noticed(tmp_path: Path, make: MakeJob) -> None:
@@ -101,8 +107,12 @@ def test_a_quote_in_a_field_without_quotes_is_told(tmp_path: Path, make: MakeJob
 
 def test_titles_tasks_and_kept_columns_come_along(tmp_path: Path, make: MakeJob) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text('{"body": "b", "head": "h", "for": "query", "n": 5}\n{"body": "c", "head": null}\n')
-    job = make(path, "--text", "body", "--title", "head", "--task-column", "for", "--keep", "n,body")
+    path.write_text(
+        '{"body": "b", "head": "h", "for": "query", "n": 5}\n{"body": "c", "head": null}\n'
+    )
+    job = make(
+        path, "--text", "body", "--title", "head", "--task-column", "for", "--keep", "n,body"
+    )
     rows, _ = everything(job)
     assert [(row.text, row.title, row.task, dict(row.kept)) for row in rows] == [
         ("b", "h", "query", {"n": 5, "body": "b"}),
@@ -110,7 +120,9 @@ def test_titles_tasks_and_kept_columns_come_along(tmp_path: Path, make: MakeJob)
     ]
 
 
-def test_what_is_wrong_inside_of_a_kept_value_is_its_rows_fault(tmp_path: Path, make: MakeJob) -> None:
+def test_what_is_wrong_inside_of_a_kept_value_is_its_rows_fault(
+    tmp_path: Path, make: MakeJob
+) -> None:
     deep = "[" * 900 + "]" * 900
     (tmp_path / "a.jsonl").write_bytes(
         b'{"text": "a", "id": ["\\ud800"], "n": 1}\n'
@@ -127,7 +139,9 @@ def test_what_is_wrong_inside_of_a_kept_value_is_its_rows_fault(tmp_path: Path, 
     }
 
 
-def test_text_inside_of_a_list_that_is_no_utf_8_is_its_rows_fault(tmp_path: Path, make: MakeJob) -> None:
+def test_text_inside_of_a_list_that_is_no_utf_8_is_its_rows_fault(
+    tmp_path: Path, make: MakeJob
+) -> None:
     raw = pa.array([b"fine", b"caf\xe9", b"x"], pa.binary())
     broken = pa.StringArray.from_buffers(3, raw.buffers()[1], raw.buffers()[2])
     tags = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), broken)
@@ -144,7 +158,9 @@ def test_rows_of_parquet_are_those_of_the_part_in_whatever_order_parts_come(
     tmp_path_factory: pytest.TempPathFactory, starts: list[int], group_rows: int, part_rows: int
 ) -> None:
     path = tmp_path_factory.mktemp("parquet") / "a.parquet"
-    pq.write_table(pa.table({"text": [f"text {n}" for n in range(50)]}), path, row_group_size=group_rows)
+    pq.write_table(
+        pa.table({"text": [f"text {n}" for n in range(50)]}), path, row_group_size=group_rows
+    )
     place, files = find_files(str(path))
     parts = list(cut(place, files, part_rows=part_rows))
     reader = Reader(place, Columns())
@@ -154,7 +170,9 @@ def test_rows_of_parquet_are_those_of_the_part_in_whatever_order_parts_come(
         assert [row.text for row in rows] == [f"text {n}" for n in range(part.start, part.stop)]
 
 
-def test_a_row_group_is_decoded_once_and_not_for_every_part_in_it(tmp_path: Path, make: MakeJob) -> None:
+def test_a_row_group_is_decoded_once_and_not_for_every_part_in_it(
+    tmp_path: Path, make: MakeJob
+) -> None:
     table = pa.table({"text": [f"{n} " * 40 for n in range(60_000)]})
     path = tmp_path / "a.parquet"
     pq.write_table(table, path, row_group_size=len(table))

@@ -30,7 +30,10 @@ Reply = tuple[int, Any, dict[str, str]]  # status, body, headers
 
 def vectors(body: dict[str, Any], truncated: bool = False) -> Reply:
     """What the service would say: the length of a text is its vector."""
-    rows = [base64.b64encode(np.array([len(text), 1], "<f4").tobytes()).decode() for text in body["texts"]]
+    rows = [
+        base64.b64encode(np.array([len(text), 1], "<f4").tobytes()).decode()
+        for text in body["texts"]
+    ]
     cut = [*range(len(rows))] if truncated else []
     return 200, {"embeddings": rows, "tokens": [1] * len(rows), "truncated": cut}, {}
 
@@ -106,10 +109,14 @@ class Asked:
     said: list[str]
 
 
-def ask(url: str, texts: list[str], *, titles: bool = False, times: int = 1, concurrency: int = 2) -> Asked:
+def ask(
+    url: str, texts: list[str], *, titles: bool = False, times: int = 1, concurrency: int = 2
+) -> Asked:
     """What a client makes of texts; the same `times` times, by one client."""
     said: list[str] = []
-    rows = [Row(n, text, n, f"title {n}" if titles else None, None, {}) for n, text in enumerate(texts)]
+    rows = [
+        Row(n, text, n, f"title {n}" if titles else None, None, {}) for n, text in enumerate(texts)
+    ]
 
     async def embed() -> list[Result]:
         client = ServiceClient(url, "token", concurrency=concurrency, say=said.append)
@@ -135,7 +142,9 @@ def replies(*given: Reply) -> Callable[[dict[str, Any]], Reply]:
     return lambda body: waiting.pop(0) if waiting else vectors(body)
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "service.internal", "ftp://127.0.0.1", "http://127.0.0.1:port", ""])
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8000", "service.internal", "ftp://127.0.0.1", "http://127.0.0.1:port", ""]
+)
 def test_a_url_that_is_none_is_told_at_once(url: str) -> None:
     with pytest.raises(UsageError) as raised:
         ask(url, ["a"])
@@ -144,7 +153,8 @@ def test_a_url_that_is_none_is_told_at_once(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"<html>Welcome to nginx</html>", b"[]", b'{"data": []}', b'{"data": [{"id": "gpt"}]}']
+    "content",
+    [b"<html>Welcome to nginx</html>", b"[]", b'{"data": []}', b'{"data": [{"id": "gpt"}]}'],
 )
 def test_a_url_of_something_else_is_told_at_once(content: bytes) -> None:
     def answer(handler: BaseHTTPRequestHandler, _: bytes) -> None:
@@ -172,7 +182,9 @@ def test_a_title_that_is_refused_makes_no_later_batch_smaller(stub: Stub) -> Non
 
 
 def test_a_batch_of_too_many_texts_makes_all_later_ones_smaller(stub: Stub) -> None:
-    stub.reply = lambda body: vectors(body) if len(body["texts"]) < 3 else refusal(422, "invalid_request", "texts")
+    stub.reply = lambda body: (
+        vectors(body) if len(body["texts"]) < 3 else refusal(422, "invalid_request", "texts")
+    )
     asked = ask(stub.url, ["a", "bb", "ccc", "dddd"], times=2, concurrency=1)
     assert lengths(asked.results) == [1, 2, 3, 4]
     assert [len(body["texts"]) for body in stub.bodies] == [4, 2, 2, 2, 2]
@@ -184,18 +196,24 @@ def test_a_proxy_whose_service_stays_away_ends_the_job(
 ) -> None:
     monkeypatch.setattr(service_client, "OUTAGE", 0.5)
     stub.reply = lambda _: (status, b"<html>", {})
-    with pytest.raises(JobError, match=f"does not answer \\(status {status}\\); the same command goes on"):
+    with pytest.raises(
+        JobError, match=f"does not answer \\(status {status}\\); the same command goes on"
+    ):
         ask(stub.url, ["a"])
 
 
-def test_a_service_that_says_when_to_come_back_is_waited_for(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_says_when_to_come_back_is_waited_for(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(service_client, "OUTAGE", 0.5)
     stub.reply = replies(*[refusal(503, "queue_full", Retry_After="1")] * 2)
     assert lengths(ask(stub.url, ["a"]).results) == [1]
     assert len(stub.bodies) == 3
 
 
-def test_an_outage_begins_with_its_first_failure_and_is_told(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_begins_with_its_first_failure_and_is_told(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(service_client, "OUTAGE", 1.5)
     stub.reply = replies(refusal(429, "quota_requests", Retry_After="2"), (502, b"", {}))
     asked = ask(stub.url, ["a"])
@@ -221,7 +239,9 @@ def test_a_user_who_may_have_one_request_at_a_time_comes_down_to_that(stub: Stub
 
 
 @pytest.mark.parametrize("truncated", [True, False])
-def test_a_text_that_no_body_holds_is_cut_where_the_model_cuts_it_anyway(stub: Stub, truncated: bool) -> None:
+def test_a_text_that_no_body_holds_is_cut_where_the_model_cuts_it_anyway(
+    stub: Stub, truncated: bool
+) -> None:
     stub.reply = lambda body: (
         (413, b"", {})
         if len(json.dumps(body)) > 5000
@@ -251,12 +271,26 @@ def test_all_requests_that_were_asked_for_are_in_flight(
     stub.reply = reply
     monkeypatch.setenv("JWT_TOKEN", "token")
     source = write_jsonl(tmp_path / "a.jsonl", [{"text": f"{n}"} for n in range(64 * 40)])
-    assert embed_remote.main([stub.url, str(source), str(tmp_path / "out"), "--concurrency", "16", "--quiet"]) == 0
+    assert (
+        embed_remote.main(
+            [stub.url, str(source), str(tmp_path / "out"), "--concurrency", "16", "--quiet"]
+        )
+        == 0
+    )
     assert stub.most_in_flight == 16
 
 
 def test_who_has_only_a_url_needs_neither_an_engine_nor_ray_nor_a_database() -> None:
-    absent = ("ray", "psycopg", "bentoml", "onnxruntime", "tokenizers", "torch", "pydantic", "orjson")
+    absent = (
+        "ray",
+        "psycopg",
+        "bentoml",
+        "onnxruntime",
+        "tokenizers",
+        "torch",
+        "pydantic",
+        "orjson",
+    )
     code = f"import sys; sys.modules |= dict.fromkeys({absent}); import jobs.embed_remote"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
@@ -264,6 +298,11 @@ def test_who_has_only_a_url_needs_neither_an_engine_nor_ray_nor_a_database() -> 
 @pytest.mark.parametrize(("package", "module"), [("ray", "cluster"), ("psycopg", "embed_dataset")])
 def test_a_package_that_is_needed_and_not_there_is_named(package: str, module: str) -> None:
     code = f"import sys; sys.modules[{package!r}] = None; import jobs.{module}"
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 1
-    assert ran.stderr == f"embedding-api: {package} is not installed: pip install -r requirements/bulk.txt\n"
+    assert (
+        ran.stderr
+        == f"embedding-api: {package} is not installed: pip install -r requirements/bulk.txt\n"
+    )

@@ -18,7 +18,12 @@ from websockets.sync.client import ClientConnection, connect
 from tests.live.server import bare_environment
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-QUIET = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+QUIET = (
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 
 @dataclass
@@ -27,13 +32,17 @@ class Page:
 
     connection: ClientConnection
     requests: list[str] = field(default_factory=list)  # URLs
-    complaints: list[str] = field(default_factory=list)  # errors of scripts, and of the content security policy
+    complaints: list[str] = field(
+        default_factory=list
+    )  # errors of scripts, and of the content security policy
     _number: int = 0
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """The result of one DevTools command; events that come meanwhile are kept."""
         self._number += 1
-        self.connection.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
+        self.connection.send(
+            json.dumps({"id": self._number, "method": method, "params": parameters})
+        )
         while True:
             message = json.loads(self.connection.recv(timeout=30))
             if message.get("id") == self._number:
@@ -60,12 +69,16 @@ class Page:
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""
-        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)[
+            "result"
+        ].get("value")
 
     def wait_for(self, expression: str, seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds
         while not self.evaluate(f"!!({expression})"):
-            assert time.monotonic() < deadline, f"{expression} did not become true; {self.complaints}"
+            assert time.monotonic() < deadline, (
+                f"{expression} did not become true; {self.complaints}"
+            )
             time.sleep(0.1)
 
     def screenshot(self, file: Path) -> Path:
@@ -79,7 +92,14 @@ def browser(directory: Path) -> Iterator[Page]:
     program = next(filter(None, map(shutil.which, CHROMIUM)), None)
     assert program, "Chromium is not installed. On Debian: apt-get install chromium"
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # it refuses to run as root with one
-    command = [program, "--headless=new", "--window-size=1280,1600", "--remote-debugging-port=0", *QUIET, *sandbox]
+    command = [
+        program,
+        "--headless=new",
+        "--window-size=1280,1600",
+        "--remote-debugging-port=0",
+        *QUIET,
+        *sandbox,
+    ]
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
             [*command, f"--user-data-dir={directory}", "about:blank"],

@@ -26,18 +26,26 @@ def texts(count: int, *, words: int = 25) -> list[str]:
     chance = random.Random(count)
     vocabulary = " ".join(SENTENCES).split()
     lengths = (max(1, int(chance.lognormvariate(0, 0.7) * words)) for _ in range(count))
-    return [" ".join([f"{n}", *chance.choices(vocabulary, k=length)]) for n, length in enumerate(lengths)]
+    return [
+        " ".join([f"{n}", *chance.choices(vocabulary, k=length)])
+        for n, length in enumerate(lengths)
+    ]
 
 
 def write_corpus(directory: Path, count: int) -> dict[str, str]:
     """Four files of `count` texts, and one bad row in most. Returns the good texts by id."""
     directory.mkdir()
     found = {f"id-{n}": text for n, text in enumerate(texts(count))}
-    records: list[dict[str, str | None]] = [{"id": key, "text": text} for key, text in found.items()]
+    records: list[dict[str, str | None]] = [
+        {"id": key, "text": text} for key, text in found.items()
+    ]
     quarters = [records[n::4] for n in range(4)]
     rows = [*quarters[0], {"id": "null", "text": None}]
     pq.write_table(pa.Table.from_pylist(rows), directory / "a.parquet", row_group_size=50)
-    lines = [json.dumps(record, ensure_ascii=False) for record in [{"id": "empty", "text": ""}, *quarters[1]]]
+    lines = [
+        json.dumps(record, ensure_ascii=False)
+        for record in [{"id": "empty", "text": ""}, *quarters[1]]
+    ]
     (directory / "b.jsonl").write_text("\n".join(lines), encoding="utf-8")
     for name, quarter in (("c.csv", quarters[2]), ("d.csv", quarters[3])):
         with (directory / name).open("w", newline="", encoding="utf-8") as file:
@@ -73,7 +81,11 @@ def start(module: str, *arguments: str | Path, log: Path, **more: str) -> "subpr
     """A job that goes on while its test does."""
     with log.open("wb") as file:
         return subprocess.Popen(
-            command(module, *arguments), cwd=SOURCE, env=environment(**more), stdout=file, stderr=file
+            command(module, *arguments),
+            cwd=SOURCE,
+            env=environment(**more),
+            stdout=file,
+            stderr=file,
         )
 
 
@@ -82,7 +94,9 @@ def vectors(output: Path) -> dict[str, bytes]:
     table = pq.read_table(output).combine_chunks()
     embeddings = table.column("embedding").chunk(0)
     bits = embeddings.flatten().to_numpy().reshape(len(table), -1)
-    found = {key: row.tobytes() for key, row in zip(table.column("id").to_pylist(), bits, strict=True)}
+    found = {
+        key: row.tobytes() for key, row in zip(table.column("id").to_pylist(), bits, strict=True)
+    }
     assert len(found) == len(table)
     return found
 
@@ -90,10 +104,16 @@ def vectors(output: Path) -> dict[str, bytes]:
 def cosines(ours: Mapping[str, bytes], others: Mapping[str, bytes]) -> NDArray[np.float64]:
     """Of each text's two float32 vectors; both sides have the same texts."""
     assert ours.keys() == others.keys()
-    pairs = [[np.frombuffer(side[key], "<f4").astype(float) for side in (ours, others)] for key in ours]
+    pairs = [
+        [np.frombuffer(side[key], "<f4").astype(float) for side in (ours, others)] for key in ours
+    ]
     return np.array([a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in pairs])
 
 
 def parts(output: Path) -> list[str]:
     """Names of the parts that are there."""
-    return sorted(name for name in os.listdir(output) if name.startswith("part-")) if output.exists() else []
+    return (
+        sorted(name for name in os.listdir(output) if name.startswith("part-"))
+        if output.exists()
+        else []
+    )

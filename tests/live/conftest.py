@@ -21,14 +21,19 @@ def bento(model_store: Path) -> str:
     """The service built into a Bento; the tag."""
     command = [str(Path(sys.executable).with_name("bentoml")), "build", "-o", "tag"]
     environment = bare_environment() | {"MODEL_QUANTIZATION": "fp32"}
-    built = subprocess.run(command, cwd=SOURCE, env=environment, capture_output=True, text=True, check=False)
+    built = subprocess.run(
+        command, cwd=SOURCE, env=environment, capture_output=True, text=True, check=False
+    )
     assert built.returncode == 0, built.stdout + built.stderr
     return built.stdout.strip().removeprefix("__tag__:")
 
 
 @pytest.fixture(scope="session", params=["source", "bento"])
 def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, model_store: Path, redis_url: str
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    model_store: Path,
+    redis_url: str,
 ) -> Iterator[Server]:
     """The starter model in fp32 with Redis and a limit nobody reaches, from source and from the Bento.
 
@@ -55,7 +60,9 @@ def gemma_directory(tmp_path_factory: pytest.TempPathFactory, model_store: Path)
 
 
 @pytest.fixture(scope="session")
-def gemma_server(gemma_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def gemma_server(
+    gemma_directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """What a model with prompts and Matryoshka sizes can do."""
     environment = PLENTY | {"MODEL_QUANTIZATION": "fp32", "MODEL_NAME": str(gemma_directory)}
     with serve(tmp_path_factory.mktemp("gemma-server") / "log", environment) as running:

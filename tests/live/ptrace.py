@@ -17,7 +17,9 @@ _libc.ptrace.restype = ctypes.c_long
 def _ptrace(request: int, thread: int) -> None:
     if _libc.ptrace(request, thread, None, None) == -1:
         error = ctypes.get_errno()
-        raise OSError(error, f"ptrace: {os.strerror(error)}; the tests hold a thread of a server they started")
+        raise OSError(
+            error, f"ptrace: {os.strerror(error)}; the tests hold a thread of a server they started"
+        )
 
 
 @contextmanager
@@ -47,6 +49,8 @@ def busiest_thread(pid: int, seconds: float = 0.3) -> int:
 
 def _ticks(pid: int) -> dict[int, int]:
     """CPU time of each thread."""
-    stats = {int(task.name): (task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()}
+    stats = {
+        int(task.name): (task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()
+    }
     fields = {thread: stat.rsplit(")", 1)[1].split() for thread, stat in stats.items()}
     return {thread: int(field[11]) + int(field[12]) for thread, field in fields.items()}

@@ -20,7 +20,14 @@ import jwt
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECRET = "a-secret-for-tests-of-48-characters-and-no-more!"
 # What tests send; parts of it must not be found in a log.
-TEXTS = ("playing a guitar", "안녕하세요", "private sentence", "still here", "word word", "text number")
+TEXTS = (
+    "playing a guitar",
+    "안녕하세요",
+    "private sentence",
+    "still here",
+    "word word",
+    "text number",
+)
 USER = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a0001"
 
 
@@ -135,7 +142,9 @@ def serve(
 def assert_nothing_leaked(log: str) -> None:
     """No secret, no token, no text of any test: every server's whole log is looked through when it ends."""
     lines = [
-        line for line in log.splitlines() if SECRET in line or "eyJ" in line or any(text in line for text in TEXTS)
+        line
+        for line in log.splitlines()
+        if SECRET in line or "eyJ" in line or any(text in line for text in TEXTS)
     ]
     assert not lines, lines[:5]
 
@@ -143,4 +152,6 @@ def assert_nothing_leaked(log: str) -> None:
 def bare_environment() -> dict[str, str]:
     """What a process needs to run, none of our settings in it."""
     kept = ("PATH", "HOME", "LANG", "TMPDIR", "BENTOML_HOME")
-    return {name: os.environ[name] for name in kept if name in os.environ} | {"SUPABASE_JWT_SECRET": SECRET}
+    return {name: os.environ[name] for name in kept if name in os.environ} | {
+        "SUPABASE_JWT_SECRET": SECRET
+    }

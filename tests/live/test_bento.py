@@ -18,7 +18,14 @@ from tests.live.test_start import refused_start
 BENTOML = str(Path(sys.executable).with_name("bentoml"))
 
 
-LITTER = (".env", "api/.env", "result.json", "auth/result.json", "embedder/__pycache__/old.pyc", "tests/test_own.py")
+LITTER = (
+    ".env",
+    "api/.env",
+    "result.json",
+    "auth/result.json",
+    "embedder/__pycache__/old.pyc",
+    "tests/test_own.py",
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,19 +37,40 @@ def packed(model_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (source / name).write_text("RATE_LIMIT_PER_MIN=7\n")
     command = [BENTOML, "build", "-o", "tag"]
     environment = bare_environment() | {"MODEL_QUANTIZATION": "fp32"}
-    built = subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, check=False)
+    built = subprocess.run(
+        command, cwd=source, env=environment, capture_output=True, text=True, check=False
+    )
     assert built.returncode == 0, built.stdout + built.stderr
     tag = built.stdout.strip().removeprefix("__tag__:")
     return Path(os.environ["BENTOML_HOME"], "bentos", *tag.split(":"))
 
 
 def test_it_holds_what_runs_and_nothing_else(packed: Path) -> None:
-    files = {str(path.relative_to(packed / "src")) for path in (packed / "src").rglob("*") if path.is_file()}
-    assert {"service.py", "auth/quota.lua", "api/bento.py", "embedder/native_engine.py", "LICENSE"} <= files
-    assert {name.split("/")[0] for name in files if "/" in name} == {"api", "auth", "embedder", "requirements"}
+    files = {
+        str(path.relative_to(packed / "src"))
+        for path in (packed / "src").rglob("*")
+        if path.is_file()
+    }
+    assert {
+        "service.py",
+        "auth/quota.lua",
+        "api/bento.py",
+        "embedder/native_engine.py",
+        "LICENSE",
+    } <= files
+    assert {name.split("/")[0] for name in files if "/" in name} == {
+        "api",
+        "auth",
+        "embedder",
+        "requirements",
+    }
     assert not files & {*LITTER, "download_model.py"}
-    assert not [name for name in files if "prepare" in name or name.endswith((".env", ".json", ".pyc"))]
-    libraries = {f"embedder/native/lib/linux-{machine}/libembedder.so" for machine in ("x86_64", "aarch64")}
+    assert not [
+        name for name in files if "prepare" in name or name.endswith((".env", ".json", ".pyc"))
+    ]
+    libraries = {
+        f"embedder/native/lib/linux-{machine}/libembedder.so" for machine in ("x86_64", "aarch64")
+    }
     native = {name for name in files if name.startswith("embedder/native/")}
     assert native <= libraries
     assert f"embedder/native/lib/{LIBRARY.parent.name}/libembedder.so" in native
@@ -51,7 +79,11 @@ def test_it_holds_what_runs_and_nothing_else(packed: Path) -> None:
 def test_its_packages_are_pinned_by_hash_and_hold_no_torch(packed: Path) -> None:
     lock = (packed / "src" / "requirements" / "run.txt").read_text()
     assert lock == (ROOT / "requirements" / "run.txt").read_text()
-    pins = [line for line in lock.replace("\\\n", "").splitlines() if line and not line.lstrip().startswith("#")]
+    pins = [
+        line
+        for line in lock.replace("\\\n", "").splitlines()
+        if line and not line.lstrip().startswith("#")
+    ]
     assert pins
     assert not [pin for pin in pins if "==" not in pin or "--hash=sha256:" not in pin]
     assert not shipped(lock).keys() & {"torch", "transformers", "ziglang", "sentence-transformers"}
@@ -68,11 +100,18 @@ def test_its_name_labels_and_model_come_from_the_service(packed: Path) -> None:
 
 def test_a_model_that_is_asked_for_and_not_there_ends_the_start(bento: str, tmp_path: Path) -> None:
     """It does not serve another one instead."""
-    said = refused_start({"MODEL_NAME": "google/embeddinggemma-300m"}, BENTOML, "serve", bento, directory=tmp_path)
-    assert "google--embeddinggemma-300m-int8 is not in the BentoML model store" in said.splitlines()[-1]
+    said = refused_start(
+        {"MODEL_NAME": "google/embeddinggemma-300m"}, BENTOML, "serve", bento, directory=tmp_path
+    )
+    assert (
+        "google--embeddinggemma-300m-int8 is not in the BentoML model store"
+        in said.splitlines()[-1]
+    )
 
 
-def test_the_same_model_prepared_elsewhere_is_served(bento: str, model_store: Path, tmp_path: Path) -> None:
+def test_the_same_model_prepared_elsewhere_is_served(
+    bento: str, model_store: Path, tmp_path: Path
+) -> None:
     """A volume has another version of it than the machine that built the Bento."""
     [stored] = model_store.glob("models/all-minilm-l6-v2-fp32/*/")
     home = tmp_path / "home"

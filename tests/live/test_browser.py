@@ -17,7 +17,9 @@ RENDERED = {
 
 @pytest.mark.parametrize("server", ["source"], indirect=True)
 @pytest.mark.parametrize("path", RENDERED)
-def test_the_documentation_renders_and_nothing_leaves_this_server(server: Server, tmp_path: Path, path: str) -> None:
+def test_the_documentation_renders_and_nothing_leaves_this_server(
+    server: Server, tmp_path: Path, path: str
+) -> None:
     paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
     with browser(tmp_path) as page:
         page.open(f"{server.url}{path}")
@@ -30,7 +32,9 @@ def test_the_documentation_renders_and_nothing_leaves_this_server(server: Server
     assert picture.width == 1280
     assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 200  # not a blank page
     assert page.requests
-    assert [url for url in page.requests if not url.startswith((server.url, "data:", "blob:"))] == []
+    assert [
+        url for url in page.requests if not url.startswith((server.url, "data:", "blob:"))
+    ] == []
     assert page.complaints == []
 
 
@@ -51,9 +55,13 @@ def test_a_call_from_the_documentation_is_answered(server: Server, tmp_path: Pat
         )
         page.evaluate("document.querySelector('#operations-embeddings-embed button').click()")
         page.wait_for("document.querySelector('#operations-embeddings-embed .try-out__btn')")
-        page.evaluate("document.querySelector('#operations-embeddings-embed .try-out__btn').click()")
+        page.evaluate(
+            "document.querySelector('#operations-embeddings-embed .try-out__btn').click()"
+        )
         page.wait_for("document.querySelector('#operations-embeddings-embed .execute')")
         page.evaluate("document.querySelector('#operations-embeddings-embed .execute').click()")
         page.wait_for("document.querySelector('.live-responses-table tbody .response-col_status')")
-        status = page.evaluate("document.querySelector('.live-responses-table tbody .response-col_status').innerText")
+        status = page.evaluate(
+            "document.querySelector('.live-responses-table tbody .response-col_status').innerText"
+        )
     assert status.split()[0] == "200"

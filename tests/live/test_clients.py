@@ -34,7 +34,11 @@ Embed = Callable[[Server, str], list[list[float]]]  # server, token -> the vecto
 @pytest.fixture(scope="module")
 def one_at_a_time(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Iterator[Server]:
     """A server that serves one request of a user at once; the next gets 429 and Retry-After: 1."""
-    environment = {"MODEL_QUANTIZATION": "fp32", "RATE_LIMIT_PER_MIN": "100000", "MAX_CONCURRENT_PER_USER": "1"}
+    environment = {
+        "MODEL_QUANTIZATION": "fp32",
+        "RATE_LIMIT_PER_MIN": "100000",
+        "MAX_CONCURRENT_PER_USER": "1",
+    }
     environment |= {"MODEL_ALIASES": "text-embedding-3-small, text-embedding-ada-002"}
     with serve(tmp_path_factory.mktemp("one-at-a-time") / "log", environment) as running:
         yield running
@@ -44,8 +48,12 @@ def one_at_a_time(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -
 def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The JavaScript example's directory with its packages."""
     directory = tmp_path_factory.mktemp("javascript") / "example"
-    shutil.copytree(ROOT / "examples" / "javascript", directory, ignore=shutil.ignore_patterns("node_modules"))
-    subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=directory, check=True)
+    shutil.copytree(
+        ROOT / "examples" / "javascript", directory, ignore=shutil.ignore_patterns("node_modules")
+    )
+    subprocess.run(
+        ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=directory, check=True
+    )
     return directory
 
 
@@ -57,7 +65,12 @@ def occupied(server: Server, user: str) -> Iterator[None]:
     head += "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(head.encode())
-        while httpx.get(f"{server.url}/usage", headers={"Authorization": f"Bearer {token(user)}"}).status_code != 429:
+        while (
+            httpx.get(
+                f"{server.url}/usage", headers={"Authorization": f"Bearer {token(user)}"}
+            ).status_code
+            != 429
+        ):
             time.sleep(0.01)
         yield
 
@@ -95,35 +108,53 @@ OPENAI_CLIENTS = [by_openai, by_langchain, by_llamaindex]
 @pytest.fixture
 def expected(server: Server) -> np.ndarray:
     with server.client() as client:
-        return np.array(client.post("/batch-embed", json={"texts": TEXTS}).json()["embeddings"], np.float32)
+        return np.array(
+            client.post("/batch-embed", json={"texts": TEXTS}).json()["embeddings"], np.float32
+        )
 
 
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # LangChain's and LlamaIndex's own clients
+@pytest.mark.filterwarnings(
+    "ignore:unclosed:ResourceWarning"
+)  # LangChain's and LlamaIndex's own clients
 @pytest.mark.parametrize("embed", PYTHON_CLIENTS)
-def test_a_client_gets_the_vectors_of_our_own_route(server: Server, expected: np.ndarray, embed: Embed) -> None:
+def test_a_client_gets_the_vectors_of_our_own_route(
+    server: Server, expected: np.ndarray, embed: Embed
+) -> None:
     """To the bit: OpenAI's client asks for base64 by itself."""
     np.testing.assert_array_equal(np.array(embed(server, token()), np.float32), expected)
 
 
-async def test_async_clients_get_the_vectors_of_sync_ones(server: Server, expected: np.ndarray) -> None:
+async def test_async_clients_get_the_vectors_of_sync_ones(
+    server: Server, expected: np.ndarray
+) -> None:
     async with bentoml.AsyncHTTPClient(server.url, token=token()) as client:
         answer = await client.batch_embed(texts=TEXTS)
     np.testing.assert_array_equal(np.array(answer["embeddings"], np.float32), expected)
     async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=token()) as client:
         answer = await client.embeddings.create(model=MODEL, input=TEXTS, encoding_format="float")
-    np.testing.assert_array_equal(np.array([item.embedding for item in answer.data], np.float32), expected)
+    np.testing.assert_array_equal(
+        np.array([item.embedding for item in answer.data], np.float32), expected
+    )
 
 
 def test_openais_answer_has_all_its_fields(server: Server) -> None:
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key=token()) as client:
-        answer = client.embeddings.create(model=MODEL, input="hello", user="somebody", dimensions=384)
+        answer = client.embeddings.create(
+            model=MODEL, input="hello", user="somebody", dimensions=384
+        )
         assert (answer.object, answer.model, answer.usage.prompt_tokens, answer.usage.total_tokens) == (
             "list", MODEL, 3, 3,
         )  # fmt: skip
-        assert [(item.object, item.index, len(item.embedding)) for item in answer.data] == [("embedding", 0, 384)]
+        assert [(item.object, item.index, len(item.embedding)) for item in answer.data] == [
+            ("embedding", 0, 384)
+        ]
         [listed] = client.models.list()
         assert client.models.retrieve(MODEL) == listed
-        assert (listed.id, listed.object, listed.owned_by) == (MODEL, "model", "sentence-transformers")
+        assert (listed.id, listed.object, listed.owned_by) == (
+            MODEL,
+            "model",
+            "sentence-transformers",
+        )
         assert abs(listed.created - time.time()) < 3600
 
 
@@ -174,14 +205,23 @@ def test_a_client_with_a_fixed_model_name_is_served_by_an_alias(one_at_a_time: S
         listed = [model.id for model in client.models.list()]
         assert listed == [MODEL, "text-embedding-3-small", "text-embedding-ada-002"]
         assert client.models.retrieve("text-embedding-3-small").id == "text-embedding-3-small"
-        named, plain = (client.embeddings.create(model=name, input="a") for name in ("text-embedding-ada-002", MODEL))
+        named, plain = (
+            client.embeddings.create(model=name, input="a")
+            for name in ("text-embedding-ada-002", MODEL)
+        )
     assert named.data == plain.data
     assert named.model == MODEL
 
 
 def test_what_proxies_of_clients_add_is_ignored(server: Server) -> None:
     """LiteLLM sends nulls; RAGFlow sends drop_params."""
-    body = {"model": MODEL, "input": "a", "encoding_format": None, "dimensions": None, "drop_params": True}
+    body = {
+        "model": MODEL,
+        "input": "a",
+        "encoding_format": None,
+        "dimensions": None,
+        "drop_params": True,
+    }
     with server.client() as client:
         assert client.post("/v1/embeddings", json=body).status_code == 200
         refused = client.post("/v1/embeddings", json=body | {"input_type": "query"})
@@ -208,7 +248,9 @@ def test_a_client_that_does_not_wait_is_told_how_long(one_at_a_time: Server) -> 
     user = str(uuid.uuid4())
     with (
         occupied(one_at_a_time, user),
-        openai.OpenAI(base_url=f"{one_at_a_time.url}/v1", api_key=token(user), max_retries=0) as client,
+        openai.OpenAI(
+            base_url=f"{one_at_a_time.url}/v1", api_key=token(user), max_retries=0
+        ) as client,
         pytest.raises(openai.RateLimitError, match="being served") as limited,
     ):
         client.embeddings.create(model=MODEL, input="a")
@@ -252,12 +294,16 @@ def by_javascript(directory: Path, server: Server, bearer: str, **body: Any) -> 
     script = directory / "call.mjs"
     script.write_text(JAVASCRIPT)
     command = ["node", str(script), server.url, bearer, json.dumps(body)]
-    ran = subprocess.run(command, env=bare_environment(), capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        command, env=bare_environment(), capture_output=True, text=True, check=True
+    )
     said: dict[str, Any] = json.loads(ran.stdout)
     return said
 
 
-def test_javascript_gets_the_vectors_of_our_own_route(server: Server, expected: np.ndarray, node_modules: Path) -> None:
+def test_javascript_gets_the_vectors_of_our_own_route(
+    server: Server, expected: np.ndarray, node_modules: Path
+) -> None:
     said = by_javascript(node_modules, server, token(), model=MODEL, input=TEXTS)
     np.testing.assert_array_equal(np.array(said["vectors"], np.float32), expected)
 
@@ -278,12 +324,16 @@ def test_a_refusal_is_javascripts_own_exception(
     assert told in said["message"]
 
 
-def test_javascript_waits_as_long_as_retry_after_says(one_at_a_time: Server, node_modules: Path) -> None:
+def test_javascript_waits_as_long_as_retry_after_says(
+    one_at_a_time: Server, node_modules: Path
+) -> None:
     user = str(uuid.uuid4())
     said: list[dict[str, Any]] = []
     with occupied(one_at_a_time, user):
         call = threading.Thread(
-            target=lambda: said.append(by_javascript(node_modules, one_at_a_time, token(user), model=MODEL, input="a"))
+            target=lambda: said.append(
+                by_javascript(node_modules, one_at_a_time, token(user), model=MODEL, input="a")
+            )
         )
         call.start()
         time.sleep(1)

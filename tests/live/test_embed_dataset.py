@@ -51,10 +51,15 @@ def embedded(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Emb
 def test_every_row_is_there_once_and_bad_ones_are_told(embedded: Embedded) -> None:
     assert bulk.vectors(embedded.output).keys() == embedded.texts.keys()
     rows = pq.read_table(embedded.output, columns=["row"]).column("row").to_pylist()
-    bad = [json.loads(line) for line in (embedded.output / "_bad_rows.jsonl").read_text().splitlines()]
+    bad = [
+        json.loads(line) for line in (embedded.output / "_bad_rows.jsonl").read_text().splitlines()
+    ]
     assert sorted([*rows, *(row["row"] for row in bad)]) == list(range(ROWS + len(bulk.BAD)))
     assert {row["id"]: row["reason"] for row in bad} == bulk.BAD
-    assert {(Path(row["file"]).name, row["file_row"]) for row in bad} == {("a.parquet", ROWS // 4), ("b.jsonl", 0)}
+    assert {(Path(row["file"]).name, row["file_row"]) for row in bad} == {
+        ("a.parquet", ROWS // 4),
+        ("b.jsonl", 0),
+    }
 
 
 @pytest.mark.parametrize("server", ["source"], indirect=True)
@@ -64,14 +69,19 @@ def test_vectors_are_those_of_the_service(embedded: Embedded, server: Server) ->
         body = {"texts": list(sample.values()), "encoding_format": "base64"}
         answer = client.post("/batch-embed", json=body).json()
     ours = bulk.vectors(embedded.output)
-    theirs = {key: base64.b64decode(vector) for key, vector in zip(sample, answer["embeddings"], strict=True)}
+    theirs = {
+        key: base64.b64decode(vector)
+        for key, vector in zip(sample, answer["embeddings"], strict=True)
+    }
     assert {key: ours[key] for key in sample} == theirs
     table = pq.read_table(embedded.output).select(["id", "tokens"]).to_pydict()
     tokens = dict(zip(table["id"], table["tokens"], strict=True))
     assert [tokens[key] for key in sample] == answer["tokens"]
 
 
-def test_the_same_command_again_does_nothing_and_says_the_same(embedded: Embedded, tmp_path: Path) -> None:
+def test_the_same_command_again_does_nothing_and_says_the_same(
+    embedded: Embedded, tmp_path: Path
+) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in embedded.output.glob("part-*")}
     ran = bulk.run("embed_dataset", embedded.corpus, embedded.output, *OPTIONS)
     assert ran.returncode == 3, ran.stderr
@@ -210,18 +220,28 @@ def test_what_a_cluster_has_no_room_for_is_not_waited_for(
         ("--workers 2", f"2 workers with a node each {room} 1 (CPUs of the nodes: 2)"),
     ]:
         more = (*arguments, *options.split())
-        ran = bulk.run("embed_dataset", embedded.corpus, tmp_path / "out", *more, more=CLUSTER_TOKEN)
+        ran = bulk.run(
+            "embed_dataset", embedded.corpus, tmp_path / "out", *more, more=CLUSTER_TOKEN
+        )
         assert (ran.returncode, ran.stderr) == (2, f"embedding-api: {said}\n")
 
 
 def test_a_full_disk_is_one_line_and_leaves_whole_parts(embedded: Embedded, tmp_path: Path) -> None:
     output = tmp_path / "small"
     output.mkdir()
-    job = " ".join(f"'{part}'" for part in bulk.command("embed_dataset", embedded.corpus, output, *OPTIONS, "--quiet"))
+    job = " ".join(
+        f"'{part}'"
+        for part in bulk.command("embed_dataset", embedded.corpus, output, *OPTIONS, "--quiet")
+    )
     script = f"mount -t tmpfs -o size=300k tmpfs {output} && {{ {job}; code=$?; ls -A {output}; exit $code; }}"
     own = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
     ran = subprocess.run(
-        [*own, "sh", "-c", script], cwd=SOURCE, env=bulk.environment(), capture_output=True, text=True, timeout=300
+        [*own, "sh", "-c", script],
+        cwd=SOURCE,
+        env=bulk.environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert ran.returncode == 1, ran.stderr
     assert ran.stderr.startswith("embedding-api: the disk is full")
@@ -241,7 +261,11 @@ def test_a_full_disk_is_one_line_and_leaves_whole_parts(embedded: Embedded, tmp_
     ],
 )
 def test_what_cannot_work_is_told_in_one_line_before_anything_starts(
-    embedded: Embedded, tmp_path: Path, options: tuple[str, ...], environment: dict[str, str], said: str
+    embedded: Embedded,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    environment: dict[str, str],
+    said: str,
 ) -> None:
     ran = bulk.run("embed_dataset", embedded.corpus, tmp_path / "out", *options, more=environment)
     assert ran.returncode == 2
@@ -263,13 +287,20 @@ def test_options_mean_what_they_mean_to_the_service(
     more = "--threads 2 --part-rows 20 --price-per-month 730000"
     model = {"MODEL_NAME": str(gemma_directory)}
     ran = bulk.run(
-        "embed_dataset", tmp_path / "a.parquet", tmp_path / "out", *options.split(), *more.split(), more=model
+        "embed_dataset",
+        tmp_path / "a.parquet",
+        tmp_path / "out",
+        *options.split(),
+        *more.split(),
+        more=model,
     )
     assert ran.returncode == 3, ran.stderr
 
     with gemma_server.client() as client:
         body = {"texts": texts, "title": [row["head"] for row in rows[:-1]], "task": "document"}
-        answer = client.post("/batch-embed", json=body | {"dimensions": 256, "encoding_format": "int8"}).json()
+        answer = client.post(
+            "/batch-embed", json=body | {"dimensions": 256, "encoding_format": "int8"}
+        ).json()
         limit = client.get("/v1/models").json()["data"][0]["max_tokens"]
     found = pq.read_table(tmp_path / "out")
     assert found.schema.field("embedding").type == pa.list_(pa.int8(), 256)
@@ -279,7 +310,15 @@ def test_options_mean_what_they_mean_to_the_service(
     assert found.column_names == ["row", "id", "url", "embedding", "tokens", "truncated"]
     [bad] = map(json.loads, (tmp_path / "out" / "_bad_rows.jsonl").read_text().splitlines())
     assert (bad["id"], bad["reason"].endswith(f" tokens, the limit is {limit}")) == (60, True)
-    assert_summary(ran.stdout, texts=60, truncated=0, failed=1, tokens=sum(answer["tokens"]), cores=2, price=730000)
+    assert_summary(
+        ran.stdout,
+        texts=60,
+        truncated=0,
+        failed=1,
+        tokens=sum(answer["tokens"]),
+        cores=2,
+        price=730000,
+    )
 
 
 def test_bits_and_tasks_of_a_column_are_the_services(
@@ -290,7 +329,9 @@ def test_bits_and_tasks_of_a_column_are_the_services(
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     options = "--task-column for --output-type binary --threads 2"
     model = {"MODEL_NAME": str(gemma_directory)}
-    ran = bulk.run("embed_dataset", tmp_path / "a.jsonl", tmp_path / "out", *options.split(), more=model)
+    ran = bulk.run(
+        "embed_dataset", tmp_path / "a.jsonl", tmp_path / "out", *options.split(), more=model
+    )
     assert ran.returncode == 0, ran.stderr
 
     bits, tokens = list[list[int]](), list[int]()
@@ -302,14 +343,25 @@ def test_bits_and_tasks_of_a_column_are_the_services(
     found = pq.read_table(tmp_path / "out")
     assert found.column("embedding").to_pylist() == bits
     assert found.column("truncated").to_pylist() == [False] * 20 + [True]
-    assert_summary(ran.stdout, texts=21, truncated=1, failed=0, tokens=sum(tokens), cores=2, price=None)
+    assert_summary(
+        ran.stdout, texts=21, truncated=1, failed=0, tokens=sum(tokens), cores=2, price=None
+    )
 
 
 def assert_summary(
-    said: str, *, texts: int, truncated: int, failed: int, tokens: int, cores: int, price: float | None
+    said: str,
+    *,
+    texts: int,
+    truncated: int,
+    failed: int,
+    tokens: int,
+    cores: int,
+    price: float | None,
 ) -> None:
     """The figures are those of the job, and fit each other."""
-    assert said.startswith(f"{texts} texts ({truncated} truncated, {failed} failed) and {tokens:,} tokens in ")
+    assert said.startswith(
+        f"{texts} texts ({truncated} truncated, {failed} failed) and {tokens:,} tokens in "
+    )
     number = r"([\d,.]+)"
     told = rf"; {number} texts/s; {number} tokens/s; {number} tokens/s per core"
     told += r"; engine busy \d+%"

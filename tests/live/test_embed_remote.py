@@ -39,15 +39,29 @@ def refused(server: Server) -> set[str]:
 
 
 @from_source
-def test_a_job_lives_with_every_limit_and_goes_on_after_kill_9(tight: Server, server: Server, tmp_path: Path) -> None:
+def test_a_job_lives_with_every_limit_and_goes_on_after_kill_9(
+    tight: Server, server: Server, tmp_path: Path
+) -> None:
     texts = bulk.write_corpus(tmp_path / "corpus", 100)
-    (tmp_path / "corpus" / "e.jsonl").write_text('{"id": "huge", "text": "' + "word " * 2000 + '"}\n')
-    short = {f"short-{n}": f"short {n}" for n in range(12)}  # few bytes, and more texts than one request may have
+    (tmp_path / "corpus" / "e.jsonl").write_text(
+        '{"id": "huge", "text": "' + "word " * 2000 + '"}\n'
+    )
+    short = {
+        f"short-{n}": f"short {n}" for n in range(12)
+    }  # few bytes, and more texts than one request may have
     lines = [json.dumps({"id": key, "text": text}) + "\n" for key, text in short.items()]
     (tmp_path / "corpus" / "f.jsonl").write_text("".join(lines))
     arguments = ("--concurrency", "3", *OPTIONS)
     output, log = tmp_path / "out", tmp_path / "log"
-    job = bulk.start("embed_remote", tight.url, tmp_path / "corpus", output, *arguments, log=log, JWT_TOKEN=token())
+    job = bulk.start(
+        "embed_remote",
+        tight.url,
+        tmp_path / "corpus",
+        output,
+        *arguments,
+        log=log,
+        JWT_TOKEN=token(),
+    )
     deadline = time.monotonic() + 60
     while len(bulk.parts(output)) < 1:
         assert job.poll() is None, log.read_text()
@@ -57,7 +71,14 @@ def test_a_job_lives_with_every_limit_and_goes_on_after_kill_9(tight: Server, se
     job.wait()
     assert len(bulk.parts(output)) < 10
 
-    ran = bulk.run("embed_remote", tight.url, tmp_path / "corpus", output, *arguments, more={"JWT_TOKEN": token()})
+    ran = bulk.run(
+        "embed_remote",
+        tight.url,
+        tmp_path / "corpus",
+        output,
+        *arguments,
+        more={"JWT_TOKEN": token()},
+    )
     assert ran.returncode == 3, ran.stderr
     bad = (output / "_bad_rows.jsonl").read_text()
     assert bad.count("\n") == len(bulk.BAD)
@@ -66,7 +87,13 @@ def test_a_job_lives_with_every_limit_and_goes_on_after_kill_9(tight: Server, se
 
     untroubled = tmp_path / "untroubled"
     ran = bulk.run(
-        "embed_remote", server.url, tmp_path / "corpus", untroubled, *OPTIONS, "--quiet", more={"JWT_TOKEN": token()}
+        "embed_remote",
+        server.url,
+        tmp_path / "corpus",
+        untroubled,
+        *OPTIONS,
+        "--quiet",
+        more={"JWT_TOKEN": token()},
     )
     assert (ran.returncode, ran.stdout, ran.stderr) == (3, "", "")
     assert bulk.cosines(bulk.vectors(untroubled), bulk.vectors(output)).min() > 0.999999
@@ -77,27 +104,55 @@ def test_a_job_lives_with_every_limit_and_goes_on_after_kill_9(tight: Server, se
     [
         ((), {"JWT_TOKEN": "nonsense"}, 1, "put a valid access token in JWT_TOKEN"),
         ((), {}, 2, "set JWT_TOKEN"),
-        (("--task", "query"), {"JWT_TOKEN": token()}, 2, "the service refuses this job: this model has no prompt"),
-        (("--dimensions", "7"), {"JWT_TOKEN": token()}, 2, "dimensions of this model are 384, not 7"),
+        (
+            ("--task", "query"),
+            {"JWT_TOKEN": token()},
+            2,
+            "the service refuses this job: this model has no prompt",
+        ),
+        (
+            ("--dimensions", "7"),
+            {"JWT_TOKEN": token()},
+            2,
+            "dimensions of this model are 384, not 7",
+        ),
     ],
 )
 def test_what_cannot_work_is_told_in_one_line(
-    tight: Server, tmp_path: Path, options: tuple[str, ...], environment: dict[str, str], status: int, said: str
+    tight: Server,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    environment: dict[str, str],
+    status: int,
+    said: str,
 ) -> None:
     (tmp_path / "a.txt").write_text("a\n")
     ran = bulk.run(
-        "embed_remote", tight.url, tmp_path / "a.txt", tmp_path / "out", "--quiet", *options, more=environment
+        "embed_remote",
+        tight.url,
+        tmp_path / "a.txt",
+        tmp_path / "out",
+        "--quiet",
+        *options,
+        more=environment,
     )
     assert ran.returncode == status, ran.stderr
     assert said in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
 
 
-def test_a_size_that_the_model_has_not_is_no_rows_fault(gemma_server: Server, tmp_path: Path) -> None:
+def test_a_size_that_the_model_has_not_is_no_rows_fault(
+    gemma_server: Server, tmp_path: Path
+) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "Mars", "for": "query"}\n')
     options = ("--task-column", "for", "--dimensions", "100", "--quiet")
     ran = bulk.run(
-        "embed_remote", gemma_server.url, tmp_path / "a.jsonl", tmp_path / "out", *options, more={"JWT_TOKEN": token()}
+        "embed_remote",
+        gemma_server.url,
+        tmp_path / "a.jsonl",
+        tmp_path / "out",
+        *options,
+        more={"JWT_TOKEN": token()},
     )
     assert ran.returncode == 2, ran.stderr
     assert "dimensions of this model are 768, 512, 256, 128, not 100" in ran.stderr
@@ -112,7 +167,12 @@ def test_titles_and_tasks_go_to_a_model_that_has_them(gemma_server: Server, tmp_
     )
     options = ("--id", "id", "--title", "title", "--task-column", "for", "--quiet")
     ran = bulk.run(
-        "embed_remote", gemma_server.url, tmp_path / "a.jsonl", tmp_path / "out", *options, more={"JWT_TOKEN": token()}
+        "embed_remote",
+        gemma_server.url,
+        tmp_path / "a.jsonl",
+        tmp_path / "out",
+        *options,
+        more={"JWT_TOKEN": token()},
     )
     assert ran.returncode == 3, ran.stderr
     assert "task 'nonsense'" in (tmp_path / "out" / "_bad_rows.jsonl").read_text()

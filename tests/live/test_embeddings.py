@@ -34,9 +34,13 @@ def embed(server: Server, texts: list[str]) -> np.ndarray:
     return np.array(answer.json()["embeddings"], np.float32)
 
 
-def test_vectors_are_those_of_sentence_transformers(server: Server, reference: SentenceTransformer) -> None:
+def test_vectors_are_those_of_sentence_transformers(
+    server: Server, reference: SentenceTransformer
+) -> None:
     vectors = embed(server, TEXTS)
-    np.testing.assert_allclose(vectors, reference.encode(TEXTS, normalize_embeddings=True), atol=1e-4)
+    np.testing.assert_allclose(
+        vectors, reference.encode(TEXTS, normalize_embeddings=True), atol=1e-4
+    )
 
 
 def test_vectors_have_norm_one(server: Server) -> None:
@@ -61,7 +65,15 @@ def test_vectors_come_in_the_order_of_the_texts(server: Server) -> None:
 def test_answer_of_embed_says_what_was_done(server: Server) -> None:
     with server.client() as client:
         body = client.post("/embed", json={"text": "hello"}).json()
-    assert body.keys() == {"embedding", "model", "fingerprint", "dimensions", "usage", "truncated", "empty"}
+    assert body.keys() == {
+        "embedding",
+        "model",
+        "fingerprint",
+        "dimensions",
+        "usage",
+        "truncated",
+        "empty",
+    }
     assert body["dimensions"] == len(body["embedding"]) == 384
     assert body["usage"] == {"prompt_tokens": 3, "total_tokens": 3}  # [CLS] hello [SEP]
     assert body["truncated"] is False
@@ -70,7 +82,9 @@ def test_answer_of_embed_says_what_was_done(server: Server) -> None:
 
 def test_texts_that_were_cut_are_named(server: Server) -> None:
     with server.client() as client:
-        body = client.post("/batch-embed", json={"texts": ["short", "word " * 1000, "short too"]}).json()
+        body = client.post(
+            "/batch-embed", json={"texts": ["short", "word " * 1000, "short too"]}
+        ).json()
     assert body["truncated"] == [1]
     assert body["usage"]["prompt_tokens"] == 3 + 256 + 4
 
@@ -94,13 +108,26 @@ def test_64_callers_get_what_one_caller_gets_in_fewer_forward_passes(server: Ser
 
 def metrics(server: Server) -> dict[str, float]:
     lines = httpx.get(f"{server.url}/metrics").text.splitlines()
-    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+    return {
+        name: float(value)
+        for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")
+    }
 
 
 @pytest.mark.parametrize(
     "text",
     ["\x00", "a\x00b", "😀" * 50, "\u202eעברית", " ", "\n\n", "\ufeff", "e\u0301", "x" * 1_000_000],
-    ids=["nul", "nul inside", "emoji", "rtl", "space", "newlines", "bom", "combining", "1 MB of one letter"],
+    ids=[
+        "nul",
+        "nul inside",
+        "emoji",
+        "rtl",
+        "space",
+        "newlines",
+        "bom",
+        "combining",
+        "1 MB of one letter",
+    ],
 )
 def test_strange_texts_get_a_vector(server: Server, text: str) -> None:
     with server.client() as client:
@@ -123,7 +150,9 @@ def test_a_user_is_not_known_by_its_neighbours(server: Server) -> None:
 
     def call(number: int) -> tuple[int, list[float]]:
         with server.client(token(users[number % 2])) as client:
-            return number, client.post("/embed", json={"text": TEXTS[number % 2]}).json()["embedding"]
+            return number, client.post("/embed", json={"text": TEXTS[number % 2]}).json()[
+                "embedding"
+            ]
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(call, range(32)))

@@ -23,10 +23,14 @@ PASSWORD = 'it\'s "quoted" \\ and long'
 from_source = pytest.mark.parametrize("server", ["source"], indirect=True)
 
 
-def run(*command: str | Path, environment: Mapping[str, str] | None = None, cwd: Path = ROOT) -> str:
+def run(
+    *command: str | Path, environment: Mapping[str, str] | None = None, cwd: Path = ROOT
+) -> str:
     """What a command says that ends well."""
     everything = bare_environment() | {"JWT_TOKEN": token()} | dict(environment or {})
-    ran = subprocess.run([*map(str, command)], env=everything, cwd=cwd, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(
+        [*map(str, command)], env=everything, cwd=cwd, capture_output=True, text=True, timeout=120
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
 
@@ -47,7 +51,9 @@ def test_the_smoke_test_finds_every_route_working(server: Server) -> None:
 @from_source
 def test_the_smoke_test_fails_where_something_does_not_work(server: Server) -> None:
     environment = bare_environment() | {"JWT_TOKEN": "nonsense"}
-    ran = subprocess.run([EXAMPLES / "smoke_test.sh", server.url], env=environment, capture_output=True, text=True)
+    ran = subprocess.run(
+        [EXAMPLES / "smoke_test.sh", server.url], env=environment, capture_output=True, text=True
+    )
     assert ran.returncode == 1
     assert "FAIL POST /embed 401 instead of 200" in ran.stdout
 
@@ -65,20 +71,35 @@ def test_the_langchain_example_finds_the_nearest_passage(server: Server) -> None
 
 
 def test_the_langchain_example_uses_the_prompts_there_are(gemma_server: Server) -> None:
-    assert len(run(sys.executable, EXAMPLES / "langchain_client.py", gemma_server.url).splitlines()) == 2
+    assert (
+        len(run(sys.executable, EXAMPLES / "langchain_client.py", gemma_server.url).splitlines())
+        == 2
+    )
 
 
 @from_source
 def test_the_llamaindex_example_scores_the_nearest_passage_highest(server: Server) -> None:
     lines = run(sys.executable, EXAMPLES / "llamaindex_client.py", server.url).splitlines()
-    assert max(lines, key=lambda line: float(line.split()[0])).endswith("Someone plays an instrument")
+    assert max(lines, key=lambda line: float(line.split()[0])).endswith(
+        "Someone plays an instrument"
+    )
 
 
 @from_source
 def test_the_javascript_example_runs(server: Server, tmp_path: Path) -> None:
     directory = tmp_path / "example"
-    shutil.copytree(EXAMPLES / "javascript", directory, ignore=shutil.ignore_patterns("node_modules"))
-    run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=directory, environment=os.environ)
+    shutil.copytree(
+        EXAMPLES / "javascript", directory, ignore=shutil.ignore_patterns("node_modules")
+    )
+    run(
+        "npm",
+        "ci",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        cwd=directory,
+        environment=os.environ,
+    )
     lines = run("node", directory / "openai_client.mjs", server.url).splitlines()
     assert [line.split("[")[0] for line in lines[:2]] == ["0 384 ", "1 384 "]
 
@@ -88,10 +109,17 @@ class Supabase(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        known = (self.headers["apikey"], body) == (ANON_KEY, {"email": "user@example.com", "password": PASSWORD})
+        known = (self.headers["apikey"], body) == (
+            ANON_KEY,
+            {"email": "user@example.com", "password": PASSWORD},
+        )
         right = self.path == "/auth/v1/token?grant_type=password" and known
         answer = {"access_token": token(), "token_type": "bearer", "expires_in": 3600}
-        refusal = {"code": 400, "error_code": "invalid_credentials", "msg": "Invalid login credentials"}
+        refusal = {
+            "code": 400,
+            "error_code": "invalid_credentials",
+            "msg": "Invalid login credentials",
+        }
         self.send_response(200 if right else 400)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
@@ -113,7 +141,8 @@ def supabase() -> Iterator[str]:
 def test_the_token_script_signs_in_and_its_token_is_taken(server: Server, supabase: str) -> None:
     project = {"SUPABASE_URL": supabase, "SUPABASE_ANON_KEY": ANON_KEY}
     signed_in = run(
-        EXAMPLES / "get_token.sh", environment=project | {"EMAIL": "user@example.com", "PASSWORD": PASSWORD}
+        EXAMPLES / "get_token.sh",
+        environment=project | {"EMAIL": "user@example.com", "PASSWORD": PASSWORD},
     ).strip()
     with server.client(signed_in) as client:
         assert client.post("/embed", json={"text": "a"}).status_code == 200
@@ -133,9 +162,17 @@ def test_the_token_script_asks_for_what_it_is_not_given(supabase: str) -> None:
 
 
 def test_the_token_script_says_why_it_has_no_token(supabase: str) -> None:
-    environment = {"SUPABASE_URL": supabase, "SUPABASE_ANON_KEY": ANON_KEY, "EMAIL": "a@b.c", "PASSWORD": "wrong"}
+    environment = {
+        "SUPABASE_URL": supabase,
+        "SUPABASE_ANON_KEY": ANON_KEY,
+        "EMAIL": "a@b.c",
+        "PASSWORD": "wrong",
+    }
     ran = subprocess.run(
-        [EXAMPLES / "get_token.sh"], env=bare_environment() | environment, capture_output=True, text=True
+        [EXAMPLES / "get_token.sh"],
+        env=bare_environment() | environment,
+        capture_output=True,
+        text=True,
     )
     assert (ran.returncode, ran.stdout) == (1, "")
     assert "Invalid login credentials" in ran.stderr
@@ -155,7 +192,13 @@ def test_the_search_example_finds_the_right_passages(
     server: Server, database_url: str, question: str, found: set[str]
 ) -> None:
     environment = {"DATABASE_URL": database_url}
-    lines = run(sys.executable, EXAMPLES / "semantic_search.py", question, server.url, environment=environment)
+    lines = run(
+        sys.executable,
+        EXAMPLES / "semantic_search.py",
+        question,
+        server.url,
+        environment=environment,
+    )
     first = [line.split(" ", 1)[1] for line in lines.splitlines()][: len(found)]
     assert all(any(line.startswith(start) for start in found) for line in first), lines
 
@@ -168,13 +211,17 @@ def blocks(document: str, language: str) -> list[str]:
 
 @from_source
 @pytest.mark.parametrize("document", ["README.md", "README.ko.md"])
-def test_every_call_of_the_readme_works_when_pasted(server: Server, gemma_server: Server, document: str) -> None:
+def test_every_call_of_the_readme_works_when_pasted(
+    server: Server, gemma_server: Server, document: str
+) -> None:
     """Those with a task or a size against a model that has them."""
     calls = [block for block in blocks(document, "bash") if block.startswith("curl")]
     assert len(calls) >= 3
     for call in calls:
         serving = gemma_server if '"task"' in call else server
-        answer = json.loads(run("bash", "-c", "curl --silent " + here(call.removeprefix("curl"), serving)))
+        answer = json.loads(
+            run("bash", "-c", "curl --silent " + here(call.removeprefix("curl"), serving))
+        )
         assert answer["usage"]["prompt_tokens"] > 0, answer
 
 
@@ -185,7 +232,10 @@ def test_the_python_of_the_readme_runs(server: Server, document: str) -> None:
     assert programs
     for program in programs:
         start = "import os\n\nJWT_TOKEN = os.environ['JWT_TOKEN']\n"
-        assert run(sys.executable, "-c", f"{start}{here(program, server)}\nprint(len(vector))") == "384\n"
+        assert (
+            run(sys.executable, "-c", f"{start}{here(program, server)}\nprint(len(vector))")
+            == "384\n"
+        )
 
 
 def here(example: str, server: Server) -> str:
@@ -193,17 +243,23 @@ def here(example: str, server: Server) -> str:
     return example.replace("http://127.0.0.1:8000", server.url)
 
 
-def test_the_table_of_the_readme_has_the_bits_of_the_service(gemma_server: Server, database_url: str) -> None:
+def test_the_table_of_the_readme_has_the_bits_of_the_service(
+    gemma_server: Server, database_url: str
+) -> None:
     """pgvector's own bits of a stored vector are those of `"encoding_format": "binary"`."""
     [schema] = blocks("README.md", "sql")
     with gemma_server.client() as client:
         answers = {
-            encoding: client.post("/embed", json={"text": "Mars", "encoding_format": encoding}).json()["embedding"]
+            encoding: client.post(
+                "/embed", json={"text": "Mars", "encoding_format": encoding}
+            ).json()["embedding"]
             for encoding in ("float", "binary")
         }
     expected = "".join(f"{byte:08b}" for byte in answers["binary"])
     with psycopg.connect(database_url) as database:
         database.execute(schema.encode())
-        database.execute("insert into documents (text, embedding) values ('Mars', %s)", [str(answers["float"])])
+        database.execute(
+            "insert into documents (text, embedding) values ('Mars', %s)", [str(answers["float"])]
+        )
         [(bits,)] = database.execute("select bits::text from documents").fetchall()
     assert bits == expected

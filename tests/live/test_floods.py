@@ -30,7 +30,10 @@ def besieged(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Ite
 
 def worker_memory(server: Server) -> int:
     """Resident bytes of all processes of the server."""
-    processes = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
+    processes = [
+        psutil.Process(server.process.pid),
+        *psutil.Process(server.process.pid).children(recursive=True),
+    ]
     return sum(process.memory_info().rss for process in processes)
 
 
@@ -54,7 +57,9 @@ def test_ten_thousand_paths_and_bad_tokens_leave_nothing_behind(besieged: Server
                     "Authorization": f"Bearer {random.getrandbits(256):x}.{number}.x",
                     "X-Forwarded-For": address,
                 }
-                return (await client.post("/embed", json={"text": "a"}, headers=headers)).status_code
+                return (
+                    await client.post("/embed", json={"text": "a"}, headers=headers)
+                ).status_code
 
             return {
                 status
@@ -67,11 +72,15 @@ def test_ten_thousand_paths_and_bad_tokens_leave_nothing_behind(besieged: Server
     memory, series = worker_memory(besieged), len(httpx.get(f"{besieged.url}/metrics").text)
     assert asyncio.run(flood(10_000)) <= {401, 404, 429}
     assert worker_memory(besieged) - memory < 15 * MB
-    assert len(httpx.get(f"{besieged.url}/metrics").text) - series < 500  # numbers grow longer, no line is added
+    assert (
+        len(httpx.get(f"{besieged.url}/metrics").text) - series < 500
+    )  # numbers grow longer, no line is added
 
 
 def open_request(server: Server, *, length: str) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", httpx.URL(server.url).port or 0), timeout=20)
+    connection = socket.create_connection(
+        ("127.0.0.1", httpx.URL(server.url).port or 0), timeout=20
+    )
     head = f"POST /embed HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token()}\r\nContent-Type: application/json\r\n"
     connection.sendall(f"{head}{length}\r\n\r\n".encode())
     return connection
@@ -106,7 +115,9 @@ def test_more_in_flight_than_the_cap_is_told_to_come_back(besieged: Server) -> N
 
     async def call(client: httpx.AsyncClient, user: str) -> httpx.Response:
         headers = {"Authorization": f"Bearer {token(user)}"}
-        return await client.post("/batch-embed", json={"texts": ["word " * 200] * 4}, headers=headers)
+        return await client.post(
+            "/batch-embed", json={"texts": ["word " * 200] * 4}, headers=headers
+        )
 
     async def burst() -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=100)
@@ -117,4 +128,6 @@ def test_more_in_flight_than_the_cap_is_told_to_come_back(besieged: Server) -> N
     statuses = [answer.status_code for answer in answers]
     assert set(statuses) == {200, 503}
     assert statuses.count(200) >= 64
-    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status_code == 503)
+    assert all(
+        int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status_code == 503
+    )

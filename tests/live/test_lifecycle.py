@@ -68,18 +68,24 @@ def test_a_worker_that_ends_is_replaced_at_once_and_newcomers_are_told_to_wait(
 ) -> None:
     killed = worker(enduring)
     killed.send_signal(number)
-    began = time.monotonic()  # not when it is gone: until the supervisor looks, it is there as a zombie
+    began = (
+        time.monotonic()
+    )  # not when it is gone: until the supervisor looks, it is there as a zombie
     wait_for_another_than(killed, enduring, seconds=3)  # BentoML's own look comes every 10 s
     answers: list[httpx.Response] = []
     while not answers or answers[-1].status_code != 200:
-        with suppress(httpx.TransportError):  # imports take a second and a half, and nobody waits for long
+        with suppress(
+            httpx.TransportError
+        ):  # imports take a second and a half, and nobody waits for long
             answers.append(httpx.get(f"{enduring.url}/readyz", timeout=3))
         assert time.monotonic() - began < 30
     assert {answer.json()["error"]["code"] for answer in answers[:-1]} <= {"starting"}
     assert {answer.status_code for answer in answers[:-1]} <= {503}
 
 
-def test_a_worker_whose_forward_pass_hangs_answers_its_callers_and_is_replaced(enduring: Server) -> None:
+def test_a_worker_whose_forward_pass_hangs_answers_its_callers_and_is_replaced(
+    enduring: Server,
+) -> None:
     hanging = worker(enduring)
     with enduring.client() as client, ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(client.post, "/batch-embed", json={"texts": TEXTS}) for _ in range(2)]
@@ -127,7 +133,11 @@ def test_a_worker_whose_model_does_not_come_is_replaced(tmp_path: Path, model_st
 
 
 def test_a_worker_does_not_outlive_its_supervisor(tmp_path: Path, model_store: Path) -> None:
-    with serve(tmp_path / "log", FP32) as running, running.client() as client, ThreadPoolExecutor(1) as pool:
+    with (
+        serve(tmp_path / "log", FP32) as running,
+        running.client() as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
         orphan = worker(running)
         call = pool.submit(client.post, "/batch-embed", json={"texts": TEXTS})
         wait_for_a_pass(running)
@@ -137,8 +147,14 @@ def test_a_worker_does_not_outlive_its_supervisor(tmp_path: Path, model_store: P
         assert gone
 
 
-def test_sigterm_refuses_newcomers_and_answers_those_who_were_here(tmp_path: Path, model_store: Path) -> None:
-    with serve(tmp_path / "log", FP32) as running, running.client() as client, ThreadPoolExecutor(1) as pool:
+def test_sigterm_refuses_newcomers_and_answers_those_who_were_here(
+    tmp_path: Path, model_store: Path
+) -> None:
+    with (
+        serve(tmp_path / "log", FP32) as running,
+        running.client() as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
         call = pool.submit(client.post, "/batch-embed", json={"texts": TEXTS * 2})
         wait_for_a_pass(running)
         running.process.send_signal(signal.SIGTERM)
@@ -156,9 +172,15 @@ def test_sigterm_refuses_newcomers_and_answers_those_who_were_here(tmp_path: Pat
         assert running.process.wait(30) == 0
 
 
-def test_who_waits_longer_than_the_shutdown_may_take_is_told_so(tmp_path: Path, model_store: Path) -> None:
+def test_who_waits_longer_than_the_shutdown_may_take_is_told_so(
+    tmp_path: Path, model_store: Path
+) -> None:
     environment = FP32 | {"SHUTDOWN_TIMEOUT": "0.5"}
-    with serve(tmp_path / "log", environment) as running, running.client() as client, ThreadPoolExecutor(1) as pool:
+    with (
+        serve(tmp_path / "log", environment) as running,
+        running.client() as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
         call = pool.submit(client.post, "/batch-embed", json={"texts": TEXTS * 10})
         wait_for_a_pass(running)
         running.process.send_signal(signal.SIGTERM)
@@ -184,7 +206,8 @@ def test_nothing_listens_but_the_service(server: Server) -> None:
         connection.laddr
         for process in processes
         for connection in process.net_connections("all")
-        if connection.laddr and not connection.raddr  # a pair of sockets within a process has neither
+        if connection.laddr
+        and not connection.raddr  # a pair of sockets within a process has neither
     }
     assert open_ports == {("127.0.0.1", httpx.URL(server.url).port)}
 

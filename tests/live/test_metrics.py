@@ -23,7 +23,11 @@ FP32 = {"MODEL_QUANTIZATION": "fp32"}
 def metrics(server: Server) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Every series and its value."""
     families = parse(httpx.get(f"{server.url}/metrics").text)
-    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+    return {
+        (s.name, frozenset(s.labels.items())): s.value
+        for family in families
+        for s in family.samples
+    }
 
 
 def value(server: Server, name: str, **labels: str) -> float:
@@ -59,7 +63,10 @@ def test_what_the_service_lacks_is_seen(
         assert (ready[0], ready[-1]) == (0, 1)
         assert value(running, "embed_quota_degraded") == 1
         redis.start()
-        while httpx.get(f"{running.url}/health").json()["redis"] != "ok" and time.monotonic() < deadline:
+        while (
+            httpx.get(f"{running.url}/health").json()["redis"] != "ok"
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.05)
         assert value(running, "embed_quota_degraded") == 0
         before = value(running, "embed_jwks_age_seconds")
@@ -67,10 +74,18 @@ def test_what_the_service_lacks_is_seen(
         assert 0 < before < value(running, "embed_jwks_age_seconds") < 60
 
 
-def test_our_own_faults_begin_at_zero_so_that_the_first_one_shows(tmp_path: Path, model_store: Path) -> None:
+def test_our_own_faults_begin_at_zero_so_that_the_first_one_shows(
+    tmp_path: Path, model_store: Path
+) -> None:
     with serve(tmp_path / "log", FP32) as fresh:
         found = {(name, *sorted(labels)): count for (name, labels), count in metrics(fresh).items()}
-    for reason in ("internal_error", "queue_full", "engine_stalled", "keys_unavailable", "quota_unavailable"):
+    for reason in (
+        "internal_error",
+        "queue_full",
+        "engine_stalled",
+        "keys_unavailable",
+        "quota_unavailable",
+    ):
         assert found[("embed_errors_total", ("reason", reason), ("route", "/embed"))] == 0
     for decision in ("admitted", "overloaded", "quota_requests", "token_expired"):
         assert found[("embed_gate_decisions_total", ("decision", decision))] == 0
@@ -87,21 +102,34 @@ def test_the_gate_counts_whom_it_admits_and_why_it_refuses(server: Server) -> No
     with server.client() as client:
         for _ in range(3):
             client.post("/embed", json={"text": "a"})
-        client.post("/embed", content=b"{", headers={"Content-Type": "application/json"})  # admitted, then malformed
-        client.post("/embed", content=b"x" * 2_000_000, headers={"Content-Type": "application/json"})
+        client.post(
+            "/embed", content=b"{", headers={"Content-Type": "application/json"}
+        )  # admitted, then malformed
+        client.post(
+            "/embed", content=b"x" * 2_000_000, headers={"Content-Type": "application/json"}
+        )
     httpx.post(f"{server.url}/embed", json={"text": "a"})
     httpx.get(f"{server.url}/no-such-path")
     httpx.get(f"{server.url}/livez")
-    assert [now - then for now, then in zip(decisions().values(), before.values(), strict=True)] == [4, 1, 1, 1]
+    assert [
+        now - then for now, then in zip(decisions().values(), before.values(), strict=True)
+    ] == [4, 1, 1, 1]
 
 
 @on_source
 def test_a_server_at_rest_says_so(server: Server) -> None:
     found = metrics(server)
     assert found[("embed_ready", frozenset())] == 1
-    resting = ("in_flight_requests", "queue_tokens", "forward_pass_running_seconds", "quota_degraded")
+    resting = (
+        "in_flight_requests",
+        "queue_tokens",
+        "forward_pass_running_seconds",
+        "quota_degraded",
+    )
     assert [found[(f"embed_{name}", frozenset())] for name in resting] == [0] * 4
-    assert not [name for name, _ in found if name == "embed_jwks_age_seconds"]  # there is no key server
+    assert not [
+        name for name, _ in found if name == "embed_jwks_age_seconds"
+    ]  # there is no key server
 
 
 @on_source
@@ -116,7 +144,12 @@ def test_work_that_waits_is_seen(server: Server) -> None:
     with server.client() as client, ThreadPoolExecutor(1) as pool:
         call = pool.submit(client.post, "/batch-embed", json={"texts": ["word " * 200] * 100})
         seen: dict[str, float] = dict.fromkeys(
-            ("embed_queue_tokens", "embed_in_flight_requests", "embed_forward_pass_running_seconds"), 0
+            (
+                "embed_queue_tokens",
+                "embed_in_flight_requests",
+                "embed_forward_pass_running_seconds",
+            ),
+            0,
         )
         while not call.done():
             found = metrics(server)
@@ -128,7 +161,12 @@ def test_work_that_waits_is_seen(server: Server) -> None:
 
 @on_source
 def test_a_pack_is_counted_in_tokens_and_in_its_share_of_the_budget(server: Server) -> None:
-    names = ("embed_tokens_total", "embed_batch_tokens_sum", "embed_batch_fill_ratio_sum", "embed_texts_total")
+    names = (
+        "embed_tokens_total",
+        "embed_batch_tokens_sum",
+        "embed_batch_fill_ratio_sum",
+        "embed_texts_total",
+    )
     before = metrics(server)
     with server.client() as client:
         tokens = client.post("/embed", json={"text": "word " * 62}).json()["usage"]["total_tokens"]
@@ -142,7 +180,9 @@ def test_the_model_and_the_process_are_described(server: Server) -> None:
     found = metrics(server)
     [labels] = [dict(labels) for name, labels in found if name == "embed_model_info"]
     health = httpx.get(f"{server.url}/health").json()
-    assert all(labels[name] == health[name] for name in ("model", "quantization", "fingerprint", "version"))
+    assert all(
+        labels[name] == health[name] for name in ("model", "quantization", "fingerprint", "version")
+    )
     assert (labels["architecture"], labels["backend"]) == ("bert", "native")
     assert found[("process_resident_memory_bytes", frozenset())] > 50e6
     assert found[("process_cpu_seconds_total", frozenset())] > 0

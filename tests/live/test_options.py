@@ -26,7 +26,9 @@ def original(gemma_directory: Path) -> SentenceTransformer:
     return load_original(locate(str(gemma_directory)))
 
 
-def post(server: Server, path: str, *, headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
+def post(
+    server: Server, path: str, *, headers: dict[str, str] | None = None, **body: Any
+) -> httpx.Response:
     with server.client() as client:
         return client.post(path, json=body, headers=headers)
 
@@ -45,7 +47,9 @@ def refusal(server: Server, path: str, **body: Any) -> dict[str, str]:
 
 
 def vectors(server: Server, **options: Any) -> np.ndarray:
-    return np.array(answer(server, "/batch-embed", texts=TEXTS, **options)["embeddings"], np.float32)
+    return np.array(
+        answer(server, "/batch-embed", texts=TEXTS, **options)["embeddings"], np.float32
+    )
 
 
 def every_route(server: Server, text: str, **options: Any) -> list[Any]:
@@ -53,7 +57,9 @@ def every_route(server: Server, text: str, **options: Any) -> list[Any]:
     return [
         answer(server, "/embed", text=text, **options)["embedding"],
         answer(server, "/batch-embed", texts=[text], **options)["embeddings"][0],
-        answer(server, "/v1/embeddings", model=MODEL, input=text, **options)["data"][0]["embedding"],
+        answer(server, "/v1/embeddings", model=MODEL, input=text, **options)["data"][0][
+            "embedding"
+        ],
     ]
 
 
@@ -61,22 +67,30 @@ def every_route(server: Server, text: str, **options: Any) -> list[Any]:
 def test_a_task_gives_the_vectors_of_encode_with_that_prompt(
     gemma_server: Server, original: SentenceTransformer, name: str
 ) -> None:
-    np.testing.assert_allclose(vectors(gemma_server, task=name), original.encode(TEXTS, prompt_name=name), atol=2e-6)
+    np.testing.assert_allclose(
+        vectors(gemma_server, task=name), original.encode(TEXTS, prompt_name=name), atol=2e-6
+    )
 
 
 @pytest.mark.parametrize("task", EMBEDDING_GEMMA)
-def test_every_published_task_is_there(gemma_server: Server, original: SentenceTransformer, task: str) -> None:
+def test_every_published_task_is_there(
+    gemma_server: Server, original: SentenceTransformer, task: str
+) -> None:
     expected = original.encode(TEXTS, prompt=EMBEDDING_GEMMA[task])
     np.testing.assert_allclose(vectors(gemma_server, task=task), expected, atol=2e-6)
 
 
-def test_without_a_task_the_text_is_read_bare(gemma_server: Server, original: SentenceTransformer) -> None:
+def test_without_a_task_the_text_is_read_bare(
+    gemma_server: Server, original: SentenceTransformer
+) -> None:
     np.testing.assert_allclose(vectors(gemma_server), original.encode(TEXTS), atol=2e-6)
 
 
 def test_cohere_names_mean_the_same(gemma_server: Server) -> None:
     for theirs, ours in {"search_query": "query", "search_document": "document"}.items():
-        np.testing.assert_array_equal(vectors(gemma_server, task=theirs), vectors(gemma_server, task=ours))
+        np.testing.assert_array_equal(
+            vectors(gemma_server, task=theirs), vectors(gemma_server, task=ours)
+        )
 
 
 @pytest.mark.parametrize("task", ["query", "document"])
@@ -86,11 +100,18 @@ def test_a_model_name_can_stand_for_the_task(gemma_server: Server, task: str) ->
     np.testing.assert_array_equal(named, vectors(gemma_server, task=task))
 
 
-def test_documents_have_titles_one_for_all_or_one_each(gemma_server: Server, original: SentenceTransformer) -> None:
+def test_documents_have_titles_one_for_all_or_one_each(
+    gemma_server: Server, original: SentenceTransformer
+) -> None:
     for titles in (["Mars", "화성", "code"], "Mars"):
         each = titles if isinstance(titles, list) else [titles] * 3
-        expected = [original.encode(f"title: {title} | text: {text}") for title, text in zip(each, TEXTS, strict=True)]
-        np.testing.assert_allclose(vectors(gemma_server, task="document", title=titles), expected, atol=2e-6)
+        expected = [
+            original.encode(f"title: {title} | text: {text}")
+            for title, text in zip(each, TEXTS, strict=True)
+        ]
+        np.testing.assert_allclose(
+            vectors(gemma_server, task="document", title=titles), expected, atol=2e-6
+        )
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\u200b", None])
@@ -104,7 +125,8 @@ def test_a_blank_title_is_no_title(gemma_server: Server, blank: str | None) -> N
 
 def test_usage_counts_the_prompt(gemma_server: Server) -> None:
     bare, prompted = (
-        answer(gemma_server, "/batch-embed", texts=TEXTS, **options) for options in ({}, {"task": "query"})
+        answer(gemma_server, "/batch-embed", texts=TEXTS, **options)
+        for options in ({}, {"task": "query"})
     )
     assert prompted["usage"]["prompt_tokens"] == sum(prompted["tokens"])
     assert all(more > less for more, less in zip(prompted["tokens"], bare["tokens"], strict=True))
@@ -113,7 +135,11 @@ def test_usage_counts_the_prompt(gemma_server: Server) -> None:
 @pytest.mark.parametrize(
     ("options", "param", "told"),
     [
-        ({"task": "translation"}, "task", "query, document, classification, clustering, similarity"),
+        (
+            {"task": "translation"},
+            "task",
+            "query, document, classification, clustering, similarity",
+        ),
         ({"title": "t"}, "title", "documents"),
         ({"task": "query", "title": "t"}, "title", "documents"),
         ({"task": "document", "title": ["a", "b"]}, "title", "2 titles for 1 texts"),
@@ -141,11 +167,15 @@ def test_a_model_without_prompts_says_so(server: Server) -> None:
 
 
 @pytest.mark.parametrize("dimensions", [768, 512, 256, 128])
-def test_fewer_dimensions_are_the_first_ones_with_length_one(gemma_server: Server, dimensions: int) -> None:
+def test_fewer_dimensions_are_the_first_ones_with_length_one(
+    gemma_server: Server, dimensions: int
+) -> None:
     whole, shorter = vectors(gemma_server), vectors(gemma_server, dimensions=dimensions)
     expected = whole[:, :dimensions] / np.linalg.norm(whole[:, :dimensions], axis=1, keepdims=True)
     np.testing.assert_allclose(shorter, expected, atol=1e-7)
-    assert answer(gemma_server, "/embed", text="a", dimensions=dimensions)["dimensions"] == dimensions
+    assert (
+        answer(gemma_server, "/embed", text="a", dimensions=dimensions)["dimensions"] == dimensions
+    )
 
 
 @pytest.mark.parametrize("options", [{}, {"task": "query"}, {"dimensions": 128}])
@@ -159,9 +189,15 @@ def test_a_text_has_one_vector_on_all_routes_and_in_all_encodings(
         for encoding, expected in {
             "base64": base64.b64encode(floats[0].astype("<f4").tobytes()).decode(),
             "int8": [round(value) for value in floats[0].astype(float) / scale * 127],
-            "binary": [int("".join(map(str, byte)), 2) for byte in (floats[0] > 0).astype(int).reshape(-1, 8)],
+            "binary": [
+                int("".join(map(str, byte)), 2)
+                for byte in (floats[0] > 0).astype(int).reshape(-1, 8)
+            ],
         }.items():
-            assert every_route(gemma_server, text, encoding_format=encoding, **options) == [expected] * 3
+            assert (
+                every_route(gemma_server, text, encoding_format=encoding, **options)
+                == [expected] * 3
+            )
 
 
 def test_a_text_over_the_limit_is_cut_and_named(gemma_server: Server) -> None:
@@ -195,7 +231,9 @@ def test_a_text_over_the_limit_is_refused_where_it_may_not_be_cut(gemma_server: 
         ("/similarity", {"text": "a", "texts": ["a", "b", LONG]}, "texts.2"),
     ],
 )
-def test_the_text_that_is_too_long_is_named(gemma_server: Server, path: str, body: dict[str, Any], param: str) -> None:
+def test_the_text_that_is_too_long_is_named(
+    gemma_server: Server, path: str, body: dict[str, Any], param: str
+) -> None:
     error = refusal(gemma_server, path, **body, truncate=False)
     assert (error["code"], error["param"]) == ("text_too_long", param)
 
@@ -211,14 +249,25 @@ def test_texts_that_show_nothing_are_listed_on_every_route(gemma_server: Server)
     texts = ["a", " \n", "\u200b\ufeff", "b"]
     for path in ("/batch-embed", "/similarity"):
         assert answer(gemma_server, path, texts=texts)["empty"] == [1, 2]
-    assert [answer(gemma_server, "/embed", text=text)["empty"] for text in texts] == [False, True, True, False]
+    assert [answer(gemma_server, "/embed", text=text)["empty"] for text in texts] == [
+        False,
+        True,
+        True,
+        False,
+    ]
     items = answer(gemma_server, "/v1/embeddings", model=MODEL, input=texts)["data"]
     counted = answer(gemma_server, "/tokenize", texts=texts)["texts"]
-    assert [item["empty"] for item in items] == [text["empty"] for text in counted] == [False, True, True, False]
+    assert (
+        [item["empty"] for item in items]
+        == [text["empty"] for text in counted]
+        == [False, True, True, False]
+    )
     assert answer(gemma_server, "/similarity", text=" ", texts=texts)["text_empty"]
 
 
-def test_tokens_are_counted_as_they_will_be_charged(gemma_server: Server, original: SentenceTransformer) -> None:
+def test_tokens_are_counted_as_they_will_be_charged(
+    gemma_server: Server, original: SentenceTransformer
+) -> None:
     counted = answer(gemma_server, "/tokenize", texts=TEXTS, task="query")["texts"]
     prompted = [PROMPTS["query"] + text for text in TEXTS]
     assert [text["ids"] for text in counted] == original.tokenizer(prompted)["input_ids"]
@@ -227,9 +276,16 @@ def test_tokens_are_counted_as_they_will_be_charged(gemma_server: Server, origin
 
 
 def test_similarities_are_the_cosines_of_the_vectors(gemma_server: Server) -> None:
-    documents, matrix = vectors(gemma_server, task="document"), vectors(gemma_server, dimensions=128)
-    query = np.array(answer(gemma_server, "/embed", text="red", task="query")["embedding"], np.float32)
-    one = answer(gemma_server, "/similarity", text="red", texts=TEXTS, task="document", text_task="query")
+    documents, matrix = (
+        vectors(gemma_server, task="document"),
+        vectors(gemma_server, dimensions=128),
+    )
+    query = np.array(
+        answer(gemma_server, "/embed", text="red", task="query")["embedding"], np.float32
+    )
+    one = answer(
+        gemma_server, "/similarity", text="red", texts=TEXTS, task="document", text_task="query"
+    )
     np.testing.assert_allclose(one["similarities"], documents @ query, atol=1e-6)
     every = answer(gemma_server, "/similarity", texts=TEXTS, dimensions=128)
     np.testing.assert_allclose(every["similarities"], matrix @ matrix.T, atol=1e-6)
@@ -254,9 +310,15 @@ def test_every_answer_names_the_vector_space(gemma_server: Server) -> None:
     }
     for path, body in bodies.items():
         response = post(gemma_server, path, headers={"If-Fingerprint": fingerprint}, **body)
-        assert response.headers["x-embedding-fingerprint"] == response.json()["fingerprint"] == fingerprint
+        assert (
+            response.headers["x-embedding-fingerprint"]
+            == response.json()["fingerprint"]
+            == fingerprint
+        )
         refused = post(gemma_server, path, headers={"If-Fingerprint": "0123456789ab"}, **body)
         assert refused.status_code == 409
         assert fingerprint in refused.json()["error"]["message"]
     for path in ("/health", "/nothing"):
-        assert httpx.get(f"{gemma_server.url}{path}").headers["x-embedding-fingerprint"] == fingerprint
+        assert (
+            httpx.get(f"{gemma_server.url}{path}").headers["x-embedding-fingerprint"] == fingerprint
+        )

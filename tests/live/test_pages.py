@@ -44,7 +44,9 @@ def test_documentation_loads_from_this_server_alone(server: Server, page: str) -
         html = client.get(page)
         assert "://" not in html.text
         assert "default-src 'none'" in html.headers["content-security-policy"]
-        links = [part.split('"')[1] for part in html.text.replace("href=", "src=").split("src=")[1:]]
+        links = [
+            part.split('"')[1] for part in html.text.replace("href=", "src=").split("src=")[1:]
+        ]
         assert links
         for link in links:
             assert client.get(link).status_code == 200, link
@@ -88,7 +90,9 @@ def test_the_openapi_document_names_every_status_and_the_bearer_scheme(server: S
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     for path in ("/embed", "/batch-embed"):
         operation = document["paths"][path]["post"]
-        assert {"200", "400", "401", "403", "413", "415", "422", "429", "500", "503"} <= operation["responses"].keys()
+        assert {"200", "400", "401", "403", "413", "415", "422", "429", "500", "503"} <= operation[
+            "responses"
+        ].keys()
         assert operation["security"] == [{"bearer": []}]
 
 

@@ -14,7 +14,9 @@ from tests.live.server import SECRET, Server, serve, token
 ENVELOPE = {"message", "type", "code", "param"}
 
 
-def post(server: Server, path: str = "/embed", *, bearer: str | None = None, **arguments: object) -> httpx.Response:
+def post(
+    server: Server, path: str = "/embed", *, bearer: str | None = None, **arguments: object
+) -> httpx.Response:
     with server.client(bearer) as client:
         return client.post(path, **arguments)  # type: ignore[arg-type]
 
@@ -60,11 +62,18 @@ def test_a_body_that_does_not_fit_says_where(
     assert error["param"] == param
 
 
-def test_a_body_in_latin_1_is_told_to_be_utf_8_and_a_byte_order_mark_is_skipped(server: Server) -> None:
-    error = assert_error(post(server, content='{"text": "café"}'.encode("latin-1"), headers=JSON), 400)
+def test_a_body_in_latin_1_is_told_to_be_utf_8_and_a_byte_order_mark_is_skipped(
+    server: Server,
+) -> None:
+    error = assert_error(
+        post(server, content='{"text": "café"}'.encode("latin-1"), headers=JSON), 400
+    )
     assert "Send JSON in UTF-8" in str(error["message"])
     spelt = {"Content-Type": "application/json; charset=utf8;"}
-    assert post(server, content='{"text": "café"}'.encode("utf-8-sig"), headers=spelt).status_code == 200
+    assert (
+        post(server, content='{"text": "café"}'.encode("utf-8-sig"), headers=spelt).status_code
+        == 200
+    )
 
 
 def test_deeply_nested_json_is_refused(server: Server) -> None:
@@ -73,7 +82,9 @@ def test_deeply_nested_json_is_refused(server: Server) -> None:
 
 def test_a_body_over_the_limit_is_refused_before_it_is_sent(server: Server) -> None:
     """Only the head is sent; the answer comes all the same."""
-    with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port or 0), timeout=10) as connection:
+    with socket.create_connection(
+        ("127.0.0.1", httpx.URL(server.url).port or 0), timeout=10
+    ) as connection:
         head = f"POST /embed HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token()}\r\n"
         head += "Content-Type: application/json\r\nContent-Length: 209715200\r\n\r\n"
         connection.sendall(head.encode())
@@ -87,24 +98,33 @@ def test_a_body_of_unknown_length_is_cut_off_at_the_limit(server: Server) -> Non
 
 
 @pytest.mark.parametrize(
-    "content_type", ["text/plain", "application/x-www-form-urlencoded", "application/vnd.bentoml+pickle"]
+    "content_type",
+    ["text/plain", "application/x-www-form-urlencoded", "application/vnd.bentoml+pickle"],
 )
 def test_another_content_type_is_refused(server: Server, content_type: str) -> None:
-    assert_error(post(server, content=b'{"text": "a"}', headers={"Content-Type": content_type}), 415)
+    assert_error(
+        post(server, content=b'{"text": "a"}', headers={"Content-Type": content_type}), 415
+    )
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/embed/", "/EMBED", "/static_content/index.css", "/docs.json"])
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/embed/", "/EMBED", "/static_content/index.css", "/docs.json"]
+)
 def test_an_unknown_path_is_404(server: Server, path: str) -> None:
     assert_error(post(server, path, json={"text": "a"}), 404)
 
 
-@pytest.mark.parametrize("path", ["/v1//embeddings", "/v1/embeddings/", "/v1/v1/embeddings", "/embeddings"])
+@pytest.mark.parametrize(
+    "path", ["/v1//embeddings", "/v1/embeddings/", "/v1/v1/embeddings", "/embeddings"]
+)
 def test_a_path_that_is_nearly_right_is_told_the_right_one(server: Server, path: str) -> None:
     assert "Call /v1/embeddings" in str(assert_error(post(server, path, json={}), 404)["message"])
 
 
 def test_a_token_that_is_too_large_is_431(server: Server) -> None:
-    error = assert_error(post(server, bearer=token(app_metadata="x" * 8192), json={"text": "a"}), 431)
+    error = assert_error(
+        post(server, bearer=token(app_metadata="x" * 8192), json={"text": "a"}), 431
+    )
     assert error["code"] == "token_too_large"
 
 
@@ -142,13 +162,24 @@ ANON_KEY_CLAIMS: dict[str, Any] = {
         (token(**ANON_KEY_CLAIMS), 403),
         (token(role="service_role"), 403),
     ],
-    ids=["garbage", "expired", "no exp", "audience", "subject", "signature", "anon key", "service role"],
+    ids=[
+        "garbage",
+        "expired",
+        "no exp",
+        "audience",
+        "subject",
+        "signature",
+        "anon key",
+        "service role",
+    ],
 )
 def test_a_token_that_is_not_a_users_is_refused(server: Server, bearer: str, status: int) -> None:
     assert_error(post(server, bearer=bearer, json={"text": "a"}), status)
 
 
-def test_the_limit_is_exact_and_says_when_to_come_back(tmp_path: Path, model_store: Path, redis_url: str) -> None:
+def test_the_limit_is_exact_and_says_when_to_come_back(
+    tmp_path: Path, model_store: Path, redis_url: str
+) -> None:
     user = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a00ff"
     environment = {"MODEL_QUANTIZATION": "fp32", "REDIS_URL": redis_url, "RATE_LIMIT_PER_MIN": "3"}
     with serve(tmp_path / "log", environment) as server:
@@ -156,7 +187,11 @@ def test_the_limit_is_exact_and_says_when_to_come_back(tmp_path: Path, model_sto
         assert {answer.status_code for answer in bad} == {400}  # and they cost nothing
         answers = [post(server, bearer=token(user), json={"text": "a"}) for _ in range(5)]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
-        assert [answer.headers["x-ratelimit-remaining"] for answer in answers[:3]] == ["2", "1", "0"]
+        assert [answer.headers["x-ratelimit-remaining"] for answer in answers[:3]] == [
+            "2",
+            "1",
+            "0",
+        ]
         assert_error(answers[3], 429)
         assert 0 < int(answers[3].headers["retry-after"]) <= 60
         other = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a00fe"

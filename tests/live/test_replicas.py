@@ -59,14 +59,26 @@ def _wait_for(url: str) -> None:
             time.sleep(0.05)
 
 
-def test_replicas_admit_exactly_the_limit_between_them(tmp_path: Path, model_store: Path, redis_url: str) -> None:
-    environment = {"MODEL_QUANTIZATION": "fp32", "REDIS_URL": redis_url, "RATE_LIMIT_PER_MIN": str(LIMIT)}
+def test_replicas_admit_exactly_the_limit_between_them(
+    tmp_path: Path, model_store: Path, redis_url: str
+) -> None:
+    environment = {
+        "MODEL_QUANTIZATION": "fp32",
+        "REDIS_URL": redis_url,
+        "RATE_LIMIT_PER_MIN": str(LIMIT),
+    }
     with ExitStack() as stack:
-        replicas = [stack.enter_context(serve(tmp_path / f"log-{i}", environment)) for i in range(REPLICAS)]
+        replicas = [
+            stack.enter_context(serve(tmp_path / f"log-{i}", environment)) for i in range(REPLICAS)
+        ]
         url = stack.enter_context(nginx(tmp_path, replicas))
-        client = stack.enter_context(httpx.Client(timeout=60, headers={"Authorization": f"Bearer {token(USER)}"}))
+        client = stack.enter_context(
+            httpx.Client(timeout=60, headers={"Authorization": f"Bearer {token(USER)}"})
+        )
         with ThreadPoolExecutor(16) as pool:
-            calls = [pool.submit(client.post, f"{url}/embed", json={"text": "a"}) for _ in range(CALLS)]
+            calls = [
+                pool.submit(client.post, f"{url}/embed", json={"text": "a"}) for _ in range(CALLS)
+            ]
         statuses = Counter(call.result().status_code for call in calls)
         assert statuses == {200: LIMIT, 429: CALLS - LIMIT}
         served = [replica.log().count('"/embed"') for replica in replicas]

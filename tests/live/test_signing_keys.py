@@ -48,24 +48,39 @@ def project_url() -> Iterator[str]:
 
 def signed(project_url: str, *, key: str = "first", **changes: object) -> str:
     now = int(time.time())
-    claims = {"iss": f"{project_url}/auth/v1", "sub": USER, "aud": "authenticated", "role": "authenticated"}
-    return jwt.encode({**claims, "iat": now, "exp": now + 600, **changes}, ec_key(key), "ES256", {"kid": "live-1"})
+    claims = {
+        "iss": f"{project_url}/auth/v1",
+        "sub": USER,
+        "aud": "authenticated",
+        "role": "authenticated",
+    }
+    return jwt.encode(
+        {**claims, "iat": now, "exp": now + 600, **changes}, ec_key(key), "ES256", {"kid": "live-1"}
+    )
 
 
 def statuses(url: str, *tokens: str) -> list[int]:
     headers = [{"Authorization": f"Bearer {one}"} for one in tokens]
-    return [httpx.post(f"{url}/embed", json={"text": "a"}, headers=one).status_code for one in headers]
+    return [
+        httpx.post(f"{url}/embed", json={"text": "a"}, headers=one).status_code for one in headers
+    ]
 
 
 def test_the_url_alone_is_enough(model_store: Path, project_url: str, tmp_path: Path) -> None:
-    environment = {"MODEL_QUANTIZATION": "fp32", "SUPABASE_URL": project_url, "SUPABASE_JWT_SECRET": ""}
+    environment = {
+        "MODEL_QUANTIZATION": "fp32",
+        "SUPABASE_URL": project_url,
+        "SUPABASE_JWT_SECRET": "",
+    }
     with serve(tmp_path / "log", environment) as server:
         good, forged = signed(project_url), signed(project_url, key="another")
         elsewhere = signed(project_url, iss="https://example.com/auth/v1")
         assert statuses(server.url, good, forged, elsewhere, token()) == [200, 401, 401, 401]
 
 
-def test_secret_and_key_set_are_live_at_once(model_store: Path, project_url: str, tmp_path: Path) -> None:
+def test_secret_and_key_set_are_live_at_once(
+    model_store: Path, project_url: str, tmp_path: Path
+) -> None:
     environment = {"MODEL_QUANTIZATION": "fp32", "SUPABASE_URL": project_url}
     with serve(tmp_path / "log", environment) as server:
         old = token(iss=f"{project_url}/auth/v1")
@@ -99,7 +114,11 @@ def test_users_of_third_party_auth_are_served_by_the_providers_keys(
     theirs = {"iss": "https://clerk.example.com", "aud": "my-app", "sub": "user_2NNEqL2nrIRd"}
     with serve(tmp_path / "log", environment) as server:
         editor, supabases = signed(project_url, **theirs, role="editor"), signed(project_url)
-        assert statuses(server.url, signed(project_url, **theirs), editor, supabases) == [200, 200, 401]
+        assert statuses(server.url, signed(project_url, **theirs), editor, supabases) == [
+            200,
+            200,
+            401,
+        ]
         assert "issuer_mismatch" in server.log()
 
 
@@ -107,7 +126,9 @@ def test_keys_that_cannot_be_had_are_503_and_not_401(model_store: Path, tmp_path
     nowhere = "http://127.0.0.1:9"
     with serve(tmp_path / "log", {"MODEL_QUANTIZATION": "fp32", "SUPABASE_URL": nowhere}) as server:
         answer = httpx.post(
-            f"{server.url}/embed", json={"text": "a"}, headers={"Authorization": f"Bearer {signed(nowhere)}"}
+            f"{server.url}/embed",
+            json={"text": "a"},
+            headers={"Authorization": f"Bearer {signed(nowhere)}"},
         )
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) >= 1
@@ -116,7 +137,11 @@ def test_keys_that_cannot_be_had_are_503_and_not_401(model_store: Path, tmp_path
 
 
 def test_the_wrong_anon_key_ends_the_start(model_store: Path, tmp_path: Path) -> None:
-    anon = jwt.encode({"iss": "supabase", "ref": "x", "role": "anon", "exp": int(time.time()) + 600}, "y" * 40, "HS256")
+    anon = jwt.encode(
+        {"iss": "supabase", "ref": "x", "role": "anon", "exp": int(time.time()) + 600},
+        "y" * 40,
+        "HS256",
+    )
     environment = {"MODEL_QUANTIZATION": "fp32", "SUPABASE_ANON_KEY": anon}
     with serve(tmp_path / "log", environment, ready=False) as server:
         assert server.process.wait(60) != 0

@@ -43,7 +43,10 @@ def refused_start(environment: Mapping[str, str], *command: str, directory: Path
         ({"REDIS_URL": "localhost:6379"}, "REDIS_URL: .*redis://"),
         ({"SUPABASE_JWT_SECRET": "short"}, "SUPABASE_JWT_SECRET .*32"),
         ({"SUPABASE_JWT_SECRET": ""}, "SUPABASE_JWT_SECRET"),
-        ({"SUPABASE_JWT_SECRET": "super-secret-jwt-token-with-at-least-32-characters-long"}, "SUPABASE_JWT_SECRET"),
+        (
+            {"SUPABASE_JWT_SECRET": "super-secret-jwt-token-with-at-least-32-characters-long"},
+            "SUPABASE_JWT_SECRET",
+        ),
         ({"MODEL_NAME": "/no/such/model"}, "make model"),
         ({"MODEL_ALIASES": "text-embedding-3-small=query"}, "MODEL_ALIASES: .*without one"),
         ({"SUBJECT": "any"}, "SUPABASE_JWT_ISSUER and SUPABASE_JWT_AUDIENCE"),
@@ -58,9 +61,13 @@ def test_a_mistake_ends_the_start_and_says_what_to_do(
     assert environment.get("SUPABASE_JWT_SECRET") not in said.split()  # a secret is not repeated
 
 
-def test_a_port_in_use_is_said_in_one_line(model_store: Path, server: Server, tmp_path: Path) -> None:
+def test_a_port_in_use_is_said_in_one_line(
+    model_store: Path, server: Server, tmp_path: Path
+) -> None:
     port = str(httpx.URL(server.url).port)
-    said = refused_start(FP32 | {"PORT": port}, sys.executable, "-m", "dev.serve", directory=copy_source(tmp_path))
+    said = refused_start(
+        FP32 | {"PORT": port}, sys.executable, "-m", "dev.serve", directory=copy_source(tmp_path)
+    )
     assert said.splitlines()[-1].startswith(f"embedding-api: cannot listen on 127.0.0.1:{port}")
     assert "PORT=" in said
 
@@ -95,8 +102,13 @@ def test_a_damaged_model_is_not_served(model_store: Path, tmp_path: Path) -> Non
     assert "make model" in said
 
 
-def test_without_redis_the_service_starts_degraded_and_says_so(model_store: Path, tmp_path: Path) -> None:
-    environment = FP32 | {"REDIS_URL": f"redis://127.0.0.1:{free_port()}", "RATE_LIMIT_PER_MIN": "2"}
+def test_without_redis_the_service_starts_degraded_and_says_so(
+    model_store: Path, tmp_path: Path
+) -> None:
+    environment = FP32 | {
+        "REDIS_URL": f"redis://127.0.0.1:{free_port()}",
+        "RATE_LIMIT_PER_MIN": "2",
+    }
     with serve(tmp_path / "log", environment) as running:
         assert httpx.get(f"{running.url}/health").json()["redis"] == "degraded"
         assert "REDIS_URL" in running.log()
@@ -106,7 +118,10 @@ def test_without_redis_the_service_starts_degraded_and_says_so(model_store: Path
 
 
 def test_the_running_service_holds_no_torch(server: Server) -> None:
-    processes = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
+    processes = [
+        psutil.Process(server.process.pid),
+        *psutil.Process(server.process.pid).children(recursive=True),
+    ]
     loaded = {Path(entry.path).name for process in processes for entry in process.memory_maps()}
     assert any("libembedder" in name for name in loaded)
     assert not [name for name in loaded if "torch" in name or "onnxruntime" in name]
@@ -117,5 +132,11 @@ def test_an_environment_file_is_read(tmp_path: Path) -> None:
     script = "from settings import load_settings; print(load_settings().rate_limit_per_min)"
     (tmp_path / ".env").write_text("RATE_LIMIT_PER_MIN=77\n")
     environment = bare_environment() | {"PYTHONPATH": str(SOURCE)}
-    said = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    said = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert said.stdout.strip() == "77", said.stderr

@@ -42,9 +42,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         assert self.path == "/v1/traces"
-        request = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
+        request = ExportTraceServiceRequest.FromString(
+            self.rfile.read(int(self.headers["Content-Length"]))
+        )
         for resource in request.resource_spans:
-            assert any(a.key == "service.name" and a.value.string_value for a in resource.resource.attributes)
+            assert any(
+                a.key == "service.name" and a.value.string_value
+                for a in resource.resource.attributes
+            )
             self.server.spans += [span for scope in resource.scope_spans for span in scope.spans]
         self.send_response(200)
         self.end_headers()
@@ -62,7 +67,9 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture(scope="module")
-def traced(tmp_path_factory: pytest.TempPathFactory, model_store: Path, collector: Collector) -> Iterator[Server]:
+def traced(
+    tmp_path_factory: pytest.TempPathFactory, model_store: Path, collector: Collector
+) -> Iterator[Server]:
     endpoint = f"http://127.0.0.1:{collector.server_port}"
     environment = {
         "MODEL_QUANTIZATION": "fp32",
@@ -73,20 +80,31 @@ def traced(tmp_path_factory: pytest.TempPathFactory, model_store: Path, collecto
         yield running
 
 
-def test_a_request_is_one_span_with_its_stages_below_it(traced: Server, collector: Collector) -> None:
+def test_a_request_is_one_span_with_its_stages_below_it(
+    traced: Server, collector: Collector
+) -> None:
     with traced.client() as client:
         headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
-        assert client.post("/embed", json={"text": "private sentence"}, headers=headers).status_code == 200
+        assert (
+            client.post("/embed", json={"text": "private sentence"}, headers=headers).status_code
+            == 200
+        )
     spans = collector.trace("POST /embed", 5)
     request = spans.pop("POST /embed")
     assert (request.trace_id.hex(), request.parent_span_id.hex()) == (TRACE, PARENT)
     assert set(spans) == {"gate", "tokenise", "queue", "inference"}
     assert all(span.parent_span_id == request.span_id for span in spans.values())
-    order = [spans[name].start_time_unix_nano for name in ("gate", "tokenise", "queue", "inference")]
+    order = [
+        spans[name].start_time_unix_nano for name in ("gate", "tokenise", "queue", "inference")
+    ]
     assert order == sorted(order)
     slack = 5_000_000  # ns between two clocks
-    assert all(request.start_time_unix_nano - slack <= span.start_time_unix_nano for span in spans.values())
-    assert all(span.end_time_unix_nano <= request.end_time_unix_nano + slack for span in spans.values())
+    assert all(
+        request.start_time_unix_nano - slack <= span.start_time_unix_nano for span in spans.values()
+    )
+    assert all(
+        span.end_time_unix_nano <= request.end_time_unix_nano + slack for span in spans.values()
+    )
     said = {attribute.key: attribute.value for attribute in request.attributes}
     assert said["http.response.status_code"].int_value == 200
     assert said["http.route"].string_value == "/embed"
@@ -119,5 +137,9 @@ def test_without_a_collector_no_exporter_is_imported(endpoint: str) -> None:
         f"tracing.configure({endpoint!r} or None, version='1'); "
         "print('opentelemetry.exporter.otlp.proto.http' in sys.modules, tracing.around(app, routes=()) is app)"
     )
-    said = subprocess.run([sys.executable, "-c", script], cwd=SOURCE, env=bare_environment(), capture_output=True)
-    assert said.stdout.decode().split() == (["True", "False"] if endpoint else ["False", "True"]), said.stderr
+    said = subprocess.run(
+        [sys.executable, "-c", script], cwd=SOURCE, env=bare_environment(), capture_output=True
+    )
+    assert said.stdout.decode().split() == (["True", "False"] if endpoint else ["False", "True"]), (
+        said.stderr
+    )
