@@ -36,6 +36,7 @@ LIBRARY = (
 _DTYPES = ("I8", "I32", "F16", "F32")  # native_dtype
 _ERROR_SIZE = 256
 _NO_MEMORY = -2
+_MOST_THREADS = 64  # MAX_THREADS of embedder/native/pool.h
 # Rows of the embedding table that are read before its pages are given back. The kernel maps 16
 # pages around each new one: 4,171 tokens counted 97 MB. Mapping them again takes 1 us per row.
 _ROWS_MAPPED = 1024
@@ -128,7 +129,7 @@ class NativeEngine:
 
     Args:
         path: the model.safetensors that download_model.py wrote.
-        num_threads: compute threads, the caller's included.
+        num_threads: compute threads, the caller's included; at most 64 are used.
         kernel: one of `kernels()`; None for the best.
 
     Raises:
@@ -217,7 +218,7 @@ def _open(
     error = ctypes.create_string_buffer(_ERROR_SIZE)
     handle = library.native_open(
         native_config(weights.config), tensors, len(tensors), kernel.encode() if kernel else None,
-        num_threads, error, _ERROR_SIZE,
+        min(num_threads, _MOST_THREADS), error, _ERROR_SIZE,
     )  # fmt: skip
     if not handle:
         raise ModelCorruptError(weights.path, error.value.decode(errors="replace"))

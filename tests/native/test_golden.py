@@ -34,3 +34,10 @@ def test_vectors_are_the_same_bits_on_every_kernel_and_number_of_threads(
         for threads in (1, 2, 8)
     }
     assert found == dict.fromkeys(found, VECTORS[family, precision])
+
+
+def test_a_machine_of_many_cores_uses_as_many_threads_as_the_engine_takes(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    golden.write(path, "bert", "int8")
+    vectors = NativeEngine(path, num_threads=192).embed(golden.texts())
+    assert hashlib.sha256(vectors.tobytes()).hexdigest() == VECTORS["bert", "int8"]
