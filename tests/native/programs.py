@@ -19,11 +19,29 @@ VARIANTS = {
 }
 
 
-def engine_program(name: str, variant: str, directory: Path, link: Sequence[str] = ()) -> Path:
-    """tests/native/`name`.cpp with the whole engine. Objects are kept from run to run."""
+def engine_program(
+    name: str,
+    variant: str,
+    directory: Path,
+    *,
+    kernels: Sequence[str] | None = None,
+    link: Sequence[str] = (),
+) -> Path:
+    """tests/native/`name`.cpp with the whole engine. Objects are kept from run to run.
+
+    Args:
+        kernels: those that run, and are compiled with sanitizers; the library's own objects stand in
+            for the others. None for all.
+        link: flags instead of the variant's, where they differ.
+    """
     flags, compiler = (*SANITIZE, *VARIANTS[variant]), build.clang(CLANG)
     source = HERE / f"{name}.cpp"
     wanted = build.units(build.HERE, compiler, flags=flags, variant=variant, programs=[source])
+    if kernels is not None:
+        others = build.TARGETS[build.HERE].kernels.keys() - set(kernels)
+        plain = build.units(build.HERE, build.compiler_for(build.HERE))
+        wanted = [one for one in wanted if one.name not in others]
+        wanted += [one for one in plain if one.name in others]
     objects = build.compile_units(wanted, f"engine with {variant} sanitizer")
     program = directory / name
     command = [CLANG, *flags, *(link or VARIANTS[variant]), *map(str, objects), "-o", str(program)]

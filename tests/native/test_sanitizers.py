@@ -20,7 +20,8 @@ def test_random_models_of_every_kind_give_equal_bits_and_touch_no_memory_but_the
 
 
 def test_threads_that_share_a_pack_do_not_race(tmp_path: Path) -> None:
-    run(engine_program("engine_test", "thread", tmp_path), "12", "17", "portable", seconds=300)
+    program = engine_program("engine_test", "thread", tmp_path, kernels=["portable"])
+    run(program, "12", "17", "portable", seconds=300)
 
 
 @pytest.mark.parametrize("variant", ["thread", "address"])
@@ -31,7 +32,7 @@ def test_the_pool_runs_every_item_once_and_never_hangs(variant: str, tmp_path: P
 
 def test_arbitrary_bytes_for_models_and_texts_touch_no_memory_but_theirs(tmp_path: Path) -> None:
     link = ("-fsanitize=address,undefined,fuzzer",)
-    fuzzer = engine_program("fuzz", "address", tmp_path, link)
+    fuzzer = engine_program("fuzz", "address", tmp_path, link=link)
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     generator = random.Random(0)
