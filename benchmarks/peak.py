@@ -28,7 +28,7 @@ OPERATIONS = 2 * WEIGHTS  # 202.9 million for a token
 
 @dataclass(frozen=True)
 class Peak:
-    """One measurement, by all threads together but for `gops_per_core`."""
+    """One measurement; `gops` is one core's times the threads."""
 
     instruction: str
     gops_per_core: float

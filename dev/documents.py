@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from benchmarks.tables import engine_table, results, serving_table
+from benchmarks.tables import contention_table, engine_table, results, serving_table
 from settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -79,6 +79,7 @@ def env_example() -> str:
 
 TABLES: Mapping[str, Callable[[], str]] = {
     "settings": settings_table,
+    "contention": contention_table,
     "engine": engine_table,
     "serving": serving_table,
     "sizing": sizing_table,
