@@ -216,12 +216,13 @@ def _environment_name(field: str) -> str:
 
 
 NAMES = frozenset(map(_environment_name, Settings.model_fields))
+COMPOSE_NAMES = frozenset({"SUBNET"})  # variables of deploy/docker-compose.yml alone
 
 
 def misspelt(names: Iterable[str], *, cutoff: float) -> list[str]:
     """Names that are almost one of ours, as `NAME (did you mean OTHER?)`."""
     unknown = sorted(
-        name for name in set(names) - NAMES if not name.startswith("OTEL_")
+        name for name in set(names) - NAMES - COMPOSE_NAMES if not name.startswith("OTEL_")
     )  # those are the SDK's
     close = ((name, difflib.get_close_matches(name, NAMES, n=1, cutoff=cutoff)) for name in unknown)
     return [f"{name} is not a setting; did you mean {match[0]}?" for name, match in close if match]

@@ -47,7 +47,7 @@ static void product(const Team& team, const Linear& linear, Activations inputs, 
                 linear.inputs / P::Weight::DEPTH, linear.sums};
     team.share(linear.panels(), BLOCK_PANELS, [&](int first, int last, int) {
         auto put = [&](int row, int panel, typename P::Weight::Sum sum) {
-            f32x16 value = P::output(sum, linear.scale + panel * LANES, inputs.scale[row]);
+            f32x16 value = P::output(sum, linear.scale, panel, inputs.scale[row]);
             if (linear.bias) value += load(linear.bias + panel * LANES);
             store(out + (size_t)row * linear.outputs + panel * LANES, value);
         };

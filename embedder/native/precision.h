@@ -35,8 +35,8 @@ struct Int8 {
     INLINE void put_rotated(const float* x, int n, uint8_t* input, float* scale) {
         *scale = round_to_int8(x, n, largest_in_row(x, n), input);
     }
-    INLINE f32x16 output(i32x16 sum, const float* column_scale, float row_scale) {
-        return to_float(sum) * load(column_scale) * row_scale;
+    INLINE f32x16 output(i32x16 sum, const float* scale, int panel, float row_scale) {
+        return to_float(sum) * load(scale + panel * LANES) * row_scale;
     }
 
     INLINE i16x16 score_words(const float* x, float factor) {
@@ -163,7 +163,7 @@ struct Floats {
     INLINE void put_rotated(const float* x, int n, uint8_t* input, float*) {
         __builtin_memcpy(input, x, n * sizeof(float));
     }
-    INLINE f32x16 output(f32x16 sum, const float*, float) { return sum; }
+    INLINE f32x16 output(f32x16 sum, const float*, int, float) { return sum; }
 
     INLINE void put_query(const float* x, int n, uint8_t* query, float*) {
         __builtin_memcpy(query, x, n * sizeof(float));

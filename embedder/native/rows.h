@@ -97,8 +97,10 @@ INLINE f32x16 rotate_block(const float* x, const float* weight, float* to) {
 template <int VECTORS, bool WEIGHTED>
 INLINE float rotate_blocks(const float* x, const float* weight, int n, float* to) {
     f32x16 largest = {};
-    for (int k = 0; k < n; k += VECTORS * LANES)
-        largest = max(rotate_block<VECTORS, WEIGHTED>(x + k, weight + k, to + k), largest);
+    for (int k = 0; k < n; k += VECTORS * LANES) {
+        const float* own = WEIGHTED ? weight + k : nullptr;
+        largest = max(rotate_block<VECTORS, WEIGHTED>(x + k, own, to + k), largest);
+    }
     return max_lane(largest);
 }
 
