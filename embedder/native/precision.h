@@ -8,9 +8,9 @@
 
 namespace {
 
-// Row-wise int8. Attention scores come from 12-bit queries and keys (8 bits cost 2 % of a score's
-// deviation, 12 bits 0.1 %; 512 products of 2,047 * 2,047 fit in 32 bits), and the weighted values
-// from probabilities of 7 bits and values of 8.
+// Row-wise int8. Attention scores come from 12-bit queries and keys (rounding to 8 bits
+// would move a score by 1 % of the scores' deviation, by calculation; 512 products of 2,047 * 2,047
+// fit in 32 bits), and the weighted values from probabilities of 7 bits and values of 8.
 struct Int8 {
     typedef Int8Step Weight;
     typedef Scores::Step Score;
