@@ -48,9 +48,7 @@ LOADING = 5  # times ENGINE_TIMEOUT that a model may take to load: a disk that h
 class EmbeddingAPI:
     """Text embeddings for the users of a Supabase project."""
 
-    prepared = PreparedModel(
-        model_tag(SETTINGS.model_name, SETTINGS.model_quantization, SETTINGS.model_backend)
-    )
+    prepared = PreparedModel(model_tag(SETTINGS.model_name, SETTINGS.model_quantization, SETTINGS.model_backend))
 
     bento_service: GuardedService  # set by BentoML
 
@@ -68,34 +66,19 @@ class EmbeddingAPI:
         tokens = await self._read([request.text], request, at="text")
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
         embedding = ENCODINGS[request.encoding_format](vectors)[0]
-        done = {
-            "embedding": embedding,
-            "truncated": tokens[0].truncated,
-            "empty": is_blank(request.text),
-        }
+        done = {"embedding": embedding, "truncated": tokens[0].truncated, "empty": is_blank(request.text)}
         return done | self._about(tokens, vectors)
 
-    @bentoml.api(
-        route="/batch-embed",
-        input_spec=schemas.BatchEmbedRequest,
-        output_spec=schemas.BatchEmbedResponse,
-    )
+    @bentoml.api(route="/batch-embed", input_spec=schemas.BatchEmbedRequest, output_spec=schemas.BatchEmbedResponse)
     async def batch_embed(self, request: schemas.BatchEmbedRequest, scope: Scope) -> dict[str, Any]:
         """Embed several texts."""
         tokens = await self._read(request.texts, request)
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
-        embeddings, counts = (
-            ENCODINGS[request.encoding_format](vectors),
-            [len(text.ids) for text in tokens],
-        )
+        embeddings, counts = ENCODINGS[request.encoding_format](vectors), [len(text.ids) for text in tokens]
         done = {"embeddings": embeddings, "tokens": counts, **_remarks(tokens, request.texts)}
         return done | self._about(tokens, vectors)
 
-    @bentoml.api(
-        route="/v1/embeddings",
-        input_spec=openai.EmbeddingsRequest,
-        output_spec=openai.EmbeddingsResponse,
-    )
+    @bentoml.api(route="/v1/embeddings", input_spec=openai.EmbeddingsRequest, output_spec=openai.EmbeddingsResponse)
     async def embeddings(self, request: openai.EmbeddingsRequest, scope: Scope) -> dict[str, Any]:
         """Embed texts as OpenAI's clients ask for it."""
         if request.model not in self.names:
@@ -103,18 +86,11 @@ class EmbeddingAPI:
         task = request.task or self.names[request.model]
         tokens = await self._read(request.input, request, task=task, at="input.{}")
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
-        rows, counts = (
-            ENCODINGS[request.encoding_format](vectors),
-            [len(text.ids) for text in tokens],
-        )
+        rows, counts = ENCODINGS[request.encoding_format](vectors), [len(text.ids) for text in tokens]
         data = openai.embeddings(rows, tokens=counts, **_remarks(tokens, request.input))
         return {"object": "list", "data": data, **self._about(tokens, vectors)}
 
-    @bentoml.api(
-        route="/similarity",
-        input_spec=schemas.SimilarityRequest,
-        output_spec=schemas.SimilarityResponse,
-    )
+    @bentoml.api(route="/similarity", input_spec=schemas.SimilarityRequest, output_spec=schemas.SimilarityResponse)
     async def similarity(self, request: schemas.SimilarityRequest, scope: Scope) -> dict[str, Any]:
         """Compare one text with several, or several with one another."""
         one = [] if request.text is None else [request.text]
@@ -126,31 +102,19 @@ class EmbeddingAPI:
         done = {"similarities": cosines.clip(-1, 1), **_remarks(rest, request.texts), **of_text}
         return done | self._about([*first, *rest], vectors)
 
-    @bentoml.api(
-        route="/tokenize", input_spec=schemas.TokenizeRequest, output_spec=schemas.TokenizeResponse
-    )
+    @bentoml.api(route="/tokenize", input_spec=schemas.TokenizeRequest, output_spec=schemas.TokenizeResponse)
     async def tokenize(self, request: schemas.TokenizeRequest, scope: Scope) -> dict[str, Any]:
         """Count tokens: one request like any other, and none of the day's tokens."""
         tokens = await self._read(request.texts, request)
         await self._charge(scope, n_tokens=0)
         texts = [
-            {
-                "ids": read.ids,
-                "n_tokens": read.n_tokens,
-                "truncated": read.truncated,
-                "empty": is_blank(text),
-            }
+            {"ids": read.ids, "n_tokens": read.n_tokens, "truncated": read.truncated, "empty": is_blank(text)}
             for read, text in zip(tokens, request.texts, strict=True)
         ]
         return {"texts": texts, "max_tokens": self.embedder.model.max_tokens, **self._about(tokens)}
 
     async def _read(
-        self,
-        texts: Sequence[str],
-        options: TaskOptions,
-        *,
-        task: str | None = None,
-        at: str = "texts.{}",
+        self, texts: Sequence[str], options: TaskOptions, *, task: str | None = None, at: str = "texts.{}"
     ) -> list[Tokens]:
         """Texts -> token ids, behind the prompt of `task` or of the options'; `at` names the field of a text."""
         task = options.task if task is None else task
@@ -163,9 +127,7 @@ class EmbeddingAPI:
             fault.param = at.format(fault.index)
             raise
 
-    async def _vectors(
-        self, tokens: Sequence[Tokens], scope: Scope, *, dimensions: int | None
-    ) -> Vectors:
+    async def _vectors(self, tokens: Sequence[Tokens], scope: Scope, *, dimensions: int | None) -> Vectors:
         """Token ids -> quota -> batcher -> vectors, (n_texts, dimensions) in the order of the texts."""
         size = self.profile.size_of(dimensions)
         scope["tokens"] = n_tokens = sum(len(text.ids) for text in tokens)
@@ -198,11 +160,7 @@ class EmbeddingAPI:
         """What every answer about texts says."""
         n_tokens = sum(len(text.ids) for text in tokens)
         usage = {"prompt_tokens": n_tokens, "total_tokens": n_tokens}
-        about = {
-            "model": self.profile.model_id,
-            "fingerprint": self.profile.fingerprint,
-            "usage": usage,
-        }
+        about = {"model": self.profile.model_id, "fingerprint": self.profile.fingerprint, "usage": usage}
         return about if vectors is None else about | {"dimensions": vectors.shape[1]}
 
     @page("/v1/models", protected=True)
@@ -225,10 +183,7 @@ class EmbeddingAPI:
         tokens = receipt.tokens_limit and schemas.allowance(
             receipt.tokens_limit, receipt.tokens_remaining, receipt.tokens_reset_after
         )
-        return {
-            "requests": schemas.allowance(receipt.limit, receipt.remaining, receipt.reset_after),
-            "tokens": tokens,
-        }
+        return {"requests": schemas.allowance(receipt.limit, receipt.remaining, receipt.reset_after), "tokens": tokens}
 
     # --- pages --------------------------------------------------------------------------------
 
@@ -311,25 +266,17 @@ class EmbeddingAPI:
 
     async def _start(self) -> None:
         if not await self.quota.start():
-            LOG.warning(
-                "redis_does_not_answer: check REDIS_URL; limits are counted as RATE_LIMIT_ON_ERROR says"
-            )
+            LOG.warning("redis_does_not_answer: check REDIS_URL; limits are counted as RATE_LIMIT_ON_ERROR says")
         await wiring.fetch_keys()
         try:
             async with asyncio.timeout(LOADING * SETTINGS.engine_timeout):
                 seconds = await self.embedder.start()
-        except (
-            Exception
-        ) as error:  # the next worker may have the memory, or the file, that this one lacked
+        except Exception as error:  # the next worker may have the memory, or the file, that this one lacked
             await wiring.lifecycle().give_up("model_cannot_be_loaded", error)
             raise
         model = self.embedder.model
         wiring.show_model(model)
-        about = {
-            "model": model.profile.model_id,
-            "kernel": model.engine.kernel,
-            "seconds": round(seconds, 2),
-        }
+        about = {"model": model.profile.model_id, "kernel": model.engine.kernel, "seconds": round(seconds, 2)}
         LOG.info("model_loaded_successfully", extra={"fields": about})
 
     @bentoml.on_shutdown
