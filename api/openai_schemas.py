@@ -92,7 +92,7 @@ class ModelsResponse(bentoml.IODescriptor):
 def embeddings(
     rows: Iterable[Any], *, tokens: Sequence[int], truncated: Iterable[int], empty: Iterable[int]
 ) -> list[dict[str, Any]]:
-    """`data` of an EmbeddingsResponse: `rows` and `tokens` one a text, the others indices."""
+    """`data` of an EmbeddingsResponse: `rows` and `tokens` one per text, the others indices."""
     cut, blank = set(truncated), set(empty)
     return [
         {

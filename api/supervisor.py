@@ -28,7 +28,7 @@ class Supervisor:
     Args:
         worker: the first worker's process id; a child of this process.
         command: what starts the next one.
-        respawn: False in a container, where the container is what is started anew.
+        respawn: False in a container, where the container is what is restarted.
     """
 
     def __init__(self, worker: int, command: list[str], *, respawn: bool) -> None:
