@@ -41,6 +41,20 @@ def engine_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def summary_table() -> str:
+    """The engine in short: two workloads, memory, and how near int8 comes to fp32."""
+    figures, quality = results("engine"), results("quality")["starter_int8_against_fp32"]
+    rates = figures["tokens_per_second"]
+    columns = ["1 × 16", "mixed 8–512"]
+    close_to_fp32 = {OURS: f"{quality['mean_cosine']:.4f} / {quality['spearman_of_pairs']:.4f}"}
+    heads = ["", "Tokens/s, query", "Tokens/s, mixed", "Memory MB", "Mean cosine / Spearman"]
+    lines = [_row(heads), "| --- |" + " ---: |" * 4]
+    for side, memory in figures["pss_mb"].items():
+        cells = [f"{rates[column][side]['median']:,.0f}" for column in columns]
+        lines.append(_row([side, *cells, f"{memory:,.0f}", close_to_fp32.get(side, "")]))
+    return "\n".join(lines) + "\n"
+
+
 def contention_table() -> str:
     """Share of the quiet machine's tokens a second that is left beside others."""
     shares = results("contention")["share_of_quiet"]

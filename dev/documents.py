@@ -10,11 +10,22 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from benchmarks.tables import contention_table, engine_table, results, serving_table
+from benchmarks.tables import (
+    contention_table,
+    engine_table,
+    results,
+    serving_table,
+    summary_table,
+)
 from settings import Settings
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = tuple(ROOT / name for name in ("README.md", "README.ko.md", "deploy/RUNBOOK.md"))
+DOCUMENTS = (
+    ROOT / "README.md",
+    ROOT / "README.ko.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "deploy" / "RUNBOOK.md",
+)
 QUIET = 0.85  # of its memory limit that a process may hold before EmbeddingMemoryHigh tells of it
 _BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 _EXAMPLES = {
@@ -83,11 +94,12 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "engine": engine_table,
     "serving": serving_table,
     "sizing": sizing_table,
+    "summary": summary_table,
 }
 
 
 def with_tables(document: str) -> str:
-    """`document` with each table between its two marks, `<!-- NAME -->` and `<!-- /NAME -->`, made anew."""
+    """`document` with each table between its two marks, `<!-- NAME -->` and `<!-- /NAME -->`, written again."""
     return _BLOCK.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], document)
 
 

@@ -15,7 +15,7 @@ from api.options import Body
 from api.schemas import BatchEmbedRequest, EmbedRequest, SimilarityRequest, TokenizeRequest
 from api.wire import parse_body
 
-README = Path(__file__).parents[2] / "README.md"
+API = Path(__file__).parents[2] / "docs" / "api.md"
 BODIES: dict[type[Body], dict[str, Any]] = {
     EmbedRequest: {"text": "a"},
     BatchEmbedRequest: {"texts": ["a"]},
@@ -146,9 +146,9 @@ def test_a_misspelt_option_is_not_ignored(name: str, meant: str) -> None:
     assert refused.param == name
 
 
-def test_readme_lists_both() -> None:
+def test_the_documents_list_both() -> None:
     ignored, refused = (
-        next(line for line in README.read_text().splitlines() if line.startswith(f"| {kind}"))
+        next(line for line in API.read_text().splitlines() if line.startswith(f"| {kind}"))
         for kind in ("ignored", "refused")
     )
     assert set(re.findall(r"`(\w+)`", ignored)) == KNOWN

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,8 +14,10 @@ import psycopg
 import pytest
 
 from tests.live.server import ROOT, Server, bare_environment, token
+from tests.printed import blocks
 
 EXAMPLES = ROOT / "examples"
+SUPABASE = ROOT / "docs" / "supabase.md"
 ANON_KEY = "anon-key-of-the-project"
 PASSWORD = 'it\'s "quoted" \\ and long'
 
@@ -203,51 +204,11 @@ def test_the_search_example_finds_the_right_passages(
     assert all(any(line.startswith(start) for start in found) for line in first), lines
 
 
-def blocks(document: str, language: str) -> list[str]:
-    """The fenced code blocks of a document."""
-    text = (ROOT / document).read_text(encoding="utf-8")
-    return [found[1] for found in re.finditer(rf"(?ms)^```{language}\n(.*?)^```$", text)]
-
-
-@from_source
-@pytest.mark.parametrize("document", ["README.md", "README.ko.md"])
-def test_every_call_of_the_readme_works_when_pasted(
-    server: Server, gemma_server: Server, document: str
-) -> None:
-    """Those with a task or a size against a model that has them."""
-    calls = [block for block in blocks(document, "bash") if block.startswith("curl")]
-    assert len(calls) >= 3
-    for call in calls:
-        serving = gemma_server if '"task"' in call else server
-        answer = json.loads(
-            run("bash", "-c", "curl --silent " + here(call.removeprefix("curl"), serving))
-        )
-        assert answer["usage"]["prompt_tokens"] > 0, answer
-
-
-@from_source
-@pytest.mark.parametrize("document", ["README.md", "README.ko.md"])
-def test_the_python_of_the_readme_runs(server: Server, document: str) -> None:
-    programs = blocks(document, "python")
-    assert programs
-    for program in programs:
-        start = "import os\n\nJWT_TOKEN = os.environ['JWT_TOKEN']\n"
-        assert (
-            run(sys.executable, "-c", f"{start}{here(program, server)}\nprint(len(vector))")
-            == "384\n"
-        )
-
-
-def here(example: str, server: Server) -> str:
-    assert "http://127.0.0.1:8000" in example
-    return example.replace("http://127.0.0.1:8000", server.url)
-
-
-def test_the_table_of_the_readme_has_the_bits_of_the_service(
+def test_the_printed_table_has_the_bits_of_the_service(
     gemma_server: Server, database_url: str
 ) -> None:
     """pgvector's own bits of a stored vector are those of `"encoding_format": "binary"`."""
-    [schema] = blocks("README.md", "sql")
+    [schema] = [block.text for block in blocks(SUPABASE) if block.language == "sql"]
     with gemma_server.client() as client:
         answers = {
             encoding: client.post(
