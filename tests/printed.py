@@ -9,7 +9,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
     path
-    for path in (*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").glob("*.md")))
+    for path in (
+        *sorted(ROOT.glob("README*.md")),
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    )
     if "```" in path.read_text(encoding="utf-8")
 ]
 CHANGING = {"fingerprint", "limit", "remaining", "reset_after"}  # values that depend on the server

@@ -38,8 +38,20 @@ def test_the_readme_is_short() -> None:
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 170, path.name
 
 
+def test_the_architecture_is_short() -> None:
+    assert len((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_every_decision_is_in_the_index() -> None:
+    directory = ROOT / "docs" / "decisions"
+    listed = re.findall(r"\]\(([\w-]+\.md)\)", (directory / "README.md").read_text("utf-8"))
+    assert sorted(listed) == sorted(
+        path.name for path in directory.glob("*.md") if path.name != "README.md"
+    )
+
+
 def test_links_between_documents_lead_somewhere() -> None:
-    for path in (*DOCUMENTS, ROOT / "ARCHITECTURE.md", ROOT / "SECURITY.md"):
+    for path in sorted({*DOCUMENTS, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")}):
         text = path.read_text(encoding="utf-8")
         for link, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", text):
             target = path.parent / link if link else path
