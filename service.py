@@ -22,8 +22,8 @@ from api.bento import GuardedService, PreparedModel, page
 from api.errors import NoSuchModelError
 from api.options import DocumentOptions, TaskOptions
 from api.pages import DOCS_PATHS, docs_page
-from auth.errors import ConfigurationError, QuotaExceeded
-from auth.receipt import Receipt, set_quota_headers
+from auth.errors import ConfigurationError
+from auth.receipt import set_quota_headers
 from embedder.blank import blank_indices, is_blank
 from embedder.errors import EmbedderError, TextFault
 from embedder.model import check_backend
@@ -106,7 +106,6 @@ class EmbeddingAPI:
     async def tokenize(self, request: schemas.TokenizeRequest, scope: Scope) -> dict[str, Any]:
         """Count tokens: one request like any other, and none of the day's tokens."""
         tokens = await self._read(request.texts, request)
-        await self._charge(scope, n_tokens=0)
         texts = [
             {"ids": read.ids, "n_tokens": read.n_tokens, "truncated": read.truncated, "empty": is_blank(text)}
             for read, text in zip(tokens, request.texts, strict=True)
@@ -131,25 +130,11 @@ class EmbeddingAPI:
         """Token ids -> quota -> batcher -> vectors, (n_texts, dimensions) in the order of the texts."""
         size = self.profile.size_of(dimensions)
         scope["tokens"] = n_tokens = sum(len(text.ids) for text in tokens)
-        receipt = await self._charge(scope, n_tokens=n_tokens)
-        try:
-            vectors = await self.embedder.embed(tokens, user=receipt.user_id)
-        except Exception:  # ours to answer for: it costs the user nothing
-            await self.quota.refund(receipt)
-            raise
+        scope["receipt"] = await self.quota.spend(scope["receipt"], tokens=n_tokens)
+        vectors = await self.embedder.embed(tokens, user=scope["principal"].user_id)
         metrics.TEXTS.inc(len(tokens))
         metrics.TOKENS.inc(n_tokens)
         return cut(vectors, size)
-
-    async def _charge(self, scope: Scope, *, n_tokens: int) -> Receipt:
-        """One request and its tokens, and what is left in the answer's headers. Raises QuotaExceeded."""
-        try:
-            receipt = await self.quota.charge(scope["principal"].user_id, tokens=n_tokens)
-        except QuotaExceeded as error:
-            set_quota_headers(scope["answer_headers"], error.receipt)
-            raise
-        set_quota_headers(scope["answer_headers"], receipt)
-        return receipt
 
     @property
     def profile(self) -> Profile:

@@ -1,7 +1,7 @@
 """The gate: every check between a connection and the service, in order, each cheaper than the next.
 
 path -> CORS preflight -> method -> headers -> calls in flight -> failures of the address -> token ->
-calls of the user -> quota -> body -> the service
+calls of the user -> one request is charged -> body -> the service
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from auth.admission import FailureBudget, InFlight, PerUser, Receive, read_body,
 from auth.client_address import TrustedProxies, client_address
 from auth.cors import Cors
 from auth.errors import (
+    BodyTimeout,
+    BodyTooLarge,
     MethodNotAllowed,
     Overloaded,
     PathNotFound,
@@ -26,7 +28,7 @@ from auth.errors import (
 )
 from auth.paths import meant_path, near_paths
 from auth.quota import Quota
-from auth.receipt import policy_header, set_quota_headers
+from auth.receipt import Receipt, policy_header, set_quota_headers, tokens_alone
 from auth.request_headers import RequestHeaders, check_headers
 from auth.tokens import Principal, TokenVerifier
 
@@ -38,6 +40,8 @@ Headers = list[tuple[bytes, bytes]]
 #: What counts against an address. An expired token was good once, and one that is too large may be
 #: good: they count against nobody.
 FAILURES = (TokenMissing, TokenInvalid, TokenForbidden)
+#: Statuses that settle a charge: the first of callers' errors, the first of ours, and a client that left.
+CLIENT_ERROR, SERVER_ERROR, CLIENT_LEFT = 400, 500, 499
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,9 @@ class Gate:
     """ASGI middleware. Raises GateError types; writes no answer but to OPTIONS.
 
     Appends to ``scope["answer_headers"]`` what every answer must carry, errors included, and sets
-    ``scope["principal"]``. The body is read here, after everything that may refuse it.
+    ``scope["principal"]``. Where a body is taken, a request is charged before it is read:
+    ``scope["receipt"]``, which the service replaces when it spends tokens. What is given back is
+    given back here.
     """
 
     def __init__(
@@ -122,15 +128,13 @@ class Gate:
         check_headers(headers, max_body_bytes=self._max_body_bytes, takes_body=route.takes_body)
         with ExitStack() as held:
             if route.protected:
-                await self._admit(scope, headers, held, takes_body=route.takes_body)
-            if headers.has_body:
-                limit, seconds = self._max_body_bytes, self._body_timeout
-                receive = replay(await read_body(receive, limit=limit, seconds=seconds), receive)
-            await self._app(scope, receive, send)
+                await self._admit(scope, headers, held)
+            if route.takes_body:
+                await self._charged(scope, receive, send, has_body=headers.has_body)
+            else:  # costs nothing: /usage answers at the limit too
+                await self._app(scope, receive, send)
 
-    async def _admit(
-        self, scope: Scope, headers: RequestHeaders, held: ExitStack, *, takes_body: bool
-    ) -> None:
+    async def _admit(self, scope: Scope, headers: RequestHeaders, held: ExitStack) -> None:
         """Lets a user in, and takes the places that ``held`` gives back in the end."""
         answer = scope["answer_headers"]
         answer.append(policy_header(self._quota.limits))
@@ -144,8 +148,6 @@ class Gate:
         principal = await self._principal(scope, headers)
         scope["principal"] = principal
         held.enter_context(self._per_user.hold(principal.user_id))
-        if takes_body:  # what takes no body costs nothing: /usage answers at the limit too
-            self._check_quota(principal, answer)
 
     async def _principal(self, scope: Scope, headers: RequestHeaders) -> Principal:
         token = bearer_token(headers)
@@ -164,13 +166,49 @@ class Gate:
             self._failures.record(address)
             raise
 
-    def _check_quota(self, principal: Principal, answer: Headers) -> None:
-        """Raises QuotaExceeded for a user who is known to be over the limit."""
+    async def _charged(self, scope: Scope, receive: Receive, send: Send, *, has_body: bool) -> None:
+        """One request, from its charge to its answer."""
+        answer = scope["answer_headers"]
+        status = 0
+
+        async def settled(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                await self._settle(scope, status)
+            await send(message)
+
+        scope["receipt"] = await self._charge(scope["principal"].user_id, answer)
         try:
-            set_quota_headers(answer, self._quota.check(principal.user_id))
+            if has_body:
+                limit, seconds = self._max_body_bytes, self._body_timeout
+                receive = replay(await read_body(receive, limit=limit, seconds=seconds), receive)
+            await self._app(scope, receive, settled)
+        except (BodyTimeout, BodyTooLarge):
+            raise
+        except Exception:
+            if not status:
+                await self._settle(scope, SERVER_ERROR)
+            raise
+
+    async def _charge(self, user_id: str, answer: Headers) -> Receipt:
+        try:
+            receipt = await self._quota.charge(user_id)
         except QuotaExceeded as refusal:
             set_quota_headers(answer, refusal.receipt)
             raise
+        set_quota_headers(answer, receipt)
+        return receipt
+
+    async def _settle(self, scope: Scope, status: int) -> None:
+        """Gives back what an answer of this status does not cost, and says in its headers what is left."""
+        left: Receipt = scope["receipt"]
+        error = scope.get("error")
+        if owed := _owed(left, status, getattr(error, "reason", None)):
+            left = await self._quota.refund(owed)
+        elif isinstance(error, QuotaExceeded):
+            left = error.receipt
+        set_quota_headers(scope["answer_headers"], left)
 
     async def _answer_options(
         self, route: Route, headers: RequestHeaders, answer: Headers, send: Send
@@ -189,3 +227,16 @@ def bearer_token(headers: RequestHeaders) -> str:
     """The token of ``Authorization: Bearer …`` (RFC 6750 §2.1), or nothing."""
     scheme, _, token = (headers.get(b"authorization") or b"").partition(b" ")
     return token.strip(b" ").decode("latin-1") if scheme.lower() == b"bearer" else ""
+
+
+def _owed(receipt: Receipt, status: int, reason: str | None) -> Receipt | None:
+    """What is given back: all of what we failed to serve, and the tokens of what was not embedded.
+
+    Nothing to a client that left. A queue that is found full after the work of tokenising keeps the
+    request, or work would be free exactly while there is too much of it.
+    """
+    if status < CLIENT_ERROR or status == CLIENT_LEFT:
+        return None
+    if status >= SERVER_ERROR and not (reason == "queue_full" and receipt.spent.tokens):
+        return receipt
+    return tokens_alone(receipt) if receipt.spent.tokens else None

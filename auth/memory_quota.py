@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from typing import Literal
 
@@ -14,10 +14,12 @@ from auth.receipt import (
     MICROSECONDS,
     Limits,
     Receipt,
+    Spent,
     Standing,
     new_request_id,
     receipt_of,
     refusal_of,
+    spent_of,
 )
 
 
@@ -61,54 +63,50 @@ class MemoryQuota:
     async def aclose(self) -> None:
         """Nothing is open."""
 
-    async def charge(self, user_id: str, *, tokens: int) -> Receipt:
-        return self.charge_now(user_id, tokens=tokens)
+    async def charge(self, user_id: str) -> Receipt:
+        return self.charge_now(user_id)
 
-    async def refund(self, receipt: Receipt) -> None:
-        self.refund_now(receipt)
+    async def spend(self, receipt: Receipt, *, tokens: int) -> Receipt:
+        return self.spend_now(receipt, tokens=tokens)
+
+    async def refund(self, receipt: Receipt) -> Receipt:
+        return self.refund_now(receipt)
 
     async def usage(self, user_id: str) -> Receipt:
         return self.usage_now(user_id)
 
-    def check(self, user_id: str) -> Receipt:
-        """The user's standing. Raises QuotaExceeded if no request at all would be admitted now."""
+    def charge_now(self, user_id: str, *, request_id: str | None = None) -> Receipt:
+        """One request, or QuotaExceeded and nothing."""
         standing = self._standing(user_id)
         limits = self.limits
         if standing.requests >= limits.requests:
             raise refusal_of(_refused(standing, "requests"), limits, user_id=user_id)
         if limits.tokens_per_day is not None and standing.tokens >= limits.tokens_per_day:
             raise refusal_of(_refused(standing, "tokens"), limits, user_id=user_id)
-        return receipt_of(standing, limits, user_id=user_id)
-
-    def charge_now(self, user_id: str, *, tokens: int, request_id: str | None = None) -> Receipt:
-        """One request and its tokens, or QuotaExceeded and nothing."""
-        standing = self._standing(user_id)
-        limits = self.limits
-        if standing.requests >= limits.requests:
-            raise refusal_of(_refused(standing, "requests"), limits, user_id=user_id)
-        if limits.tokens_per_day is not None and standing.tokens + tokens > limits.tokens_per_day:
-            raise refusal_of(_refused(standing, "tokens"), limits, user_id=user_id)
-        self._forget_idle(standing.now)
-        account = self._accounts.setdefault(user_id, Account(day=standing.now // DAY))
-        self._accounts.move_to_end(user_id)
         request_id = request_id or new_request_id()
-        account.log[request_id] = standing.now
-        account.tokens += tokens
-        account.last_used = standing.now
-        return receipt_of(
-            self._standing(user_id, standing.now),
-            limits,
-            user_id=user_id,
-            request_id=request_id,
-            tokens=tokens,
-        )
+        self._account(user_id, standing.now).log[request_id] = standing.now
+        after = self._standing(user_id, standing.now)
+        return receipt_of(after, limits, user_id=user_id, request_id=request_id)
 
-    def refund_now(self, receipt: Receipt) -> None:
+    def spend_now(self, receipt: Receipt, *, tokens: int) -> Receipt:
+        """The tokens, or QuotaExceeded and nothing."""
+        user_id, limits = receipt.user_id, self.limits
+        if limits.tokens_per_day is None:
+            return replace(receipt, spent=Spent(tokens))
+        standing = self._standing(user_id)
+        if standing.tokens + tokens > limits.tokens_per_day:
+            raise refusal_of(_refused(standing, "tokens"), limits, user_id=user_id)
+        self._account(user_id, standing.now).tokens += tokens
+        after = self._standing(user_id, standing.now)
+        return spent_of(after, limits, receipt=receipt, tokens=tokens)
+
+    def refund_now(self, receipt: Receipt) -> Receipt:
         """Takes back exactly this charge; its tokens only on the day they were spent."""
         if account := self._accounts.get(receipt.user_id):
             account.log.pop(receipt.request_id, None)
-            if account.day == receipt.charged_at // DAY:
-                account.tokens = max(0, account.tokens - receipt.tokens)
+            if account.day == receipt.spent.at // DAY:
+                account.tokens = max(0, account.tokens - receipt.spent.tokens)
+        return self.usage_now(receipt.user_id)
 
     def usage_now(self, user_id: str) -> Receipt:
         return receipt_of(self._standing(user_id), self.limits, user_id=user_id)
@@ -121,6 +119,13 @@ class MemoryQuota:
 
     def _now(self) -> int:
         return int(self._clock() * MICROSECONDS)
+
+    def _account(self, user_id: str, now: int) -> Account:
+        self._forget_idle(now)
+        account = self._accounts.setdefault(user_id, Account(day=now // DAY))
+        self._accounts.move_to_end(user_id)
+        account.last_used = now
+        return account
 
     def _standing(self, user_id: str, now: int | None = None) -> Standing:
         now = self._now() if now is None else now

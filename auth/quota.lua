@@ -1,12 +1,13 @@
 -- One user's quota, checked and charged in one step: an exact sliding log of requests, and the
--- tokens of the UTC day. All or nothing: a refused call leaves no trace.
+-- tokens of the UTC day. A refused operation leaves no trace.
 --
 -- KEYS 1  sorted set: request id -> time (µs)
 --      2  hash: day (days since 1970), used (tokens)
--- ARGV 1  charge | usage | refund
+-- ARGV 1  charge (one request) | spend (tokens) | refund (both) | usage
 --      2  request id        3  tokens
---      4  request limit     5  window (µs)     6  tokens a day, -1: no limit
---      7  time (µs): of the charge for a refund, else now; -1: this server's clock
+--      4  request limit     5  window (µs)     6  tokens per day, -1: no limit
+--      7  now (µs), -1: this server's clock
+--      8  time (µs) at which the tokens of a refund were spent
 -- -> { refused: 0 no, 1 requests, 2 tokens; requests in the window; µs until the next slot;
 --      tokens used today; now (µs) }
 local operation, id, tokens = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -21,14 +22,6 @@ local day = math.floor(now / 86400000000)
 local used = 0
 local stored = per_day >= 0 and redis.call('HMGET', KEYS[2], 'day', 'used') or {}
 
-if operation == 'refund' then
-  redis.call('ZREM', KEYS[1], id)
-  if stored[1] and tonumber(stored[1]) == day then
-    redis.call('HSET', KEYS[2], 'used', math.max(0, tonumber(stored[2]) - tokens))
-  end
-  return {}
-end
-
 -- A clock that was set back leaves requests (and a day) in the future. They count as made now: no
 -- request is forgotten, and nobody waits longer than one window.
 if stored[1] and tonumber(stored[1]) >= day then
@@ -41,21 +34,34 @@ for _, member in ipairs(future) do redis.call('ZADD', KEYS[1], now, member) end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
 local count = redis.call('ZCARD', KEYS[1])
 
+local function keep_used()
+  redis.call('HSET', KEYS[2], 'day', day, 'used', used)
+  redis.call('EXPIRE', KEYS[2], 86401 - math.floor(now / 1000000) % 86400)
+end
+
 local refused = 0
 if operation == 'charge' then
   if count >= limit then
     refused = 1
-  elseif per_day >= 0 and used + tokens > per_day then
+  elseif per_day >= 0 and used >= per_day then
     refused = 2
   else
     redis.call('ZADD', KEYS[1], now, id)
     redis.call('PEXPIRE', KEYS[1], math.ceil(window / 1000) + 1000)
     count = count + 1
-    if per_day >= 0 then
-      used = used + tokens
-      redis.call('HSET', KEYS[2], 'day', day, 'used', used)
-      redis.call('EXPIRE', KEYS[2], 86401 - math.floor(now / 1000000) % 86400)
-    end
+  end
+elseif operation == 'spend' and per_day >= 0 then
+  if used + tokens > per_day then
+    refused = 2
+  else
+    used = used + tokens
+    keep_used()
+  end
+elseif operation == 'refund' then
+  count = count - redis.call('ZREM', KEYS[1], id)
+  if tokens > 0 and per_day >= 0 and day == math.floor(tonumber(ARGV[8]) / 86400000000) then
+    used = math.max(0, used - tokens)
+    keep_used()
   end
 end
 

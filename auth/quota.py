@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 from typing import Literal, Protocol
 
 from auth.breaker import Breaker
@@ -13,11 +15,13 @@ from auth.memory_quota import MemoryQuota
 from auth.receipt import (
     Limits,
     Receipt,
+    Spent,
     Standing,
     new_request_id,
     quota_headers,
     receipt_of,
     set_quota_headers,
+    tokens_alone,
 )
 from auth.redis_quota import REDIS_FAILURES, RedisQuota
 
@@ -40,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class Quota(Protocol):
-    """Requests in any rolling window and tokens a UTC day, for each user. Refused calls cost nothing."""
+    """Requests in any rolling window and tokens per UTC day, for each user."""
 
     limits: Limits
 
@@ -56,14 +60,20 @@ class Quota(Protocol):
 
     async def aclose(self) -> None: ...
 
-    def check(self, user_id: str) -> Receipt:
-        """What this process knows of the user, asking nobody. Raises QuotaExceeded if that is enough."""
+    async def charge(self, user_id: str) -> Receipt:
+        """One request, or nothing. Raises QuotaExceeded (also for a spent day), QuotaUnavailable."""
 
-    async def charge(self, user_id: str, *, tokens: int) -> Receipt:
-        """One request and its tokens, or nothing. Raises QuotaExceeded, QuotaUnavailable."""
+    async def spend(self, receipt: Receipt, *, tokens: int) -> Receipt:
+        """The tokens of a charged request, once: the receipt to go on with.
 
-    async def refund(self, receipt: Receipt) -> None:
-        """Takes a charge back, once; never raises. For requests that we failed to serve."""
+        Raises QuotaExceeded (the request stays charged, no token is), QuotaUnavailable.
+        """
+
+    async def refund(self, receipt: Receipt) -> Receipt:
+        """Takes a charge back, once, and says what is left then; never raises.
+
+        Of a request that stays charged, ``tokens_alone(receipt)``.
+        """
 
     async def usage(self, user_id: str) -> Receipt:
         """The user's standing, free of charge. Raises QuotaUnavailable."""
@@ -73,7 +83,8 @@ class GuardedQuota:
     """Redis behind a breaker, with a count of our own beside it.
 
     Every charge is held here first. So one process stays exact whatever becomes of Redis - down,
-    hung, or restarted empty - and a user known to be over the limit costs no round trip.
+    hung, or restarted empty - and a user known to be over the limit costs no round trip. Redis dates
+    a charge later than we do, and no slot may free here before it frees there: it is dated again.
 
     While Redis fails, ``on_error`` rules: ``local`` counts here alone (exact for this process),
     ``open`` admits everybody, ``closed`` raises QuotaUnavailable.
@@ -109,73 +120,79 @@ class GuardedQuota:
     async def aclose(self) -> None:
         await self._shared.aclose()
 
-    def check(self, user_id: str) -> Receipt:
-        if self._on_error == "open" and not self._breaker.healthy:
-            return self._local.usage_now(user_id)
-        self._shared.check(user_id)
-        return self._local.check(user_id)
+    async def charge(self, user_id: str) -> Receipt:
+        held = self._hold(user_id)
+        try:
+            receipt = await self._ask(
+                partial(self._shared.charge, user_id, request_id=held.request_id)
+            )
+        except QuotaExceeded:
+            self._local.refund_now(held)
+            raise
+        if receipt is None:
+            self._refuse_when_closed(held)
+        self._local.stamp_again(held)
+        return receipt or held
 
-    async def charge(self, user_id: str, *, tokens: int) -> Receipt:
-        request_id = new_request_id()
-        held = self._hold(user_id, tokens, request_id)
-        if self._breaker.admits():
-            try:
-                receipt = await self._shared.charge(user_id, tokens=tokens, request_id=request_id)
-            except QuotaExceeded:
-                self._succeeded()
-                self._release(held)
-                raise
-            except REDIS_FAILURES as error:
-                self._failed(error)
-            else:
-                self._succeeded()
-                self._confirm(held)
-                return receipt
-        return self._charge_alone(user_id, held)
+    async def spend(self, receipt: Receipt, *, tokens: int) -> Receipt:
+        if self._open or self.limits.tokens_per_day is None:
+            return replace(receipt, spent=Spent(tokens))
+        held = self._local.spend_now(receipt, tokens=tokens)
+        try:
+            spent = await self._ask(partial(self._shared.spend, receipt, tokens=tokens))
+        except QuotaExceeded:
+            self._local.refund_now(tokens_alone(held))
+            raise
+        if spent is None:
+            self._refuse_when_closed(tokens_alone(held))
+        return spent or held
 
-    async def refund(self, receipt: Receipt) -> None:
-        self._local.refund_now(receipt)
-        if receipt.shared and self._breaker.admits():
-            try:
-                await self._shared.refund(receipt)
-            except REDIS_FAILURES as error:
-                self._failed(error)
+    async def refund(self, receipt: Receipt) -> Receipt:
+        left = self._local.refund_now(receipt)
+        if not (receipt.shared or receipt.spent.shared):
+            return left
+        return await self._ask(partial(self._shared.refund, receipt)) or left
 
     async def usage(self, user_id: str) -> Receipt:
-        if self._breaker.admits():
-            try:
-                receipt = await self._shared.usage(user_id)
-            except REDIS_FAILURES as error:
-                self._failed(error)
-            else:
-                self._succeeded()
-                return receipt
-        if self._on_error == "closed":
+        receipt = await self._ask(partial(self._shared.usage, user_id))
+        if receipt is None and self._on_error == "closed":
             raise _unavailable()
-        return self._local.usage_now(user_id)
+        return receipt or self._local.usage_now(user_id)
 
-    def _hold(self, user_id: str, tokens: int, request_id: str) -> Receipt | None:
+    async def _ask(self, question: Callable[[], Awaitable[Receipt]]) -> Receipt | None:
+        """What Redis says, or None while it says nothing. Raises QuotaExceeded."""
+        if not self._breaker.admits():
+            return None
+        try:
+            answer = await question()
+        except QuotaExceeded:
+            self._succeeded()
+            raise
+        except REDIS_FAILURES as error:
+            self._failed(error)
+            return None
+        self._succeeded()
+        return answer
+
+    @property
+    def _open(self) -> bool:
+        """Whether nobody is refused, because Redis is in doubt."""
+        return self._on_error == "open" and not self._breaker.healthy
+
+    def _hold(self, user_id: str) -> Receipt:
         """A place in our own count. Raises QuotaExceeded."""
-        if self._on_error == "open" and not self._breaker.healthy:
-            return None  # nobody is refused while Redis is in doubt
-        return self._local.charge_now(user_id, tokens=tokens, request_id=request_id)
+        request_id = new_request_id()
+        if self._open:
+            nothing = Standing("", 0, 0, 0, 0)
+            return receipt_of(nothing, self.limits, user_id=user_id, request_id=request_id)
+        self._shared.check(user_id)
+        return self._local.charge_now(user_id, request_id=request_id)
 
-    def _release(self, held: Receipt | None) -> None:
-        if held:
-            self._local.refund_now(held)
-
-    def _confirm(self, held: Receipt | None) -> None:
-        """Redis dates a charge later than we do, and no slot may free here before it frees there."""
-        if held:
-            self._local.stamp_again(held)
-
-    def _charge_alone(self, user_id: str, held: Receipt | None) -> Receipt:
-        """What ``on_error`` says. Raises QuotaUnavailable."""
+    def _refuse_when_closed(self, held: Receipt) -> None:
+        """Raises QuotaUnavailable."""
         if self._on_error == "closed":
-            self._release(held)
+            self._local.refund_now(held)
             raise _unavailable()
-        self._confirm(held)
-        return held or receipt_of(Standing("", 0, 0, 0, 0), self.limits, user_id=user_id)
 
     def _failed(self, error: BaseException) -> None:
         if self._breaker.healthy:

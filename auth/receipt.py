@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from auth.errors import QuotaExceeded
@@ -38,8 +38,17 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """Tokens of the day that a request was charged. ``at``: µs of the store's clock, 0 where no store counts."""
+
+    tokens: int = 0
+    at: int = 0
+    shared: bool = False  # in the shared store too, not in this process alone
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
-    """A user's limits after a charge. The last four fields are what a refund needs."""
+    """A user's limits after a charge. The last five fields are what a refund needs."""
 
     limit: int
     remaining: int
@@ -49,10 +58,10 @@ class Receipt:
     tokens_remaining: int | None
     tokens_reset_after: float | None  # seconds until midnight UTC
     user_id: str
-    request_id: str = ""  # "" : nothing was charged, there is nothing to give back
-    tokens: int = 0
+    request_id: str = ""  # "" : no request was charged, there is none to give back
     charged_at: int = 0  # µs of the store's clock
-    shared: bool = False  # charged in the shared store, not in this process alone
+    shared: bool = False  # charged in the shared store too, not in this process alone
+    spent: Spent = Spent()
 
 
 def receipt_of(
@@ -61,7 +70,6 @@ def receipt_of(
     *,
     user_id: str,
     request_id: str = "",
-    tokens: int = 0,
     shared: bool = False,
 ) -> Receipt:
     """The receipt for ``standing``."""
@@ -76,10 +84,28 @@ def receipt_of(
         tokens_reset_after=None if daily is None else until_midnight(standing.now) / MICROSECONDS,
         user_id=user_id,
         request_id=request_id,
-        tokens=tokens,
         charged_at=standing.now,
         shared=shared,
     )
+
+
+def spent_of(
+    standing: Standing, limits: Limits, *, receipt: Receipt, tokens: int, shared: bool = False
+) -> Receipt:
+    """``receipt`` once ``tokens`` are spent too, with what is left according to ``standing``."""
+    left = receipt_of(standing, limits, user_id=receipt.user_id)
+    return replace(
+        left,
+        request_id=receipt.request_id,
+        charged_at=receipt.charged_at,
+        shared=receipt.shared,
+        spent=Spent(tokens, standing.now, shared),
+    )
+
+
+def tokens_alone(receipt: Receipt) -> Receipt:
+    """What to refund of ``receipt`` where its request stays charged."""
+    return replace(receipt, request_id="", shared=False)
 
 
 def refusal_of(standing: Standing, limits: Limits, *, user_id: str) -> QuotaExceeded:

@@ -1,4 +1,4 @@
-"""Quotas counted in Redis: one round trip a request, exact over every process that shares it."""
+"""Quotas counted in Redis: one round trip per charge, exact over every process that shares it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ from auth.receipt import (
     MICROSECONDS,
     Limits,
     Receipt,
+    Spent,
     Standing,
     new_request_id,
     receipt_of,
     refusal_of,
+    spent_of,
     whole_seconds,
 )
 
@@ -77,28 +79,29 @@ class RedisQuota:
         """Runs the script, so that a Redis that answers and cannot write is found out. Raises REDIS_FAILURES."""
         await self._run("usage", "ping")
 
-    async def charge(self, user_id: str, *, tokens: int, request_id: str | None = None) -> Receipt:
+    async def charge(self, user_id: str, *, request_id: str | None = None) -> Receipt:
         request_id = request_id or new_request_id()
-        asked_at = self._monotonic()
-        standing = await self._run("charge", user_id, request_id=request_id, tokens=tokens)
-        if standing.refused:
-            refusal = refusal_of(standing, self.limits, user_id=user_id)
-            self._remember(refusal, asked_at=asked_at)
-            raise refusal
+        standing = await self._charged("charge", user_id, request_id=request_id)
         return receipt_of(
-            standing,
-            self.limits,
-            user_id=user_id,
-            request_id=request_id,
-            tokens=tokens,
-            shared=True,
+            standing, self.limits, user_id=user_id, request_id=request_id, shared=True
         )
 
-    async def refund(self, receipt: Receipt) -> None:
+    async def spend(self, receipt: Receipt, *, tokens: int) -> Receipt:
+        standing = await self._charged("spend", receipt.user_id, tokens=tokens)
+        return spent_of(standing, self.limits, receipt=receipt, tokens=tokens, shared=True)
+
+    async def refund(self, receipt: Receipt) -> Receipt:
+        """Of a charge, what was charged here."""
         self._exhausted.pop(receipt.user_id, None)
-        await self._call(
-            "refund", receipt.user_id, receipt.request_id, receipt.tokens, receipt.charged_at
+        spent = receipt.spent if receipt.spent.shared else Spent()
+        standing = await self._run(
+            "refund",
+            receipt.user_id,
+            request_id=receipt.request_id if receipt.shared else "",
+            tokens=spent.tokens,
+            spent_at=spent.at,
         )
+        return receipt_of(standing, self.limits, user_id=receipt.user_id)
 
     async def usage(self, user_id: str) -> Receipt:
         return receipt_of(await self._run("usage", user_id), self.limits, user_id=user_id)
@@ -131,15 +134,27 @@ class RedisQuota:
         if len(self._exhausted) > MAX_REMEMBERED:
             self._exhausted.popitem(last=False)
 
-    async def _run(
+    async def _charged(
         self, operation: str, user_id: str, *, request_id: str = "", tokens: int = 0
     ) -> Standing:
-        now = -1 if self._clock is None else int(self._clock() * MICROSECONDS)
-        return standing_of(await self._call(operation, user_id, request_id, tokens, now))
+        """Raises QuotaExceeded, and remembers it."""
+        asked_at = self._monotonic()
+        standing = await self._run(operation, user_id, request_id=request_id, tokens=tokens)
+        if standing.refused:
+            refusal = refusal_of(standing, self.limits, user_id=user_id)
+            self._remember(refusal, asked_at=asked_at)
+            raise refusal
+        return standing
 
-    async def _call(
-        self, operation: str, user_id: str, request_id: str, tokens: int, now: int
-    ) -> object:
+    async def _run(
+        self,
+        operation: str,
+        user_id: str,
+        *,
+        request_id: str = "",
+        tokens: int = 0,
+        spent_at: int = 0,
+    ) -> Standing:
         limits = self.limits
         per_day = -1 if limits.tokens_per_day is None else limits.tokens_per_day
         arguments = (
@@ -151,10 +166,11 @@ class RedisQuota:
             limits.requests,
             limits.window_us,
             per_day,
-            now,
+            -1 if self._clock is None else int(self._clock() * MICROSECONDS),
+            spent_at,
         )
         async with asyncio.timeout(CALL_TIMEOUT), self._slots:
-            return await self._evaluate(arguments)
+            return standing_of(await self._evaluate(arguments))
 
     async def _evaluate(self, arguments: tuple[str | int, ...]) -> object:
         try:

@@ -3,7 +3,7 @@
     python -m benchmarks.gate [--json PATH]
 
 Calls the ASGI application in this process, so that neither a client nor a socket is in the figure:
-edge, gate, token, body, and the charge of the quota, in memory and in a real Redis. CPU seconds of
+edge, gate, token, body, and both charges of the quota, in memory and in a real Redis. CPU seconds of
 this process.
 """
 
@@ -47,15 +47,15 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def gated(quota: Quota) -> ASGIApp:
-    """The echo behind the edge and the gate, charging `quota`."""
+    """The echo behind the edge and the gate, spending tokens of `quota`."""
 
-    async def charging(scope: Scope, receive: Receive, send: Send) -> None:
-        await quota.charge(scope["principal"].user_id, tokens=8)
+    async def spending(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["receipt"] = await quota.spend(scope["receipt"], tokens=8)
         await echo(scope, receive, send)
 
     verifier = TokenVerifier(keys=KeySet(secret=SECRET), issuer=None, allow_anonymous=False)
     routes = {"/embed": Route(frozenset({"POST"}), protected=True)}
-    gate = Gate(charging, routes=routes, verifier=verifier, quota=quota)
+    gate = Gate(spending, routes=routes, verifier=verifier, quota=quota)
     return Edge(gate, routes=routes, fingerprint="0" * 12, record=lambda _: None)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auth.admission import Receive
-from auth.gate import Gate, Route, Scope, Send
+from auth.gate import App, Gate, Route, Scope, Send
 from auth.keys import KeySet
 from auth.memory_quota import MemoryQuota
 from auth.quota import Quota
@@ -118,6 +118,7 @@ class House:
     clock: Clock = field(default_factory=Clock)
     project: Project = field(default_factory=Project)
     app: RecordingApp = field(default_factory=RecordingApp)
+    service: App | None = None  # in place of the recording one
     ready: bool = True
     quota: Quota = field(init=False)
 
@@ -127,7 +128,7 @@ class House:
     def gate(self, *, cors_allow_origins: Iterable[str] = (), **settings: Any) -> Gate:
         keys = KeySet(secret=self.project.secret)
         return Gate(
-            self.app,
+            self.service or self.app,
             routes=ROUTES,
             verifier=TokenVerifier(
                 keys=keys, issuer=ISSUER, allow_anonymous=False, clock=self.clock

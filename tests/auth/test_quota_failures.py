@@ -51,7 +51,7 @@ def guarded(
 async def one_call(quota: GuardedQuota, user: str) -> Call:
     began = time.time()
     try:
-        outcome: Receipt | GateError = await quota.charge(user, tokens=1)
+        outcome: Receipt | GateError = await quota.charge(user)
     except (QuotaExceeded, QuotaUnavailable) as error:
         outcome = error
     ended = time.time()
@@ -167,7 +167,7 @@ async def test_closed_refuses_while_redis_is_away(fragile_redis: RedisServer) ->
     assert isinstance((await one_call(quota, str(uuid.uuid4()))).outcome, Receipt)
     fragile_redis.kill()
     with pytest.raises(QuotaUnavailable):
-        await quota.charge(str(uuid.uuid4()), tokens=1)
+        await quota.charge(str(uuid.uuid4()))
     with pytest.raises(QuotaUnavailable):
         await quota.usage("anybody")
     await quota.aclose()
@@ -179,7 +179,6 @@ async def test_open_admits_everybody_while_redis_is_away(fragile_redis: RedisSer
     assert max(call.took for call in calls) < 1.0
     assert in_outage
     assert all(isinstance(call.outcome, Receipt) for call in in_outage)
-    quota.check("anybody")
     await quota.aclose()
 
 
@@ -254,16 +253,16 @@ async def test_full_redis_goes_on_counting(fragile_redis: RedisServer) -> None:
     await quota.start()
     fragile_redis.command("CONFIG", "SET", "maxmemory", "1")
     assert fragile_redis.command("SET", "key", "value").startswith(b"-OOM")
-    assert [(await quota.charge("user", tokens=1)).remaining for _ in range(3)] == [2, 1, 0]
+    assert [(await quota.charge("user")).remaining for _ in range(3)] == [2, 1, 0]
     with pytest.raises(QuotaExceeded):
-        await quota.charge("user", tokens=1)
+        await quota.charge("user")
     assert quota.state == "ok"
     await quota.aclose()
 
 
 async def test_refund_never_raises_and_never_waits_long(fragile_redis: RedisServer) -> None:
     quota = guarded(fragile_redis.url, on_error="local", limit=1)
-    receipt = await quota.charge("user", tokens=1)
+    receipt = await quota.charge("user")
     fragile_redis.hang()
     began = time.perf_counter()
     await quota.refund(receipt)
@@ -271,23 +270,45 @@ async def test_refund_never_raises_and_never_waits_long(fragile_redis: RedisServ
     await quota.aclose()
 
 
-async def test_charge_counted_in_memory_is_refunded_in_memory_alone(
+async def test_what_was_counted_in_memory_is_refunded_in_memory_alone(
     fragile_redis: RedisServer,
 ) -> None:
-    """Redis never saw it, and must not give back tokens that it never took."""
+    """Redis never saw it, and must not give back what it never took."""
     limits = Limits(5, 60.0, 100)
     shared = RedisQuota(fragile_redis.url, limits)
     quota = GuardedQuota(
         shared, MemoryQuota(limits), on_error="local", breaker=Breaker(pause=PAUSE)
     )
-    await quota.charge("user", tokens=10)
+    await quota.spend(await quota.charge("user"), tokens=10)
+    before = await quota.charge("user")
     fragile_redis.command("CONFIG", "SET", "min-replicas-to-write", "1")
-    local = await quota.charge("user", tokens=20)
-    assert not local.shared
-    assert local.tokens_remaining == 70
+    begun_before = await quota.spend(before, tokens=20)
+    begun_after = await quota.spend(await quota.charge("user"), tokens=30)
+    assert (begun_before.shared, begun_before.spent.shared) == (True, False)
+    assert (begun_after.shared, begun_after.spent.shared) == (False, False)
+    assert begun_after.tokens_remaining == 40
     fragile_redis.command("CONFIG", "SET", "min-replicas-to-write", "0")
-    await quota.refund(local)
-    assert (await shared.usage("user")).tokens_remaining == 90
+    await asyncio.sleep(PAUSE)
+    await quota.refund(begun_before)
+    assert (await quota.refund(begun_after)).tokens_remaining == 90
+    usage = await shared.usage("user")
+    assert (usage.remaining, usage.tokens_remaining) == (4, 90)
+    await quota.aclose()
+
+
+async def test_closed_refuses_tokens_that_cannot_be_counted(fragile_redis: RedisServer) -> None:
+    limits = Limits(5, 60.0, 100)
+    local = MemoryQuota(limits)
+    quota = GuardedQuota(
+        RedisQuota(fragile_redis.url, limits), local, on_error="closed", breaker=Breaker()
+    )
+    receipt = await quota.charge("user")
+    fragile_redis.kill()
+    with pytest.raises(QuotaUnavailable):
+        await quota.spend(receipt, tokens=10)
+    assert (await local.usage("user")).tokens_remaining == 100
+    await quota.refund(receipt)
+    assert (await local.usage("user")).remaining == 5
     await quota.aclose()
 
 
@@ -295,7 +316,7 @@ async def test_cancelled_call_leaves_the_connections_in_order(redis: RedisServer
     """A caller who hangs up in mid-call must not leave an answer behind for the next one."""
     quota = guarded(redis.url, on_error="local", limit=100_000, window=60.0)
     users = [str(uuid.uuid4()) for _ in range(200)]
-    tasks = [asyncio.create_task(quota.charge(user, tokens=1)) for user in users]
+    tasks = [asyncio.create_task(quota.charge(user)) for user in users]
     for delay, task in enumerate(tasks[::2]):
         asyncio.get_running_loop().call_later(delay * 0.0002, task.cancel)
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -13,6 +13,7 @@ from hypothesis.stateful import (
     Bundle,
     MultipleResults,
     RuleBasedStateMachine,
+    consumes,
     initialize,
     multiple,
     rule,
@@ -23,7 +24,7 @@ from auth.breaker import Breaker
 from auth.errors import QuotaExceeded
 from auth.memory_quota import MemoryQuota
 from auth.quota import GuardedQuota, Quota
-from auth.receipt import Limits, Receipt
+from auth.receipt import Limits, Receipt, tokens_alone
 from auth.redis_quota import RedisQuota
 from tests.auth.servers import RedisServer
 from tests.auth.signing import NOW, Clock
@@ -68,30 +69,49 @@ class QuotaMachine(RuleBasedStateMachine):
                 shared, local, on_error="local", breaker=Breaker(monotonic=self.clock)
             )
 
-    @rule(target=receipts, user=st.sampled_from(USERS), tokens=st.integers(0, 15))
-    def charge(self, user: str, tokens: int) -> Receipt | MultipleResults[Receipt]:
+    @rule(target=receipts, user=st.sampled_from(USERS))
+    def charge(self, user: str) -> Receipt | MultipleResults[Receipt]:
         model, now, limits = self.models[user], self.clock.now, self.limits
         full = model.settle(now) >= limits.requests
-        spent = limits.tokens_per_day is not None and model.tokens + tokens > limits.tokens_per_day
+        spent = limits.tokens_per_day is not None and model.tokens >= limits.tokens_per_day
         if full or spent:
             with pytest.raises(QuotaExceeded) as refusal:
-                self.runner.run(self.quota.charge(user + self.salt, tokens=tokens))
+                self.runner.run(self.quota.charge(user + self.salt))
             assert refusal.value.which == ("requests" if full else "tokens")
             return multiple()
-        receipt = self.runner.run(self.quota.charge(user + self.salt, tokens=tokens))
+        receipt = self.runner.run(self.quota.charge(user + self.salt))
         model.requests[receipt.request_id] = now
-        model.tokens += tokens
         assert receipt.remaining == limits.requests - model.settle(now)
         return receipt
 
-    @rule(receipt=receipts)
-    def refund(self, receipt: Receipt) -> None:
-        model = self.models[receipt.user_id[0]]
-        if model.requests.pop(receipt.request_id, None) is None:
-            return  # given back before
-        self.runner.run(self.quota.refund(receipt))
-        if model.day == receipt.charged_at // (DAY * 1_000_000):
-            model.tokens = max(0, model.tokens - receipt.tokens)
+    @rule(target=receipts, receipt=consumes(receipts), tokens=st.integers(0, 15))
+    def spend(self, receipt: Receipt, tokens: int) -> Receipt:
+        if receipt.spent.tokens:
+            return receipt  # once per request
+        model, per_day = self.models[receipt.user_id[0]], self.limits.tokens_per_day
+        model.settle(self.clock.now)
+        if per_day is not None and model.tokens + tokens > per_day:
+            with pytest.raises(QuotaExceeded) as refusal:
+                self.runner.run(self.quota.spend(receipt, tokens=tokens))
+            assert refusal.value.which == "tokens"
+            return receipt
+        receipt = self.runner.run(self.quota.spend(receipt, tokens=tokens))
+        model.tokens += tokens
+        if per_day is not None:
+            assert receipt.tokens_remaining == per_day - model.tokens
+        return receipt
+
+    @rule(receipt=consumes(receipts), whole=st.booleans())
+    def refund(self, receipt: Receipt, whole: bool) -> None:
+        model, limits = self.models[receipt.user_id[0]], self.limits
+        left = self.runner.run(self.quota.refund(receipt if whole else tokens_alone(receipt)))
+        used = model.settle(self.clock.now)
+        if whole and model.requests.pop(receipt.request_id, 0) > self.clock.now - WINDOW:
+            used -= 1
+        if model.day == receipt.spent.at // (DAY * 1_000_000):
+            model.tokens = max(0, model.tokens - receipt.spent.tokens)
+        if receipt.shared == (self.redis_url is not None):
+            assert left.remaining == limits.requests - used
 
     @rule(user=st.sampled_from(USERS))
     def usage(self, user: str) -> None:
@@ -103,22 +123,15 @@ class QuotaMachine(RuleBasedStateMachine):
             assert found.tokens_remaining == limits.tokens_per_day - model.tokens
 
     @rule(user=st.sampled_from(USERS))
-    def check_refuses_only_what_would_be_refused(self, user: str) -> None:
-        try:
-            self.quota.check(user + self.salt)
-        except QuotaExceeded:
-            model, per_day = self.models[user], self.limits.tokens_per_day
-            full = model.settle(self.clock.now) >= self.limits.requests
-            assert full or (per_day is not None and model.tokens >= per_day)
-
-    @rule(user=st.sampled_from(USERS))
     def wait_exactly_retry_after(self, user: str) -> None:
-        try:
-            self.quota.check(user + self.salt)
-        except QuotaExceeded as refusal:
-            self.clock.now += refusal.retry_after
-            if refusal.which == "requests":
-                assert self.models[user].settle(self.clock.now) < self.limits.requests
+        """As who was refused is told to; a spent day is waited for in vain until midnight."""
+        model = self.models[user]
+        if model.settle(self.clock.now) < self.limits.requests:
+            return
+        with pytest.raises(QuotaExceeded) as refusal:
+            self.runner.run(self.quota.charge(user + self.salt))
+        self.clock.now += refusal.value.retry_after
+        assert model.settle(self.clock.now) < self.limits.requests
 
     @rule(eighths=st.integers(1, 1000))
     def time_passes(self, eighths: int) -> None:

@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +184,6 @@ def test_the_limit_is_exact_and_says_when_to_come_back(
     user = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a00ff"
     environment = {"MODEL_QUANTIZATION": "fp32", "REDIS_URL": redis_url, "RATE_LIMIT_PER_MIN": "3"}
     with serve(tmp_path / "log", environment) as server:
-        bad = [post(server, bearer=token(user), content=b"{", headers=JSON) for _ in range(5)]
-        assert {answer.status_code for answer in bad} == {400}  # and they cost nothing
         answers = [post(server, bearer=token(user), json={"text": "a"}) for _ in range(5)]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
         assert [answer.headers["x-ratelimit-remaining"] for answer in answers[:3]] == [
@@ -197,3 +196,33 @@ def test_the_limit_is_exact_and_says_when_to_come_back(
         other = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a00fe"
         assert post(server, bearer=token(other), json={"text": "a"}).status_code == 200
         assert SECRET not in server.log()
+
+
+def test_a_call_costs_a_request_whatever_its_body_and_tokens_only_for_vectors(
+    tmp_path: Path, model_store: Path, redis_url: str
+) -> None:
+    user = token(str(uuid.uuid4()))
+    environment = {"MODEL_QUANTIZATION": "fp32", "REDIS_URL": redis_url, "TOKENS_PER_DAY": "100"}
+    calls: list[tuple[str, dict[str, Any], int]] = [
+        ("/embed", {"content": b"{", "headers": JSON}, 400),
+        ("/embed", {"json": {"txt": "a"}}, 422),
+        ("/tokenize", {"json": {"texts": ["word word"]}}, 200),
+        ("/embed", {"json": {"text": "word " * 200}}, 429),
+        ("/embed", {"json": {"text": "word word"}}, 200),
+    ]
+    with serve(tmp_path / "log", environment) as server:
+        answers = [post(server, path, bearer=user, **call) for path, call, _ in calls]
+        usage = httpx.get(f"{server.url}/usage", headers={"Authorization": f"Bearer {user}"}).json()
+    assert [answer.status_code for answer in answers] == [status for *_, status in calls]
+    left = [answer.headers["x-ratelimit-remaining"] for answer in answers]
+    assert left == ["9", "8", "7", "6", "5"]
+    assert [
+        answer.headers["ratelimit"].rpartition("r=")[2].split(";")[0] for answer in answers
+    ] == [
+        "100",
+        "100",
+        "100",
+        "100",
+        "96",
+    ]
+    assert (usage["requests"]["remaining"], usage["tokens"]["remaining"]) == (5, 96)
