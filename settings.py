@@ -174,10 +174,16 @@ class Settings(BaseSettings):
         None, ge=1, description="Tokens a user may spend in a UTC day; unset for no limit"
     )
 
-    max_concurrent_per_user: int = Field(64, ge=1, description="Requests of one user in flight")
-    max_in_flight: int = Field(256, ge=1, description="Requests in flight, of all users")
+    max_concurrent_per_user: int = Field(16, ge=1, description="Requests of one user in flight")
+    max_in_flight: int = Field(
+        256,
+        ge=1,
+        description="Requests in flight, of all users; a user with none is admitted up to twice that",
+    )
     failed_auth_per_min: int = Field(
-        60, ge=1, description="Refused tokens an address may send in a minute"
+        60,
+        ge=1,
+        description="Bad tokens of an address in a minute that are told what is wrong; more get 429",
     )
     body_timeout: float = Field(10.0, gt=0, description="Seconds a request body may take to arrive")
     cors_allow_origins: str = Field(

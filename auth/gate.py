@@ -1,7 +1,7 @@
 """The gate: every check between a connection and the service, in order, each cheaper than the next.
 
-path -> CORS preflight -> method -> headers -> calls in flight -> failures of the address -> token ->
-calls of the user -> one request is charged -> body -> the service
+path -> CORS preflight -> method -> headers -> failures of the address -> token -> calls in flight ->
+one request is charged -> body -> the service
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from auth.admission import FailureBudget, InFlight, PerUser, Receive, read_body, replay
+from auth.admission import Receive, read_body, replay
 from auth.client_address import TrustedProxies, client_address
 from auth.cors import Cors
 from auth.errors import (
@@ -26,6 +26,8 @@ from auth.errors import (
     TokenInvalid,
     TokenMissing,
 )
+from auth.failures import FailureBudget
+from auth.in_flight import InFlight
 from auth.paths import meant_path, near_paths
 from auth.quota import Quota
 from auth.receipt import Receipt, policy_header, set_quota_headers, tokens_alone
@@ -93,8 +95,7 @@ class Gate:
         self._quota = quota
         self._max_body_bytes = max_body_bytes
         self._body_timeout = body_timeout
-        self._in_flight = InFlight(max_in_flight)
-        self._per_user = PerUser(max_concurrent_per_user)
+        self._in_flight = InFlight(max_in_flight, per_user=max_concurrent_per_user)
         self._failures = FailureBudget(failed_auth_per_minute, clock=clock)
         self._trusted = TrustedProxies.parse(trusted_proxies)
         self._cors = Cors.of(cors_allow_origins)
@@ -144,15 +145,14 @@ class Gate:
                 retry_after=5,
                 reason="stopping",
             )
-        held.enter_context(self._in_flight.hold())
         principal = await self._principal(scope, headers)
         scope["principal"] = principal
-        held.enter_context(self._per_user.hold(principal.user_id))
+        held.enter_context(self._in_flight.hold(principal.user_id))
 
     async def _principal(self, scope: Scope, headers: RequestHeaders) -> Principal:
         token = bearer_token(headers)
         if principal := self._verifier.recall(token):
-            return principal  # so that a stranger's failures never shut out a user behind the same address
+            return principal
         peer = scope["client"][0] if scope.get("client") else None
         address = client_address(peer, headers.all(b"x-forwarded-for"), self._trusted)
         self._failures.check(address)
@@ -161,10 +161,12 @@ class Gate:
                 raise TokenMissing(
                     "Send the header Authorization: Bearer <access token of a signed-in user>."
                 )
-            return await self._verifier.verify(token)
+            principal = await self._verifier.verify(token)
         except FAILURES:
-            self._failures.record(address)
+            self._failures.failed(address)
             raise
+        self._failures.succeeded(address)
+        return principal
 
     async def _charged(self, scope: Scope, receive: Receive, send: Send, *, has_body: bool) -> None:
         """One request, from its charge to its answer."""

@@ -31,6 +31,7 @@ from auth.errors import (
     TooManyFailures,
     UnsupportedMediaType,
 )
+from auth.failures import LOOKS
 from auth.gate import Gate
 from auth.memory_quota import MemoryQuota
 from auth.receipt import Limits
@@ -78,10 +79,10 @@ async def test_checks_come_in_order_and_only_the_last_reads_the_body(house: Hous
     """A request that is wrong in every way is put right one way at a time."""
     house.quota = MemoryQuota(Limits(1, 60.0, None), clock=house.clock)
     gate = house.gate(
-        max_in_flight=2, max_concurrent_per_user=1, failed_auth_per_minute=2, max_body_bytes=1000
+        max_in_flight=1, max_concurrent_per_user=1, failed_auth_per_minute=2, max_body_bytes=1000
     )
     token, others = house.project.hs256(), [house.project.user_token() for _ in range(2)]
-    for _ in range(2):
+    for _ in range(2 * LOOKS):
         await refusal_of(gate, post("wrong"))
     house.ready = False
     path, method = "/nowhere", "DELETE"
@@ -113,12 +114,12 @@ async def test_checks_come_in_order_and_only_the_last_reads_the_body(house: Hous
     lines[b"x-padding"].pop()
     assert await refusal() is Overloaded
     house.ready = True
-    async with calls_held(house, gate, *others):
-        assert await refusal() is Overloaded
     assert await refusal() is TooManyFailures
     house.clock.now += 60
     assert await refusal() is TokenInvalid
     lines[b"authorization"] = [b"Bearer " + token.encode()]
+    async with calls_held(house, gate, *others):
+        assert await refusal() is Overloaded
     async with calls_held(house, gate, token):
         assert await refusal() is TooManyConcurrent
     assert await refusal() is QuotaExceeded
@@ -346,27 +347,63 @@ async def test_address_with_too_many_failures_has_to_wait(house: House) -> None:
     for token in ("wrong", None, house.project.hs256(role="anon")):
         assert not isinstance(await refusal_of(gate, post(token)), TooManyFailures)
     house.clock.now += 20
-    refusal = await refusal_of(gate, post(house.project.hs256()))
+    refusal = await refusal_of(gate, post("wrong"))
     assert isinstance(refusal, TooManyFailures)
     assert refusal.retry_after == 40
     house.clock.now += 40
-    assert (await post(house.project.hs256()).through(gate)).status == 200
+    assert isinstance(await refusal_of(gate, post("wrong")), TokenInvalid)
 
 
 async def test_other_addresses_do_not_suffer(house: House) -> None:
     gate = house.gate(failed_auth_per_minute=1)
-    await refusal_of(gate, post("wrong"))
+    for _ in range(LOOKS):
+        await refusal_of(gate, post("wrong"))
+    assert isinstance(await refusal_of(gate, post(house.project.hs256())), TooManyFailures)
     assert (await post(house.project.hs256(), peer=("192.0.2.8", 1)).through(gate)).status == 200
 
 
-async def test_user_known_to_be_good_is_served_through_a_flood_from_the_same_address(
+async def test_users_are_served_through_a_flood_from_their_own_address(house: House) -> None:
+    """Two bad tokens a second, and as many calls of a user who is known and of new ones."""
+    gate, known = house.gate(), house.project.hs256(exp=NOW + 3600)
+    for second in range(94):
+        for _ in range(2):
+            await refusal_of(gate, post("wrong"))
+        token = known if second % 2 else house.project.user_token()
+        for _ in range(2):
+            assert (await post(token).through(gate)).status == 200
+        house.clock.now += 1
+
+
+async def test_a_new_user_is_served_where_nobody_was_yet_beside_two_bad_tokens_a_second(
     house: House,
 ) -> None:
-    gate, token = house.gate(failed_auth_per_minute=3), house.project.hs256()
-    await post(token).through(gate)
-    for _ in range(50):
-        await refusal_of(gate, post("wrong"))
-    assert (await post(token).through(gate)).status == 200
+    gate = house.gate()
+    for _ in range(600):
+        await refusal_of(gate, post(house.project.hs256("x" * 32)))
+        house.clock.now += 0.5
+    assert (await post(house.project.hs256()).through(gate)).status == 200
+
+
+async def test_a_flood_where_no_user_is_stays_unverified(house: House) -> None:
+    gate = house.gate(failed_auth_per_minute=3)
+    reasons = [
+        (await refusal_of(gate, post(house.project.hs256("x" * 32)))).reason for _ in range(100)
+    ]
+    assert reasons == ["token_invalid"] * 3 + ["too_many_failures"] * 97
+    refusal = await refusal_of(gate, post(house.project.hs256()))
+    assert isinstance(refusal, TooManyFailures)
+    assert refusal.retry_after == 60
+
+
+async def test_a_subscriber_with_a_whole_ipv6_prefix_has_one_budget(house: House) -> None:
+    gate = house.gate(failed_auth_per_minute=4)
+    for n in range(4):
+        refusal = await refusal_of(gate, post("wrong", peer=(f"2001:db8:0:7::{n:x}", 1)))
+        assert isinstance(refusal, TokenInvalid)
+    next_address = await refusal_of(gate, post("wrong", peer=("2001:db8:0:7:ffff::1", 1)))
+    assert isinstance(next_address, TooManyFailures)
+    next_subscriber = await refusal_of(gate, post("wrong", peer=("2001:db8:0:8::1", 1)))
+    assert isinstance(next_subscriber, TokenInvalid)
 
 
 async def test_expired_tokens_count_against_nobody(house: House) -> None:
@@ -410,8 +447,9 @@ async def test_connection_without_an_address_has_a_budget_too(house: House) -> N
 
 
 async def test_calls_in_flight_are_bounded_and_freed(house: House) -> None:
+    """Each user with a single one, so up to twice the limit."""
     gate = house.gate(max_in_flight=3)
-    async with calls_held(house, gate, *[house.project.user_token() for _ in range(3)]):
+    async with calls_held(house, gate, *[house.project.user_token() for _ in range(6)]):
         refusal = await refusal_of(gate, post(house.project.user_token()))
         assert isinstance(refusal, Overloaded)
         assert refusal.retry_after >= 1
