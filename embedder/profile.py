@@ -7,8 +7,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import ConfigDict, PositiveInt, StringConstraints, TypeAdapter, ValidationError
 
 from embedder.errors import (
     DimensionsError,
@@ -19,6 +21,7 @@ from embedder.errors import (
 from embedder.tasks import prompts_by_task
 
 PROFILE_FILE = "profile.json"
+CHECKSUM = "sha256"  # of the rest of the profile
 TOKENIZER_FILE = "tokenizer.json"
 WEIGHTS_FILE = "model.safetensors"
 TORCH_DIRECTORY = "sentence_transformers"
@@ -26,22 +29,25 @@ BACKENDS = ("native", "torch")
 LAYOUT = 4  # raised whenever prepared models stop being interchangeable; 1 to 3 were ONNX graphs
 STARTER_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 STARTER_NAMES = frozenset({"all-minilm-l6-v2", STARTER_MODEL.lower()})
+Sha256: TypeAlias = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     """Written beside the weights when a model is prepared, read when it is loaded."""
 
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+
     model_id: str
     revision: str  # commit of the hub, or content hash of a local directory
     architecture: str  # "bert", "gemma3_text", ...
-    backend: str  # "native" or "torch"
-    quantization: str  # "int8", "fp16" or "fp32"
-    dimensions: int
-    matryoshka: tuple[int, ...]  # sizes allowed, descending, the first is `dimensions`
-    max_tokens: int  # special tokens included
+    backend: Literal["native", "torch"]
+    quantization: Literal["int8", "fp16", "fp32"]
+    dimensions: PositiveInt
+    matryoshka: tuple[PositiveInt, ...]  # sizes allowed, descending, the first is `dimensions`
+    max_tokens: PositiveInt  # special tokens included
     prompts: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)  # SHA-256 by file name
+    files: Mapping[str, Sha256] = field(default_factory=dict)  # by file name
     verification: Mapping[str, Any] = field(default_factory=dict)
     layout: int = LAYOUT
 
@@ -71,41 +77,107 @@ class Profile:
         return dimensions or self.dimensions
 
     def save(self, directory: Path) -> None:
-        text = json.dumps(
-            {**asdict(self), "fingerprint": self.fingerprint}, indent=2, ensure_ascii=False
-        )
+        fields = {**asdict(self), "fingerprint": self.fingerprint}
+        text = json.dumps({**fields, CHECKSUM: checksum(fields)}, indent=2, ensure_ascii=False)
         (directory / PROFILE_FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, directory: Path) -> "Profile":
-        """Raises ModelNotFoundError, or ModelOutdatedError for one that another version wrote."""
+        """The profile of a prepared model, as it was saved.
+
+        Raises:
+            ModelNotFoundError: there is none.
+            ModelOutdatedError: another version wrote it.
+            ModelCorruptError: it is not as it was written, or contradicts itself.
+        """
         path = directory / PROFILE_FILE
         try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ModelNotFoundError(directory) from None
-        if fields.get("layout") != LAYOUT or fields.get("backend") not in BACKENDS:
-            raise ModelOutdatedError(path)
-        del fields["fingerprint"]
-        return cls(**{**fields, "matryoshka": tuple(fields["matryoshka"])})
+            fields = _read_object(path)
+            if fields.get("layout") != LAYOUT or fields.get("backend") not in BACKENDS:
+                raise ModelOutdatedError(path)
+            if fields.pop(CHECKSUM) != checksum(fields):
+                raise ValueError("its checksum is wrong")
+            fingerprint = fields.pop("fingerprint")
+            profile = _adapter().validate_json(json.dumps(fields))
+            if problem := profile._problem(fingerprint):
+                raise ValueError(problem)
+        except KeyError:  # before there was a checksum
+            raise ModelOutdatedError(path) from None
+        except (ValueError, RecursionError) as error:
+            raise ModelCorruptError(path, _first_line(error)) from None
+        return profile
+
+    def _problem(self, fingerprint: object) -> str | None:
+        """What the types of the fields do not say."""
+        needed = {TOKENIZER_FILE, WEIGHTS_FILE} if self.backend == "native" else {TOKENIZER_FILE}
+        if missing := needed - self.files.keys():
+            return f"it has no SHA-256 of {', '.join(sorted(missing))}"
+        if outside := next((name for name in self.files if not _is_below(name)), None):
+            return f"it names the file {outside[:80]!r}"
+        descending = sorted(set(self.matryoshka), reverse=True)
+        if list(self.matryoshka) != descending or descending[:1] != [self.dimensions]:
+            return f"its sizes are {str(self.matryoshka)[:80]} of {self.dimensions}"
+        if fingerprint != self.fingerprint:
+            return f"its fingerprint is {str(fingerprint)[:40]!r}, not {self.fingerprint}"
+        return None
 
     def check_files(self, directory: Path) -> None:
-        """Raises ModelCorruptError for the first file whose SHA-256 has changed."""
+        """Raises ModelCorruptError for a file whose SHA-256 has changed, or that has come to it."""
         for name, expected in self.files.items():
             actual = sha256_file(directory / name)
             if actual != expected:
                 raise ModelCorruptError(
                     directory / name, f"SHA-256 {actual[:12]}, expected {expected[:12]}"
                 )
+        for path in (directory / TORCH_DIRECTORY).rglob("*"):  # sentence-transformers chooses there
+            if path.is_file() and path.relative_to(directory).as_posix() not in self.files:
+                raise ModelCorruptError(path, "it was not there when the model was prepared")
+
+
+@cache
+def _adapter() -> TypeAdapter[Profile]:
+    return TypeAdapter(Profile)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Raises ModelNotFoundError, ValueError."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelNotFoundError(path.parent) from None
+    except OSError as error:
+        raise ValueError(str(error.strerror)) from None
+    if not isinstance(fields, dict):
+        raise ValueError("it is not a JSON object")
+    return fields
+
+
+def checksum(fields: Mapping[str, Any]) -> str:
+    """SHA-256 of a profile's content, however it is laid out."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def _is_below(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        [first, *_] = error.errors()
+        return f"{'.'.join(map(str, first['loc']))[:80]!r}: {first['msg']}"
+    return str(error).splitlines()[0][:200]
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file; "missing" when there is none."""
+    """Hex SHA-256 of a file; "missing" or the system's word when it cannot be read."""
     try:
         found = path.stat()
         return _sha256(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return "missing"
+    except OSError as error:
+        return error.strerror or "unreadable"
 
 
 @cache

@@ -57,7 +57,7 @@ def sweep(name: str) -> None:
             whole = (version / "model.yaml").is_file()
         except ModelOutdatedError:
             whole = True  # an older Bento may still run it
-        except (ModelLoadError, ValueError, KeyError, TypeError):
+        except ModelLoadError:
             whole = False
         if not whole:
             shutil.rmtree(version)

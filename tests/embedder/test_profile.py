@@ -1,18 +1,37 @@
 import dataclasses
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bentoml import Tag
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from embedder.errors import ModelCorruptError, ModelNotFoundError, ModelOutdatedError
-from embedder.profile import PROFILE_FILE, Profile, model_tag, sha256_file
+from embedder.errors import (
+    ModelCorruptError,
+    ModelLoadError,
+    ModelNotFoundError,
+    ModelOutdatedError,
+)
+from embedder.profile import (
+    CHECKSUM,
+    PROFILE_FILE,
+    TORCH_DIRECTORY,
+    WEIGHTS_FILE,
+    Profile,
+    checksum,
+    model_tag,
+    sha256_file,
+)
+from tests.embedder.conftest import LoadModel
 
 PROFILE = Profile(
     model_id="organisation/model", revision="abc", architecture="bert", backend="native", quantization="int8",
-    dimensions=8, matryoshka=(8, 4), max_tokens=16, prompts={"query": "q: "}, files={},
+    dimensions=8, matryoshka=(8, 4), max_tokens=16, prompts={"query": "q: "},
+    files={"tokenizer.json": "0" * 64, "model.safetensors": "1" * 64},
     verification={"to_original": {"min_cosine": 0.99}},
 )  # fmt: skip
 
@@ -64,6 +83,130 @@ def test_a_model_of_another_version_says_what_to_run(
     path = tmp_path / PROFILE_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | other))
     with pytest.raises(ModelOutdatedError, match="run `make model`"):
+        Profile.load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def real(gemma: LoadModel, gemma_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of a real prepared model, whose weights have been changed."""
+    gemma("fp32")
+    copy = tmp_path_factory.mktemp("changed") / "model"
+    shutil.copytree(gemma_directory, copy)
+    (copy / WEIGHTS_FILE).write_bytes(b"changed")
+    return copy
+
+
+def places(value: Any, way: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The way to each value in a JSON document."""
+    yield way
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[key], (*way, key))
+
+
+def replaced(document: Any, way: tuple[str | int, ...], value: Any) -> Any:
+    """`document` with `value` at `way`, or without what is there when `value` is `...`."""
+    if not way:
+        return None if value is ... else value
+    copy = document.copy()
+    if value is ... and len(way) == 1:
+        del copy[way[0]]
+    else:
+        copy[way[0]] = replaced(document[way[0]], way[1:], value)
+    return copy
+
+
+def loaded(directory: Path) -> Profile | str:
+    """A profile, or why it is refused."""
+    try:
+        return Profile.load(directory)
+    except ModelLoadError as error:
+        return str(error)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=20), inner),
+    max_leaves=5,
+)
+
+
+@pytest.mark.parametrize("with_its_checksum", [False, True])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_a_changed_profile_is_refused_or_serves_no_changed_weights(
+    real: Path, tmp_path: Path, data: st.DataObject, with_its_checksum: bool
+) -> None:
+    original = json.loads((real / PROFILE_FILE).read_text())
+    way = data.draw(st.sampled_from(list(places(original))))
+    changed = replaced(original, way, data.draw(st.just(...) | st.just({}) | st.just([]) | JSON))
+    if with_its_checksum and isinstance(changed, dict):
+        changed.pop(CHECKSUM, None)
+        changed[CHECKSUM] = checksum(changed)
+    (tmp_path / PROFILE_FILE).write_text(json.dumps(changed))
+    profile = loaded(tmp_path)
+    if isinstance(profile, str):
+        assert "run `make model`" in profile
+        assert len(profile.splitlines()) == 1
+    else:
+        assert with_its_checksum or profile == Profile.load(real)
+        assert profile.names.keys() >= {profile.model_id}
+        assert profile.size_of(None) == profile.matryoshka[0]
+        with pytest.raises(ModelCorruptError):
+            profile.check_files(real)
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_a_profile_with_other_bytes_is_refused(
+    real: Path, tmp_path: Path, data: st.DataObject
+) -> None:
+    original = (real / PROFILE_FILE).read_bytes().rstrip()
+    place = data.draw(st.integers(0, len(original) - 1))
+    put = data.draw(st.binary(max_size=4))
+    cut = data.draw(st.integers(0, len(original)) | st.just(1))
+    changed = original[:place] + put + original[place + cut :]
+    (tmp_path / PROFILE_FILE).write_bytes(changed)
+    try:
+        same = json.loads(changed) == json.loads(original)
+    except ValueError:
+        same = False
+    if same:
+        return
+    with pytest.raises(ModelLoadError, match="run `make model`"):
+        Profile.load(tmp_path)
+
+
+def test_a_profile_that_cannot_be_read_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / PROFILE_FILE).mkdir()
+    with pytest.raises(ModelCorruptError, match=r"Is a directory.*run `make model`"):
+        Profile.load(tmp_path)
+
+
+def test_a_file_that_has_come_to_a_torch_model_is_refused(tmp_path: Path) -> None:
+    """sentence-transformers looks for its files by itself."""
+    (tmp_path / TORCH_DIRECTORY).mkdir()
+    config = tmp_path / TORCH_DIRECTORY / "config.json"
+    config.write_text("{}")
+    name = f"{TORCH_DIRECTORY}/config.json"
+    profile = dataclasses.replace(PROFILE, backend="torch", files={name: sha256_file(config)})
+    profile.check_files(tmp_path)
+    (tmp_path / TORCH_DIRECTORY / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelCorruptError, match=r"adapter_config\.json"):
+        profile.check_files(tmp_path)
+
+
+def test_a_profile_of_before_there_was_a_checksum_is_prepared_again(tmp_path: Path) -> None:
+    PROFILE.save(tmp_path)
+    path = tmp_path / PROFILE_FILE
+    fields = json.loads(path.read_text())
+    del fields[CHECKSUM]
+    path.write_text(json.dumps(fields))
+    with pytest.raises(ModelOutdatedError):
         Profile.load(tmp_path)
 
 
