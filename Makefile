@@ -28,7 +28,7 @@ containerize = cd / && $(abspath $(BIN))/bentoml containerize embedding-api:late
 
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: help install native native-linux serve embed-dataset test tools bench drill soak lint token model model-info build docs lock clean \
+.PHONY: help install native native-linux serve embed-dataset test tools bench drill hostile soak lint token model model-info build docs lock clean \
   faketime emulator arm-model engine image image-arm64 test-image test-arm64 test-compose bundle install-bundle test-bundle sbom audit
 
 help: ## Show this list
@@ -123,6 +123,9 @@ arm-model: emulator $(VENV)/dev ## Work out the engine's speed on a Neoverse N1,
 
 drill: faketime native $(VENV)/dev ## Make everything fail that can (about 8 minutes, root on Linux) and write deploy/DRILLS.md [DRILLS=names]
 	@$(BIN)/python -m drills $(DRILLS)
+
+hostile: native $(VENV)/dev ## Send the worst requests at full speed (about 8 minutes) and write docs/hostile.md [ROWS=names]
+	@$(BIN)/python -m hostile $(ROWS)
 
 soak: native $(VENV)/dev ## Four fifths of the load it can take for MINUTES=20; fails when memory, files or series grow
 	@$(BIN)/python -m drills.soak $(or $(MINUTES),20)

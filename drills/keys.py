@@ -19,13 +19,21 @@ class KeyServer:
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self._server: ThreadingHTTPServer | None = None
+        self._hangs = threading.Event()
+
+    def hang(self) -> None:
+        """Take connections, and answer none of them any more."""
+        self._hangs.set()
 
     def start(self, *names: str) -> None:
         """Publish the keys of these names."""
         body = jwks(*(public_jwk(ec_key(name), kid=name) for name in names))
+        hangs = self._hangs
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                while hangs.is_set():
+                    time.sleep(0.1)
                 self.send_response(200 if self.path == PATH else 404)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
@@ -36,6 +44,7 @@ class KeyServer:
                 """Quiet."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
+        self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:

@@ -1,0 +1,81 @@
+"""What the service's processes use: CPU seconds, resident memory, and whether one was restarted."""
+
+import contextlib
+import threading
+from pathlib import Path
+
+import psutil
+
+EVERY = 0.05  # seconds between looks
+RUNAWAY_MB = 6_000.0  # beyond this the attack is ended, for the sake of the machine
+_GONE = (psutil.NoSuchProcess, OSError)
+
+
+class Meter:
+    """Of one supervisor and its worker; looks in a thread from `start` to `stop`."""
+
+    def __init__(self, supervisor: int) -> None:
+        self._supervisor = psutil.Process(supervisor)
+        self._worker = self._child()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self.restarts = 0
+        self.peak_mb = 0.0
+        self.runaway = threading.Event()
+
+    def start(self) -> None:
+        """Peaks count from here."""
+        if self._worker is not None:
+            with contextlib.suppress(*_GONE):  # 5 resets the peak (proc(5))
+                Path(f"/proc/{self._worker.pid}/clear_refs").write_text("5")
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._peak()
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of all processes so far, ended ones included."""
+        total = 0.0
+        for process in [self._supervisor, *self._children()]:
+            with contextlib.suppress(*_GONE):
+                used = process.cpu_times()
+                total += used.user + used.system + used.children_user + used.children_system
+        return total
+
+    @property
+    def rss_mb(self) -> float:
+        """Of the worker; 0 while there is none."""
+        with contextlib.suppress(*_GONE):
+            if self._worker is not None:
+                return float(self._worker.memory_info().rss) / 1e6
+        return 0.0
+
+    def _look(self) -> None:
+        while not self._stop.wait(EVERY):
+            self._peak()
+            worker = self._child()
+            if worker != self._worker:
+                self.restarts += self._worker is not None
+                self._worker = worker
+            if self.peak_mb > RUNAWAY_MB:
+                self.runaway.set()
+
+    def _peak(self) -> None:
+        if self._worker is None:
+            return
+        with contextlib.suppress(*_GONE):
+            status = Path(f"/proc/{self._worker.pid}/status").read_text()
+            if "VmHWM:" in status:
+                peak = int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+                self.peak_mb = max(self.peak_mb, peak)
+
+    def _child(self) -> psutil.Process | None:
+        return next(iter(self._children()), None)
+
+    def _children(self) -> list[psutil.Process]:
+        with contextlib.suppress(*_GONE):
+            return list(self._supervisor.children())
+        return []

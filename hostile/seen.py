@@ -1,0 +1,52 @@
+"""What a witness saw: calls with their time, and figures of some of them."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.report import percentile
+
+
+@dataclass(frozen=True)
+class Calls:
+    """[started on time.monotonic(), seconds, status] of each, in their order."""
+
+    calls: Sequence[tuple[float, float, int]]
+
+    @classmethod
+    def read(cls, line: str) -> "Calls":
+        return cls([(began, seconds, status) for began, seconds, status in json.loads(line)])
+
+    def __len__(self) -> int:
+        return len(self.calls)
+
+    def between(self, first: float, last: float) -> "Calls":
+        """Those that began within."""
+        return Calls([call for call in self.calls if first <= call[0] < last])
+
+    def since(self, first: float) -> "Calls":
+        return self.between(first, float("inf"))
+
+    @property
+    def longest_ms(self) -> float:
+        """The longest time without a good answer."""
+        last_good, longest = None, 0.0
+        for began, seconds, status in self.calls:
+            last_good = began if last_good is None else last_good
+            if status == 200:
+                longest = max(longest, began + seconds - last_good)
+                last_good = None
+        return longest * 1e3
+
+    def percentile_ms(self, share: float) -> float:
+        """Of all, good or not; 0 where there is none."""
+        return percentile([seconds for _, seconds, _ in self.calls] or [0.0], share) * 1e3
+
+    def failures(self) -> dict[str, int]:
+        """Answers other than 200 by status; 0 stands for none at all."""
+        return {
+            str(status): n
+            for status, n in Counter(c[2] for c in self.calls).items()
+            if status != 200
+        }
