@@ -186,6 +186,9 @@ class Settings(BaseSettings):
         description="Bad tokens of an address in a minute that are told what is wrong; more get 429",
     )
     body_timeout: float = Field(10.0, gt=0, description="Seconds a request body may take to arrive")
+    answer_timeout: float = Field(
+        30.0, gt=0, description="Seconds a client may read nothing of its answer"
+    )
     cors_allow_origins: str = Field(
         "", description="Origins of web pages that may call, separated by commas; `*` for all"
     )

@@ -15,6 +15,7 @@ from api.bento import GuardedService, pages
 from api.edge import Edge, Exchange
 from api.errors import fault_reasons, refusal_reasons
 from api.offer import Offer
+from api.protocol import behind_connection, use_bounded_connections
 from api.supervisor import SUPERVISOR_PID
 from auth.anon_key import check_anon_key
 from auth.claims import AUDIENCE, parse_roles
@@ -206,8 +207,9 @@ def show_model(model: EmbeddingModel) -> None:
 
 
 def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
-    """The whole application: edge > gate > BentoML."""
+    """The whole application: connection > edge > gate > BentoML."""
     configure_log(SETTINGS.log_format)
+    use_bounded_connections(answer_timeout=SETTINGS.answer_timeout)
     tracing.configure(SETTINGS.otel_exporter_otlp_endpoint, version=VERSION)
     found = pages(service, models=service.offer.models)
     routes = {page.path: Route(frozenset({"GET"}), protected=page.protected) for page in found}
@@ -239,7 +241,8 @@ def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
         _record_exchange,
         open_to_all={path for path, route in routes.items() if not route.protected},
     )
-    edge = Edge(gate, routes=routes, fingerprint=service.offer.fingerprint, record=record)
+    told = behind_connection(gate)
+    edge = Edge(told, routes=routes, fingerprint=service.offer.fingerprint, record=record)
     return tracing.around(edge, routes=routes)
 
 

@@ -62,6 +62,12 @@ class ClientGoneError(Exception):
     reason = "client_gone"
 
 
+class AnswerUnreadError(Exception):
+    """The client does not read its answer, and its connection was aborted."""
+
+    reason = "answer_unread"
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """How one type of exception is told to a client; `type` is OpenAI's vocabulary where it has one."""
@@ -94,9 +100,10 @@ KINDS: dict[type[Exception], Kind] = {
     auth.PathNotFound: Kind(404, INVALID, "No such path"),
     NoSuchModelError: Kind(404, INVALID, "No such model"),
     auth.MethodNotAllowed: Kind(405, INVALID, "The path takes another method"),
-    auth.BodyTimeout: Kind(408, INVALID, "The body did not arrive in time"),
+    auth.BodyTimeout: Kind(408, INVALID, "The request did not arrive in time"),
     FingerprintError: Kind(409, INVALID, "The vector space is not that of If-Fingerprint"),
     auth.BodyTooLarge: Kind(413, INVALID, "The body is larger than MAX_BODY_BYTES"),
+    auth.UrlTooLong: Kind(414, INVALID, "The URL is too long"),
     auth.UnsupportedMediaType: Kind(415, INVALID, "The body is not application/json"),
     embedder.TextError: Kind(422, INVALID, "A text that is not valid Unicode"),
     embedder.TextTooLongError: Kind(422, INVALID, "A text over the limit that may not be cut"),
@@ -114,6 +121,7 @@ KINDS: dict[type[Exception], Kind] = {
     embedder.ModelLoadingError: Kind(503, DOWN, "The model is loading"),
     embedder.EngineError: Kind(503, DOWN, "The engine does not answer"),
     ClientGoneError: Kind(499, INVALID, "The client left; nobody reads this"),
+    AnswerUnreadError: Kind(499, INVALID, "The client reads nothing, so nobody reads this"),
 }
 
 

@@ -67,14 +67,24 @@ class BodyTooLarge(GateError):
 
 
 class HeadersTooLarge(GateError):
-    """``limit``: bytes."""
+    """``limit``: bytes or lines, as ``unit`` says."""
 
     reason = "headers_too_large"
 
-    def __init__(self, *, limit: int) -> None:
+    def __init__(self, *, limit: int, unit: str = "bytes") -> None:
         super().__init__(
-            f"The headers are larger than {limit} bytes together. Send fewer or shorter ones."
+            f"The headers have more than {limit} {unit} together. Send fewer or shorter ones."
         )
+        self.limit = limit
+
+
+class UrlTooLong(GateError):
+    """``limit``: bytes."""
+
+    reason = "url_too_long"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(f"The URL is longer than {limit} bytes. No path here needs a query.")
         self.limit = limit
 
 

@@ -1,0 +1,282 @@
+"""uvicorn's connection over httptools, with a bound on everything that it may cost.
+
+httptools has no limits of its own: 100 MB of header lines took 550 to 3,150 MB, one value of 100 MB
+12 s of CPU, and trailers became headers of the request. uvicorn's h11 has limits, and costs 108 us of
+CPU per request where this costs 40.
+
+What is refused here is answered by the application, as if it were a request of its own, in its turn:
+`scope["refused"]` holds the error, and `behind_connection` raises it.
+"""
+
+import asyncio
+import contextlib
+import socket
+from typing import Any
+
+import httptools
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.config import HTTP_PROTOCOLS, WS_PROTOCOLS
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from api.errors import AnswerUnreadError
+from auth.errors import BadHeader, BodyTimeout, GateError, HeadersTooLarge, UrlTooLong
+
+PIECE = 16_384  # bytes that are parsed between two looks at the counts
+MAX_OVERHEAD = 32_768  # bytes of a head; of framing, beyond as many as the body has
+MAX_HEADER_LINES = 128
+MAX_URL_BYTES = 8_192
+MAX_PIPELINED = 16  # requests that wait behind the one that is answered
+HEAD_TIMEOUT = 10.0  # seconds from the first byte of a head to its last
+UNSENT = 65_536  # bytes of an answer that the kernel takes ahead of the network; it would take 4 MB
+
+REFUSED = b"GET /- HTTP/1.0\r\n\r\n"  # stands for what was not understood; closes the connection
+
+
+class Connection(HttpToolsProtocol):
+    """One connection: its heads, its framing and its unread answers are bounded.
+
+    `scope["abort_connection"]()` ends it at once, with whatever was not sent.
+    """
+
+    answer_timeout = 30.0  # seconds that an unread answer may stand still
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._overhead = 0  # bytes of this message so far, less twice those of its body, at least 0
+        self._in_head = self._in_body = False
+        self._ended = False  # nothing more is read
+        self._refusal: GateError | None = None
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._answer_timer: asyncio.TimerHandle | None = None
+        self._answering: RequestResponseCycle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        with contextlib.suppress(OSError):  # not every system has it
+            option = (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+            transport.get_extra_info("socket").setsockopt(*option, UNSENT)
+        self.timeout_keep_alive_task = self.loop.call_later(  # proxies hold some that are not used
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended = True
+        self._stop_head_timer()
+        if self._answer_timer is not None:
+            self._answer_timer.cancel()
+        super().connection_lost(exc)
+
+    # --- requests -----------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
+        self._unset_keepalive_if_required()
+        pieces = memoryview(data)
+        for start in range(0, len(data), PIECE):
+            if not self._ended:
+                self._parse(pieces[start : start + PIECE])
+        if not self._in_body and self._head_timer is None and (self._in_head or self._overhead):
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._head_is_late)
+
+    def _parse(self, piece: memoryview) -> None:
+        self._overhead += len(piece)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:  # to a protocol that is not spoken here
+            self._end_after_answers()
+        except httptools.HttpParserError as error:
+            self._refuse(_reason(error))
+        if self._overhead > MAX_OVERHEAD and not self._ended:
+            self._refuse(_framing() if self._in_body else HeadersTooLarge(limit=MAX_OVERHEAD))
+        self._overhead = max(0, self._overhead)
+
+    def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED and self._refusal is None:
+            raise _TooManyPipelinedError
+        super().on_message_begin()
+        self._overhead, self._in_head = 0, True
+        self.scope["abort_connection"] = self.abort  # type: ignore[typeddict-unknown-key]
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > MAX_URL_BYTES:
+            raise UrlTooLong(limit=MAX_URL_BYTES)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:  # a trailer, which must not pass for a header (RFC 9110 §6.5.1)
+            return
+        if len(self.headers) >= MAX_HEADER_LINES:
+            raise HeadersTooLarge(limit=MAX_HEADER_LINES, unit="lines")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._in_head, self._in_body = False, True
+        self._stop_head_timer()
+        self._tell(self._refusal or self._upgrade_with_body())
+
+    def on_body(self, body: bytes) -> None:
+        self._overhead -= 2 * len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._overhead, self._in_body = 0, False
+
+    def _should_upgrade_to_ws(self) -> bool:
+        return False
+
+    def _upgrade_with_body(self) -> BadHeader | None:
+        """httptools drops the body of a request that offers another protocol."""
+        lengths = {b"transfer-encoding": b"", b"content-length": b"0"}
+        announced = any(name in lengths and value != lengths[name] for name, value in self.headers)
+        if not announced or not self.parser.should_upgrade():
+            return None
+        return BadHeader(
+            "HTTP/1.1 alone is spoken here. Send the request without Upgrade "
+            "(in Java: HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1)).",
+            reason="upgrade",
+        )
+
+    # --- ends ---------------------------------------------------------------------------------
+
+    def abort(self) -> None:
+        """End the connection now; the request that is answered on it ends with AnswerUnreadError."""
+        self._ended = True
+        if self._answering is not None:
+            self._answering.scope["unread"] = True  # type: ignore[typeddict-unknown-key]
+        self.transport.abort()
+
+    def _refuse(self, error: GateError | None) -> None:
+        """Tell `error`, where one is worth telling, after the answers that are due; read nothing more."""
+        if error is None or self._in_body:
+            self._tell(error)
+            self._end_after_answers()
+        else:
+            self._refusal, self._ended = error, True
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.feed_data(REFUSED)
+
+    def _tell(self, error: GateError | None) -> None:
+        """The request that was read last, or is being read, is answered with `error`."""
+        if error is not None:
+            self.cycle.scope["refused"] = error  # type: ignore[typeddict-unknown-key]
+            self.cycle.message_event.set()  # it may wait for its body
+
+    def _end_after_answers(self) -> None:
+        self._ended = True
+        self._stop_head_timer()
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+        else:
+            self.cycle.keep_alive = False
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self.flow.read_paused:  # by us: the rest of it may be there
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._head_is_late)
+        else:
+            self._refuse(_late_head())
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    # --- answers ------------------------------------------------------------------------------
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_answer()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch_answer()
+
+    def _watch_answer(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent and self._answer_timer is None:
+            self._answer_timer = self.loop.call_later(
+                self.answer_timeout, self._check_answer, unsent
+            )
+
+    def _check_answer(self, unsent: int) -> None:
+        """Nothing is written while a full buffer waits: it holds less than before, or is stuck."""
+        self._answer_timer = None
+        if self.transport.get_write_buffer_size() == unsent:
+            self.abort()
+        else:
+            self._watch_answer()
+
+
+def use_bounded_connections(*, answer_timeout: float) -> None:
+    """What uvicorn makes of every connection from now on; call before it loads its configuration."""
+    Connection.answer_timeout = answer_timeout
+    HTTP_PROTOCOLS["auto"] = f"{__name__}:{Connection.__name__}"
+    WS_PROTOCOLS["auto"] = None
+
+
+def behind_connection(app: ASGIApp) -> ASGIApp:
+    """`app`, which is told what its connection refused. What answers errors has to be around it.
+
+    Raises:
+        GateError: the head or the framing of the request is beyond its bounds.
+        AnswerUnreadError: the connection was aborted, because nobody reads the answer.
+    """
+
+    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+        async def receive_or_raise() -> Message:
+            message = await receive()
+            _raise_refused(scope)
+            return message
+
+        async def send_or_raise(message: Message) -> None:
+            await send(message)
+            if scope.get("unread"):
+                raise AnswerUnreadError
+
+        _raise_refused(scope)
+        await app(scope, receive_or_raise, send_or_raise)
+
+    return told
+
+
+def _raise_refused(scope: Scope) -> None:
+    if error := scope.get("refused"):
+        raise error
+
+
+class _TooManyPipelinedError(Exception):
+    """The rest has to come on another connection (RFC 9112 §9.3.2)."""
+
+
+def _reason(error: httptools.HttpParserError) -> GateError | None:
+    """What to tell for what the parser raised; nothing where the requests so far were good."""
+    cause = error.__context__
+    if isinstance(cause, _TooManyPipelinedError):
+        return None
+    return cause if isinstance(cause, GateError) else _not_http()
+
+
+def _not_http() -> BadHeader:
+    return BadHeader("This is not a request of HTTP/1.1. Send one.", reason="not_http")
+
+
+def _framing() -> BadHeader:
+    return BadHeader(
+        "The body has more framing than content. Send it in larger chunks, without extensions or "
+        "trailers.",
+        reason="bad_framing",
+    )
+
+
+def _late_head() -> BodyTimeout:
+    return BodyTimeout(
+        f"The head of the request did not arrive within {HEAD_TIMEOUT:g} seconds. Send it at once.",
+        reason="head_timeout",
+    )
