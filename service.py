@@ -42,6 +42,7 @@ LOADING = 5  # times ENGINE_TIMEOUT that a model may take to load: a disk that h
     labels={"version": VERSION, "licence": "MIT"},
     service_class=GuardedService,
     workers=1,
+    http={"host": str(SETTINGS.host), "port": SETTINGS.port},
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
 )
@@ -252,6 +253,7 @@ class EmbeddingAPI:
     async def _start(self) -> None:
         if not await self.quota.start():
             LOG.warning("redis_does_not_answer: check REDIS_URL; limits are counted as RATE_LIMIT_ON_ERROR says")
+        wiring.warn_of_secrets_within_reach()
         await wiring.fetch_keys()
         try:
             async with asyncio.timeout(LOADING * SETTINGS.engine_timeout):

@@ -1,77 +1,36 @@
 """Every environment variable the service reads, once, in one frozen object."""
 
-import difflib
 import os
-import re
 import sys
-from collections.abc import Iterable
 from functools import cache
 from ipaddress import IPv4Address
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
 from dotenv import dotenv_values
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
     Field,
-    IPvAnyAddress,
     SecretStr,
     ValidationError,
 )
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from environment import env_file, misspelt
+from setting_types import Address, Aliases, Backend, RedisUrl, Url, UrlOfHost
+
 # BentoML reports home unless told otherwise; it reads this when it is first imported.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
 
 VERSION = "0.1.0"
-ENV_FILE = ".env"
-_ALIAS = re.compile(r"[\w.:/-]{1,256}(=[\w-]+)?", re.ASCII)
 _WITH_SECRETS = {"redis_url", "supabase_jwks", "otel_exporter_otlp_endpoint"}
 _SECRET_MARKS = ("@", "eyJ", "sb_secret_", "hf_")  # passwords in URLs, and keys in the wrong line
-
-
-def _url(schemes: str) -> AfterValidator:
-    pattern = re.compile(rf"({schemes})://[^\s/]+.*")
-
-    def check(value: str) -> str:
-        if not pattern.fullmatch(value):
-            raise ValueError(f"should look like {schemes.split('|')[0]}://host")
-        return value.rstrip("/")
-
-    return AfterValidator(check)
-
-
-def _without_path(value: str) -> str:
-    """The paths of key set and issuer are put behind it."""
-    parts = urlsplit(value)
-    if parts.path or parts.query or parts.fragment:
-        raise ValueError(f"should end after the host: {parts.scheme}://{parts.netloc}")
-    return value
-
-
-def _aliases(value: str) -> str:
-    if not all(_ALIAS.fullmatch(alias.strip()) for alias in value.split(",") if alias.strip()):
-        raise ValueError("should be names with commas between, each alone or as name=task")
-    return value
-
-
-def _localhost(value: object) -> object:
-    return "127.0.0.1" if value == "localhost" else value
-
-
-def _not_onnx(value: object) -> object:
-    if value == "onnx":
-        raise ValueError("there is no onnx backend any more: use native, and run `make model`")
-    return value
 
 
 class Settings(BaseSettings):
     """Field names in capitals are the environment names; the description is README's table."""
 
     model_config = SettingsConfigDict(
-        env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True,
+        env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False, hide_input_in_errors=True,
         protected_namespaces=(),
     )  # fmt: skip
 
@@ -83,7 +42,7 @@ class Settings(BaseSettings):
     model_quantization: Literal["int8", "fp16", "fp32"] = Field(
         "int8", description="Precision of the weights; fp16 is 16-bit storage with fp32 arithmetic"
     )
-    model_backend: Annotated[Literal["native", "torch"], BeforeValidator(_not_onnx)] = Field(
+    model_backend: Backend = Field(
         "native", description="`native`, or `torch` for a model that the native engine cannot run"
     )
     native_kernel: str | None = Field(
@@ -91,7 +50,7 @@ class Settings(BaseSettings):
         pattern=r"^[a-z0-9_-]+$",
         description="Instruction set of the native engine; unset for the best that the CPU has",
     )
-    model_aliases: Annotated[str, AfterValidator(_aliases)] = Field(
+    model_aliases: Aliases = Field(
         "",
         description="More names of the model, separated by commas, for clients whose model name is "
         "fixed; `text-embedding-3-small=query` sets a task too",
@@ -117,18 +76,22 @@ class Settings(BaseSettings):
         None, ge=1, le=256, description="Compute threads; unset for the CPU quota"
     )
     max_queue_tokens: int = Field(
-        65536, ge=1, description="Tokens waiting before new requests get 503 with `Retry-After`"
+        65536,
+        ge=1,
+        le=10**9,
+        description="Tokens waiting before new requests get 503 with `Retry-After`",
     )
     engine_timeout: float = Field(
         60.0,
         gt=0,
+        le=3600,
         description="Seconds a forward pass may take; beyond that the worker is started anew",
     )
 
     supabase_jwt_secret: SecretStr | None = Field(
         None, description="JWT secret of the Supabase project (HS256), at least 32 bytes"
     )
-    supabase_url: Annotated[str, _url("https|http"), AfterValidator(_without_path)] | None = Field(
+    supabase_url: UrlOfHost | None = Field(
         None, description="Supabase project URL; its issuer is then required of every token"
     )
     supabase_anon_key: SecretStr | None = Field(
@@ -143,7 +106,7 @@ class Settings(BaseSettings):
         None,
         description="The project's key set as JSON, for machines that cannot reach `SUPABASE_URL`",
     )
-    supabase_jwks_url: Annotated[str, _url("https|http")] | None = Field(
+    supabase_jwks_url: Url | None = Field(
         None,
         description="URL of the key set instead, for third-party auth (Clerk, Auth0, Firebase)",
     )
@@ -160,34 +123,43 @@ class Settings(BaseSettings):
     )
     allow_anonymous_users: bool = Field(False, description="Serve users who signed in anonymously")
 
-    redis_url: Annotated[str, _url("redis|rediss|unix")] | None = Field(
+    redis_url: RedisUrl | None = Field(
         None, description="Redis for quotas; unset counts in memory, exact for one process"
     )
     rate_limit_per_min: int = Field(
-        10, ge=1, description="Requests a user may make in any 60 seconds"
+        10, ge=1, le=10**9, description="Requests a user may make in any 60 seconds"
     )
     rate_limit_on_error: Literal["local", "open", "closed"] = Field(
         "local",
         description="While Redis is away: count in memory, let everybody in, or refuse with 503",
     )
     tokens_per_day: int | None = Field(
-        None, ge=1, description="Tokens a user may spend in a UTC day; unset for no limit"
+        None,
+        ge=1,
+        le=10**12,
+        description="Tokens a user may spend in a UTC day; unset for no limit",
     )
 
-    max_concurrent_per_user: int = Field(16, ge=1, description="Requests of one user in flight")
+    max_concurrent_per_user: int = Field(
+        16, ge=1, le=10**6, description="Requests of one user in flight"
+    )
     max_in_flight: int = Field(
         256,
         ge=1,
+        le=10**6,
         description="Requests in flight, of all users; a user with none is admitted up to twice that",
     )
     failed_auth_per_min: int = Field(
         60,
         ge=1,
+        le=10**9,
         description="Bad tokens of an address in a minute that are told what is wrong; more get 429",
     )
-    body_timeout: float = Field(10.0, gt=0, description="Seconds a request body may take to arrive")
+    body_timeout: float = Field(
+        10.0, gt=0, le=3600, description="Seconds a request body may take to arrive"
+    )
     answer_timeout: float = Field(
-        30.0, gt=0, description="Seconds a client may read nothing of its answer"
+        30.0, gt=0, le=3600, description="Seconds a client may read nothing of its answer"
     )
     cors_allow_origins: str = Field(
         "", description="Origins of web pages that may call, separated by commas; `*` for all"
@@ -202,17 +174,18 @@ class Settings(BaseSettings):
     max_texts_per_request: int = Field(
         2048, ge=1, le=4096, description="Texts in one request; OpenAI's clients send up to 2048"
     )
-    max_body_bytes: int = Field(1048576, ge=1024, description="Bytes of a request body")
-    host: Annotated[IPvAnyAddress, BeforeValidator(_localhost)] = Field(
-        IPv4Address("127.0.0.1"), description="Address `make serve` listens on"
+    max_body_bytes: int = Field(1048576, ge=1024, le=2**30, description="Bytes of a request body")
+    host: Address = Field(
+        IPv4Address("127.0.0.1"), description="Address to listen on; the image listens on all"
     )
-    port: int = Field(8000, ge=1, le=65535, description="Port `make serve` listens on")
-    otel_exporter_otlp_endpoint: Annotated[str, _url("https|http")] | None = Field(
+    port: int = Field(8000, ge=1, le=65535, description="Port to listen on; the image's is 8000")
+    otel_exporter_otlp_endpoint: Url | None = Field(
         None, description="OpenTelemetry collector (OTLP over HTTP) for traces; unset for none"
     )
     shutdown_timeout: float = Field(
         30.0,
         ge=0,
+        le=3600,
         description="Seconds for requests in flight after SIGTERM; whoever waits longer gets 503",
     )
     debug: bool = Field(
@@ -225,16 +198,6 @@ def _environment_name(field: str) -> str:
 
 
 NAMES = frozenset(map(_environment_name, Settings.model_fields))
-COMPOSE_NAMES = frozenset({"SUBNET"})  # variables of deploy/docker-compose.yml alone
-
-
-def misspelt(names: Iterable[str], *, cutoff: float) -> list[str]:
-    """Names that are almost one of ours, as `NAME (did you mean OTHER?)`."""
-    unknown = sorted(
-        name for name in set(names) - NAMES - COMPOSE_NAMES if not name.startswith("OTEL_")
-    )  # those are the SDK's
-    close = ((name, difflib.get_close_matches(name, NAMES, n=1, cutoff=cutoff)) for name in unknown)
-    return [f"{name} is not a setting; did you mean {match[0]}?" for name, match in close if match]
 
 
 def _complaints(error: ValidationError) -> list[str]:
@@ -264,14 +227,15 @@ def load_settings() -> Settings:
         SystemExit: a value is wrong, or a name is almost one of ours; the message names each and says
             what is expected.
     """
-    own_file: dict[str, Any] = dotenv_values(ENV_FILE) if os.path.isfile(ENV_FILE) else {}
+    path = env_file()
+    own_file: dict[str, Any] = dotenv_values(path) if path else {}
     # 0.88 catches one or two wrong letters and leaves other programs' names (OMP_NUM_THREADS: 0.85) alone;
     # the file is ours, so a looser likeness is a mistake there.
-    complaints = misspelt(os.environ, cutoff=0.88) + misspelt(
-        own_file.keys() - os.environ, cutoff=0.7
+    complaints = misspelt(os.environ, NAMES, cutoff=0.88) + misspelt(
+        own_file.keys() - os.environ, NAMES, cutoff=0.7
     )
     try:
-        settings = Settings()
+        settings = Settings(_env_file=path)
     except ValidationError as error:
         complaints += _complaints(error)
     if complaints:

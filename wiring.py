@@ -1,11 +1,11 @@
 """From settings to objects: the one place that knows how the parts of a process are put together."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cache, partial
 from pathlib import Path
 
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import metrics
 import tracing
@@ -31,6 +31,7 @@ from embedder.model import EmbeddingModel
 from embedder.profile import PROFILE_FILE, Profile
 from embedder.serving import ServedModel
 from embedder.tasks import NO_TITLE, main_names
+from environment import env_file, is_open_to_all
 from lifecycle import Lifecycle
 from settings import VERSION, load_settings
 
@@ -102,12 +103,24 @@ async def check() -> None:
     """What can be known of the settings before the first request.
 
     Raises:
-        ConfigurationError: no token can be checked, or the secret and the anon key do not belong together.
+        ConfigurationError: of whatever a worker would make of them, and when the secret and the anon key
+            do not belong together.
     """
+    _gate(_nobody, routes={})
     if SETTINGS.supabase_anon_key:
         anon_key = SETTINGS.supabase_anon_key.get_secret_value()
         await check_anon_key(anon_key, verifier=verifier(), supabase_url=SETTINGS.supabase_url)
-    verifier()
+
+
+def warn_of_secrets_within_reach() -> None:
+    """Say what more users or programs than need be could read."""
+    path = env_file()
+    if path and is_open_to_all(path):
+        LOG.warning(f"env_file_is_readable_by_all_users: chmod 600 {path}")
+    if SETTINGS.hf_token and "BENTOML_CONTAINERIZED" in os.environ:
+        LOG.warning(
+            "hf_token_in_the_container: only `make model` reads HF_TOKEN; start the container with -e HF_TOKEN="
+        )
 
 
 async def fetch_keys() -> None:
@@ -219,8 +232,22 @@ def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
     }
     posts = (api.route for api in service.apis.values())
     metrics.begin(posts, reasons=fault_reasons(), decisions={"admitted"} | refusal_reasons())
-    gate = Gate(
-        tracing.behind_gate(app),
+    gate = _gate(tracing.behind_gate(app), routes=routes)
+    lifecycle().in_flight = lambda: gate.in_flight
+    metrics.IN_FLIGHT.set_function(lambda: gate.in_flight)
+    record = partial(
+        _record_exchange,
+        open_to_all={path for path, route in routes.items() if not route.protected},
+    )
+    told = behind_connection(gate)
+    edge = Edge(told, routes=routes, fingerprint=service.offer.fingerprint, record=record)
+    return tracing.around(edge, routes=routes)
+
+
+def _gate(app: ASGIApp, *, routes: Mapping[str, Route]) -> Gate:
+    """Raises ConfigurationError."""
+    return Gate(
+        app,
         routes=routes,
         verifier=verifier(),
         quota=quota(),
@@ -235,15 +262,10 @@ def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
         ],
         ready=lambda: not lifecycle().stopping,
     )
-    lifecycle().in_flight = lambda: gate.in_flight
-    metrics.IN_FLIGHT.set_function(lambda: gate.in_flight)
-    record = partial(
-        _record_exchange,
-        open_to_all={path for path, route in routes.items() if not route.protected},
-    )
-    told = behind_connection(gate)
-    edge = Edge(told, routes=routes, fingerprint=service.offer.fingerprint, record=record)
-    return tracing.around(edge, routes=routes)
+
+
+async def _nobody(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application behind a gate that is only made to see whether it can be."""
 
 
 def _record_exchange(exchange: Exchange, *, open_to_all: Collection[str]) -> None:

@@ -4,7 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
-from settings import ENV_FILE
+from environment import ENV_FILE
 
 _TEXT = """# Written by `make serve`; .env.example lists every setting.
 SUPABASE_JWT_SECRET={secret}

@@ -9,5 +9,4 @@ command -v "$python" > /dev/null || { echo "embedding-api: $python is not instal
 pip=$(echo wheels/pip-[0-9]*.whl)/pip  # a wheel is a zip file, which Python runs as it is
 .venv/bin/python "$pip" install --quiet --disable-pip-version-check --no-index --find-links wheels \
   --no-deps --require-hashes -r run.txt
-ln -sfn ../../.env bento/src/.env  # the service runs in bento/src and reads the .env of where it runs
 echo "Installed. Write the settings into $PWD/.env (SUPABASE_JWT_SECRET=...), then: $PWD/serve.sh"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from settings import Settings, misspelt
+from environment import misspelt
+from settings import NAMES, Settings
 from tests.deploy.promql import DEPLOY
 from tests.live.server import ROOT
 
@@ -167,4 +168,4 @@ def test_settings_of_the_compose_file_are_no_misspelt_settings_of_ours() -> None
         "PATIENCE",
         "COMPOSE_PROJECT_NAME",
     )
-    assert misspelt(names, cutoff=0.7) == []
+    assert misspelt(names, NAMES, cutoff=0.7) == []

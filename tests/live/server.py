@@ -103,23 +103,16 @@ def serve(
     target: str = ".",
     directory: Path = SOURCE,
     ready: bool = True,
+    port: int | None = None,
 ) -> Iterator[Server]:
     """`bentoml serve TARGET` with `environment` on top of a bare one, ended with SIGTERM."""
-    port = free_port()
-    command = [
-        str(Path(sys.executable).with_name("bentoml")),
-        "serve",
-        target,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
+    port = port or free_port()
+    command = [str(Path(sys.executable).with_name("bentoml")), "serve", target]
     with log_file.open("wb") as log:
         process = subprocess.Popen(
             command,
             cwd=directory,
-            env={**bare_environment(), **environment},
+            env={**bare_environment(), "PORT": str(port), **environment},
             stdout=log,
             stderr=log,
             start_new_session=True,

@@ -1,19 +1,30 @@
 """What `bentoml build` packs, and which model a Bento serves."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
 from dev.sbom import shipped
 from embedder.native_engine import LIBRARY
 from settings import VERSION
-from tests.live.server import ROOT, bare_environment, copy_source, serve
+from tests.live.server import (
+    ROOT,
+    SECRET,
+    SOURCE,
+    bare_environment,
+    copy_source,
+    free_port,
+    serve,
+)
 from tests.live.test_start import refused_start
+from tests.test_architecture import ROOMS
 
 BENTOML = str(Path(sys.executable).with_name("bentoml"))
 
@@ -22,6 +33,7 @@ LITTER = (
     ".env",
     "api/.env",
     "result.json",
+    "scratch.py",
     "auth/result.json",
     "embedder/__pycache__/old.pyc",
     "tests/test_own.py",
@@ -58,6 +70,12 @@ def test_it_holds_what_runs_and_nothing_else(packed: Path) -> None:
         "embedder/native_engine.py",
         "LICENSE",
     } <= files
+    modules = {f"{room}.py" for room in ROOMS} - {"download_model.py"}
+    assert {name for name in files if "/" not in name} == {
+        *(module for module in modules if (ROOT / module).exists()),
+        "LICENSE",
+        "bentofile.yaml",
+    }
     assert {name.split("/")[0] for name in files if "/" in name} == {
         "api",
         "auth",
@@ -96,6 +114,33 @@ def test_its_name_labels_and_model_come_from_the_service(packed: Path) -> None:
     [service] = about["services"]
     [model] = service["models"]
     assert model["tag"].startswith("all-minilm-l6-v2-fp32:")
+
+
+def test_the_printed_line_serves_it_where_the_settings_of_that_directory_say(
+    bento: str, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    [line] = re.findall(r"(?m)^\.venv/bin/bentoml serve (\S+)$", page)
+    assert line == "embedding-api:latest"
+    port = free_port()
+    (tmp_path / ".env").write_text(f"SUPABASE_JWT_SECRET={SECRET}\nPORT={port}\n")
+    environment = {"PORT": "", "SUPABASE_JWT_SECRET": ""}
+    with serve(tmp_path / "log", environment, target=line, directory=tmp_path, port=port) as server:
+        [worker] = psutil.Process(server.process.pid).children()
+        listening = {item.laddr for item in worker.net_connections() if item.status == "LISTEN"}
+        assert listening == {("127.0.0.1", port)}
+        with server.client() as client:
+            assert client.post("/embed", json={"text": "a"}).status_code == 200
+
+
+def test_without_a_word_about_it_it_listens_on_this_machine_alone(model_store: Path) -> None:
+    """The port of a test cannot be the one of everybody: what BentoML is told stands for it."""
+    script = "import service; print(service.EmbeddingAPI.config['http'])"
+    said = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=SOURCE, env=bare_environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert said.stdout.strip() == "{'host': '127.0.0.1', 'port': 8000}"
 
 
 def test_a_model_that_is_asked_for_and_not_there_ends_the_start(bento: str, tmp_path: Path) -> None:

@@ -51,6 +51,9 @@ def refused_start(environment: Mapping[str, str], *command: str, directory: Path
         ({"MODEL_ALIASES": "text-embedding-3-small=query"}, "MODEL_ALIASES: .*without one"),
         ({"SUBJECT": "any"}, "SUPABASE_JWT_ISSUER and SUPABASE_JWT_AUDIENCE"),
         ({"ALLOWED_ROLES": "anon"}, "ALLOWED_ROLES"),
+        ({"REDIS_URL": "redis://:hunter/2@localhost:6379"}, "REDIS_URL: .*%2F"),
+        ({"FORWARDED_ALLOW_IPS": "my-proxy"}, "FORWARDED_ALLOW_IPS"),
+        ({"CORS_ALLOW_ORIGINS": "app.example.com"}, "CORS_ALLOW_ORIGINS"),
     ],
 )
 def test_a_mistake_ends_the_start_and_says_what_to_do(
@@ -58,7 +61,21 @@ def test_a_mistake_ends_the_start_and_says_what_to_do(
 ) -> None:
     said = refused_start({**FP32, **environment})
     assert re.search(told, said), said
+    assert len(said.splitlines()) <= 2
     assert environment.get("SUPABASE_JWT_SECRET") not in said.split()  # a secret is not repeated
+    assert "hunter" not in said
+
+
+def test_a_file_of_settings_that_all_users_can_read_is_told_of(
+    model_store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("RATE_LIMIT_PER_MIN=5\n")
+    (tmp_path / ".env").chmod(0o644)
+    hub = {"HF_TOKEN": "hf_of-the-one-who-prepares", "BENTOML_CONTAINERIZED": "true"}
+    with serve(tmp_path / "log", FP32 | hub, target=str(SOURCE), directory=tmp_path) as running:
+        assert f"chmod 600 {tmp_path}/.env" in running.log()
+        assert "start the container with -e HF_TOKEN=" in running.log()
+        assert "hf_of-the-one" not in running.log()
 
 
 def test_a_port_in_use_is_said_in_one_line(

@@ -1,0 +1,67 @@
+"""What the text of a setting must look like, and what to say of another."""
+
+import re
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, IPvAnyAddress
+
+_ALIAS = re.compile(r"[\w.:/-]{1,256}(=[\w-]+)?", re.ASCII)
+_REDIS = re.compile(
+    r"(rediss?://([^/?#\s]*@)?(\[[\da-fA-F:.]+\]|[^/?#@:\s\[\]]+)(:\d+)?(/\d*)?|unix://[^?#\s]+)"
+    r"(\?\w+=[^&#\s]*(&\w+=[^&#\s]*)*)?"
+)
+
+
+def _url(schemes: str) -> AfterValidator:
+    pattern = re.compile(rf"({schemes})://[^\s/]+.*")
+
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(f"should look like {schemes.split('|')[0]}://host")
+        return value.rstrip("/")
+
+    return AfterValidator(check)
+
+
+def _redis(value: str) -> str:
+    """A password with / # or ? in it would end the host early, and the rest be no password any more."""
+    if not _REDIS.fullmatch(value):
+        raise ValueError(
+            "should look like redis://user:password@host:6379/0; write / # ? and % of a password "
+            "as %2F %23 %3F %25"
+        )
+    return value
+
+
+def _without_path(value: str) -> str:
+    """The paths of key set and issuer are put behind it."""
+    parts = urlsplit(value)
+    if parts.path or parts.query or parts.fragment:
+        host = parts.netloc.rpartition("@")[2]  # what is before it may be a password
+        raise ValueError(f"should end after the host: {parts.scheme}://{host}")
+    return value
+
+
+def _aliases(value: str) -> str:
+    if not all(_ALIAS.fullmatch(alias.strip()) for alias in value.split(",") if alias.strip()):
+        raise ValueError("should be names with commas between, each alone or as name=task")
+    return value
+
+
+def _localhost(value: object) -> object:
+    return "127.0.0.1" if value == "localhost" else value
+
+
+def _not_onnx(value: object) -> object:
+    if value == "onnx":
+        raise ValueError("there is no onnx backend any more: use native, and run `make model`")
+    return value
+
+
+Url = Annotated[str, _url("https|http")]
+UrlOfHost = Annotated[Url, AfterValidator(_without_path)]
+RedisUrl = Annotated[str, AfterValidator(_redis)]
+Aliases = Annotated[str, AfterValidator(_aliases)]
+Address = Annotated[IPvAnyAddress, BeforeValidator(_localhost)]
+Backend = Annotated[Literal["native", "torch"], BeforeValidator(_not_onnx)]

@@ -1,0 +1,88 @@
+"""From settings to objects: whatever a setting is, the start goes on or ends with one line."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+import metrics
+import wiring
+from auth.errors import ConfigurationError
+from environment import env_file
+from settings import NAMES, load_settings
+from tests.live.server import SECRET
+
+PASSWORD = "hunter2"
+URLS = ("https://", "redis://", "redis://:", f"redis://me:{PASSWORD}", "unix://", "http://[")
+PARTS = (*URLS, PASSWORD, "localhost", "10.0.0.0/8", "*", ":", "/", "@", "?", "#", "=", ",", "6379")
+# What a person may put into a setting: pieces of what belongs there, numbers, and anything else.
+VALUES = (
+    st.lists(st.sampled_from(PARTS), max_size=6).map("".join)
+    | st.integers().map(str)
+    | st.floats().map(str)
+    | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
+)
+
+
+@contextmanager
+def wired(name: str, value: str) -> Iterator[None]:
+    """`wiring` with one setting besides the secret."""
+    with pytest.MonkeyPatch.context() as patch:
+        for other in NAMES:
+            patch.delenv(other, raising=False)
+        patch.setenv("SUPABASE_JWT_SECRET", SECRET)
+        patch.setenv(name, value)
+        patch.setattr(metrics, "REGISTRY", CollectorRegistry())
+        for cached in (env_file, load_settings, wiring.verifier, wiring.quota):
+            cached.cache_clear()
+        patch.setattr(wiring, "SETTINGS", load_settings())
+        yield
+    for cached in (env_file, load_settings, wiring.verifier, wiring.quota):
+        cached.cache_clear()
+
+
+def started(name: str, value: str) -> str:
+    """What is said when the start ends, or nothing."""
+    try:
+        with wired(name, value):
+            asyncio.run(wiring.check())
+    except (SystemExit, ConfigurationError) as error:
+        return str(error)
+    return ""
+
+
+@settings(
+    max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(name=st.sampled_from(sorted(NAMES)), value=VALUES)
+def test_whatever_a_setting_is_the_start_goes_on_or_ends_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, name: str, value: str
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.getbasetemp())
+    said = started(name, value)
+    assert len(said.removeprefix("embedding-api: settings are wrong:\n").splitlines()) <= 1
+    if name == "REDIS_URL":
+        assert PASSWORD not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_URL", "redis://localhost:99999"),
+        ("REDIS_URL", "redis://localhost?no_such_option=1"),
+        ("FORWARDED_ALLOW_IPS", "my-proxy"),
+        ("FORWARDED_ALLOW_IPS", "10.0.0.1/8"),
+        ("CORS_ALLOW_ORIGINS", "app.example.com"),
+        ("CORS_ALLOW_ORIGINS", "https://app.example.com/path"),
+        ("ALLOWED_ROLES", "anon"),
+        ("SUPABASE_JWKS", "{}"),
+    ],
+)
+def test_what_only_the_gate_understands_is_looked_at_before_any_worker_starts(
+    name: str, value: str
+) -> None:
+    assert name in started(name, value)
