@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from auth.admission import Receive, read_body, replay
+from auth.bodies import Bodies, Receive, nothing, replay
 from auth.client_address import TrustedProxies, client_address
 from auth.cors import Cors
 from auth.errors import (
@@ -68,7 +68,8 @@ class Gate:
     Appends to ``scope["answer_headers"]`` what every answer must carry, errors included, and sets
     ``scope["principal"]``. Where a body is taken, a request is charged before it is read:
     ``scope["receipt"]``, which the service replaces when it spends tokens. What is given back is
-    given back here.
+    given back here. ``scope["release_body"]`` gives back the room of a large body: the service calls
+    it when it has dropped the texts, the gate after the answer.
     """
 
     def __init__(
@@ -78,8 +79,8 @@ class Gate:
         routes: Mapping[str, Route],
         verifier: TokenVerifier,
         quota: Quota,
-        max_body_bytes: int = 1_048_576,
-        body_timeout: float = 10.0,
+        max_body_bytes: int = 8_388_608,
+        body_timeout: float = 20.0,
         max_in_flight: int = 256,
         max_concurrent_per_user: int = 16,
         failed_auth_per_minute: int = 60,
@@ -94,7 +95,7 @@ class Gate:
         self._verifier = verifier
         self._quota = quota
         self._max_body_bytes = max_body_bytes
-        self._body_timeout = body_timeout
+        self._bodies = Bodies(limit=max_body_bytes, seconds=body_timeout)
         self._in_flight = InFlight(max_in_flight, per_user=max_concurrent_per_user)
         self._failures = FailureBudget(failed_auth_per_minute, clock=clock)
         self._trusted = TrustedProxies.parse(trusted_proxies)
@@ -131,7 +132,7 @@ class Gate:
             if route.protected:
                 await self._admit(scope, headers, held)
             if route.takes_body:
-                await self._charged(scope, receive, send, has_body=headers.has_body)
+                await self._charged(scope, headers, receive, send)
             else:  # costs nothing: /usage answers at the limit too
                 await self._app(scope, receive, send)
 
@@ -168,7 +169,9 @@ class Gate:
         self._failures.succeeded(address)
         return principal
 
-    async def _charged(self, scope: Scope, receive: Receive, send: Send, *, has_body: bool) -> None:
+    async def _charged(
+        self, scope: Scope, headers: RequestHeaders, receive: Receive, send: Send
+    ) -> None:
         """One request, from its charge to its answer."""
         answer = scope["answer_headers"]
         status = 0
@@ -181,10 +184,10 @@ class Gate:
             await send(message)
 
         scope["receipt"] = await self._charge(scope["principal"].user_id, answer)
+        scope["release_body"] = nothing
         try:
-            if has_body:
-                limit, seconds = self._max_body_bytes, self._body_timeout
-                receive = replay(await read_body(receive, limit=limit, seconds=seconds), receive)
+            if headers.has_body:
+                receive = await self._body(scope, headers, receive)
             await self._app(scope, receive, settled)
         except (BodyTimeout, BodyTooLarge):
             raise
@@ -192,6 +195,15 @@ class Gate:
             if not status:
                 await self._settle(scope, SERVER_ERROR)
             raise
+        finally:
+            scope["release_body"]()
+
+    async def _body(self, scope: Scope, headers: RequestHeaders, receive: Receive) -> Receive:
+        """Reads it, and hands it out."""
+        content, scope["release_body"] = await self._bodies.read(
+            receive, user_id=scope["principal"].user_id, announced=headers.body_bytes
+        )
+        return replay(content, receive)
 
     async def _charge(self, user_id: str, answer: Headers) -> Receipt:
         try:

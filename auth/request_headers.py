@@ -43,6 +43,12 @@ class RequestHeaders:
             b"0",
         )
 
+    @property
+    def body_bytes(self) -> int | None:
+        """As announced; None for chunks, whose number nobody knows."""
+        length = self.get(b"content-length")
+        return None if length is None else int(length)
+
 
 def check_headers(headers: RequestHeaders, *, max_body_bytes: int, takes_body: bool) -> None:
     """Raises BadHeader, UnsupportedMediaType, BodyTooLarge, HeadersTooLarge."""

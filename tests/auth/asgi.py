@@ -7,7 +7,7 @@ from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from auth.admission import Receive
+from auth.bodies import Receive
 from auth.gate import App, Gate, Route, Scope, Send
 from auth.keys import KeySet
 from auth.memory_quota import MemoryQuota

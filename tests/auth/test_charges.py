@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from auth.admission import Receive
+from auth.bodies import Receive
 from auth.errors import BodyTimeout, BodyTooLarge, GateError, Overloaded, QuotaExceeded
 from auth.gate import Scope, Send
 from auth.memory_quota import MemoryQuota
