@@ -156,7 +156,10 @@ class Settings(BaseSettings):
         description="Bad tokens of an address in a minute that are told what is wrong; more get 429",
     )
     body_timeout: float = Field(
-        10.0, gt=0, le=3600, description="Seconds a request body may take to arrive"
+        20.0,
+        gt=0,
+        le=3600,
+        description="Seconds a request body may take to arrive, and a large one may wait for room",
     )
     answer_timeout: float = Field(
         30.0, gt=0, le=3600, description="Seconds a client may read nothing of its answer"
@@ -174,7 +177,13 @@ class Settings(BaseSettings):
     max_texts_per_request: int = Field(
         2048, ge=1, le=4096, description="Texts in one request; OpenAI's clients send up to 2048"
     )
-    max_body_bytes: int = Field(1048576, ge=1024, le=2**30, description="Bytes of a request body")
+    max_body_bytes: int = Field(
+        8388608,
+        ge=1024,
+        le=2**30,
+        description="Bytes of a request body, and of all large bodies of a user at once; four "
+        "times as many of all users",
+    )
     host: Address = Field(
         IPv4Address("127.0.0.1"), description="Address to listen on; the image listens on all"
     )

@@ -74,6 +74,9 @@ class Edge:
                 await error_response(error)(scope, receive, answer)
         finally:
             self.record(self._exchange(scope, status, time.perf_counter() - started))
+            # Its traceback keeps every frame, and a body with it, which keep the scope: a circle
+            # that would only be found by the garbage collector.
+            scope.pop("error", None)
 
     def _exchange(self, scope: Scope, status: int, seconds: float) -> Exchange:
         error, principal = scope.get("error"), scope.get("principal")

@@ -56,23 +56,23 @@ class Bodies:
         return content, partial(self._leave, body)
 
     async def _read(self, receive: Receive, body: Body | None) -> bytes:
-        """Into one buffer, which becomes the result without a copy."""
-        buffer = io.BytesIO()
-        left, more = self._seconds, True
-        while more:
-            if body is not None:
-                await self._turn(body)
-            began = _now()
-            message = await self._next(receive, body, left)
-            left -= _now() - began
-            part = message.get("body", b"")
-            buffer.write(part)
-            if buffer.tell() > self._limit:
-                raise BodyTooLarge(limit=self._limit)
-            if body is not None:
-                self._room.received(body, len(part))
-            more = message.get("more_body", False)
-        return buffer.getvalue()
+        """Into one buffer, which becomes the result without a copy.
+
+        A failure closes it: its traceback, which keeps this frame, may live for long.
+        """
+        with io.BytesIO() as buffer:
+            left, more = self._seconds, True
+            while more:
+                if body is not None:
+                    await self._turn(body)
+                began, before = _now(), buffer.tell()
+                more = _take(await self._next(receive, body, left), buffer)
+                left -= _now() - began
+                if buffer.tell() > self._limit:
+                    raise BodyTooLarge(limit=self._limit)
+                if body is not None:
+                    self._room.received(body, buffer.tell() - before)
+            return buffer.getvalue()
 
     async def _next(self, receive: Receive, body: Body | None, left: float) -> Message:
         try:
@@ -151,6 +151,12 @@ def replay(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": waiting.pop(), "more_body": False}
 
     return receive_body
+
+
+def _take(message: Message, buffer: io.BytesIO) -> bool:
+    """Whether more is to come."""
+    buffer.write(message.get("body", b""))
+    return bool(message.get("more_body", False))
 
 
 def _now() -> float:

@@ -131,6 +131,70 @@ def test_slow_bodies_of_a_few_accounts_leave_everybody_else_served(besieged: Ser
     assert statuses == [200] * 63
 
 
+LARGEST = 8_388_608  # bytes of a body, by default
+
+
+async def send_slowly(server: Server, user: str) -> None:
+    """Nearly all of the largest body as fast as it is taken, then a byte now and then; again when it is ended."""
+    head = f"POST /embed HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token(user)}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {LARGEST}\r\n\r\n"
+    while True:
+        _, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(server.url).port or 0)
+        try:
+            writer.write(head.encode())
+            for _ in range(LARGEST // 65_536 - 1):
+                writer.write(b" " * 65_536)
+                await writer.drain()
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.3)
+        except OSError:
+            pass
+        finally:
+            writer.transport.abort()
+
+
+def test_slow_senders_of_the_largest_bodies_leave_memory_and_others_alone(
+    tmp_path: Path, model_store: Path
+) -> None:
+    """64 of them, of eight accounts: more than there is room for, and more than a user may have."""
+    environment = {"MODEL_QUANTIZATION": "fp32", "RATE_LIMIT_PER_MIN": "100000"}
+    small = b'{"text": "still here"}'
+
+    async def victim(server: Server) -> tuple[list[int], int]:
+        headers = {"Authorization": f"Bearer {token(user_number(99))}"}
+        headers["Content-Type"] = "application/json"
+        statuses, peak = [], 0
+        async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=60) as client:
+            for _ in range(10):
+                for padding in (b"", b" " * (LARGEST // 2)):
+                    answer = await client.post("/embed", content=small + padding)
+                    statuses.append(answer.status_code)
+                    peak = max(peak, worker_memory(server))
+        return statuses, peak
+
+    async def under_siege(server: Server) -> tuple[list[int], int]:
+        senders = [
+            asyncio.create_task(send_slowly(server, user_number(number % 8)))
+            for number in range(64)
+        ]
+        await asyncio.sleep(3)
+        result = await victim(server)
+        for sender in senders:
+            sender.cancel()
+        await asyncio.gather(*senders, return_exceptions=True)
+        await asyncio.sleep(0.1)
+        return result
+
+    with serve(tmp_path / "log", environment) as server:
+        asyncio.run(victim(server))
+        before = worker_memory(server)
+        statuses, peak = asyncio.run(under_siege(server))
+    assert statuses == [200] * 20
+    assert peak - before < 100 * MB
+
+
 def test_more_in_flight_than_the_cap_is_told_to_come_back(besieged: Server) -> None:
     """Users with nothing in flight find twice as many places as those who have something."""
     users = [user_number(number) for number in range(200)]

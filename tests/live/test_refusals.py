@@ -93,7 +93,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_sent(server: Server) -> N
 
 
 def test_a_body_of_unknown_length_is_cut_off_at_the_limit(server: Server) -> None:
-    chunks = (b" " * 65536 for _ in range(64))
+    chunks = (b" " * 65536 for _ in range(129))
     answer = post(server, content=chunks, headers=JSON)
     assert_error(answer, 413)
 
