@@ -75,7 +75,11 @@ QUEUE_WAIT = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
-QUEUE_TOKENS = Gauge("embed_queue_tokens", "Tokens waiting for the engine", registry=REGISTRY)
+QUEUE_TOKENS = Gauge(
+    "embed_queue_tokens",
+    "Tokens that wait or run, as MAX_QUEUE_TOKENS counts them",
+    registry=REGISTRY,
+)
 IN_FLIGHT = Gauge("embed_in_flight_requests", "Requests being served", registry=REGISTRY)
 TASKS = Gauge("embed_asyncio_tasks", "Tasks of the event loop", registry=REGISTRY)
 FORWARD_PASS = Gauge(

@@ -64,6 +64,7 @@ class EmbeddingAPI:
     @bentoml.api(route="/embed", input_spec=schemas.EmbedRequest, output_spec=schemas.EmbedResponse)
     async def embed(self, request: schemas.EmbedRequest, scope: Scope) -> dict[str, Any]:
         """Embed one text."""
+        self.embedder.check_room([request.text], user=scope["principal"].user_id)
         tokens = await self._read([request.text], request, at="text")
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
         embedding = ENCODINGS[request.encoding_format](vectors)[0]
@@ -73,6 +74,7 @@ class EmbeddingAPI:
     @bentoml.api(route="/batch-embed", input_spec=schemas.BatchEmbedRequest, output_spec=schemas.BatchEmbedResponse)
     async def batch_embed(self, request: schemas.BatchEmbedRequest, scope: Scope) -> dict[str, Any]:
         """Embed several texts."""
+        self.embedder.check_room(request.texts, user=scope["principal"].user_id)
         tokens = await self._read(request.texts, request)
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
         embeddings, counts = ENCODINGS[request.encoding_format](vectors), [len(text.ids) for text in tokens]
@@ -84,6 +86,7 @@ class EmbeddingAPI:
         """Embed texts as OpenAI's clients ask for it."""
         if request.model not in self.names:
             raise NoSuchModelError(request.model, self.names)
+        self.embedder.check_room(request.input, user=scope["principal"].user_id)
         task = request.task or self.names[request.model]
         tokens = await self._read(request.input, request, task=task, at="input.{}")
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
@@ -95,6 +98,7 @@ class EmbeddingAPI:
     async def similarity(self, request: schemas.SimilarityRequest, scope: Scope) -> dict[str, Any]:
         """Compare one text with several, or several with one another."""
         one = [] if request.text is None else [request.text]
+        self.embedder.check_room([*one, *request.texts], user=scope["principal"].user_id)
         first = await self._read(one, request, task=request.text_task, at="text")
         rest = await self._read(request.texts, request)
         vectors = await self._vectors([*first, *rest], scope, dimensions=request.dimensions)

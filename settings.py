@@ -11,6 +11,8 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -76,10 +78,18 @@ class Settings(BaseSettings):
         None, ge=1, le=256, description="Compute threads; unset for the CPU quota"
     )
     max_queue_tokens: int = Field(
-        65536,
+        1_048_576,
         ge=1,
         le=10**9,
-        description="Tokens waiting before new requests get 503 with `Retry-After`",
+        description="Tokens of all users waiting; beyond it those with more than a few queries waiting "
+        "get 503 with `Retry-After`, beyond twice as many everybody",
+    )
+    max_user_queue_tokens: int = Field(
+        524_288,
+        ge=1,
+        le=10**9,
+        description="Tokens of one user waiting, 64 at least for each text: beyond it 429 with "
+        "`Retry-After`, and 413 for one request with more",
     )
     engine_timeout: float = Field(
         60.0,
@@ -200,6 +210,14 @@ class Settings(BaseSettings):
     debug: bool = Field(
         False, description="Development: accept Supabase's published example secrets"
     )
+
+    @field_validator("max_user_queue_tokens")
+    @classmethod
+    def _within_total(cls, tokens: int, others: ValidationInfo) -> int:
+        total = others.data.get("max_queue_tokens", tokens)
+        if tokens > total:
+            raise ValueError(f"should not be above MAX_QUEUE_TOKENS, which is {total}")
+        return tokens
 
 
 def _environment_name(field: str) -> str:

@@ -160,6 +160,7 @@ def served_model(directory: Path) -> ServedModel:
         batch_tokens=SETTINGS.max_batch_tokens,
         batch_size=SETTINGS.max_batch_size,
         queue_tokens=SETTINGS.max_queue_tokens,
+        user_queue_tokens=SETTINGS.max_user_queue_tokens,
         deadline=SETTINGS.engine_timeout,
         kernel=SETTINGS.native_kernel,
         report=_record_pack,

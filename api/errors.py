@@ -104,6 +104,7 @@ KINDS: dict[type[Exception], Kind] = {
     FingerprintError: Kind(409, INVALID, "The vector space is not that of If-Fingerprint"),
     auth.BodyTooLarge: Kind(413, INVALID, "The body is larger than MAX_BODY_BYTES"),
     auth.UrlTooLong: Kind(414, INVALID, "The URL is too long"),
+    embedder.TooManyTokensError: Kind(413, INVALID, "More tokens than one user may have waiting"),
     auth.UnsupportedMediaType: Kind(415, INVALID, "The body is not application/json"),
     embedder.TextError: Kind(422, INVALID, "A text that is not valid Unicode"),
     embedder.TextTooLongError: Kind(422, INVALID, "A text over the limit that may not be cut"),
@@ -112,6 +113,9 @@ KINDS: dict[type[Exception], Kind] = {
     auth.TooManyFailures: Kind(429, LIMITED, "Too many refused tokens from this address"),
     auth.TooManyConcurrent: Kind(429, LIMITED, "Too many requests of this user at once"),
     auth.QuotaExceeded: Kind(429, LIMITED, "The user's limit is reached; wait Retry-After seconds"),
+    embedder.UserQueueFullError: Kind(
+        429, LIMITED, "The user's earlier requests are waiting; wait Retry-After seconds"
+    ),
     auth.HeadersTooLarge: Kind(431, INVALID, "The headers are too large"),
     embedder.EmbeddingFailedError: Kind(500, DOWN, "The model failed on a text"),
     auth.Overloaded: Kind(503, DOWN, "Too much work is waiting; wait Retry-After seconds"),

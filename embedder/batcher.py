@@ -1,7 +1,6 @@
 """Callers' texts, gathered into packs for the one engine."""
 
 import asyncio
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +10,8 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from embedder.errors import EmbeddingFailedError, EngineEndedError, QueueFullError
+from embedder.admission import Admission, cost_of
+from embedder.errors import EmbeddingFailedError, EngineEndedError
 from embedder.model import Engine
 from embedder.pack_queue import Job, PackQueue, Text
 from embedder.postprocess import Vectors
@@ -43,8 +43,8 @@ class Batcher:
     The engine's thread takes pack after pack without a turn of the event loop between two: with 32
     callers the engine stood still for a third of the time while the loop wrote their answers.
 
-    Fair between users, bounded by queued tokens. A cancelled caller's queued texts are dropped, and a
-    text that the engine fails on fails its own request only.
+    Fair between users, and bounded for each and all of them by `admission`. A cancelled caller's queued
+    texts are dropped, and a text that the engine fails on fails its own request only.
     """
 
     def __init__(
@@ -53,29 +53,24 @@ class Batcher:
         *,
         batch_tokens: int,
         batch_size: int,
-        queue_tokens: int,
+        admission: Admission,
         report: Callable[[PackReport], None] = lambda _: None,
         report_job: Callable[[JobReport], None] = lambda _: None,
     ) -> None:
         self._engine = engine
-        self._batch_tokens, self._queue_tokens = batch_tokens, queue_tokens
+        self._batch_tokens = batch_tokens
+        self.admission = admission
         self._report, self._report_job = report, report_job
         self._queue = PackQueue(batch_tokens=batch_tokens, batch_size=batch_size)
         self._bell: SimpleQueue[None] = SimpleQueue()  # wakes the engine's thread
         self._bell_due = self._closing = False
         self._thread = threading.Thread(target=self._run_packs, name="engine", daemon=True)
-        self._tokens_per_second = 0.0  # of the engine, smoothed over about ten packs
         self._jobs: set[Job] = set()
         self.ended_by: Exception | None = None  # why no more work is taken
         self.running_since: float | None = None  # time.monotonic() of the forward pass under way
 
-    @property
-    def queued_tokens(self) -> int:
-        """Tokens that wait."""
-        return self._queue.tokens
-
     def start(self) -> None:
-        """Begin to take work; needs a running event loop."""
+        """Begin to take work, on the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
@@ -103,32 +98,38 @@ class Batcher:
             (n_texts, dimensions) float32, L2-normalised.
 
         Raises:
-            QueueFullError: too many tokens wait already; carries `retry_after` in seconds.
+            NoRoomError: as Admission.admit.
             EmbeddingFailedError: the engine failed on a text; carries its index.
             EngineError: it has ended, or whatever `abandon` was given.
         """
         if self.ended_by is not None:
             raise self.ended_by
-        if self.queued_tokens >= self._queue_tokens:
-            raise QueueFullError(retry_after=self._drain_seconds())
-        n_texts, n_tokens = len(token_ids), sum(map(len, token_ids))
-        answer = self._loop.create_future()
-        job = Job([None] * n_texts, n_texts, n_tokens > self._batch_tokens, answer)
-        self._queue.push(user, [Text(job, index, ids) for index, ids in enumerate(token_ids)])
+        lengths = [len(ids) for ids in token_ids]
+        large = sum(lengths) > self._batch_tokens
+        cost = self.admission.admit(user, [cost_of(length) for length in lengths])
+        job = Job(user, len(lengths), large, cost, self._loop.create_future())
         self._jobs.add(job)
-        if (
-            not self._bell_due
-        ):  # once for all requests of a turn of the loop, so that they share packs
+        try:
+            self._queue.push(job, token_ids)
+            self._ring_soon()
+            return await job.answer
+        finally:
+            self._leave(job)
+
+    def _leave(self, job: Job) -> None:
+        """Its answer is there, or it failed, or its caller is gone."""
+        self._jobs.discard(job)
+        if job.missing:
+            self._queue.drop(job)
+        self.admission.release(job.user, job.cost)
+        ended = time.monotonic()
+        self._report_job(JobReport(job.arrived, job.started or ended, ended))
+
+    def _ring_soon(self) -> None:
+        """Once for all requests of a turn of the loop, so that they share packs."""
+        if not self._bell_due:
             self._bell_due = True
             self._loop.call_soon(self._ring)
-        try:
-            return (
-                await job.answer
-            )  # a cancelled caller cancels the future, which is how the queue knows
-        finally:
-            self._jobs.discard(job)
-            ended = time.monotonic()
-            self._report_job(JobReport(job.arrived, job.started or ended, ended))
 
     def _ring(self) -> None:
         self._bell_due = False
@@ -144,7 +145,7 @@ class Batcher:
                         self._run(pack)
                     else:
                         self._bell.get()
-            except BaseException as error:  # a thread that ended unsaid would leave all waiting
+            except BaseException as error:  # or else all would wait for ever
                 self._loop.call_soon_threadsafe(self.abandon, EngineEndedError(error))
 
     def _run(self, pack: list[Text]) -> None:
@@ -168,10 +169,16 @@ class Batcher:
         except Exception as error:
             self.abandon(EngineEndedError(error))
         for text, row in zip(pack, rows, strict=True):
-            text.job.deliver(text.index, row)
+            job = text.job
+            if job.answer.done():  # what it still counts, _leave takes off
+                continue
+            cost = cost_of(len(text.token_ids))
+            job.cost -= cost
+            self.admission.release(job.user, cost)
+            job.deliver(text.index, row)
 
     def _forward(self, token_ids: list[TokenIds]) -> list[np.ndarray | EmbeddingFailedError]:
-        """One row a text; where the engine fails on a pack, each of its texts is tried alone."""
+        """One row per text; where the engine fails on a pack, each of its texts is tried alone."""
         try:
             vectors = self._engine.embed(token_ids)
             if len(vectors) != len(token_ids):
@@ -190,13 +197,6 @@ class Batcher:
 
     def _account(self, pack: list[Text], started: float, seconds: float) -> None:
         tokens = sum(len(text.token_ids) for text in pack)
-        rate = tokens / max(seconds, 1e-6)
-        self._tokens_per_second += (rate - self._tokens_per_second) * (
-            0.1 if self._tokens_per_second else 1
-        )
+        self.admission.measure(tokens, seconds)
         waited = started - min(text.job.arrived for text in pack)
         self._report(PackReport(len(pack), tokens, seconds, waited))
-
-    def _drain_seconds(self) -> int:
-        """Whole seconds until half of the queue is gone, at the measured rate."""
-        return max(1, math.ceil(self.queued_tokens / 2 / max(self._tokens_per_second, 1.0)))

@@ -83,8 +83,41 @@ class TextTooLongError(TextFault):
         )
 
 
-class QueueFullError(EmbedderError):
-    """More tokens wait than the batcher takes. `retry_after` is in whole seconds."""
+class NoRoomError(EmbedderError):
+    """The queue does not take a request; nothing of it was embedded."""
+
+
+class TooManyTokensError(NoRoomError):
+    """A request of more tokens than one user may have in the queue; its first `fit` texts have fewer."""
+
+    reason = "too_many_tokens"
+
+    def __init__(self, cost: int, limit: int, *, fit: int) -> None:
+        self.cost, self.limit, self.fit = cost, limit, fit
+        advice = (
+            f"its first {fit} texts fit, send the others in further requests"
+            if fit
+            else "shorten its first text, which alone is too much"
+        )
+        super().__init__(
+            f"this request counts {cost} tokens in the queue and the limit is {limit}: {advice}"
+        )
+
+
+class UserQueueFullError(NoRoomError):
+    """The user has too much in the queue. `retry_after` is in whole seconds, of the time for that."""
+
+    reason = "user_queue_full"
+
+    def __init__(self, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(
+            f"your earlier requests fill your share of the queue; try again in {retry_after} s"
+        )
+
+
+class QueueFullError(NoRoomError):
+    """All users together have too much in the queue. `retry_after` is in whole seconds."""
 
     reason = "queue_full"
 
@@ -114,7 +147,7 @@ class ModelLoadingError(EmbedderError):
 
 
 class EngineError(EmbedderError):
-    """An engine that will not answer any more: the process has to be started anew."""
+    """An engine that will not answer any more: the process has to be restarted."""
 
     retry_after = 5
 
@@ -126,7 +159,7 @@ class EngineStalledError(EngineError):
 
     def __init__(self, deadline: float) -> None:
         super().__init__(
-            f"a forward pass has taken more than {deadline:g} s; the process is started anew: "
+            f"a forward pass has taken more than {deadline:g} s; the process is restarted: "
             "try again in a few seconds"
         )
 
@@ -138,7 +171,7 @@ class EngineEndedError(EngineError):
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(
-            f"the engine has ended with {type(error).__name__}; the process is started anew: "
+            f"the engine has ended with {type(error).__name__}; the process is restarted: "
             "try again in a few seconds"
         )
 

@@ -3,37 +3,57 @@
 import heapq
 import itertools
 from collections import deque
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 
 
-class FairQueue(Generic[Item]):
-    """First in, first out for each user; between users, start-time fair queueing by cost.
+class _Turn(NamedTuple):
+    """The place of a user's first item among those of all users."""
 
-    Each item starts at the later of the queue's virtual time and its user's previous finish, and ends
-    `cost` later; the earliest start goes next. A user with one short text therefore waits for at most
-    one item of a user with thousands (Goyal, Vin and Cheng, SIGCOMM 1996).
+    deadline: int  # the earliest goes next
+    arrival: int
+    start: int
+    user: str
+
+
+class FairQueue(Generic[Item]):
+    """First in, first out for each user; between users, fair by cost.
+
+    Virtual time counts cost. An item starts at the finish of its user's previous one, or now if that
+    is over, and finishes `cost` later; the earliest finish goes next. So each user with much waiting
+    gets an equal share, and one who takes less than that need not wait for the others' large items.
+    Who comes with nothing to make up for is next, whatever the item costs and however many wait.
+
+    "Now" is the latest start of any item taken, as in start-time fair queueing (Goyal, Vin and Cheng,
+    SIGCOMM 1996). Their order by start makes a short query wait for one item of every user who
+    started with it: ten users with texts of equal length start together each time.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[tuple[Item, int]]] = {}
-        self._heads: list[tuple[int, int, str]] = []  # (start, tie-break by arrival, user)
+        self._turns: list[_Turn] = []  # a heap, one for each user who waits
         self._finish: dict[str, int] = {}
         self._now = 0
         self._arrivals = itertools.count()
 
     def push(self, user: str, item: Item, cost: int) -> None:
-        """Add an item of `cost` (tokens) at the end of the user's line."""
+        """Add an item of `cost` (tokens; 1 at least) at the end of the user's line."""
         line = self._waiting.get(user)
-        if line is None:
-            line = self._waiting[user] = deque()
-            self._schedule(user)
-        line.append((item, cost))
+        if line is not None:
+            line.append((item, cost))
+            return
+        self._waiting[user] = deque([(item, cost)])
+        finish = self._finish.get(user, 0)
+        if finish <= self._now:
+            self._schedule(user, self._now, deadline=self._now)
+        else:
+            self._schedule(user, finish, deadline=finish + cost)
 
     def peek(self) -> Item | None:
         """The item that goes next, left where it is."""
-        return self._waiting[self._heads[0][2]][0][0] if self._heads else None
+        return self._waiting[self._turns[0].user][0][0] if self._turns else None
 
     def pop(self) -> Item:
         """Take the item that goes next.
@@ -41,23 +61,33 @@ class FairQueue(Generic[Item]):
         Raises:
             IndexError: nothing waits.
         """
-        self._now, _, user = heapq.heappop(self._heads)
-        item, cost = self._waiting[user].popleft()
-        self._finish[user] = self._now + cost
-        if self._waiting[user]:
-            self._schedule(user)
+        turn = heapq.heappop(self._turns)
+        self._now = max(self._now, turn.start)
+        line = self._waiting[turn.user]
+        item, cost = line.popleft()
+        self._finish[turn.user] = finish = turn.start + cost
+        if line:
+            self._schedule(turn.user, finish, deadline=finish + line[0][1])
         else:
-            del self._waiting[user]
-            self._forget_settled()
+            self._leave(turn.user)
         return item
 
-    def _schedule(self, user: str) -> None:
-        start = max(self._now, self._finish.get(user, 0))
-        heapq.heappush(self._heads, (start, next(self._arrivals), user))
+    def drop(self, user: str, unwanted: Callable[[Item], bool]) -> None:
+        """Take out the user's unwanted items. They cost nothing."""
+        line = self._waiting.get(user, deque())
+        self._waiting[user] = kept = deque(entry for entry in line if not unwanted(entry[0]))
+        if not kept:
+            self._turns = [turn for turn in self._turns if turn.user != user]
+            heapq.heapify(self._turns)
+            self._leave(user)
 
-    def _forget_settled(self) -> None:
-        """Nobody owes anything once nobody waits, nor a user whose last item ended before now."""
-        if not self._heads:
+    def _schedule(self, user: str, start: int, *, deadline: int) -> None:
+        heapq.heappush(self._turns, _Turn(deadline, next(self._arrivals), start, user))
+
+    def _leave(self, user: str) -> None:
+        """Nobody owes anything once nobody waits, nor a user whose last item finished before now."""
+        del self._waiting[user]
+        if not self._turns:
             self._finish.clear()
             self._now = 0
         elif len(self._finish) > 1024:  # rare enough to cost nothing

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,12 +16,14 @@ from embedder.tokens import TokenIds
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One caller's request: its rows come back one by one, its answer only when all are there."""
+    """One caller's request: its vectors come one by one, its answer only when all are there."""
 
-    rows: list[np.ndarray | None]
-    missing: int
+    user: str
+    missing: int  # texts whose vectors are not there
     large: bool  # fills packs by itself
+    cost: int  # tokens that the missing texts count in the queue
     answer: "asyncio.Future[Vectors]"
+    vectors: Vectors | None = None
     arrived: float = field(default_factory=time.monotonic)
     started: float | None = None
 
@@ -29,15 +32,16 @@ class Job:
             self.answer.set_exception(error)
 
     def deliver(self, index: int, row: np.ndarray | EmbeddingFailedError) -> None:
-        if self.answer.done():
-            return
+        """Copies `row`, which would keep the vectors of its whole pack in memory."""
         if isinstance(row, EmbeddingFailedError):
             self.fail(EmbeddingFailedError(str(row), index=index))
             return
-        self.rows[index] = row
+        if self.vectors is None:
+            self.vectors = np.empty((self.missing, len(row)), np.float32)
+        self.vectors[index] = row
         self.missing -= 1
         if self.missing == 0:
-            self.answer.set_result(np.stack([row for row in self.rows if row is not None]))
+            self.answer.set_result(self.vectors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +64,17 @@ class PackQueue:
         self._batch_tokens, self._batch_size = batch_tokens, batch_size
         self._texts: FairQueue[Text] = FairQueue()
         self._lock = threading.Lock()
-        self.tokens = 0  # that wait
 
-    def push(self, user: str, texts: list[Text]) -> None:
+    def push(self, job: Job, token_ids: Sequence[TokenIds]) -> None:
         """All texts of a job at once: none of them goes before the others are there."""
         with self._lock:
-            for text in texts:
-                self._texts.push(user, text, len(text.token_ids))
-                self.tokens += len(text.token_ids)
+            for index, ids in enumerate(token_ids):
+                self._texts.push(job.user, Text(job, index, ids), len(ids))
+
+    def drop(self, job: Job) -> None:
+        """Take out what is left of a job that nobody waits for."""
+        with self._lock:
+            self._texts.drop(job.user, lambda text: text.job is job)
 
     def take(self) -> list[Text]:
         """The next texts up to the budget, none if none waits; one longer than the budget goes alone.
@@ -78,20 +85,10 @@ class PackQueue:
         pack: list[Text] = []
         tokens = 0
         with self._lock:
-            while len(pack) < self._batch_size and (text := self._next()) is not None:
+            while len(pack) < self._batch_size and (text := self._texts.peek()) is not None:
                 tokens += len(text.token_ids)
                 tops_up = bool(pack) and text.job.large and not pack[-1].job.large
                 if pack and (tokens > self._batch_tokens or tops_up):
                     break
-                self._discard()
-                pack.append(text)
+                pack.append(self._texts.pop())
         return pack
-
-    def _next(self) -> Text | None:
-        """The first whose caller still waits."""
-        while (text := self._texts.peek()) is not None and text.job.answer.done():
-            self._discard()
-        return text
-
-    def _discard(self) -> None:
-        self.tokens -= len(self._texts.pop().token_ids)

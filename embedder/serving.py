@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from embedder.admission import LEAST_TOKENS, Admission
 from embedder.batcher import Batcher, JobReport, PackReport
 from embedder.errors import EngineError, EngineStalledError, ModelLoadingError
 from embedder.model import EmbeddingModel
@@ -28,7 +29,7 @@ class ServedModel:
         num_threads: compute threads; None for the CPU quota.
         max_tokens: tokens kept of a text, special tokens included; the model's own limit if lower.
         batch_tokens, batch_size: tokens and texts in one forward pass.
-        queue_tokens: tokens that may wait.
+        queue_tokens, user_queue_tokens: tokens that may wait, of all users and of one.
         deadline: seconds a forward pass may take before the engine counts as hung.
         kernel: of the native engine; None for the best.
         report: told of every forward pass.
@@ -44,6 +45,7 @@ class ServedModel:
         batch_tokens: int,
         batch_size: int,
         queue_tokens: int,
+        user_queue_tokens: int,
         deadline: float,
         report: Callable[[PackReport], None],
         kernel: str | None = None,
@@ -62,7 +64,7 @@ class ServedModel:
             Batcher,
             batch_tokens=batch_tokens,
             batch_size=batch_size,
-            queue_tokens=queue_tokens,
+            admission=Admission(user_tokens=user_queue_tokens, total_tokens=queue_tokens),
             report=report,
             report_job=report_job,
         )
@@ -100,8 +102,8 @@ class ServedModel:
 
     @property
     def queued_tokens(self) -> int:
-        """Tokens waiting for the engine."""
-        return self._batcher.queued_tokens if self._batcher else 0
+        """Tokens that wait or run; a short text counts as 64."""
+        return self._batcher.admission.tokens if self._batcher else 0
 
     @property
     def running_seconds(self) -> float:
@@ -128,6 +130,19 @@ class ServedModel:
         """Raise `error` to everybody who waits, and to all who come."""
         if self._batcher is not None:
             self._batcher.abandon(error)
+
+    def check_room(self, texts: Sequence[str], *, user: str) -> None:
+        """Refuse before any work what the queue would not take afterwards.
+
+        A text counts LEAST_TOKENS at least, and is taken to have no more tokens than characters.
+
+        Raises ModelLoadingError, UserQueueFullError, QueueFullError.
+        """
+        if self._batcher is None:
+            raise ModelLoadingError
+        limit = self.model.max_tokens
+        most = sum(min(max(len(text), LEAST_TOKENS), limit) for text in texts)
+        self._batcher.admission.check(user, LEAST_TOKENS * len(texts), most=most)
 
     async def tokenise(
         self, texts: Sequence[str], prompts: Sequence[str], *, truncate: bool

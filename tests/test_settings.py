@@ -200,3 +200,11 @@ def test_the_file_of_where_the_service_was_started_is_read_from_a_bento(tmp_path
     )
     import_service("reads_settings:Service", working_dir=str(bento))
     assert sys.modules["reads_settings"].LIMIT == 5
+
+
+def test_one_users_share_of_the_queue_is_within_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_QUEUE_TOKENS", "65536")
+    with pytest.raises(SystemExit, match=r"MAX_USER_QUEUE_TOKENS: .*MAX_QUEUE_TOKENS.*65536"):
+        load_settings()
+    monkeypatch.setenv("MAX_USER_QUEUE_TOKENS", "65536")
+    assert load_settings().max_user_queue_tokens == 65536

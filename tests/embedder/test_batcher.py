@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from embedder.admission import Admission
 from embedder.batcher import Batcher, PackReport
-from embedder.errors import EmbeddingFailedError, QueueFullError
+from embedder.errors import EmbeddingFailedError, UserQueueFullError
 from embedder.postprocess import Vectors
 from embedder.tokens import TokenIds
 
@@ -49,14 +50,14 @@ async def batching(
     *,
     batch_tokens: int = 16,
     batch_size: int = 8,
-    queue_tokens: int = 10_000,
+    user_tokens: int = 10_000,
 ) -> AsyncIterator[tuple[Batcher, list[PackReport]]]:
     reports: list[PackReport] = []
     batcher = Batcher(
         engine,
         batch_tokens=batch_tokens,
         batch_size=batch_size,
-        queue_tokens=queue_tokens,
+        admission=Admission(user_tokens=user_tokens, total_tokens=10 * user_tokens),
         report=reports.append,
     )
     batcher.start()
@@ -95,7 +96,7 @@ def test_every_caller_gets_its_own_vectors_in_order(callers: list[tuple[str, lis
                 lengths = callers[number][1]
                 expected = [[100 * number + index, n] for index, n in enumerate(lengths)]
                 np.testing.assert_array_equal(vectors, np.array(expected, np.float32))
-            assert batcher.queued_tokens == 0
+            assert batcher.admission.tokens == 0
             assert sum(report.texts for report in reports) == sum(
                 len(lengths) for _, lengths in callers
             )
@@ -152,7 +153,7 @@ async def test_a_cancelled_callers_waiting_texts_are_dropped() -> None:
         await first
         await batcher.embed([text(3)], user="c")
         assert sum(report.texts for report in reports) == 2
-        assert batcher.queued_tokens == 0
+        assert batcher.admission.tokens == 0
 
 
 @pytest.mark.parametrize("bad", [POISON, HOLLOW])
@@ -178,25 +179,35 @@ async def test_a_text_that_fails_fails_its_own_request_alone(bad: int) -> None:
         assert (await batcher.embed([text(7)], user="a"))[0, 0] == 7
 
 
-async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+async def test_what_runs_counts_until_it_is_delivered() -> None:
     engine = CountingEngine()
-    async with batching(engine, queue_tokens=100) as (batcher, _):
-        await batcher.embed([text(1, 50)], user="a")  # measures the rate
-        engine.gate.clear()
-        waiting = []
-        for _ in range(3):  # one runs, two wait: 120 tokens
-            waiting += await sent(batcher.embed([text(1, 60)], user="a"))
-        with pytest.raises(QueueFullError) as refused:
-            await batcher.embed([text(2, 1)], user="b")
-        assert refused.value.retry_after >= 1
+    engine.gate.clear()
+    async with batching(engine, user_tokens=200) as (batcher, _):
+        calls = await sent(batcher.embed([text(1, 100)], user="a"))
+        calls += await sent(batcher.embed([text(2, 100)], user="a"))
+        assert batcher.admission.tokens == 200  # one runs, one waits
+        with pytest.raises(UserQueueFullError):
+            await batcher.embed([text(3)], user="a")
+        calls += await sent(batcher.embed([text(4)], user="b"))
         engine.gate.set()
-        await asyncio.gather(*waiting)
-        await batcher.embed([text(2, 1)], user="b")
+        await asyncio.gather(*calls)
+        assert batcher.admission.tokens == 0
+        await batcher.embed([text(3)], user="a")
 
 
-async def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits() -> None:
-    async with batching(CountingEngine(), queue_tokens=10) as (batcher, _):
-        assert len(await batcher.embed([text(1, 8)] * 5, user="a")) == 5
+@pytest.mark.parametrize("bad", [POISON, None])
+async def test_who_fails_or_leaves_counts_no_more(bad: int | None) -> None:
+    engine = CountingEngine()
+    engine.gate.clear()
+    async with batching(engine, batch_tokens=3) as (batcher, _):
+        calls = await sent(batcher.embed([text(bad or 1), *[text(2)] * 20], user="a"))
+        if bad is None:
+            calls[0].cancel()
+        engine.gate.set()
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert batcher.admission.tokens == 0
+        await batcher.embed([text(3)], user="b")  # after the pass that was under way
+        assert batcher.admission.tokens == 0
 
 
 async def test_a_forward_pass_under_way_can_be_seen() -> None:

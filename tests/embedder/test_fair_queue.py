@@ -1,4 +1,4 @@
-"""The queue's promises: nothing lost, order within a user, no user waits behind another's crowd."""
+"""The queue's promises: nothing lost, order within a user, no user waits for all of another's items."""
 
 import pytest
 from hypothesis import given
@@ -31,21 +31,58 @@ def test_what_is_pushed_comes_out_once_and_in_its_users_order(items: list[tuple[
         ]
 
 
-@given(
-    st.lists(st.integers(1, 512), min_size=1, max_size=200),
-    st.integers(1, 512),
-    st.integers(0, 199),
-)
-def test_a_newcomer_waits_for_at_most_one_item_of_a_crowd(
-    crowd: list[int], cost: int, served: int
-) -> None:
+costs = st.integers(1, 512)
+
+
+def crowded(crowd: list[list[int]], served: int) -> FairQueue[tuple[str, int]]:
+    """Every user of `crowd` has items of these costs, of which one each and some more are served."""
     queue: FairQueue[tuple[str, int]] = FairQueue()
-    for number, weight in enumerate(crowd):
-        queue.push("crowd", ("crowd", number), weight)
-    for _ in range(min(served, len(crowd) - 1)):
+    for user, line in enumerate(crowd):
+        for number, cost in enumerate(line):
+            queue.push(f"crowd {user}", (f"crowd {user}", number), cost)
+    for _ in range(min(len(crowd) + served, sum(map(len, crowd)) - 1)):
         queue.pop()
+    return queue
+
+
+crowds = st.lists(st.lists(costs, min_size=2, max_size=20), min_size=1, max_size=10)
+
+
+@given(crowds, costs, st.integers(0, 199))
+def test_a_newcomer_is_next_however_many_wait(
+    crowd: list[list[int]], cost: int, served: int
+) -> None:
+    queue = crowded(crowd, served)
     queue.push("newcomer", ("newcomer", 0), cost)
-    assert ("newcomer", 0) in drained(queue)[:2]
+    assert queue.peek() == ("newcomer", 0)
+
+
+@given(st.integers(1, 10), st.integers(0, 50), st.integers(1, 16), st.integers(1, 16))
+def test_who_takes_less_than_a_share_is_next_each_time(
+    users: int, served: int, cost: int, times: int
+) -> None:
+    """Texts of equal length, as those that are cut at the limit, make a crowd's turns coincide."""
+    queue = crowded([[256] * 100] * users, served)
+    for number in range(times):  # 256 tokens at most, while each of the crowd has one item of 256
+        queue.push("single", ("single", number), cost)
+        assert queue.pop() == ("single", number)
+        queue.pop()
+
+
+@given(crowds, st.integers(0, 199), st.data())
+def test_what_is_dropped_does_not_come_and_the_rest_does(
+    crowd: list[list[int]], served: int, data: st.DataObject
+) -> None:
+    queue, whole = crowded(crowd, served), drained(crowded(crowd, served))
+    user = f"crowd {data.draw(st.integers(0, len(crowd)))}"
+    unwanted = data.draw(st.sets(st.integers(0, 20)))
+    queue.drop(user, lambda item: item[1] in unwanted)
+    left = drained(queue)
+    assert sorted(left) == sorted(
+        item for item in whole if item[0] != user or item[1] not in unwanted
+    )
+    assert not queue._waiting
+    assert not queue._finish
 
 
 @given(

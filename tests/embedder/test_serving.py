@@ -57,6 +57,7 @@ async def serving(
         batch_tokens=256,
         batch_size=8,
         queue_tokens=1000,
+        user_queue_tokens=1000,
         deadline=0.1,
         report=lambda _: None,
     )
