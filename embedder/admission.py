@@ -35,30 +35,34 @@ class Admission:
         self._little = total_tokens // 256  # by default 4,096, some queries
         self._of: dict[str, int] = {}
         self._tokens = self._seconds = 0.0  # of the latest forward passes
-        self.tokens = 0  # of all users
+        self._lengths = 0  # of all users' texts, in tokens
+        self.tokens = 0  # that they count
 
-    def admit(self, user: str, costs: Sequence[int]) -> int:
-        """Count a request with texts of these costs. Returns their sum.
+    def admit(self, user: str, lengths: Sequence[int]) -> None:
+        """Count the texts of a request, by the tokens of each.
 
         Raises:
             TooManyTokensError: they are more than a user may ever have.
             UserQueueFullError, QueueFullError: as `check`.
         """
+        costs = list(map(cost_of, lengths))
         cost = sum(costs)
         if cost > self._user_tokens:
             fit = _fitting(costs, self._user_tokens)
             raise TooManyTokensError(cost, self._user_tokens, fit=fit)
         self.check(user, cost)
-        self._of[user] = self._of.get(user, 0) + cost
-        self.tokens += cost
-        return cost
+        self._add(user, cost, sum(lengths))
 
-    def release(self, user: str, cost: int) -> None:
-        """Take off what was delivered or given up."""
-        self.tokens -= cost
-        left = self._of.pop(user, 0) - cost
-        if left:
-            self._of[user] = left
+    def release(self, user: str, length: int) -> None:
+        """Take off a text that was delivered or given up."""
+        self._add(user, -cost_of(length), -length)
+
+    def _add(self, user: str, cost: int, length: int) -> None:
+        self.tokens += cost
+        self._lengths += length
+        self._of[user] = self._of.get(user, 0) + cost
+        if not self._of[user]:
+            del self._of[user]
 
     def check(self, user: str, cost: int, *, most: int = 0) -> None:
         """Whether `user` may add `cost` tokens now; more than `user_tokens` count as that many.
@@ -96,8 +100,10 @@ class Admission:
         return self._seconds_of(sum(min(theirs, tokens) for theirs in self._of.values()))
 
     def _seconds_of(self, tokens: int) -> int:
-        """At the measured rate, which is of real tokens: short texts take less time than that."""
-        seconds = tokens * self._seconds / self._tokens if self._tokens else LONGEST_WAIT
+        """At the measured rate, if they are of texts as long as those in the queue."""
+        if not self._tokens or not self.tokens:
+            return LONGEST_WAIT
+        seconds = tokens * self._lengths / self.tokens * self._seconds / self._tokens
         return min(max(1, math.ceil(seconds)), LONGEST_WAIT)
 
 

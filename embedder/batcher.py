@@ -10,7 +10,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from embedder.admission import Admission, cost_of
+from embedder.admission import Admission
 from embedder.errors import EmbeddingFailedError, EngineEndedError
 from embedder.model import Engine
 from embedder.pack_queue import Job, PackQueue, Text
@@ -105,9 +105,9 @@ class Batcher:
         if self.ended_by is not None:
             raise self.ended_by
         lengths = [len(ids) for ids in token_ids]
+        self.admission.admit(user, lengths)
         large = sum(lengths) > self._batch_tokens
-        cost = self.admission.admit(user, [cost_of(length) for length in lengths])
-        job = Job(user, len(lengths), large, cost, self._loop.create_future())
+        job = Job(user, len(lengths), large, self._loop.create_future())
         self._jobs.add(job)
         try:
             self._queue.push(job, token_ids)
@@ -119,9 +119,8 @@ class Batcher:
     def _leave(self, job: Job) -> None:
         """Its answer is there, or it failed, or its caller is gone."""
         self._jobs.discard(job)
-        if job.missing:
-            self._queue.drop(job)
-        self.admission.release(job.user, job.cost)
+        for text in self._queue.drop(job) if job.missing else ():
+            self.admission.release(job.user, len(text.token_ids))
         ended = time.monotonic()
         self._report_job(JobReport(job.arrived, job.started or ended, ended))
 
@@ -169,13 +168,8 @@ class Batcher:
         except Exception as error:
             self.abandon(EngineEndedError(error))
         for text, row in zip(pack, rows, strict=True):
-            job = text.job
-            if job.answer.done():  # what it still counts, _leave takes off
-                continue
-            cost = cost_of(len(text.token_ids))
-            job.cost -= cost
-            self.admission.release(job.user, cost)
-            job.deliver(text.index, row)
+            self.admission.release(text.job.user, len(text.token_ids))
+            text.job.deliver(text.index, row)
 
     def _forward(self, token_ids: list[TokenIds]) -> list[np.ndarray | EmbeddingFailedError]:
         """One row per text; where the engine fails on a pack, each of its texts is tried alone."""

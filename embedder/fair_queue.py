@@ -72,14 +72,15 @@ class FairQueue(Generic[Item]):
             self._leave(turn.user)
         return item
 
-    def drop(self, user: str, unwanted: Callable[[Item], bool]) -> None:
-        """Take out the user's unwanted items. They cost nothing."""
+    def drop(self, user: str, unwanted: Callable[[Item], bool]) -> list[Item]:
+        """Take out the user's unwanted items, which then cost nothing, and return them."""
         line = self._waiting.get(user, deque())
         self._waiting[user] = kept = deque(entry for entry in line if not unwanted(entry[0]))
         if not kept:
             self._turns = [turn for turn in self._turns if turn.user != user]
             heapq.heapify(self._turns)
             self._leave(user)
+        return [item for item, _ in line if unwanted(item)]
 
     def _schedule(self, user: str, start: int, *, deadline: int) -> None:
         heapq.heappush(self._turns, _Turn(deadline, next(self._arrivals), start, user))

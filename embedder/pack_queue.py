@@ -21,7 +21,6 @@ class Job:
     user: str
     missing: int  # texts whose vectors are not there
     large: bool  # fills packs by itself
-    cost: int  # tokens that the missing texts count in the queue
     answer: "asyncio.Future[Vectors]"
     vectors: Vectors | None = None
     arrived: float = field(default_factory=time.monotonic)
@@ -33,6 +32,8 @@ class Job:
 
     def deliver(self, index: int, row: np.ndarray | EmbeddingFailedError) -> None:
         """Copies `row`, which would keep the vectors of its whole pack in memory."""
+        if self.answer.done():
+            return
         if isinstance(row, EmbeddingFailedError):
             self.fail(EmbeddingFailedError(str(row), index=index))
             return
@@ -71,10 +72,10 @@ class PackQueue:
             for index, ids in enumerate(token_ids):
                 self._texts.push(job.user, Text(job, index, ids), len(ids))
 
-    def drop(self, job: Job) -> None:
-        """Take out what is left of a job that nobody waits for."""
+    def drop(self, job: Job) -> list[Text]:
+        """Take out, and return, what is left of a job that nobody waits for."""
         with self._lock:
-            self._texts.drop(job.user, lambda text: text.job is job)
+            return self._texts.drop(job.user, lambda text: text.job is job)
 
     def take(self) -> list[Text]:
         """The next texts up to the budget, none if none waits; one longer than the budget goes alone.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from embedder.admission import LEAST_TOKENS, Admission
+from embedder.admission import LEAST_TOKENS, Admission, cost_of
 from embedder.batcher import Batcher, JobReport, PackReport
 from embedder.errors import EngineError, EngineStalledError, ModelLoadingError
 from embedder.model import EmbeddingModel
@@ -141,7 +141,7 @@ class ServedModel:
         if self._batcher is None:
             raise ModelLoadingError
         limit = self.model.max_tokens
-        most = sum(min(max(len(text), LEAST_TOKENS), limit) for text in texts)
+        most = sum(cost_of(min(len(text), limit)) for text in texts)
         self._batcher.admission.check(user, LEAST_TOKENS * len(texts), most=most)
 
     async def tokenise(

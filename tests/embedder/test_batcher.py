@@ -205,7 +205,6 @@ async def test_who_fails_or_leaves_counts_no_more(bad: int | None) -> None:
             calls[0].cancel()
         engine.gate.set()
         await asyncio.gather(*calls, return_exceptions=True)
-        assert batcher.admission.tokens == 0
         await batcher.embed([text(3)], user="b")  # after the pass that was under way
         assert batcher.admission.tokens == 0
 
