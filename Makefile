@@ -1,5 +1,7 @@
 # `make help` lists what there is.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The first Python that runs the project: pyenv puts commands of that name there which do not run.
+PYTHON ?= $(eval PYTHON := $$(or $$(shell for one in python3.11 python3.12 python3.13 python3; do \
+  ! $$$$one dev/python_version.py > /dev/null 2>&1 || { echo $$$$one; break; }; done),python3))$(PYTHON)
 TORCH := torch==2.13.0
 # The package index serves torch with several GB of CUDA; this one serves it without. Where it cannot be
 # reached pip goes on with what its own configuration offers.
@@ -9,8 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
 # Debian's python3 has no ensurepip without python3-venv, so the virtual environment borrows the outer pip.
-PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
-INSTALL := $(PIP) install --quiet --no-deps --require-hashes
+PIP = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
+INSTALL = $(PIP) install --quiet --no-deps --require-hashes
 
 VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' settings.py)
 # Looked for once, and only when an image is made: the first that works, which a docker without its daemon does not.
@@ -29,7 +31,7 @@ containerize = cd / && $(abspath $(BIN))/bentoml containerize embedding-api:late
 export BENTOML_DO_NOT_TRACK := true
 
 .PHONY: help install native native-linux serve embed-dataset test tools bench drill hostile soak lint token model model-info build docs lock clean \
-  faketime emulator arm-model engine image image-arm64 test-image test-arm64 test-compose bundle install-bundle test-bundle sbom audit
+  faketime emulator arm-model engine image image-arm64 test-image test-arm64 test-compose bundle install-bundle test-bundle test-pythons sbom audit
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -55,7 +57,8 @@ token: $(VENV)/prepare ## Print a development token [USER_ID=uuid]
 	@$(BIN)/python -m dev.token $(USER_ID)
 
 build: native-linux model ## Build the Bento
-	@$(BIN)/bentoml build
+	@tag=$$($(BIN)/bentoml build --output tag) && \
+	  echo "Built $${tag#__tag__:}. Serve it: $(BIN)/bentoml serve embedding-api:latest"
 
 embed-dataset: model $(VENV)/bulk ## Embed files [ARGS="INPUT OUTPUT --id id ..."]
 	@$(BIN)/python -m jobs.embed_dataset $(ARGS)
@@ -90,11 +93,14 @@ install-bundle: ## Install BUNDLE with no network, and serve it with the .env of
 test-bundle: $(VENV)/dev ## Make a bundle; install and serve it in a network namespace (root)
 	@$(BIN)/python -m pytest deploy/test_bundle.py
 
+test-pythons: native $(VENV)/dev ## Serve with each other supported Python of this machine; the vectors are the same
+	@$(BIN)/python -m pytest deploy/test_pythons.py
+
 sbom: $(VENV)/dev ## Write the bill of materials and the licences of what is shipped into build/
 	@$(BIN)/python -m dev.sbom build
 
 audit: $(VENV)/dev ## Ask the package index for known vulnerabilities of what is shipped
-	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements/run.txt
+	@$(BIN)/python -m dev.audit
 
 test: tools native $(VENV)/dev ## Run the whole test suite
 	@$(BIN)/python -m pytest
@@ -150,10 +156,12 @@ clean: ## Remove what the other targets made here
 	rm -rf $(VENV) $(BENCH) build embedder/native/lib .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
+	@$(PYTHON) dev/python_version.py
 	@echo "Making $(VENV) ..."
 	@$(PYTHON) -m venv --without-pip $(VENV)
 
 $(VENV)/torch: | $(BIN)/python
+	@for one in $(PYTHON) $(BIN)/python; do $$one dev/python_version.py || exit 1; done
 	@echo "Installing torch without CUDA ..."
 	@$(PIP) install --quiet --no-deps --retries 1 --timeout 20 --extra-index-url $(TORCH_INDEX) $(TORCH)
 	@touch $@

@@ -35,7 +35,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("bundle")
     home, tarball = directory / "home", directory / "bundle.tar"
     environment = os.environ | {"BENTOML_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-    subprocess.run(["make", "bundle", f"BUNDLE={tarball}"], cwd=ROOT, env=environment, check=True)
+    command = ["make", "bundle", f"BUNDLE={tarball}"]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=900)
     shutil.rmtree(home)
     return tarball
 
@@ -57,11 +58,15 @@ def test_it_installs_and_serves_without_a_network_what_its_settings_say(
 
 
 def test_a_damaged_bundle_is_not_installed(bundle: Path, tmp_path: Path) -> None:
-    subprocess.run(["tar", "xf", bundle], cwd=tmp_path, check=True)
+    subprocess.run(["tar", "xf", bundle], cwd=tmp_path, check=True, timeout=120)
     [weights] = tmp_path.rglob("model.safetensors")
     weights.write_bytes(weights.read_bytes() + b" ")
     done = subprocess.run(
-        ["./install.sh"], cwd=tmp_path / "embedding-api", capture_output=True, text=True
+        ["./install.sh"],
+        cwd=tmp_path / "embedding-api",
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode != 0
     assert "the bundle is damaged" in done.stderr

@@ -48,9 +48,10 @@ CLONE_NEWNET = 0x40000000  # of linux/sched.h; os.unshare is of Python 3.12
 READ_BY_MAKE_ALONE = "hf_of-the-one-who-prepares"
 
 
-def run(*command: str | Path, **options: Any) -> str:
+def run(*command: str | Path, timeout: float = 120, **options: Any) -> str:
+    words = [str(word) for word in command]
     done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False, **options
+        words, capture_output=True, text=True, check=False, timeout=timeout, **options
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return str(done.stdout).strip()
@@ -67,7 +68,11 @@ def about(service: str) -> dict[str, Any]:
 
 def inside(service: str, *command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        ["podman", "exec", name_of(service), *command], capture_output=True, text=True, check=False
+        ["podman", "exec", name_of(service), *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
 
@@ -85,7 +90,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home of whoever made the service's image as README says, with the model store in ~/bentoml."""
     home = tmp_path_factory.mktemp("home")
     environment = os.environ | {"BENTOML_HOME": str(home / "bentoml"), "HF_HUB_OFFLINE": "1"}
-    run("make", "image", "ENGINE=podman", "OPTIONS=--opt network=host", cwd=ROOT, env=environment)
+    command = ("make", "image", "ENGINE=podman", "OPTIONS=--opt network=host")
+    run(*command, cwd=ROOT, env=environment, timeout=1800)
     return home
 
 
@@ -95,7 +101,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> None:
     merged = "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"
     chosen = ("--variant=extract", f"--include={PACKAGES}", merged, f"--extract-hook={TOOLS}")
     sources = [path for path in map(Path, SOURCES) if path.exists() and "deb" in path.read_text()]
-    run("mmdebstrap", "--quiet", *chosen, "bookworm", tar, *sources)
+    run("mmdebstrap", "--quiet", *chosen, "bookworm", tar, *sources, timeout=900)
     run("podman", "import", "-q", tar, "localhost/packages")
     tar.unlink()
     for service, recipe in RECIPES.items():
@@ -118,7 +124,17 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """podman-compose, apart from what the project needs."""
     directory = tmp_path_factory.mktemp("tools")
     outer = Path(sys.executable).resolve()  # the virtual environment has no pip
-    run(outer, "-m", "pip", "install", "--quiet", "--target", directory, "podman-compose==1.6.0")
+    run(
+        outer,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--target",
+        directory,
+        "podman-compose==1.6.0",
+        timeout=300,
+    )
     return directory
 
 
@@ -152,7 +168,7 @@ def compose(alone: None, home: Path, tools: Path, folder: Path) -> Iterator[Call
 
     def compose(*arguments: str) -> str:
         command = (sys.executable, "-m", "podman_compose", "--profile", "https", *arguments)
-        return run(*command, cwd=folder, env=environment)
+        return run(*command, cwd=folder, env=environment, timeout=300)
 
     [fill] = re.findall(
         r"(?m)^docker (run .*--entrypoint cp .*\\\n.*)$", (DEPLOY / "RUNBOOK.md").read_text()
@@ -162,7 +178,11 @@ def compose(alone: None, home: Path, tools: Path, folder: Path) -> Iterator[Call
         compose("up", "-d", *STARTED)
         yield compose
         log = subprocess.run(
-            ["podman", "logs", "embedding-api"], capture_output=True, text=True, check=False
+            ["podman", "logs", "embedding-api"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         )
     finally:
         compose("down", "-v")
@@ -175,7 +195,7 @@ def test_it_comes_up_and_its_health_check_says_so(service: str) -> None:
 
     def healthy() -> bool:
         return not subprocess.run(
-            ["podman", "healthcheck", "run", name_of(service)], capture_output=True
+            ["podman", "healthcheck", "run", name_of(service)], capture_output=True, timeout=60
         ).returncode
 
     assert eventually(healthy), run("podman", "logs", name_of(service))

@@ -20,8 +20,8 @@ needed() {
   local missing; missing=$(for one in "$@"; do dpkg -s "$one" > /dev/null 2>&1 || echo "$one"; done)
   [ -z "$missing" ] && return
   step "packages:" $missing
-  apt-get update -qq
-  apt-get install -y -qq --no-install-recommends $missing > "$lab/apt.log" 2>&1
+  timeout 300 apt-get update -qq
+  timeout 900 apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends $missing > "$lab/apt.log" 2>&1
 }
 
 # crun of Debian 12 refuses hybrid cgroups; podman's default ulimits need CAP_SYS_RESOURCE. A bridge
@@ -57,8 +57,8 @@ emulator() {
     step "emulator"
     mkdir -p "$apt"/{lists,cache/archives}/partial
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bookworm-backports main" > "$apt/list"
-    apt-get $options update -qq
-    (cd "$apt" && apt-get $options download -qq -t bookworm-backports qemu-user)
+    timeout 300 apt-get $options update -qq
+    (cd "$apt" && timeout 300 apt-get $options download -qq -t bookworm-backports qemu-user)
     dpkg-deb -x "$apt"/qemu-user_*.deb "$lab/qemu"
   fi
   mountpoint -q $binfmt || mount -t binfmt_misc binfmt_misc $binfmt
@@ -74,7 +74,7 @@ import_base() {
   local certificates=/etc/ssl/certs/ca-certificates.crt tar=$lab/base.tar
   [ "$(podman image inspect -f '{{.Architecture}}' $base 2> /dev/null)" != "$arch" ] || return 0
   step "base image"
-  mmdebstrap --quiet --architectures="$arch" --variant=extract --components=main \
+  timeout 900 mmdebstrap --quiet --architectures="$arch" --variant=extract --components=main \
     --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
     --include=base-files,base-passwd,bash,ca-certificates,coreutils,dash,findutils,grep,libc-bin,libstdc++6,netbase,python3,python3-pip,sed \
     --extract-hook='cd "$1" && cp usr/share/base-passwd/passwd.master etc/passwd &&
@@ -103,7 +103,8 @@ finish() {
 mkdir -p "$lab"
 configure  # before anything can fail: what `finish` removes must be this podman's and not root's own
 trap finish EXIT
-needed buildah podman runc netavark mmdebstrap arch-test docker-registry
+# A network of containers hangs without iptables, and its names are not known without aardvark-dns.
+needed aardvark-dns buildah iptables podman runc netavark mmdebstrap arch-test docker-registry
 [ "$arch" = "$(dpkg --print-architecture)" ] || emulator
 import_base
 export LAB_ARCH=$arch LAB_STARTED=$started

@@ -80,7 +80,9 @@ print(name, directory.parents[1], sep="\\n")
 
 
 def podman(*arguments: str, check: bool = True) -> str:
-    done = subprocess.run(["podman", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["podman", *arguments], capture_output=True, text=True, check=False, timeout=300
+    )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return (done.stdout + ("" if check else done.stderr)).strip()
 
@@ -101,7 +103,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, names: dict[str, str | None]
         for quantization in FLOOR:
             model = ["--model", name] if name else []
             command = [sys.executable, "download_model.py", *model, "--quantization", quantization]
-            subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+            subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=900)
     return home / "models"
 
 
@@ -120,7 +122,13 @@ def make_image(name: str, *options: str) -> str:
     environment = os.environ | {"MODEL_NAME": "all-MiniLM-L6-v2", "MODEL_QUANTIZATION": "int8"}
     command = ["make", TARGET, "ENGINE=podman", "OPTIONS=--opt network=host", *options]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        command,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     podman("tag", f"localhost/embedding-api:{TAG}", name)
@@ -145,7 +153,8 @@ def changed(baked: str, tmp_path_factory: pytest.TempPathFactory) -> str:
         file.write("# changed\n")
     for path in source.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
-    subprocess.run([BENTOML, "build"], cwd=source, check=True, capture_output=True, umask=0o077)
+    command = [BENTOML, "build"]
+    subprocess.run(command, cwd=source, check=True, capture_output=True, umask=0o077, timeout=300)
     return make_image("localhost/embedding-api:changed", "MODEL=volume", "-o", "build")
 
 
@@ -253,7 +262,12 @@ def test_the_emulated_cpu_has_what_a_neoverse_n1_has_and_no_more(image: str, sto
 def full_size() -> tuple[str, str]:
     """MODEL_NAME of EmbeddingGemma's architecture at full size, and the store that has it in int8: the benchmarks'."""
     done = subprocess.run(
-        [sys.executable, "-c", PREPARE], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", PREPARE],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     name, models = done.stdout.splitlines()[-2:]
@@ -313,7 +327,8 @@ def test_it_listens_on_port_8000_and_says_that_it_is_well(baked: str) -> None:
     one = podman("run", "-d", "--platform", f"linux/{ARCH}", *BASE, "--network", "none", baked)
     try:
         deadline = time.monotonic() + 300
-        while subprocess.run(["podman", "healthcheck", "run", one], capture_output=True).returncode:
+        check = ["podman", "healthcheck", "run", one]
+        while subprocess.run(check, capture_output=True, timeout=60).returncode:
             assert time.monotonic() < deadline, podman("logs", one, check=False)
             assert podman("inspect", "-f", "{{.State.Running}}", one) == "true", podman(
                 "logs", one, check=False

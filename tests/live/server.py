@@ -18,6 +18,7 @@ import httpx
 import jwt
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+BENTOML = Path(sys.executable).with_name("bentoml")
 SECRET = "a-secret-for-tests-of-48-characters-and-no-more!"
 # What tests send; parts of it must not be found in a log.
 TEXTS = (
@@ -104,10 +105,11 @@ def serve(
     directory: Path = SOURCE,
     ready: bool = True,
     port: int | None = None,
+    bentoml: Path = BENTOML,
 ) -> Iterator[Server]:
     """`bentoml serve TARGET` with `environment` on top of a bare one, ended with SIGTERM."""
     port = port or free_port()
-    command = [str(Path(sys.executable).with_name("bentoml")), "serve", target]
+    command = [str(bentoml), "serve", target]
     with log_file.open("wb") as log:
         process = subprocess.Popen(
             command,

@@ -1,0 +1,58 @@
+"""Every Python that the project supports serves the same vectors: those of them that are on this machine.
+
+make test-pythons
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dev.python_version import FIRST, LAST
+from tests.conftest import model_store  # noqa: F401 (a fixture)
+from tests.live.server import BENTOML, ROOT, SOURCE, serve
+
+TEXT = {"text": "A man is playing a guitar"}
+OWN = sys.version_info[:2]
+OTHERS = [(3, minor) for minor in range(FIRST[1], LAST[1] + 1) if (3, minor) != OWN]
+
+
+def found(version: tuple[int, int]) -> Path | None:
+    """The interpreter of a version; pyenv has some that are not on the PATH."""
+    name = f"python{version[0]}.{version[1]}"
+    places = [*map(Path, os.environ["PATH"].split(":")), *Path.home().glob(".pyenv/versions/*/bin")]
+    candidates = (place / name for place in places if (place / name).is_file())
+    return next((path for path in candidates if runs(path)), None)
+
+
+def runs(python: Path) -> bool:
+    command = [str(python), "-c", "import ensurepip"]
+    return not subprocess.run(command, capture_output=True, timeout=60, check=False).returncode
+
+
+PYTHONS = [python for version in OTHERS if (python := found(version))]
+
+
+def test_there_is_another_python_to_try() -> None:
+    assert PYTHONS, f"install one of {OTHERS}"
+
+
+@pytest.mark.parametrize("python", PYTHONS, ids=lambda path: path.name)
+@pytest.mark.usefixtures("model_store")
+def test_it_serves_the_same_vectors(python: Path, tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    subprocess.run([python, "-m", "venv", venv], check=True, timeout=120)
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
+    lock = ROOT / "requirements" / "run.txt"
+    subprocess.run([venv / "bin" / "python", *install, "-r", lock], check=True, timeout=900)
+    assert vector(venv / "bin" / "bentoml", tmp_path) == vector(BENTOML, tmp_path)
+
+
+def vector(bentoml: Path, directory: Path) -> list[float]:
+    environment = {"MODEL_QUANTIZATION": "fp32"}
+    serving = serve(directory / "log", environment, directory=SOURCE, bentoml=bentoml)
+    with serving as running, running.client() as client:
+        answer = client.post("/embed", json=TEXT).raise_for_status()
+    return list(answer.json()["embedding"])

@@ -1,0 +1,56 @@
+"""Ask the package index for known vulnerabilities of what is shipped.
+
+python -m dev.audit
+
+Exit status 0: none is known. 1: some are. 2: not checked, for want of data.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+LOCK = Path(__file__).parent.parent / "requirements" / "run.txt"
+# An index that knows of no vulnerability in this one has no data: CVE-2019-10906, CVE-2020-28493, ...
+KNOWN_TO_BE_VULNERABLE = "jinja2==2.10"
+SECONDS = 300
+NOT_CHECKED = 2
+
+
+def main() -> int:
+    if not has_data():
+        print(
+            "not checked: no data about vulnerabilities can be had from pypi.org here; "
+            "run `make audit` where it can be reached",
+            file=sys.stderr,
+        )
+        return NOT_CHECKED
+    command = ("--strict", "--disable-pip", "--require-hashes", "-r", str(LOCK))
+    return pip_audit(*command, capture=False).returncode
+
+
+def has_data() -> bool:
+    """Whether the index tells of a vulnerability that is known since 2019."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write(KNOWN_TO_BE_VULNERABLE)
+        file.flush()
+        answer = pip_audit("--no-deps", "--disable-pip", "--format", "json", "-r", file.name)
+    return tells_of_some(answer.stdout)
+
+
+def tells_of_some(report: str) -> bool:
+    """Whether pip-audit's report names a vulnerability."""
+    try:
+        return any(found.get("vulns") for found in json.loads(report)["dependencies"])
+    except (ValueError, KeyError):
+        return False
+
+
+def pip_audit(*options: str, capture: bool = True) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "pip_audit", "--progress-spinner", "off", *options]
+    return subprocess.run(command, capture_output=capture, text=True, check=False, timeout=SECONDS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
