@@ -2,6 +2,8 @@
 
 import contextlib
 import threading
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -9,6 +11,15 @@ import psutil
 EVERY = 0.05  # seconds between looks
 RUNAWAY_MB = 6_000.0  # beyond this the attack is ended, for the sake of the machine
 _GONE = (psutil.NoSuchProcess, OSError)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One moment on time.monotonic()."""
+
+    at: float
+    cpu_seconds: float  # of all processes so far
+    rss_mb: float  # of the worker; 0 while there is none
 
 
 class Meter:
@@ -35,9 +46,11 @@ class Meter:
         self._thread.join()
         self._peak()
 
-    @property
-    def cpu_seconds(self) -> float:
-        """Of all processes so far, ended ones included."""
+    def mark(self) -> Mark:
+        return Mark(time.monotonic(), self._cpu_seconds(), self._rss_mb())
+
+    def _cpu_seconds(self) -> float:
+        """Of all processes, ended ones included."""
         total = 0.0
         for process in [self._supervisor, *self._children()]:
             with contextlib.suppress(*_GONE):
@@ -45,9 +58,7 @@ class Meter:
                 total += used.user + used.system + used.children_user + used.children_system
         return total
 
-    @property
-    def rss_mb(self) -> float:
-        """Of the worker; 0 while there is none."""
+    def _rss_mb(self) -> float:
         with contextlib.suppress(*_GONE):
             if self._worker is not None:
                 return float(self._worker.memory_info().rss) / 1e6

@@ -4,12 +4,12 @@ import json
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
 
 import httpx
 
-from hostile.meter import Meter
+from hostile.meter import Mark, Meter
 from hostile.report import Result
 from hostile.seen import Calls
 from hostile.stage import Child, Stage, staged
@@ -48,63 +48,88 @@ def play(name: str, stage: Stage, *, seconds: float | None = None, idle: float =
         idle: seconds before it that it is compared with.
     """
     row, pack = ROWS[name], _pack_seconds(stage)
+    seconds = seconds or row.seconds
     attackers = stage.users(row.users)
     with ExitStack() as stack:
-        victim, livez = (
-            stack.enter_context(stage.child("witness", **orders))
-            for orders in _witnesses(row, stage)
-        )
-        orders = {"row": name, "tokens": attackers, "seconds": seconds or row.seconds}
+        victim, livez = (stack.enter_context(child) for child in _witnesses(row, stage))
+        orders = {"row": name, "tokens": attackers, "seconds": seconds}
         attacker = stack.enter_context(stage.child("attacker", **orders))
         meter = Meter(stage.server.process.pid)
         victim.tell()
         livez.tell()
         time.sleep(WARM)
-        began, cpu_before = time.monotonic(), meter.cpu_seconds
+        before = meter.mark()
         time.sleep(idle)
-        struck, idle_cpu, idle_mb = time.monotonic(), meter.cpu_seconds - cpu_before, meter.rss_mb
+        struck = meter.mark()
         meter.start()
         attacker.tell()
-        outcomes = _watch(attacker, meter, seconds or row.seconds)
-        ended = time.monotonic()
-        settled = _settle(meter, idle_mb, idle_cpu / idle)
-        rss_mb, cpu = meter.rss_mb, meter.cpu_seconds - cpu_before - idle_cpu
+        outcomes = _watch(attacker, meter, seconds)
+        ended = meter.mark()
+        _settle(meter, before, struck)
+        quiet = meter.mark()
         victim.tell()
         livez.tell()
         calls, polls = Calls.read(victim.report()), Calls.read(livez.report())
         meter.stop()
-    requests, tokens = _charged(stage.server, attackers)
-    before, during, after = (
-        calls.between(began, struck),
-        calls.between(struck, ended),
-        calls.since(struck),
-    )
-    # What the victim and the probe cost is known from the idle while, per call of either.
-    own = idle_cpu / (len(before) + len(polls.between(began, struck)))
-    witnesses = own * (len(after) + len(polls.since(struck)))
+    charged = _charged(stage.server, attackers)
+    seen = Seen(before, struck, ended, quiet, meter, calls, polls)
+    return _result(name, outcomes, charged, pack, seen)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was measured: before, when the attack began and ended, and when all was quiet again."""
+
+    before: Mark
+    struck: Mark
+    ended: Mark
+    quiet: Mark
+    meter: Meter
+    calls: Calls  # of the victim
+    polls: Calls  # of /livez
+
+    @property
+    def attackers_cpu(self) -> float:
+        """Seconds of CPU since the attack began, without those of the victim and the polls.
+
+        What these cost is known from the while before, per call of either.
+        """
+        spent = self.struck.cpu_seconds - self.before.cpu_seconds
+        began, struck = self.before.at, self.struck.at
+        calls = len(self.calls.between(began, struck)) + len(self.polls.between(began, struck))
+        own = spent / calls * (len(self.calls.since(struck)) + len(self.polls.since(struck)))
+        return max(0.0, self.quiet.cpu_seconds - self.struck.cpu_seconds - own)
+
+
+def _result(
+    name: str, outcomes: dict[str, int], charged: tuple[int, int], pack: float, seen: Seen
+) -> Result:
+    row, struck, meter = ROWS[name], seen.struck.at, seen.meter
+    idle = seen.calls.between(seen.before.at, struck)
+    during, since = seen.calls.between(struck, seen.ended.at), seen.calls.since(struck)
     return Result(
         name=name,
         title=row.title,
         per_minute=row.per_minute,
         users=row.users,
-        seconds=round(ended - struck, 1),
+        seconds=round(seen.ended.at - struck, 1),
         outcomes=outcomes,
-        cpu_s=round(max(0.0, cpu - witnesses), 2),
-        idle_mb=round(idle_mb, 1),
-        peak_mb=round(max(0.0, meter.peak_mb - idle_mb), 1),
-        stall_ms=round(polls.since(struck).longest_ms, 1),
-        idle_stall_ms=round(polls.between(began, struck).longest_ms, 1),
-        requests=requests,
-        tokens=tokens,
+        cpu_s=round(seen.attackers_cpu, 2),
+        idle_mb=round(seen.struck.rss_mb, 1),
+        peak_mb=round(max(0.0, meter.peak_mb - seen.struck.rss_mb), 1),
+        stall_ms=round(seen.polls.since(struck).longest_ms, 1),
+        idle_stall_ms=round(seen.polls.between(seen.before.at, struck).longest_ms, 1),
+        requests=charged[0],
+        tokens=charged[1],
         victim_p50_ms=round(during.percentile_ms(0.5), 1),
         victim_p95_ms=round(during.percentile_ms(0.95), 1),
-        idle_p50_ms=round(before.percentile_ms(0.5), 1),
-        idle_p95_ms=round(before.percentile_ms(0.95), 1),
+        idle_p50_ms=round(idle.percentile_ms(0.5), 1),
+        idle_p95_ms=round(idle.percentile_ms(0.95), 1),
         pack_ms=round(pack * 1e3, 1),
-        victim_calls=len(after),
-        victim_failures=after.failures(),
-        after_mb=round(rss_mb - idle_mb, 1),
-        settled_s=round(settled, 1),
+        victim_calls=len(since),
+        victim_failures=since.failures(),
+        after_mb=round(seen.quiet.rss_mb - seen.struck.rss_mb, 1),
+        settled_s=round(seen.quiet.at - seen.ended.at, 1),
         restarts=meter.restarts,
         notes="ended early: memory ran away" if meter.runaway.is_set() else "",
     )
@@ -121,13 +146,13 @@ def _pack_seconds(stage: Stage) -> float:
     return min(found)
 
 
-def _witnesses(row: Row, stage: Stage) -> tuple[dict[str, object], dict[str, object]]:
-    """The orders of the victim, and of who polls /livez."""
+def _witnesses(row: Row, stage: Stage) -> tuple[AbstractContextManager[Child], ...]:
+    """The victim, and who polls /livez."""
     tokens = stage.users(FRESH if row.fresh_tokens else VICTIMS)
     large = row.victim == "large"
     path, body = ("/tokenize", LARGE) if large else ("/embed", SENTENCE)
-    victim = {"path": path, "body": body, "tokens": tokens, "pause": 0.02}
-    return victim, {"path": "/livez", "body": None, "tokens": [], "pause": 0.003}
+    victim = stage.child("witness", path=path, body=body, tokens=tokens, pause=0.02)
+    return victim, stage.child("witness", path="/livez", body=None, tokens=[], pause=0.003)
 
 
 def _watch(attacker: Child, meter: Meter, seconds: float) -> dict[str, int]:
@@ -140,16 +165,17 @@ def _watch(attacker: Child, meter: Meter, seconds: float) -> dict[str, int]:
     return dict(json.loads(attacker.report() or "{}"))
 
 
-def _settle(meter: Meter, idle_mb: float, idle_load: float) -> float:
-    """Seconds until memory is back and nothing is worked on, at most SETTLE."""
-    began = time.monotonic()
-    while (waited := time.monotonic() - began) < SETTLE:
-        cpu = meter.cpu_seconds
+def _settle(meter: Meter, before: Mark, struck: Mark) -> None:
+    """Until memory is back and nothing is worked on, for SETTLE seconds at most."""
+    load = (struck.cpu_seconds - before.cpu_seconds) / (struck.at - before.at)
+    deadline, last = time.monotonic() + SETTLE, meter.mark()
+    while time.monotonic() < deadline:
         time.sleep(0.5)
-        busy = (meter.cpu_seconds - cpu) / 0.5 - idle_load > BUSY
-        if not busy and 0 < meter.rss_mb < idle_mb + NEAR_MB:
-            return waited
-    return waited
+        now = meter.mark()
+        busy = (now.cpu_seconds - last.cpu_seconds) / (now.at - last.at) - load > BUSY
+        if not busy and 0 < now.rss_mb < struck.rss_mb + NEAR_MB:
+            return
+        last = now
 
 
 def _charged(server: Server, tokens: Sequence[str]) -> tuple[int, int]:
