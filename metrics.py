@@ -1,5 +1,6 @@
 """Every Prometheus metric and bucket."""
 
+import asyncio
 import os
 from collections.abc import Callable, Collection, Iterable
 
@@ -131,6 +132,22 @@ def begin(routes: Iterable[str], *, reasons: Collection[str], decisions: Iterabl
             ERRORS.labels(route, reason)
 
 
+_rendered: bytes | None = None
+
+
 def render() -> tuple[bytes, str]:
-    """All metrics in Prometheus's text format, and its media type."""
-    return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+    """All metrics in Prometheus's text format, and its media type; needs a running event loop.
+
+    One rendering serves every request of the same turn of the loop: each takes 2 ms, and 64 callers
+    at once held the loop for 230.
+    """
+    global _rendered
+    if _rendered is None:
+        _rendered = generate_latest(REGISTRY)
+        asyncio.get_running_loop().call_soon(_forget)
+    return _rendered, CONTENT_TYPE_LATEST
+
+
+def _forget() -> None:
+    global _rendered
+    _rendered = None

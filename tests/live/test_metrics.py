@@ -106,7 +106,7 @@ def test_the_gate_counts_whom_it_admits_and_why_it_refuses(server: Server) -> No
             "/embed", content=b"{", headers={"Content-Type": "application/json"}
         )  # admitted, then malformed
         client.post(
-            "/embed", content=b"x" * 2_000_000, headers={"Content-Type": "application/json"}
+            "/embed", content=b"x" * 9_000_000, headers={"Content-Type": "application/json"}
         )
     httpx.post(f"{server.url}/embed", json={"text": "a"})
     httpx.get(f"{server.url}/no-such-path")
