@@ -18,6 +18,7 @@ EMBEDDING_GEMMA: Mapping[str, str] = {
     "code": "task: code retrieval | query: ",
 }
 NO_TITLE = "title: none"  # where a document prompt takes a title
+LONGEST_TITLE = 1000  # characters
 
 # Names of one task: ours, Cohere's input_type where it has another, and what models call their prompt.
 SYNONYMS = (

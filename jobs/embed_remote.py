@@ -23,7 +23,7 @@ from jobs.job import Job, add_arguments, check_packing, make_job
 from jobs.output import Counts
 from jobs.parts import Part
 from jobs.progress import Progress
-from jobs.rows import Reader, Row, refused
+from jobs.rows import Row, RowReader, refused
 from jobs.service_client import BATCH_TEXTS, Answer, RefusedError, Result, ServiceClient, stack
 
 
@@ -55,7 +55,7 @@ class RemoteJob:
         waiting = iter(parts)
 
         async def work() -> None:
-            reader = Reader(self._job.source, self._job.columns)
+            reader = RowReader(self._job.source, self._job.columns)
             for part in waiting:
                 started = time.monotonic()
                 counts = await self._part(reader, part)
@@ -65,13 +65,13 @@ class RemoteJob:
             for _ in range(parts_at_once(self._job.part_rows, concurrency)):
                 group.create_task(work())
 
-    async def _part(self, reader: Reader, part: Part) -> Counts:
+    async def _part(self, reader: RowReader, part: Part) -> Counts:
         try:
             return await self._embedded(reader, part)
         except Exception as error:
             raise job_error(error, part.path, part.file_row) from error
 
-    async def _embedded(self, reader: Reader, part: Part) -> Counts:
+    async def _embedded(self, reader: RowReader, part: Part) -> Counts:
         job = self._job
         rows, bad = await asyncio.to_thread(reader.read, part)
         good: list[tuple[Row, Answer]] = []

@@ -21,7 +21,7 @@ from jobs.errors import JobError, RowError, job_error, one_line
 from jobs.job import Job
 from jobs.output import Counts
 from jobs.parts import Part
-from jobs.rows import BadRow, Reader, Row, refused
+from jobs.rows import BadRow, Row, RowReader, refused
 
 Vector: TypeAlias = NDArray[np.float32]  # (dimensions,)
 Fit: TypeAlias = list[tuple[Row, Tokens]]
@@ -65,7 +65,7 @@ class PartEmbedder:
         # The tokenizer's pool, made when it first works, takes every CPU it sees unless told.
         os.environ["RAYON_NUM_THREADS"] = str(engine.threads)
         self._job, self._threads = job, engine.threads
-        self._reader = Reader(job.source, job.columns)
+        self._reader = RowReader(job.source, job.columns)
         self._model = EmbeddingModel.load(
             engine.directory,
             num_threads=engine.threads,

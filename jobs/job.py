@@ -9,8 +9,9 @@ from embedder.profile import Profile
 from embedder.tasks import prompts_for
 from jobs.columns import OUTPUT_TYPES
 from jobs.errors import UsageError
+from jobs.files import InputFile, find_files, with_dialects
 from jobs.output import Output
-from jobs.parts import InputFile, Part, cut, find_files
+from jobs.parts import Part, cut
 from jobs.places import Place, locate
 from jobs.rows import Columns
 from jobs.schema import types_of
@@ -44,7 +45,8 @@ class Job:
 
     def parts(self) -> list[Part]:
         """All of them, in the order of the input."""
-        return list(cut(self.source, self.files, part_rows=self.part_rows))
+        names = self.columns.names
+        return list(cut(self.source, self.files, names, part_rows=self.part_rows))
 
     def bound(self, space: Mapping[str, Any]) -> "Job":
         """This job, its output made that of this job in the vector space `space`. Raises UsageError."""
@@ -81,6 +83,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep", default="", metavar="COLUMN,...", help="columns to copy beside the vectors"
     )
+    parser.add_argument(
+        "--encoding", metavar="NAME", help="of text files (default: UTF-8, UTF-16 if marked)"
+    )
+    parser.add_argument(
+        "--delimiter", metavar="CHARACTER", help="of CSV files (default: found in the header)"
+    )
+    parser.add_argument(
+        "--follow-links", action="store_true", help="follow symbolic links in INPUT"
+    )
     parser.add_argument("--dimensions", type=int, help="cut vectors to this size")
     parser.add_argument("--output-type", choices=sorted(OUTPUT_TYPES), default="float32")
     parser.add_argument(
@@ -107,16 +118,21 @@ def make_job(options: argparse.Namespace) -> Job:
         raise UsageError("--task and --task-column exclude each other")
     if options.part_rows < 1:
         raise UsageError("--part-rows should be 1 or more")
-    source, files = find_files(options.input)
+    source, found = find_files(options.input, follow_links=options.follow_links)
     output = locate(options.output)
-    if f"{output.path}/".startswith(f"{source.path}/") and output.filesystem.equals(
-        source.filesystem
-    ):
+    if output.is_in(source):
         raise UsageError(
             "OUTPUT lies in INPUT, and would be read the next time; give it a place of its own"
         )
     keep = tuple(name for name in options.keep.split(",") if name)
     columns = Columns(options.text, options.id, options.title, options.task_column, keep)
+    files = with_dialects(
+        source,
+        found,
+        columns.names,
+        encoding=options.encoding,
+        delimiter=options.delimiter,
+    )
     return Job(
         source=source,
         files=tuple(files),

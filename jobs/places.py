@@ -38,6 +38,15 @@ class Place:
     def exists(self) -> bool:
         return bool(self.info().type != fs.FileType.NotFound)
 
+    def is_in(self, other: "Place") -> bool:
+        """Whether this is `other` or below it; local paths are compared behind symbolic links."""
+        if not self.filesystem.equals(other.filesystem):
+            return False
+        paths = [place.path.rstrip("/") for place in (self, other)]
+        if self.is_local:
+            paths = [os.path.realpath(path) for path in paths]
+        return f"{paths[0]}/".startswith(f"{paths[1]}/")
+
     def files(self, *, recursive: bool = False) -> list[Any]:
         """FileInfos of the files in this directory, by path; none if it is not there."""
         found = self.filesystem.get_file_info(
@@ -86,12 +95,14 @@ def locate(url: str) -> Place:
         pass  # not one of Arrow's own
     except OSError as error:
         raise UsageError(f"{url} cannot be reached: {one_line(error)}") from error
-    import fsspec
+    import fsspec.implementations.local
 
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError, OSError) as error:
         raise UsageError(f"{url} cannot be reached: {one_line(error)}") from error
+    if isinstance(filesystem, fsspec.implementations.local.LocalFileSystem):
+        return Place(fs.LocalFileSystem(), path)
     return Place(fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path)
 
 

@@ -4,10 +4,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from embedder.blank import is_blank
+from embedder.tasks import LONGEST_TITLE
 from jobs.errors import JobError, RowError
-from jobs.parts import TEXT_COLUMN, Part
+from jobs.files import TEXT_COLUMN
+from jobs.parts import Part
 from jobs.places import Place
-from jobs.readers import Record, Records
+from jobs.records import Record, Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class BadRow:
     reason: str
 
 
-class Reader:
+class RowReader:
     """Rows of one input. Goes forward through a file where it can: each thread has one of its own."""
 
     def __init__(self, place: Place, columns: Columns) -> None:
@@ -61,20 +64,19 @@ class Reader:
 
     def read(self, part: Part) -> tuple[list[Row], list[BadRow]]:
         """Rows of a part and the bad ones among them. Raises JobError when the file is not what it was or seems."""
-        records = list(self._records.of(part))
-        if len(records) != part.rows:
-            raise JobError(
-                f"{part.path} has {len(records)} records where {part.rows} lines were counted, from row "
-                f"{part.file_row} on: it changed, or a quote stands in a field without quotes (RFC 4180 wants "
-                '"5"" pipe")'
-            )
         rows: list[Row] = []
         bad: list[BadRow] = []
-        for offset, record in enumerate(records):
+        for record in self._records.of(part):
+            number = part.first_row + len(rows) + len(bad)
             try:
-                rows.append(_row(part.first_row + offset, record, self._columns))
+                rows.append(_row(number, record, part, self._columns))
             except RowError as error:
-                bad.append(bad_row(part, part.first_row + offset, error))
+                bad.append(bad_row(part, number, error))
+        if len(rows) + len(bad) != part.rows:
+            raise JobError(
+                f"{part.path} has {len(rows) + len(bad)} rows where {part.rows} were counted, from "
+                f"row {part.file_row} on: it changed meanwhile; give an OUTPUT of its own"
+            )
         return rows, bad
 
 
@@ -89,45 +91,83 @@ def refused(part: Part, row: Row, error: RowError) -> BadRow:
     return bad_row(part, row.number, error)
 
 
-def _row(number: int, record: Record | RowError, columns: Columns) -> Row:
+def _row(number: int, record: Record | RowError, part: Part, columns: Columns) -> Row:
     if isinstance(record, RowError):
         raise record
+    if part.file.format == "csv":
+        record = _with_nulls(record, columns.text)
+    flat = _flat if part.file.format == "jsonl" else _as_it_is
     given = record.get(columns.id) if columns.id else None
     try:
         if columns.id and given is None:
             raise RowError(f"{columns.id} is null")
         for name in columns.names:
-            _check_unicode(name, record.get(name))
-        kept = {name: record.get(name) for name in columns.keep}
-        title = _text(columns.title, record, optional=True)
-        task = _text(columns.task, record, optional=True)
-        return Row(number, _text(columns.text, record) or "", given, title, task, kept)
+            _check_unicode(name, record.get(name), part)
+        return Row(
+            number,
+            _text(columns.text, record.get(columns.text)),
+            flat(given),
+            _title(columns.title, record.get(columns.title)) if columns.title else None,
+            _string(columns.task, record.get(columns.task)) if columns.task else None,
+            {name: flat(record.get(name)) for name in columns.keep},
+        )
     except RowError as error:
         error.id = None if isinstance(given, list | dict) else given  # it may be what is wrong
         raise
 
 
-def _text(name: str | None, record: Record, *, optional: bool = False) -> str | None:
-    value = record.get(name) if name else None
-    if optional and value is None:
-        return None
-    if value is None:
-        raise RowError(f"{name} is null")
-    if not isinstance(value, str):
-        raise RowError(f"{name} is no text")
-    if not value and not optional:
-        raise RowError(f"{name} is empty")
+def _with_nulls(record: Record, text: str) -> Record:
+    """CSV has no null: an empty cell stands for it, except where a text should be."""
+    return {name: value if name == text else value or None for name, value in record.items()}
+
+
+def _flat(value: Any) -> Any:
+    """What JSON has besides strings is kept as JSON."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+def _as_it_is(value: Any) -> Any:
     return value
 
 
-def _check_unicode(name: str, value: Any) -> None:
-    """Bytes that are not UTF-8 were read as lone surrogates, which JSON can also spell out at any depth."""
+def _text(name: str, value: Any) -> str:
+    text = _string(name, value)
+    if text is None:
+        raise RowError(f"{name} is null")
+    if not text:
+        raise RowError(f"{name} is empty")
+    if is_blank(text):
+        raise RowError(f"{name} is blank: it has white space and invisible characters alone")
+    return text
+
+
+def _title(name: str, value: Any) -> str | None:
+    """None for a blank one: it is no title."""
+    title = _string(name, value)
+    if title is None or is_blank(title):
+        return None
+    if len(title) > LONGEST_TITLE:
+        raise RowError(
+            f"{name} has {len(title):,} characters, and a title at most {LONGEST_TITLE:,}"
+        )
+    return title
+
+
+def _string(name: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise RowError(f"{name} is no text")
+
+
+def _check_unicode(name: str, value: Any, part: Part) -> None:
+    """Bytes of another encoding were read as lone surrogates, which JSON can also spell out at any depth."""
     try:
         if isinstance(value, str):
             value.encode()
         elif isinstance(value, list | dict):
             json.dumps(value, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError:
-        raise RowError(f"{name} is not valid UTF-8") from None
+        encoding = part.file.dialect.encoding.upper()
+        raise RowError(f"{name} is not valid {encoding}") from None
     except RecursionError:
         raise RowError(f"{name} is nested too deeply") from None

@@ -1,17 +1,18 @@
 """Which columns files have, seen before anything is embedded."""
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
-from jobs import records
+from jobs import splitting
 from jobs.columns import EMBEDDING, ID, ROW, TOKENS, TRUNCATED
+from jobs.dialects import csv_header
 from jobs.errors import UsageError
-from jobs.parts import TEXT_COLUMN, InputFile, open_parquet
+from jobs.files import TEXT_COLUMN, InputFile
+from jobs.parquet import open_parquet
 from jobs.places import Place
-from jobs.records import content_start, csv_header
 from jobs.rows import Columns
 
 
@@ -79,10 +80,9 @@ def _names(place: Place, file: InputFile) -> Sequence[str] | None:
     if file.format == "text":
         return [TEXT_COLUMN]
     if file.format == "csv":
-        header = csv_header(place, file.path)
+        header = csv_header(place, file.path, file.dialect)
         return header.names if header.names or header.stop < file.size else None
-    with place.filesystem.open_input_file(file.path) as stream:
-        lines = [line for line in _first_lines(stream) if line.strip()]
+    lines = [line for line in _first_lines(place, file) if line.strip()]
     found = [record for record in map(_parsed, lines) if record is not None]
     if lines and not found:
         raise UsageError(
@@ -91,17 +91,20 @@ def _names(place: Place, file: InputFile) -> Sequence[str] | None:
     return list(dict.fromkeys(name for record in found for name in record)) if lines else None
 
 
-def _first_lines(stream: BinaryIO) -> list[bytes]:
-    """Lines of the first block, without one that it cuts; the first is always whole."""
-    stream.seek(content_start(stream))
-    content = stream.read(records.BLOCK)
-    while b"\n" not in content and (more := stream.read(len(content) or 1)):
-        content += more
-    lines = content.split(b"\n")
-    return lines[:-1] if len(lines) > 1 and stream.read(1) else lines
+def _first_lines(place: Place, file: InputFile) -> Iterator[str]:
+    """Lines of about one block, without those that are too long."""
+    dialect, size = file.dialect, 0
+    with place.filesystem.open_input_file(file.path) as stream:
+        start = dialect.content_start(stream)
+        for line in splitting.records(stream, start, quotes=False, unit=dialect.unit):
+            if size >= splitting.BLOCK:
+                return
+            if line is not None:
+                size += len(line)
+                yield line.decode(dialect.encoding, "replace")
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
+def _parsed(line: str) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.job import Job, make_job
-from jobs.rows import BadRow, Reader, Row
+from jobs.rows import BadRow, Row, RowReader
 
 MakeJob = Callable[..., Job]
 
@@ -33,7 +33,7 @@ def write_jsonl(path: Path, records: Sequence[object]) -> Path:
 
 def everything(job: Job) -> tuple[list[Row], list[BadRow]]:
     """Good and bad rows of all parts."""
-    reader = Reader(job.source, job.columns)
+    reader = RowReader(job.source, job.columns)
     found = [reader.read(part) for part in job.parts()]
     return [row for rows, _ in found for row in rows], [row for _, bad in found for row in bad]
 

@@ -99,7 +99,7 @@ def test_what_a_worker_cannot_do_is_one_line_that_names_file_and_row(
 ) -> None:
     worker = cluster.PartWorker(job, engine_of(model, Profile.load(model).fingerprint))
     [part] = job.parts()
-    said = worker.run(replace(part, format="xml", file_row=7))
+    said = worker.run(replace(part, file=replace(part.file, format="xml"), file_row=7))
     assert said == f"{part.path}, in the rows from 7 on: KeyError: 'xml'"
     assert "belongs to another job" in str(worker.run(part))  # nobody bound this output to this job
 

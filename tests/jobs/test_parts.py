@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import parts
-from jobs import records as bytewise
+from jobs import splitting
 from jobs.errors import JobError, UsageError
+from jobs.files import find_files
 from jobs.job import make_job
-from jobs.parts import cut, find_files
+from jobs.parts import cut
 from tests.jobs.conftest import MakeJob, everything, texts, write_jsonl
 
 
@@ -89,13 +89,14 @@ def test_a_line_break_between_quotes_ends_no_record(
     )
     path.write_bytes(text.getvalue().encode())
     place, files = find_files(str(path))
-    before, bytewise.BLOCK = bytewise.BLOCK, block
+    before, splitting.BLOCK = splitting.BLOCK, block
     try:
         spans = [
-            (part.start, part.stop, part.rows) for part in cut(place, files, part_rows=part_rows)
+            (part.start, part.stop, part.rows)
+            for part in cut(place, files, ["text"], part_rows=part_rows)
         ]
     finally:
-        bytewise.BLOCK = before
+        splitting.BLOCK = before
     content = path.read_bytes()
     read = [
         list(csv.reader(io.StringIO(content[start:stop].decode(), newline="")))
@@ -177,13 +178,11 @@ def test_what_cannot_work_is_told_in_one_line(
 def test_a_quote_that_nothing_closes_is_told_before_the_rest_is_in_memory(
     tmp_path: Path, make: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bytewise, "BLOCK", 1000)
-    monkeypatch.setattr(parts, "PART_BYTES", 10_000)
+    monkeypatch.setattr(splitting, "BLOCK", 1000)
+    monkeypatch.setattr(splitting, "LONGEST", 10_000)
     path = tmp_path / "a.csv"
     path.write_text("id,text\n" + "1,a\n" * 20 + '2,"b\n' + "3,c\n" * 100_000)
-    with pytest.raises(
-        JobError, match=r"in one part, up to row 20 or in it: .* a quote that nothing closes"
-    ):
+    with pytest.raises(JobError, match=r"in row 20, or a quote there that nothing closes"):
         make(path).parts()
     path.write_text("id,text\n" + "1,a\n" * 100_000)
     assert sum(part.rows for part in make(path).parts()) == 100_000
@@ -237,7 +236,7 @@ def test_a_column_that_may_be_null_need_not_be_in_every_file(tmp_path: Path, mak
 def test_a_first_line_longer_than_a_block_is_read_whole(
     tmp_path: Path, make: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bytewise, "BLOCK", 10)
+    monkeypatch.setattr(splitting, "BLOCK", 10)
     write_jsonl(tmp_path / "a.jsonl", [{"first": "x" * 1000, "text": "a"}, {"text": "b"}])
     assert texts(make(tmp_path / "a.jsonl")) == ["a", "b"]
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 from jobs.errors import JobError
-from jobs.parts import cut, find_files
+from jobs.files import find_files
+from jobs.parts import cut
 from jobs.places import Place
-from jobs.rows import Columns, Reader
+from jobs.rows import Columns, RowReader
 from tests.jobs.conftest import MakeJob, everything
 
 
@@ -94,8 +95,8 @@ def test_a_file_that_lost_rows_meanwhile_is_noticed(tmp_path: Path, make: MakeJo
     job = make(path)
     parts = job.parts()
     path.write_text("one two three\n")
-    with pytest.raises(JobError, match="has 1 records where 3 lines were counted"):
-        Reader(job.source, job.columns).read(parts[0])
+    with pytest.raises(JobError, match="has 1 rows where 3 were counted"):
+        RowReader(job.source, job.columns).read(parts[0])
 
 
 def test_a_quote_in_a_field_without_quotes_is_told(tmp_path: Path, make: MakeJob) -> None:
@@ -162,8 +163,8 @@ def test_rows_of_parquet_are_those_of_the_part_in_whatever_order_parts_come(
         pa.table({"text": [f"text {n}" for n in range(50)]}), path, row_group_size=group_rows
     )
     place, files = find_files(str(path))
-    parts = list(cut(place, files, part_rows=part_rows))
-    reader = Reader(place, Columns())
+    parts = list(cut(place, files, ["text"], part_rows=part_rows))
+    reader = RowReader(place, Columns())
     for start in starts:
         part = parts[start % len(parts)]
         rows, _ = reader.read(part)
@@ -194,6 +195,6 @@ def test_a_row_group_is_decoded_once_and_not_for_every_part_in_it(
 
     job = make(path)
     place = Place(fs.PyFileSystem(fs.FSSpecHandler(Counted())), str(path))
-    reader = Reader(place, job.columns)
+    reader = RowReader(place, job.columns)
     assert sum(len(reader.read(part)[0]) for part in job.parts()) == len(table)
     assert path.stat().st_size <= read < 2 * path.stat().st_size
