@@ -1,3 +1,5 @@
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import fs
+from pydantic import TypeAdapter
 
+from api.options import Titles
+from embedder.tasks import LONGEST_TITLE
 from jobs.errors import JobError
 from jobs.files import find_files
 from jobs.parts import cut
 from jobs.places import Place
 from jobs.rows import Columns, RowReader
-from tests.jobs.conftest import MakeJob, everything
+from tests.jobs.conftest import MakeJob, everything, write_jsonl
 
 
 def reasons(path: Path, make: MakeJob, *options: str) -> dict[int, str]:
@@ -198,3 +203,45 @@ def test_a_row_group_is_decoded_once_and_not_for_every_part_in_it(
     reader = RowReader(place, job.columns)
     assert sum(len(reader.read(part)[0]) for part in job.parts()) == len(table)
     assert path.stat().st_size <= read < 2 * path.stat().st_size
+
+
+BLANK = [" \t ", "\u200b", "\ufeff\u00ad", "\u3000\u3164", "\u2800\n"]
+
+
+@pytest.mark.parametrize("text", BLANK)
+def test_a_text_that_shows_nothing_is_a_bad_row(tmp_path: Path, make: MakeJob, text: str) -> None:
+    source = write_jsonl(tmp_path / "a.jsonl", [{"text": text}, {"text": f"{text}a"}])
+    assert reasons(source, make) == {
+        0: "text is blank: it has white space and invisible characters alone"
+    }
+
+
+@pytest.mark.parametrize("title", ["", *BLANK, None])
+def test_a_blank_title_is_no_title(tmp_path: Path, make: MakeJob, title: str | None) -> None:
+    records = [{"text": "a", "head": title}]
+    pq.write_table(pa.Table.from_pylist([*records, {"head": "h"}]), tmp_path / "a.parquet")
+    for source in (write_jsonl(tmp_path / "a.jsonl", records), tmp_path / "a.parquet"):
+        rows, _ = everything(make(source, "--title", "head"))
+        assert [row.title for row in rows] == [None]
+
+
+def test_an_empty_cell_of_csv_is_null(tmp_path: Path, make: MakeJob) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('id,text,head,for,url\n1,a,,,\n2,b,"","",""\n,c,h,query,u\n4,,h,query,u\n')
+    job = make(path, "--id", "id", "--title", "head", "--task-column", "for", "--keep", "url")
+    rows, bad = everything(job)
+    assert [(row.id, row.title, row.task, dict(row.kept)) for row in rows] == [
+        ("1", None, None, {"url": None}),
+        ("2", None, None, {"url": None}),
+    ]
+    assert [row.reason for row in bad] == ["id is null", "text is empty"]
+
+
+def test_titles_have_the_limit_that_requests_have(tmp_path: Path, make: MakeJob) -> None:
+    schema = json.dumps(TypeAdapter(Titles).json_schema())
+    assert set(re.findall(r'"maxLength": (\d+)', schema)) == {f"{LONGEST_TITLE}"}
+    titles = ["\U0001f600" * LONGEST_TITLE, "\U0001f600" * (LONGEST_TITLE + 1)]
+    source = write_jsonl(tmp_path / "a.jsonl", [{"text": "a", "head": title} for title in titles])
+    assert reasons(source, make, "--title", "head") == {
+        1: "head has 1,001 characters, and a title at most 1,000"
+    }
