@@ -9,7 +9,16 @@ from types import FrameType
 import pyarrow as pa
 
 from embedder.errors import EmbedderError, OptionError
-from jobs.errors import FAILED, SOME_ROWS_BAD, WRONG_USE, JobError, describe, one_line
+from jobs.errors import (
+    FAILED,
+    LONGEST_MESSAGE,
+    SOME_ROWS_BAD,
+    WRONG_USE,
+    JobError,
+    describe,
+    one_line,
+    printable,
+)
 from jobs.output import BAD_ROWS, Output
 from jobs.parts import Part
 from jobs.progress import Summary
@@ -59,5 +68,5 @@ def finish(output: Output, parts: Sequence[Part], summary: Summary, *, quiet: bo
 
 
 def _say(message: str, status: int) -> int:
-    print(f"embedding-api: {message}", file=sys.stderr)
+    print(f"embedding-api: {printable(message, most=LONGEST_MESSAGE)}", file=sys.stderr)
     return status

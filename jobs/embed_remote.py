@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from embedder.errors import DimensionsError
+from jobs.answers import Answer, Card, Result, stack
 from jobs.columns import Embedded, to_table
 from jobs.command import finish, run_command
 from jobs.errors import RowError, UsageError, job_error
@@ -24,7 +25,7 @@ from jobs.output import Counts
 from jobs.parts import Part
 from jobs.progress import Progress
 from jobs.rows import Row, RowReader, refused
-from jobs.service_client import BATCH_TEXTS, Answer, RefusedError, Result, ServiceClient, stack
+from jobs.service_client import BATCH_TEXTS, RefusedError, ServiceClient
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -34,7 +35,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "url", metavar="URL", help="of the service, such as https://embeddings.example.com"
     )
-    add_arguments(parser)
+    add_arguments(parser, part_rows=BATCH_TEXTS)
     parser.add_argument(
         "--concurrency", type=int, default=4, help="requests in flight (default: 4)"
     )
@@ -95,25 +96,21 @@ class RemoteJob:
         )
 
     async def _results(self, rows: Sequence[Row]) -> list[Result]:
-        """One a row; rows of one task, with a title or without, go together."""
-        groups: dict[tuple[str | None, bool], list[int]] = {}
-        for index, row in enumerate(rows):
+        """One per row; rows of one task, with a title or without, go together."""
+        groups: dict[tuple[str | None, bool], list[Row]] = {}
+        for row in rows:
             task = row.task if self._job.columns.task else self._job.wanted.task
-            groups.setdefault((task, row.title is not None), []).append(index)
+            groups.setdefault((task, row.title is not None), []).append(row)
         results: dict[int, Result] = {}
-        for (task, titles), indices in groups.items():
+        for (task, titles), group in groups.items():
             try:
-                answers = await self._client.embed(
-                    [rows[i] for i in indices], self._options(task), titles=titles
-                )
+                results |= await self._client.embed(group, self._options(task), titles=titles)
             except RefusedError as error:
                 if not self._job.columns.task:
                     raise
-                answers = [
-                    RowError(str(error)) for _ in indices
-                ]  # the task of these rows, not of the job
-            results |= dict(zip(indices, answers, strict=True))
-        return [results[index] for index in range(len(rows))]
+                # the task of these rows, not of the job
+                results |= {row.number: RowError(str(error)) for row in group}
+        return [results[row.number] for row in rows]
 
     def _options(self, task: str | None) -> dict[str, Any]:
         wanted = self._job.wanted
@@ -140,7 +137,8 @@ async def embed(options: argparse.Namespace, job: Job, token: str) -> int:
     try:
         card = await client.look()
         dimensions = _dimensions(job, card)
-        job = job.bound({"fingerprint": client.fingerprint, "max_tokens": card["max_tokens"]})
+        client.expect(card.fingerprint, dimensions)
+        job = job.bound({"fingerprint": card.fingerprint, "max_tokens": card.max_tokens})
         parts, done = job.parts(), job.output.done()
         missing = [part for part in parts if part.number not in done]
         total = sum(part.rows for part in parts)
@@ -154,9 +152,9 @@ async def embed(options: argparse.Namespace, job: Job, token: str) -> int:
     return finish(job.output, parts, summary, quiet=options.quiet)
 
 
-def _dimensions(job: Job, card: dict[str, Any]) -> int:
+def _dimensions(job: Job, card: Card) -> int:
     """Of the vectors. Raises DimensionsError when the model has no such size."""
-    wanted, sizes = job.wanted.dimensions, card["dimensions"]
+    wanted, sizes = job.wanted.dimensions, card.dimensions
     if wanted is not None and wanted not in sizes:
         raise DimensionsError(wanted, sizes)
     return check_packing(job.wanted, wanted or max(sizes))

@@ -6,6 +6,7 @@ from typing import Any
 from embedder.errors import EmbedderError
 
 FAILED, WRONG_USE, SOME_ROWS_BAD = 1, 2, 3  # exit status; 0 is every row embedded
+LONGEST_MESSAGE = 2000  # characters
 NO_MEMORY = (
     "no memory is left: make room, and the same command goes on; "
     "a smaller --part-rows takes less, with an OUTPUT of its own"
@@ -34,6 +35,16 @@ def one_line(error: BaseException) -> str:
     """The first line of an error's message that says anything, or its class."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def printable(text: str, *, most: int = 300) -> str:
+    """Text of others as one line for a terminal: control characters as escapes, and not too long."""
+    shown = "".join(char if char.isprintable() else _escaped(char) for char in text[:most])
+    return f"{shown} ..." if len(text) > most else shown
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()
 
 
 def describe(error: OSError) -> str:

@@ -3,9 +3,8 @@
 import argparse
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from embedder.profile import Profile
 from embedder.tasks import prompts_for
 from jobs.columns import OUTPUT_TYPES
 from jobs.errors import UsageError
@@ -15,6 +14,9 @@ from jobs.parts import Part, cut
 from jobs.places import Place, locate
 from jobs.rows import Columns
 from jobs.schema import types_of
+
+if TYPE_CHECKING:  # who has only the URL of a service has none of what it imports
+    from embedder.profile import Profile
 
 # Rows of a part: a second or two of the starter model on a core, and the more of a larger one. A killed worker loses
 # that much, and progress moves by as much.
@@ -63,7 +65,7 @@ class Job:
         }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser, *, part_rows: int = PART_ROWS) -> None:
     """What both commands take."""
     parser.add_argument(
         "input",
@@ -98,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-truncate", dest="truncate", action="store_false", help="long texts are bad rows"
     )
     parser.add_argument(
-        "--part-rows", type=int, default=PART_ROWS, help=f"rows of a file (default: {PART_ROWS})"
+        "--part-rows", type=int, default=part_rows, help=f"rows of a file (default: {part_rows})"
     )
     parser.add_argument(
         "--price-per-month",
@@ -144,7 +146,7 @@ def make_job(options: argparse.Namespace) -> Job:
     )
 
 
-def check_wanted(job: Job, profile: Profile) -> None:
+def check_wanted(job: Job, profile: "Profile") -> None:
     """See that the model has the task, a place for titles and the size.
 
     Raises OptionError. Tasks of a column are seen row by row.

@@ -8,6 +8,7 @@ from typing import Self
 
 from tqdm import tqdm
 
+from jobs.errors import LONGEST_MESSAGE, printable
 from jobs.output import NOTHING, Counts
 
 HOURS_PER_MONTH = 730
@@ -97,7 +98,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Something that happens meanwhile."""
         if not self._bar.disable:
-            self._bar.write(text, file=sys.stderr)
+            self._bar.write(printable(text, most=LONGEST_MESSAGE), file=sys.stderr)
 
     def summary(self, *, cores: int | None, price_per_month: float | None) -> Summary:
         """Of all that was added."""

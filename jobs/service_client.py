@@ -1,35 +1,51 @@
-"""Texts through the HTTP service: waits as long as it is told to, splits what it refuses."""
+"""Texts through the HTTP service: as many per request as it takes, and fewer where it says so."""
 
 import asyncio
-import base64
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import json
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-import httpx
-import numpy as np
-
-from embedder.postprocess import Vectors
-from jobs.errors import JobError, RowError, UsageError, one_line
+from jobs.answers import (
+    Answer,
+    Card,
+    Complaint,
+    Reply,
+    Result,
+    answer_bytes,
+    answers_of,
+    card_of,
+    check,
+    complaint_of,
+)
+from jobs.errors import RowError, UsageError
+from jobs.exchange import Exchange, Request, TookTooLongError
 from jobs.rows import Row
 
-# What a batch may hold; the service takes 2,048 texts and 1 MiB of JSON unless it is set otherwise.
-BATCH_TEXTS = 64
-BATCH_CHARACTERS = 100_000
+# What a request may hold: OpenAI's number of texts, and the service's MAX_BODY_BYTES with room for
+# its options. A service that takes less says so, once for each halving.
+BATCH_TEXTS = 2048
+OTHER_BODY_BYTES = 512  # of a body besides its texts and titles
+BATCH_BYTES = (8 << 20) - OTHER_BODY_BYTES
+FEW_TEXTS = 64  # a request that takes too long is not made smaller than this
 SHORTEST_CUT = (
-    1024  # bytes; no service takes less, and what is still too large then is not so for its text
+    1024  # bytes; no service takes less, and what is still too large is not so for its text
 )
-OUTAGE = 300.0  # seconds without any answer after which a job ends; refusals with Retry-After have no such end
-LONGEST_WAIT = 30.0  # seconds between attempts during an outage
 # Refusals for what a batch holds, or for how much; a proxy's 413 has no code of ours.
 OF_A_TEXT = frozenset(
     {"text_too_long", "invalid_text", "invalid_request", "body_too_large", "embedding_failed"}
 )
 # Of every text of the job.
 OF_THE_JOB = frozenset({"task_unknown", "title_not_taken", "dimensions_not_allowed"})
+# Of several requests at once; a refused one is charged, so there are fewer from then on.
+OF_MANY_REQUESTS = frozenset({"too_many_concurrent", "user_queue_full"})
+# How much a service takes, in its message: texts that fit, texts at most, bytes of a body.
+LIMIT = re.compile(r"(?:its first|at most|larger than) (\d{1,9}) ")
+OF_A_BATCH = re.compile(r"\btext \d{1,9} ")  # of a message: the number is one within a request
+OF_ONE = re.compile(r"(?:texts|title)\.(\d{1,9})")  # `param` of a text or title that is wrong
 
 
 class RefusedError(UsageError):
@@ -37,15 +53,11 @@ class RefusedError(UsageError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the service gave for one text."""
+class Wish:
+    """What is asked for each text of a request, besides the text."""
 
-    vector: np.ndarray[Any, np.dtype[np.float32]]
-    tokens: int
-    truncated: bool
-
-
-Result = Answer | RowError
+    options: dict[str, Any]  # go into the body as they are
+    titles: bool
 
 
 class ServiceClient:
@@ -59,105 +71,132 @@ class ServiceClient:
     def __init__(
         self, url: str, token: str, *, concurrency: int, say: Callable[[str], None]
     ) -> None:
-        limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-        headers = {"Authorization": f"Bearer {token}"}
-        try:
-            self._http = httpx.AsyncClient(
-                base_url=url, headers=headers, timeout=120, limits=limits
-            )
-        except (httpx.InvalidURL, UnicodeError) as error:  # of a URL; of a token
-            raise UsageError(f"URL or JWT_TOKEN cannot be used: {one_line(error)}") from error
-        self._url, self._say = url, say
-        self._turn, self._concurrency, self._surplus = (
-            asyncio.Semaphore(concurrency),
-            concurrency,
-            0,
-        )
-        self._batch_texts, self._batch_characters = (
+        self._exchange = Exchange(url, token, connections=concurrency, say=say)
+        self._turn = asyncio.Semaphore(concurrency)
+        self._concurrency, self._surplus = concurrency, 0
+        self._batch_texts, self._batch_bytes = (
             BATCH_TEXTS,
-            BATCH_CHARACTERS,
-        )  # less once that proved too much
-        self._not_before = 0.0  # time.monotonic(); all callers wait when one is told to
-        self.fingerprint = ""
+            BATCH_BYTES,
+        )  # less once that is too much
+        self._dimensions = 0
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._exchange.close()
 
-    async def look(self) -> dict[str, Any]:
-        """The served model's card. From here on, a service with another vector space is refused.
+    async def look(self) -> Card:
+        """The served model's card.
 
-        Raises UsageError when this is not the URL of a service, and JobError when nothing answers: at once, since
-        a service that nobody has seen yet is more likely misspelt than restarting.
+        Raises UsageError when this is not the URL of a service, and JobError when nothing answers:
+        at once, since a service that nobody has seen yet is more likely misspelt than restarting.
         """
-        answer = await self._send(lambda: self._http.get("/v1/models"), patient=False)
-        _check(answer)
-        try:
-            card: dict[str, Any] = answer.json()["data"][0]
-            self.fingerprint = answer.headers["X-Embedding-Fingerprint"]
-            _ = card["max_tokens"], card["dimensions"]
-        except (ValueError, LookupError, TypeError) as error:
-            raise UsageError(
-                f"{self._url} is not the URL of this service: /v1/models answers something else"
-            ) from error
-        self._http.headers["If-Fingerprint"] = self.fingerprint
-        return card
+        reply = await self._exchange.send(Request("GET", "/v1/models"), patient=False)
+        check(reply)
+        return card_of(self._exchange.url, reply)
+
+    def expect(self, fingerprint: str, dimensions: int) -> None:
+        """From here on, other vectors than these are refused."""
+        self._exchange.expect(fingerprint)
+        self._dimensions = dimensions
 
     async def embed(
         self, rows: Sequence[Row], options: dict[str, Any], *, titles: bool
-    ) -> list[Result]:
-        """One result a row, in their order. `options` go into each body as they are."""
-        batches = batched(rows, texts=self._batch_texts, characters=self._batch_characters)
-        results = await asyncio.gather(
-            *(self._batch(batch, options, titles=titles) for batch in batches)
-        )
-        return [result for batch in results for result in batch]
+    ) -> dict[int, Result]:
+        """What became of each row, by its number. `options` go into each body as they are."""
+        wish = Wish(options, titles)
+        found = await asyncio.gather(*(self._batch(batch, wish) for batch in self._batches(rows)))
+        return {number: result for results in found for number, result in results.items()}
 
-    async def _batch(
-        self, rows: Sequence[Row], options: dict[str, Any], *, titles: bool
-    ) -> list[Result]:
-        """A batch that is refused for what is in it is halved, until the text is alone that it was refused for."""
-        body = {"texts": [row.text for row in rows], "encoding_format": "base64", **options}
-        if titles:
-            body["title"] = [row.title for row in rows]
-        async with self._one_turn():
-            answer = await self._send(lambda: self._http.post("/batch-embed", json=body))
-        if answer.status_code == 200:
-            return _results(answer.json())
-        code, message, param = _complaint(answer)
-        if code in OF_THE_JOB:
-            raise RefusedError(f"the service refuses this job: {message}")
-        if answer.status_code != 413 and code not in OF_A_TEXT:
-            _check(answer)
+    async def _batch(self, rows: Sequence[Row], wish: Wish) -> dict[int, Result]:
+        """A batch that is refused for what is in it is split, until the text is alone that it was refused for."""
+        found: dict[int, Result] = {}
+        waiting: deque[Sequence[Row]] = deque([rows])
+        while waiting:
+            batches = self._batches(waiting.popleft())  # others may have learnt meanwhile
+            waiting.extendleft(reversed(batches[1:]))
+            results, smaller = await self._attempt(batches[0], wish)
+            found |= results
+            waiting.extendleft(reversed(smaller))
+        return found
+
+    async def _attempt(
+        self, rows: Sequence[Row], wish: Wish
+    ) -> tuple[dict[int, Result], list[Sequence[Row]]]:
+        """What became of rows, and those that are to be sent again in smaller requests."""
+        try:
+            async with self._one_turn():
+                reply = await self._exchange.send(
+                    self._request(rows, wish),
+                    refused=self._adapt,
+                    may_shrink=len(rows) > FEW_TEXTS,
+                )
+        except TookTooLongError:
+            self._batch_texts = min(self._batch_texts, max(FEW_TEXTS, len(rows) // 2))
+            return {}, self._smaller(rows)
+        if reply.status == 200:
+            answers = answers_of(reply, len(rows), self._dimensions)
+            return {row.number: answer for row, answer in zip(rows, answers, strict=True)}, []
+        complaint = complaint_of(reply)
+        if complaint.code in OF_THE_JOB:
+            raise RefusedError(f"the service refuses this job: {complaint.message}")
+        if reply.status != 413 and complaint.code not in OF_A_TEXT:
+            check(reply)
+        return await self._refused(rows, wish, reply, complaint)
+
+    async def _refused(
+        self, rows: Sequence[Row], wish: Wish, reply: Reply, complaint: Complaint
+    ) -> tuple[dict[int, Result], list[Sequence[Row]]]:
+        message = OF_A_BATCH.sub("the text ", complaint.message, count=1)
         if len(rows) == 1:
-            too_long = answer.status_code == 413 and options.get("truncate", True)
-            return [
-                await self._cut(rows[0], message, options, titles=titles)
-                if too_long
-                else RowError(message)
-            ]
-        middle = len(rows) // 2
-        if (
-            param == "texts"
-        ):  # too many of them, as against one that is wrong ("texts.3") or a title ("title.3")
-            self._batch_texts = min(self._batch_texts, middle)
-        if answer.status_code == 413:
-            self._batch_characters = min(
-                self._batch_characters, sum(len(row.text) for row in rows) // 2
-            )
-        halves = [
-            await self._batch(half, options, titles=titles)
-            for half in (rows[:middle], rows[middle:])
-        ]
-        return [*halves[0], *halves[1]]
+            return {rows[0].number: await self._alone(rows[0], wish, reply, message)}, []
+        place = OF_ONE.fullmatch(complaint.param or "")
+        if place and int(place[1]) < len(rows):  # it is wrong, and the others may be right
+            at = int(place[1])
+            others = [part for part in (rows[:at], rows[at + 1 :]) if part]
+            return {rows[at].number: RowError(message)}, others
+        self._learn(rows, reply, complaint)
+        return {}, self._smaller(rows)
 
-    async def _cut(
-        self, row: Row, message: str, options: dict[str, Any], *, titles: bool
-    ) -> Result:
-        """A text that no body holds, without its second half: the same vector if the model's limit cuts that too."""
+    def _request(self, rows: Sequence[Row], wish: Wish) -> Request:
+        body = {"texts": [row.text for row in rows], "encoding_format": "base64", **wish.options}
+        if wish.titles:
+            body["title"] = [row.title for row in rows]
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        return Request("POST", "/batch-embed", content, answer_bytes(len(rows), self._dimensions))
+
+    def _learn(self, rows: Sequence[Row], reply: Reply, complaint: Complaint) -> None:
+        """Make later requests as small as this one should have been."""
+        told = LIMIT.search(complaint.message)
+        limit = int(told[1]) if told else len(rows) // 2
+        if complaint.param == "texts":
+            self._batch_texts = max(1, min(self._batch_texts, limit))
+        elif complaint.code == "too_many_tokens":
+            self._at_most(sum(map(_size, rows[:limit])))
+        elif complaint.code == "body_too_large" and told:
+            self._at_most(limit - OTHER_BODY_BYTES)
+        elif reply.status == 413:
+            self._at_most(sum(map(_size, rows)) // 2)
+
+    def _at_most(self, size: int) -> None:
+        self._batch_bytes = min(self._batch_bytes, max(size, 1))
+
+    def _batches(self, rows: Sequence[Row]) -> list[list[Row]]:
+        return batched(rows, texts=self._batch_texts, size=self._batch_bytes)
+
+    def _smaller(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
+        """The same rows in two requests or more."""
+        batches, middle = self._batches(rows), len(rows) // 2
+        return [*batches] if len(batches) > 1 else [rows[:middle], rows[middle:]]
+
+    async def _alone(self, row: Row, wish: Wish, reply: Reply, message: str) -> Result:
+        """A refused text. One that no body holds loses its second half.
+
+        That is the same vector if the model's limit cuts it off too.
+        """
         half = row.text[: len(row.text) // 2]
-        if len(half.encode()) < SHORTEST_CUT:
+        may_be_cut = reply.status == 413 and wish.options.get("truncate", True)
+        if not may_be_cut or len(half.encode()) < SHORTEST_CUT:
             return RowError(message)
-        [result] = await self._batch([replace(row, text=half)], options, titles=titles)
+        [result] = (await self._batch([replace(row, text=half)], wish)).values()
         if isinstance(result, Answer) and not result.truncated:
             return RowError(f"{message} The half that fits is shorter than what the model reads.")
         return result
@@ -174,119 +213,26 @@ class ServiceClient:
             else:
                 self._turn.release()
 
-    async def _send(
-        self, call: Callable[[], Awaitable[httpx.Response]], *, patient: bool = True
-    ) -> httpx.Response:
-        """The first answer that is not "come back later". Without patience, no answer ends the job at once."""
-        wait, down_since = 1.0, float("inf")  # time.monotonic() of the first failure in a row
-        while True:
-            await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
-            answer, problem = await self._attempt(call)
-            if answer is not None and answer.status_code not in (429, 502, 503, 504):
-                return answer
-            told = _retry_after(answer) if answer is not None else None
-            if answer is not None and (told is not None or answer.status_code == 429):
-                down_since = float("inf")
-                self._adapt(answer)
-            else:
-                down_since = min(down_since, time.monotonic())
-                if not patient or time.monotonic() - down_since > OUTAGE:
-                    raise JobError(
-                        f"{self._url} does not answer ({problem}); the same command goes on"
-                    )
-            self._pause(wait if told is None else told, problem)
-            wait = min(wait * 2, LONGEST_WAIT)
-
-    async def _attempt(
-        self, call: Callable[[], Awaitable[httpx.Response]]
-    ) -> tuple[httpx.Response | None, str]:
-        """An answer, or none, and in short what became of the attempt."""
-        try:
-            answer = await call()
-        except httpx.UnsupportedProtocol as error:
-            raise UsageError(
-                f"{self._url!r} is no URL: it begins with http:// or https://"
-            ) from error
-        except httpx.TransportError as error:
-            return None, f"{type(error).__name__}: {one_line(error)}"
-        return answer, f"status {answer.status_code}"
-
-    def _adapt(self, answer: httpx.Response) -> None:
-        if _complaint(answer).code == "too_many_concurrent" and self._concurrency > 1:
+    def _adapt(self, reply: Reply) -> None:
+        if complaint_of(reply).code in OF_MANY_REQUESTS and self._concurrency > 1:
             self._concurrency, self._surplus = self._concurrency - 1, self._surplus + 1
 
-    def _pause(self, seconds: float, problem: str) -> None:
-        until = time.monotonic() + seconds
-        if until > self._not_before + 1:
-            self._say(f"the service does not embed now ({problem}): waiting {seconds:.0f} s")
-        self._not_before = max(self._not_before, until)
+
+def _size(row: Row) -> int:
+    """Bytes of a row in a body."""
+    shown = json.dumps([row.text, row.title], ensure_ascii=False)
+    return len(shown.encode())
 
 
-def batched(rows: Sequence[Row], *, texts: int, characters: int) -> list[list[Row]]:
+def batched(rows: Sequence[Row], *, texts: int, size: int) -> list[list[Row]]:
     """Rows in their order, in batches of what one request may hold; a longer text goes alone."""
     batches: list[list[Row]] = []
     room = 0
     for row in rows:
-        if not batches or len(batches[-1]) >= texts or len(row.text) > room:
+        needed = _size(row)
+        if not batches or len(batches[-1]) >= texts or needed > room:
             batches.append([])
-            room = characters
+            room = size
         batches[-1].append(row)
-        room -= len(row.text)
+        room -= needed
     return batches
-
-
-def stack(answers: Sequence[Answer], dimensions: int) -> Vectors:
-    """(n, dimensions) float32, also of none."""
-    return (
-        np.stack([answer.vector for answer in answers])
-        if answers
-        else np.empty((0, dimensions), np.float32)
-    )
-
-
-def _results(body: dict[str, Any]) -> list[Result]:
-    vectors = [np.frombuffer(base64.b64decode(text), "<f4") for text in body["embeddings"]]
-    cut = set(body["truncated"])
-    return [
-        Answer(vector, body["tokens"][index], index in cut) for index, vector in enumerate(vectors)
-    ]
-
-
-class Complaint(NamedTuple):
-    """Why a request is refused, whoever wrote it; `param` is the field at fault."""
-
-    code: str
-    message: str
-    param: str | None
-
-
-def _complaint(answer: httpx.Response) -> Complaint:
-    try:
-        error = answer.json()["error"]
-        return Complaint(str(error["code"]), str(error["message"]), error.get("param"))
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return Complaint("", f"status {answer.status_code}", None)
-
-
-def _check(answer: httpx.Response) -> None:
-    """Raises JobError with what to do about an answer that ends the job."""
-    if answer.status_code == 200:
-        return
-    message = _complaint(answer).message
-    advice = {
-        401: "put a valid access token in JWT_TOKEN, and the same command goes on",
-        404: "see that URL is that of the service, without a path",
-        409: "another model is served now than when this job began",
-    }.get(answer.status_code, "the same command goes on once that is mended")
-    raise JobError(f"the service answers {answer.status_code} ({message}): {advice}")
-
-
-def _retry_after(answer: httpx.Response) -> float | None:
-    """Seconds; a header may also hold a date (RFC 9110, section 10.2.3)."""
-    value = answer.headers.get("Retry-After", "")
-    if value.isdigit():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None

@@ -1,13 +1,14 @@
 """Files of a few rows, and jobs that read them."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from jobs.job import Job, make_job
 from jobs.rows import BadRow, Row, RowReader
+from tests.jobs.stub_service import Stub, served
 
 MakeJob = Callable[..., Job]
 
@@ -21,6 +22,13 @@ def make(tmp_path: Path) -> MakeJob:
         return make_job(parse([str(source), str(tmp_path / "out"), *options]))
 
     return make_from
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    stub = Stub()
+    with served(stub.answer) as stub.url:
+        yield stub
 
 
 def write_jsonl(path: Path, records: Sequence[object]) -> Path:

@@ -72,6 +72,7 @@ import sys
 import ray
 from jobs import cluster
 from jobs.embedding import Engine
+from jobs.files import InputFile
 from jobs.parts import Part
 
 class Stop(Exception): pass
@@ -87,7 +88,7 @@ with cluster.running("local") as [node]:
     sleep = ray.remote(lambda: __import__("time").sleep(60))
     holder = sleep.options(num_cpus=node.cpus).remote()
     engine = Engine("nowhere", "", threads=1, max_tokens=1, batch_tokens=1)
-    part = Part(0, "a.txt", "text", 0, 1, 1, 0, 0)
+    part = Part(0, InputFile("a.txt", "text", 1, None), 0, 1, 1, 0, 0)
     try:
         list(cluster.embed(None, [part], engine, [cluster.Share(node.id, 1)], say=say))
     except Stop:

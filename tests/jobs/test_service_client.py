@@ -1,145 +1,22 @@
 """The client of a service that is slow, full, down, or no service at all: an HTTP server that a test scripts."""
 
-import asyncio
-import base64
 import json
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from jobs import embed_remote, service_client
+from jobs import embed_remote, exchange, service_client
+from jobs.answers import Answer
 from jobs.errors import JobError, RowError, UsageError
-from jobs.rows import Row
-from jobs.service_client import Answer, Result, ServiceClient
 from tests.jobs.conftest import write_jsonl
+from tests.jobs.stub_service import Reply, Stub, ask, lengths, refusal, replies, served, vectors
 from tests.live.server import ROOT, free_port
-
-CARD = {"data": [{"max_tokens": 256, "dimensions": [2]}]}
-Reply = tuple[int, Any, dict[str, str]]  # status, body, headers
-
-
-def vectors(body: dict[str, Any], truncated: bool = False) -> Reply:
-    """What the service would say: the length of a text is its vector."""
-    rows = [
-        base64.b64encode(np.array([len(text), 1], "<f4").tobytes()).decode()
-        for text in body["texts"]
-    ]
-    cut = [*range(len(rows))] if truncated else []
-    return 200, {"embeddings": rows, "tokens": [1] * len(rows), "truncated": cut}, {}
-
-
-def refusal(status: int, code: str, param: str | None = None, **headers: str) -> Reply:
-    return status, {"error": {"code": code, "message": f"it says {code}", "param": param}}, headers
-
-
-@dataclass
-class Stub:
-    """Answers with what `reply` makes of a body, and remembers all of them."""
-
-    reply: Callable[[dict[str, Any]], Reply] = vectors
-    url: str = ""
-    bodies: list[dict[str, Any]] = field(default_factory=list)
-    in_flight: int = 0
-    most_in_flight: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def answer(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
-        if handler.path == "/v1/models":
-            status, content, headers = 200, CARD, {"X-Embedding-Fingerprint": "f"}
-        else:
-            with self.lock:
-                self.in_flight += 1
-                self.most_in_flight = max(self.most_in_flight, self.in_flight)
-                self.bodies.append(json.loads(body))
-            status, content, headers = self.reply(json.loads(body))
-            with self.lock:
-                self.in_flight -= 1
-        handler.send_response(status)
-        sent = content if isinstance(content, bytes) else json.dumps(content).encode()
-        for name, value in {"Content-Length": str(len(sent)), **headers}.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.end_headers()
-        handler.wfile.write(sent)
-
-
-@contextmanager
-def served(answer: Callable[[BaseHTTPRequestHandler, bytes], None]) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            answer(self, self.rfile.read(int(self.headers.get("Content-Length", 0))))
-
-        do_POST = do_GET
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@pytest.fixture
-def stub() -> Iterator[Stub]:
-    stub = Stub()
-    with served(stub.answer) as stub.url:
-        yield stub
-
-
-@dataclass
-class Asked:
-    results: list[Result]
-    said: list[str]
-
-
-def ask(
-    url: str, texts: list[str], *, titles: bool = False, times: int = 1, concurrency: int = 2
-) -> Asked:
-    """What a client makes of texts; the same `times` times, by one client."""
-    said: list[str] = []
-    rows = [
-        Row(n, text, n, f"title {n}" if titles else None, None, {}) for n, text in enumerate(texts)
-    ]
-
-    async def embed() -> list[Result]:
-        client = ServiceClient(url, "token", concurrency=concurrency, say=said.append)
-        try:
-            await client.look()
-            for _ in range(times - 1):
-                await client.embed(rows, {}, titles=titles)
-            return await client.embed(rows, {}, titles=titles)
-        finally:
-            await client.close()
-
-    return Asked(asyncio.run(embed()), said)
-
-
-def lengths(results: list[Result]) -> list[int]:
-    assert all(isinstance(result, Answer) for result in results), results
-    return [int(result.vector[0]) for result in results if isinstance(result, Answer)]
-
-
-def replies(*given: Reply) -> Callable[[dict[str, Any]], Reply]:
-    """Those first, and vectors for ever after."""
-    waiting = list(given)
-    return lambda body: waiting.pop(0) if waiting else vectors(body)
 
 
 @pytest.mark.parametrize(
@@ -174,11 +51,37 @@ def test_a_service_that_nobody_has_seen_is_not_waited_for() -> None:
     assert time.monotonic() - started < 5
 
 
-def test_a_title_that_is_refused_makes_no_later_batch_smaller(stub: Stub) -> None:
-    stub.reply = replies(*[refusal(422, "invalid_request", "title.1")] * 2)
-    asked = ask(stub.url, ["a", "bb", "ccc", "dddd"], titles=True, times=2, concurrency=1)
-    assert lengths(asked.results) == [1, 2, 3, 4]
-    assert [len(body["texts"]) for body in stub.bodies] == [4, 2, 1, 1, 2, 4]
+def test_a_text_or_title_that_is_refused_is_a_bad_row_and_makes_no_later_batch_smaller(
+    stub: Stub,
+) -> None:
+    told = [
+        ("invalid_request", "title.1"),
+        ("text_too_long", "texts.0"),
+        ("invalid_text", "texts.1"),
+    ]
+    stub.reply = replies(*(refusal(422, code, param) for code, param in told))
+    texts = ["a", "bb", "ccc", "dddd"]
+    first = ask(stub.url, texts, titles=True, concurrency=1)
+    assert [type(result) for result in first.results] == [RowError, RowError, Answer, RowError]
+    assert [len(body["texts"]) for body in stub.bodies] == [4, 1, 2, 1]
+    stub.bodies.clear()
+    ask(stub.url, texts, titles=True, concurrency=1)
+    assert [len(body["texts"]) for body in stub.bodies] == [4]
+
+
+def test_many_wrong_texts_of_one_request_are_told_one_by_one(stub: Stub) -> None:
+    def reply(body: dict[str, Any]) -> Reply:
+        wrong = [n for n, text in enumerate(body["texts"]) if int(text) >= 100]
+        message = f"text {wrong[0]} has 300 tokens" if wrong else ""
+        param = f"texts.{wrong[0]}" if wrong else None
+        return refusal(422, "text_too_long", param, message=message) if wrong else vectors(body)
+
+    stub.reply = reply
+    texts = [f"{n}" for n in range(700)]
+    results = ask(stub.url, texts, concurrency=1).results
+    bad = [(n, str(result)) for n, result in enumerate(results) if isinstance(result, RowError)]
+    assert bad == [(n, "the text has 300 tokens") for n in range(100, 700)]
+    assert len(stub.bodies) == 601
 
 
 def test_a_batch_of_too_many_texts_makes_all_later_ones_smaller(stub: Stub) -> None:
@@ -194,7 +97,7 @@ def test_a_batch_of_too_many_texts_makes_all_later_ones_smaller(stub: Stub) -> N
 def test_a_proxy_whose_service_stays_away_ends_the_job(
     stub: Stub, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_client, "OUTAGE", 0.5)
+    monkeypatch.setattr(exchange, "OUTAGE", 0.5)
     stub.reply = lambda _: (status, b"<html>", {})
     with pytest.raises(
         JobError, match=f"does not answer \\(status {status}\\); the same command goes on"
@@ -205,7 +108,7 @@ def test_a_proxy_whose_service_stays_away_ends_the_job(
 def test_a_service_that_says_when_to_come_back_is_waited_for(
     stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_client, "OUTAGE", 0.5)
+    monkeypatch.setattr(exchange, "OUTAGE", 0.5)
     stub.reply = replies(*[refusal(503, "queue_full", Retry_After="1")] * 2)
     assert lengths(ask(stub.url, ["a"]).results) == [1]
     assert len(stub.bodies) == 3
@@ -214,24 +117,29 @@ def test_a_service_that_says_when_to_come_back_is_waited_for(
 def test_an_outage_begins_with_its_first_failure_and_is_told(
     stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_client, "OUTAGE", 1.5)
+    monkeypatch.setattr(exchange, "OUTAGE", 1.5)
     stub.reply = replies(refusal(429, "quota_requests", Retry_After="2"), (502, b"", {}))
     asked = ask(stub.url, ["a"])
     assert lengths(asked.results) == [1]
     assert len(asked.said) == 2
-    assert "(status 429): waiting 2 s" in asked.said[0]
+    assert "(status 429, quota_requests): waiting 2 s" in asked.said[0]
     assert "(status 502): waiting" in asked.said[1]
 
 
-def test_a_user_who_may_have_one_request_at_a_time_comes_down_to_that(stub: Stub) -> None:
+@pytest.mark.parametrize("code", ["too_many_concurrent", "user_queue_full"])
+def test_a_user_who_may_have_one_request_at_a_time_comes_down_to_that(
+    stub: Stub, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_client, "BATCH_TEXTS", 1)
+
     def reply(body: dict[str, Any]) -> Reply:
         if stub.in_flight > 1:
-            return refusal(429, "too_many_concurrent", Retry_After="0")
+            return refusal(429, code, Retry_After="1")
         time.sleep(0.05)
         return vectors(body)
 
     stub.reply = reply
-    texts = ["x" * (service_client.BATCH_CHARACTERS - n) for n in range(6)]
+    texts = [f"{n}" for n in range(6)]
     asked = ask(stub.url, texts, concurrency=4)
     assert lengths(asked.results) == [len(text) for text in texts]
     stub.most_in_flight, before = 0, len(stub.bodies)
@@ -270,10 +178,19 @@ def test_all_requests_that_were_asked_for_are_in_flight(
 
     stub.reply = reply
     monkeypatch.setenv("JWT_TOKEN", "token")
-    source = write_jsonl(tmp_path / "a.jsonl", [{"text": f"{n}"} for n in range(64 * 40)])
+    source = write_jsonl(tmp_path / "a.jsonl", [{"text": f"{n}"} for n in range(2000)])
     assert (
         embed_remote.main(
-            [stub.url, str(source), str(tmp_path / "out"), "--concurrency", "16", "--quiet"]
+            [
+                stub.url,
+                str(source),
+                str(tmp_path / "out"),
+                "--concurrency",
+                "16",
+                "--part-rows",
+                "40",
+                "--quiet",
+            ]
         )
         == 0
     )
@@ -306,3 +223,63 @@ def test_a_package_that_is_needed_and_not_there_is_named(package: str, module: s
         ran.stderr
         == f"embedding-api: {package} is not installed: pip install -r requirements/bulk.txt\n"
     )
+
+
+def test_a_request_has_as_many_texts_as_the_service_takes(stub: Stub) -> None:
+    asked = ask(stub.url, [f"{n}" for n in range(5000)], concurrency=1)
+    assert lengths(asked.results) == [len(f"{n}") for n in range(5000)]
+    assert [len(body["texts"]) for body in stub.bodies] == [2048, 2048, 904]
+
+
+def test_a_body_has_no_more_than_eight_mib(stub: Stub) -> None:
+    texts = ['"\n' * 500_000 for _ in range(10)]  # each character takes two bytes in JSON
+    ask(stub.url, texts, concurrency=1)
+    sizes = [len(json.dumps(body, separators=(",", ":"))) for body in stub.bodies]
+    assert max(sizes) <= 8 << 20
+    assert [len(body["texts"]) for body in stub.bodies] == [4, 4, 2]
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "param", "sent"),
+    [
+        (
+            "this request counts 900 tokens in the queue and the limit is 500: its first 3 texts "
+            "fit, send the others in further requests",
+            "too_many_tokens",
+            None,
+            [8, 3, 3, 2, 3, 3, 2],
+        ),
+        ("List should have at most 3 items", "invalid_request", "texts", [8, 3, 3, 2, 3, 3, 2]),
+        ("no figure", "too_many_tokens", None, [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]),
+    ],
+)
+def test_a_limit_that_is_told_is_kept_from_then_on(
+    stub: Stub, message: str, code: str, param: str | None, sent: list[int]
+) -> None:
+    stub.reply = lambda body: (
+        vectors(body)
+        if len(body["texts"]) <= 3
+        else refusal(413 if param is None else 422, code, param, message=message)
+    )
+    asked = ask(stub.url, ["a"] * 8, times=2, concurrency=1)
+    assert lengths(asked.results) == [1] * 8
+    assert [len(body["texts"]) for body in stub.bodies] == sent
+
+
+def test_a_body_limit_that_is_told_is_kept_from_then_on(stub: Stub) -> None:
+    told = "The body is larger than 4000 bytes. Send fewer or shorter texts."
+    stub.reply = lambda body: (
+        refusal(413, "body_too_large", message=told)
+        if len(json.dumps(body, separators=(",", ":"))) > 4000
+        else vectors(body)
+    )
+    asked = ask(stub.url, ["x" * 1000] * 9, concurrency=1)
+    assert lengths(asked.results) == [1000] * 9
+    assert [len(body["texts"]) for body in stub.bodies] == [9, 3, 3, 3]
+
+
+def test_a_proxy_that_does_not_wait_for_large_requests_gets_smaller_ones(stub: Stub) -> None:
+    stub.reply = lambda body: (504, b"<html>", {}) if len(body["texts"]) > 150 else vectors(body)
+    asked = ask(stub.url, ["a"] * 400, concurrency=1)
+    assert lengths(asked.results) == [1] * 400
+    assert [len(body["texts"]) for body in stub.bodies] == [400, 200, 100, 100, 100, 100]
