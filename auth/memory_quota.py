@@ -111,6 +111,16 @@ class MemoryQuota:
     def usage_now(self, user_id: str) -> Receipt:
         return receipt_of(self._standing(user_id), self.limits, user_id=user_id)
 
+    def users(self) -> list[str]:
+        """Those who may have something in the window or the day."""
+        return list(self._accounts)
+
+    def ages(self, user_id: str) -> dict[str, int]:
+        """The requests of the window: id -> µs since."""
+        now = self._standing(user_id).now
+        account = self._accounts.get(user_id)
+        return {request: now - at for request, at in account.log.items()} if account else {}
+
     def stamp_again(self, receipt: Receipt) -> None:
         """Dates a charge now: a store that shares it dated it later than this one did."""
         account = self._accounts.get(receipt.user_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -23,7 +24,8 @@ from auth.receipt import (
     set_quota_headers,
     tokens_alone,
 )
-from auth.redis_quota import REDIS_FAILURES, RedisQuota
+from auth.recovery import Recovery
+from auth.redis_quota import REDIS_FAILURES, CountsLostError, RedisQuota, is_denial
 
 __all__ = [
     "GuardedQuota",
@@ -39,6 +41,8 @@ __all__ = [
 
 State = Literal["ok", "degraded", "disabled"]
 OnError = Literal["local", "open", "closed"]
+
+WATCHED_EVERY = 1.0  # seconds between two looks at whether Redis is there, with what it had
 
 log = logging.getLogger(__name__)
 
@@ -85,32 +89,46 @@ class GuardedQuota:
     Every charge is held here first. So one process stays exact whatever becomes of Redis - down,
     hung, or restarted empty - and a user known to be over the limit costs no round trip. Redis dates
     a charge later than we do, and no slot may free here before it frees there: it is dated again.
+    What Redis lost of this process's charges is brought back: when their user calls next, or
+    within WATCHED_EVERY seconds where everything was lost.
 
     While Redis fails, ``on_error`` rules: ``local`` counts here alone (exact for this process),
     ``open`` admits everybody, ``closed`` raises QuotaUnavailable.
     """
 
     def __init__(
-        self, shared: RedisQuota, local: MemoryQuota, *, on_error: OnError, breaker: Breaker
+        self,
+        shared: RedisQuota,
+        local: MemoryQuota,
+        *,
+        on_error: OnError,
+        breaker: Breaker,
+        report_loss: Callable[[], None] = lambda: None,
     ) -> None:
         self.limits = shared.limits
         self._shared = shared
         self._local = local
         self._on_error = on_error
         self._breaker = breaker
+        self._recovery = Recovery(shared, local, report=report_loss)
+        self._watching: asyncio.Task[None] | None = None
+        self._closed = False
 
     @property
     def state(self) -> State:
         return "ok" if self._breaker.healthy else "degraded"
 
     async def start(self) -> bool:
-        return await self.ping()
+        answers = await self.ping()
+        self._watching = asyncio.create_task(self._watch(), name="watch-redis")
+        return answers
 
     async def ping(self) -> bool:
         if not self._breaker.admits():
             return False
         try:
             await self._shared.ping()
+            await self._recovery.look()
         except REDIS_FAILURES as error:
             self._failed(error)
             return False
@@ -118,17 +136,24 @@ class GuardedQuota:
         return True
 
     async def aclose(self) -> None:
+        self._closed = True
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         await self._shared.aclose()
 
     async def charge(self, user_id: str) -> Receipt:
         held = self._hold(user_id)
+        self._recovery.undecided.add(held.request_id)
         try:
             receipt = await self._ask(
-                partial(self._shared.charge, user_id, request_id=held.request_id)
+                user_id, partial(self._shared.charge, user_id, request_id=held.request_id)
             )
         except QuotaExceeded:
             self._local.refund_now(held)
             raise
+        finally:
+            self._recovery.undecided.discard(held.request_id)
         if receipt is None:
             self._refuse_when_closed(held)
         self._local.stamp_again(held)
@@ -139,7 +164,9 @@ class GuardedQuota:
             return replace(receipt, spent=Spent(tokens))
         held = self._local.spend_now(receipt, tokens=tokens)
         try:
-            spent = await self._ask(partial(self._shared.spend, receipt, tokens=tokens))
+            spent = await self._ask(
+                receipt.user_id, partial(self._shared.spend, receipt, tokens=tokens)
+            )
         except QuotaExceeded:
             self._local.refund_now(tokens_alone(held))
             raise
@@ -151,20 +178,27 @@ class GuardedQuota:
         left = self._local.refund_now(receipt)
         if not (receipt.shared or receipt.spent.shared):
             return left
-        return await self._ask(partial(self._shared.refund, receipt)) or left
+        refund = partial(self._shared.refund, receipt)
+        return await self._ask(receipt.user_id, refund) or left
 
     async def usage(self, user_id: str) -> Receipt:
-        receipt = await self._ask(partial(self._shared.usage, user_id))
+        receipt = await self._ask(user_id, partial(self._shared.usage, user_id))
         if receipt is None and self._on_error == "closed":
             raise _unavailable()
         return receipt or self._local.usage_now(user_id)
 
-    async def _ask(self, question: Callable[[], Awaitable[Receipt]]) -> Receipt | None:
+    async def _ask(
+        self, user_id: str, question: Callable[[], Awaitable[Receipt]]
+    ) -> Receipt | None:
         """What Redis says, or None while it says nothing. Raises QuotaExceeded."""
         if not self._breaker.admits():
             return None
         try:
-            answer = await question()
+            try:
+                answer = await question()
+            except CountsLostError:
+                await self._recovery.mend(user_id)
+                answer = await question()
         except QuotaExceeded:
             self._succeeded()
             raise
@@ -173,6 +207,11 @@ class GuardedQuota:
             return None
         self._succeeded()
         return answer
+
+    async def _watch(self) -> None:
+        while not self._closed:  # wait_for of Python 3.11, in redis-py, may swallow a cancellation
+            await asyncio.sleep(WATCHED_EVERY)
+            await self.ping()
 
     @property
     def _open(self) -> bool:
@@ -195,7 +234,13 @@ class GuardedQuota:
             raise _unavailable()
 
     def _failed(self, error: BaseException) -> None:
-        if self._breaker.healthy:
+        if self._breaker.healthy and is_denial(error):
+            log.error(
+                "redis_denied on_error=%s: the user of REDIS_URL may not count. ACL SETUSER it "
+                "with ~quota:* +@read +@write +@scripting +time +info",
+                self._on_error,
+            )
+        elif self._breaker.healthy:
             log.warning("redis_failed error=%s on_error=%s", type(error).__name__, self._on_error)
         self._breaker.failed()
 
@@ -213,6 +258,7 @@ def make_quota(
     on_error: OnError = "local",
     window: float = 60.0,
     clock: Callable[[], float] = time.time,
+    report_loss: Callable[[], None] = lambda: None,
 ) -> Quota:
     """The quota that the settings describe: in Redis if there is one, else in this process.
 
@@ -222,7 +268,13 @@ def make_quota(
     local = MemoryQuota(limits, clock=clock)
     if redis_url is None:
         return local
-    return GuardedQuota(RedisQuota(redis_url, limits), local, on_error=on_error, breaker=Breaker())
+    return GuardedQuota(
+        RedisQuota(redis_url, limits),
+        local,
+        on_error=on_error,
+        breaker=Breaker(),
+        report_loss=report_loss,
+    )
 
 
 def _unavailable() -> QuotaUnavailable:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,13 @@ from typing import Literal
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import InvalidResponse, NoScriptError, RedisError
+from redis.exceptions import (
+    InvalidResponse,
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
 
 from auth.errors import ConfigurationError, QuotaExceeded
 from auth.receipt import (
@@ -29,6 +35,7 @@ from auth.receipt import (
     spent_of,
     whole_seconds,
 )
+from auth.witness import Witnesses
 
 SCRIPT = Path(__file__).with_name("quota.lua").read_text()
 SCRIPT_SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
@@ -36,11 +43,17 @@ SOCKET_TIMEOUT = 0.25  # seconds, for connecting and for each answer
 CALL_TIMEOUT = 0.75  # seconds, for a call as a whole: waiting for a connection included
 MAX_CONNECTIONS = 32
 MAX_REMEMBERED = 10_000  # users known to be over their limit
+MAX_RESTORED = 1_000  # requests in one call
 
 #: What a Redis that cannot be used raises. READONLY, OOM and MISCONF are RedisErrors.
 REDIS_FAILURES = (RedisError, TimeoutError, OSError)
 
 REFUSED: tuple[Literal["", "requests", "tokens"], ...] = ("", "requests", "tokens")
+LOST = 3  # beside them, in what quota.lua returns
+
+
+class CountsLostError(RedisError):
+    """Redis does not have what it confirmed to this process before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,8 @@ class RedisQuota:
         self._client = connect(url)
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._exhausted: OrderedDict[str, tuple[float, Exhausted]] = OrderedDict()
+        self._witnesses = Witnesses()
+        self._process = f"p:{new_request_id()}"
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -82,17 +97,22 @@ class RedisQuota:
     async def charge(self, user_id: str, *, request_id: str | None = None) -> Receipt:
         request_id = request_id or new_request_id()
         standing = await self._charged("charge", user_id, request_id=request_id)
-        return receipt_of(
+        receipt = receipt_of(
             standing, self.limits, user_id=user_id, request_id=request_id, shared=True
         )
+        self._witnesses.saw_charge(receipt)
+        return receipt
 
     async def spend(self, receipt: Receipt, *, tokens: int) -> Receipt:
         standing = await self._charged("spend", receipt.user_id, tokens=tokens)
-        return spent_of(standing, self.limits, receipt=receipt, tokens=tokens, shared=True)
+        spent = spent_of(standing, self.limits, receipt=receipt, tokens=tokens, shared=True)
+        self._witnesses.saw_tokens(spent)
+        return spent
 
     async def refund(self, receipt: Receipt) -> Receipt:
         """Of a charge, what was charged here."""
         self._exhausted.pop(receipt.user_id, None)
+        self._witnesses.forget(receipt)
         spent = receipt.spent if receipt.spent.shared else Spent()
         standing = await self._run(
             "refund",
@@ -105,6 +125,25 @@ class RedisQuota:
 
     async def usage(self, user_id: str) -> Receipt:
         return receipt_of(await self._run("usage", user_id), self.limits, user_id=user_id)
+
+    async def generation(self) -> object:
+        """The mark that the first process to ask left; another one when everything was lost."""
+        return await self._call("generation", "generation", new_request_id(), 0, 0, 0, 0, 0)
+
+    async def eviction_policy(self) -> str:
+        """Its maxmemory-policy; nothing where it does not say. Raises REDIS_FAILURES."""
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT), self._slots:
+                return str((await self._client.info("memory")).get("maxmemory_policy", ""))
+        except ResponseError:  # not everybody may ask
+            return ""
+
+    async def restore(self, user_id: str, ages: Mapping[str, int]) -> None:
+        """Bring back what was lost: requests (id -> µs since), and the tokens confirmed here."""
+        entries = list(ages.items())
+        for start in range(0, len(entries) or 1, MAX_RESTORED):
+            await self._run("restore", user_id, entries=entries[start : start + MAX_RESTORED])
+        self._witnesses.keep_only(user_id, ages)
 
     def check(self, user_id: str) -> None:
         """Raises QuotaExceeded for a user whom Redis would still refuse. Asks nobody."""
@@ -154,23 +193,31 @@ class RedisQuota:
         request_id: str = "",
         tokens: int = 0,
         spent_at: int = 0,
+        entries: Sequence[tuple[str, int]] = (),
     ) -> Standing:
-        limits = self.limits
+        """Raises REDIS_FAILURES, of which CountsLostError can be mended."""
+        while True:
+            witness = self._witnesses.of(user_id)
+            asked: list[str | int] = [operation, request_id, tokens, *self._numbers(), spent_at]
+            known = (self._process, witness.request_id, witness.at, witness.tokens, witness.day)
+            asked += [*known, *(value for entry in entries for value in entry)]
+            answer = await self._call(user_id, *asked)
+            try:
+                return standing_of(answer)
+            except CountsLostError:  # or taken back meanwhile by a refund of ours
+                if self._witnesses.of(user_id) == witness:
+                    raise
+
+    def _numbers(self) -> tuple[int, ...]:
+        limits, clock = self.limits, self._clock
         per_day = -1 if limits.tokens_per_day is None else limits.tokens_per_day
-        arguments = (
-            f"quota:{{{user_id}}}:requests",  # one hash tag a user: one slot of a cluster
-            f"quota:{{{user_id}}}:tokens",
-            operation,
-            request_id,
-            tokens,
-            limits.requests,
-            limits.window_us,
-            per_day,
-            -1 if self._clock is None else int(self._clock() * MICROSECONDS),
-            spent_at,
-        )
+        now = -1 if clock is None else int(clock() * MICROSECONDS)
+        return (limits.requests, limits.window_us, per_day, now)
+
+    async def _call(self, tag: str, *arguments: str | int) -> object:
+        keys = (f"quota:{{{tag}}}:requests", f"quota:{{{tag}}}:tokens")  # in one slot of a cluster
         async with asyncio.timeout(CALL_TIMEOUT), self._slots:
-            return standing_of(await self._evaluate(arguments))
+            return await self._evaluate((*keys, *arguments))
 
     async def _evaluate(self, arguments: tuple[str | int, ...]) -> object:
         try:
@@ -182,13 +229,20 @@ class RedisQuota:
             raise InvalidResponse("not a Redis server") from error
 
 
+def is_denial(error: BaseException) -> bool:
+    """Whether an ACL forbade a command, or one within the script."""
+    return isinstance(error, NoPermissionError) or "ACL failure" in str(error)
+
+
 def standing_of(answer: object) -> Standing:
-    """What quota.lua returned. Raises InvalidResponse for anything else."""
+    """What quota.lua returned. Raises CountsLostError, InvalidResponse for anything else."""
     match answer:
         case [int(refused), int(requests), int(free_after), int(tokens), int(now)] if (
             0 <= refused < len(REFUSED)
         ):
             return Standing(REFUSED[refused], requests, free_after, tokens, now)
+        case [int(refused), *_] if refused == LOST:
+            raise CountsLostError("counts were lost")
     raise InvalidResponse("not the answer of quota.lua")
 
 
