@@ -92,6 +92,11 @@ READY = Gauge("embed_ready", "1 when a request sent here would be served", regis
 QUOTA_DEGRADED = Gauge(
     "embed_quota_degraded", "1 while RATE_LIMIT_ON_ERROR rules instead of Redis", registry=REGISTRY
 )
+QUOTA_LOST = Counter(
+    "embed_quota_lost_total",
+    "Times that Redis was found to have lost its counts",
+    registry=REGISTRY,
+)
 MODEL_INFO = Gauge(
     "embed_model_info",
     "What serves here",

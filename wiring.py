@@ -58,6 +58,7 @@ def quota() -> Quota:
         per_minute=SETTINGS.rate_limit_per_min,
         tokens_per_day=SETTINGS.tokens_per_day,
         on_error=SETTINGS.rate_limit_on_error,
+        report_loss=metrics.QUOTA_LOST.inc,
     )
     metrics.QUOTA_DEGRADED.set_function(lambda: made.state == "degraded")
     return made
