@@ -257,6 +257,7 @@ class EmbeddingAPI:
     async def _start(self) -> None:
         if not await self.quota.start():
             LOG.warning("redis_does_not_answer: check REDIS_URL; limits are counted as RATE_LIMIT_ON_ERROR says")
+        await wiring.blocked_users().start()
         wiring.warn_of_secrets_within_reach()
         await wiring.fetch_keys()
         try:
@@ -275,6 +276,7 @@ class EmbeddingAPI:
         """Requests have been answered by now; end the engine's thread and let go of Redis."""
         await self.embedder.close()
         await self.quota.aclose()
+        await wiring.blocked_users().aclose()
         await wiring.verifier().keys.aclose()
         await asyncio.to_thread(tracing.shutdown)
 

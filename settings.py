@@ -133,6 +133,12 @@ class Settings(BaseSettings):
     )
     allow_anonymous_users: bool = Field(False, description="Serve users who signed in anonymously")
 
+    blocked_users: str = Field(
+        "",
+        description="User ids that are refused, separated by commas; those of the Redis set "
+        "`blocked_users` are refused too, within seconds",
+    )
+
     redis_url: RedisUrl | None = Field(
         None, description="Redis for quotas; unset counts in memory, exact for one process"
     )

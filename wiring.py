@@ -18,6 +18,7 @@ from api.offer import Offer
 from api.protocol import behind_connection, use_bounded_connections
 from api.supervisor import SUPERVISOR_PID
 from auth.anon_key import check_anon_key
+from auth.blocked import BlockedUsers, parse_blocked
 from auth.claims import AUDIENCE, parse_roles
 from auth.errors import ConfigurationError, GateError
 from auth.gate import Gate, Route
@@ -62,6 +63,13 @@ def quota() -> Quota:
     )
     metrics.QUOTA_DEGRADED.set_function(lambda: made.state == "degraded")
     return made
+
+
+@cache
+def blocked_users() -> BlockedUsers:
+    """Whom the operator refuses. Raises ConfigurationError."""
+    always = parse_blocked(SETTINGS.blocked_users, subject=SETTINGS.subject)
+    return BlockedUsers(always, redis_url=SETTINGS.redis_url)
 
 
 @cache
@@ -141,15 +149,12 @@ async def fetch_keys() -> None:
 def _public_keys() -> KeySource | None:
     if SETTINGS.supabase_jwks:
         return InlineKeys(check_jwks(SETTINGS.supabase_jwks))
-    if url := SETTINGS.supabase_jwks_url or _published_at(SETTINGS.supabase_url):
+    base = SETTINGS.supabase_url
+    if url := SETTINGS.supabase_jwks_url or (base and f"{base}/auth/v1/.well-known/jwks.json"):
         keys = RemoteKeys(url)
         metrics.watch_jwks_age(lambda: keys.age)
         return keys
     return None
-
-
-def _published_at(supabase_url: str | None) -> str | None:
-    return supabase_url and f"{supabase_url}/auth/v1/.well-known/jwks.json"
 
 
 def served_model(directory: Path) -> ServedModel:
@@ -263,6 +268,7 @@ def _gate(app: ASGIApp, *, routes: Mapping[str, Route]) -> Gate:
             origin.strip() for origin in SETTINGS.cors_allow_origins.split(",") if origin.strip()
         ],
         ready=lambda: not lifecycle().stopping,
+        blocked=blocked_users(),
     )
 
 

@@ -97,6 +97,7 @@ KINDS: dict[type[Exception], Kind] = {
     auth.TokenTooLarge: Kind(431, INVALID, "The token is too large"),
     auth.TokenExpired: Kind(401, DENIED, "The token has expired"),
     auth.TokenForbidden: Kind(403, "permission_error", "A valid token that may not use this API"),
+    auth.UserBlocked: Kind(403, "permission_error", "The user is blocked here"),
     auth.PathNotFound: Kind(404, INVALID, "No such path"),
     NoSuchModelError: Kind(404, INVALID, "No such model"),
     auth.MethodNotAllowed: Kind(405, INVALID, "The path takes another method"),

@@ -138,6 +138,15 @@ class TokenForbidden(GateError):
     reason = "token_forbidden"
 
 
+class UserBlocked(GateError):
+    """A good token of a user whom the operator refuses."""
+
+    reason = "user_blocked"
+
+    def __init__(self) -> None:
+        super().__init__("This account is blocked here. Ask those who run the service.")
+
+
 class TooManyFailures(RetryableError):
     reason = "too_many_failures"
 

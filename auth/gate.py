@@ -1,13 +1,13 @@
 """The gate: every check between a connection and the service, in order, each cheaper than the next.
 
-path -> CORS preflight -> method -> headers -> failures of the address -> token -> calls in flight ->
+path -> CORS preflight -> method -> headers -> failures of the address -> token -> blocked? -> in flight ->
 one request is charged -> body -> the service
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, MutableMapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,7 @@ from auth.errors import (
     TokenForbidden,
     TokenInvalid,
     TokenMissing,
+    UserBlocked,
 )
 from auth.failures import FailureBudget
 from auth.in_flight import InFlight
@@ -87,6 +88,7 @@ class Gate:
         trusted_proxies: str = "127.0.0.1",
         cors_allow_origins: Iterable[str] = (),
         ready: Callable[[], bool] = lambda: True,
+        blocked: Container[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
@@ -101,6 +103,7 @@ class Gate:
         self._trusted = TrustedProxies.parse(trusted_proxies)
         self._cors = Cors.of(cors_allow_origins)
         self._ready = ready
+        self._blocked = blocked
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -148,6 +151,8 @@ class Gate:
             )
         principal = await self._principal(scope, headers)
         scope["principal"] = principal
+        if principal.user_id in self._blocked:
+            raise UserBlocked
         held.enter_context(self._in_flight.hold(principal.user_id))
 
     async def _principal(self, scope: Scope, headers: RequestHeaders) -> Principal:

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from redis import Redis
 
 from tests.live.server import SECRET, Server, serve, token
 
@@ -196,6 +197,31 @@ def test_the_limit_is_exact_and_says_when_to_come_back(
         other = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a00fe"
         assert post(server, bearer=token(other), json={"text": "a"}).status_code == 200
         assert SECRET not in server.log()
+
+
+def test_a_user_is_blocked_and_let_in_again_within_seconds(
+    tmp_path: Path, model_store: Path, redis_url: str
+) -> None:
+    always, user = str(uuid.uuid4()), str(uuid.uuid4())
+    environment = {"MODEL_QUANTIZATION": "fp32", "REDIS_URL": redis_url}
+    environment |= {"RATE_LIMIT_PER_MIN": "1000", "BLOCKED_USERS": always}
+
+    def until(status: int) -> httpx.Response:
+        deadline = time.monotonic() + 10
+        while True:
+            answer = post(server, bearer=token(user), json={"text": "a"})
+            if answer.status_code == status or time.monotonic() > deadline:
+                return answer
+
+    with serve(tmp_path / "log", environment) as server, Redis.from_url(redis_url) as redis:
+        refused = assert_error(post(server, bearer=token(always), json={"text": "a"}), 403)
+        assert refused["code"] == "user_blocked"
+        assert until(200).status_code == 200
+        redis.sadd("blocked_users", user)
+        assert_error(until(403), 403)
+        redis.srem("blocked_users", user)
+        assert until(200).status_code == 200
+        assert 'decision="user_blocked"' in httpx.get(f"{server.url}/metrics").text
 
 
 def test_a_call_costs_a_request_whatever_its_body_and_tokens_only_for_vectors(
