@@ -1,7 +1,7 @@
 """From settings to objects: the one place that knows how the parts of a process are put together."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import metrics
 import tracing
-from api.access_log import LOG, configure_log, write_exchange
+from api.access_log import LOG, configure_log
 from api.application import SCHEMA_PATH
 from api.bento import GuardedService, pages
-from api.edge import Edge, Exchange
+from api.edge import Edge
 from api.errors import fault_reasons, refusal_reasons
 from api.offer import Offer
 from api.protocol import behind_connection, use_bounded_connections
@@ -20,13 +20,12 @@ from api.supervisor import SUPERVISOR_PID
 from auth.anon_key import check_anon_key
 from auth.blocked import BlockedUsers, parse_blocked
 from auth.claims import AUDIENCE, parse_roles
-from auth.errors import ConfigurationError, GateError
+from auth.errors import ConfigurationError
 from auth.gate import Gate, Route
 from auth.jwks import RemoteKeys
 from auth.keys import InlineKeys, KeySet, KeySource, check_jwks, check_secret
 from auth.quota import Quota, make_quota
 from auth.tokens import TokenVerifier
-from embedder.batcher import PackReport
 from embedder.blank import PATTERN
 from embedder.model import EmbeddingModel
 from embedder.profile import PROFILE_FILE, Profile
@@ -34,6 +33,7 @@ from embedder.serving import ServedModel
 from embedder.tasks import NO_TITLE, main_names
 from environment import env_file, is_open_to_all
 from lifecycle import Lifecycle
+from recording import record_exchange, record_pack
 from settings import VERSION, load_settings
 
 SETTINGS = load_settings()
@@ -169,7 +169,7 @@ def served_model(directory: Path) -> ServedModel:
         user_queue_tokens=SETTINGS.max_user_queue_tokens,
         deadline=SETTINGS.engine_timeout,
         kernel=SETTINGS.native_kernel,
-        report=_record_pack,
+        report=partial(record_pack, batch_tokens=SETTINGS.max_batch_tokens),
         report_job=tracing.record_job,
     )
     metrics.QUEUE_TOKENS.set_function(lambda: model.queued_tokens)
@@ -243,7 +243,7 @@ def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
     lifecycle().in_flight = lambda: gate.in_flight
     metrics.IN_FLIGHT.set_function(lambda: gate.in_flight)
     record = partial(
-        _record_exchange,
+        record_exchange,
         open_to_all={path for path, route in routes.items() if not route.protected},
     )
     told = behind_connection(gate)
@@ -274,29 +274,3 @@ def _gate(app: ASGIApp, *, routes: Mapping[str, Route]) -> Gate:
 
 async def _nobody(scope: Scope, receive: Receive, send: Send) -> None:
     """An application behind a gate that is only made to see whether it can be."""
-
-
-def _record_exchange(exchange: Exchange, *, open_to_all: Collection[str]) -> None:
-    metrics.REQUESTS.labels(exchange.route, exchange.status).inc()
-    if 200 <= exchange.status < 300:  # it is 0 when the client left first
-        metrics.DURATION.labels(exchange.route).observe(exchange.seconds)
-    if exchange.reason:
-        metrics.ERRORS.labels(exchange.route, exchange.reason).inc()
-    if exchange.route not in open_to_all and (decision := _decision(exchange)):
-        metrics.GATE_DECISIONS.labels(decision).inc()
-    write_exchange(exchange)
-
-
-def _decision(exchange: Exchange) -> str | None:
-    """The gate's, on a request that it guards; a probe that is told of a stopping service never met it."""
-    if isinstance(exchange.error, GateError):
-        return exchange.error.reason
-    return "admitted" if exchange.user else None
-
-
-def _record_pack(pack: PackReport) -> None:
-    metrics.BATCH_TEXTS.observe(pack.texts)
-    metrics.BATCH_TOKENS.observe(pack.tokens)
-    metrics.BATCH_FILL.observe(pack.tokens / SETTINGS.max_batch_tokens)
-    metrics.INFERENCE.observe(pack.seconds)
-    metrics.QUEUE_WAIT.observe(pack.waited)
