@@ -108,6 +108,10 @@ class KeysUnavailable(RetryableError):
     reason = "keys_unavailable"
 
 
+class UnknownKey(KeysUnavailable):
+    """Of one token: others are checked. It may be made up, and counts against its address."""
+
+
 class TokenMissing(GateError):
     reason = "token_missing"
 

@@ -25,6 +25,7 @@ from auth.errors import (
     TokenForbidden,
     TokenInvalid,
     TokenMissing,
+    UnknownKey,
     UserBlocked,
 )
 from auth.failures import FailureBudget
@@ -42,7 +43,7 @@ Headers = list[tuple[bytes, bytes]]
 
 #: What counts against an address. An expired token was good once, and one that is too large may be
 #: good: they count against nobody.
-FAILURES = (TokenMissing, TokenInvalid, TokenForbidden)
+FAILURES = (TokenMissing, TokenInvalid, TokenForbidden, UnknownKey)
 #: Statuses that settle a charge: the first of callers' errors, the first of ours, and a client that left.
 CLIENT_ERROR, SERVER_ERROR, CLIENT_LEFT = 400, 500, 499
 

@@ -9,15 +9,17 @@ from collections.abc import Callable, Sequence
 
 import httpx
 
-from auth.errors import KeysUnavailable, TokenInvalid
+from auth.errors import KeysUnavailable, TokenInvalid, UnknownKey
 from auth.keys import PublicKey, matching, parse_jwks
 from auth.receipt import whole_seconds
 
-FRESH = 300.0  # seconds a key set is served without a thought
+FRESH = 300.0  # seconds a key set is served as it is
 STALE = 3600.0  # seconds it is served while its server fails
 PAUSE = 30.0  # seconds between fetches for unknown key ids, and between refreshes that fail
 COLD_PAUSE = 5.0  # seconds between fetches that fail while there is no key to serve
 DEADLINE = 3.0  # seconds for one fetch
+WAIT = 1.0  # seconds of it that a caller waits
+MAX_WAITING = 128  # callers
 MAX_BYTES = 65_536
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ class RemoteKeys:
         self._tried_at = float("-inf")
         self._asked_for_unknown_at = float("-inf")
         self._fetch: asyncio.Task[bool] | None = None
+        self._waiting = 0
 
     @property
     def age(self) -> float:
@@ -43,7 +46,7 @@ class RemoteKeys:
         return self._clock() - self._fetched_at
 
     async def start(self) -> bool:
-        return await self._refresh()
+        return await asyncio.shield(self._begin())
 
     @property
     def empty(self) -> bool:
@@ -55,26 +58,34 @@ class RemoteKeys:
             await asyncio.gather(self._fetch, return_exceptions=True)
         await self._client.aclose()
 
+    def lacks(self, algorithm: str, kid: str | None) -> bool:
+        return self.age <= STALE and not matching(self._keys, algorithm, kid)
+
     async def find(self, algorithm: str, kid: str | None) -> Sequence[PublicKey]:
-        """The keys that may have signed a token. Raises KeysUnavailable, TokenInvalid (unknown key id)."""
-        await self._have_keys()
-        if found := matching(self._keys, algorithm, kid):
+        """The keys that may have signed a token: those at hand at once, others within WAIT seconds.
+
+        Raises KeysUnavailable, UnknownKey (nobody can say), TokenInvalid (there is no such key).
+        """
+        if self.age > STALE:
+            await self._have_keys()
+        if found := self._at_hand(algorithm, kid):
             return found
         await self._look_again(algorithm, kid)
         return matching(self._keys, algorithm, kid)
 
+    def _at_hand(self, algorithm: str, kid: str | None) -> Sequence[PublicKey]:
+        """Keys of a set that is not too old; where it is not fresh, another is fetched meanwhile."""
+        if self.age > STALE:
+            return ()
+        if self.age > FRESH and self._clock() - self._tried_at >= PAUSE:
+            self._begin()
+        return matching(self._keys, algorithm, kid)
+
     async def _have_keys(self) -> None:
-        age = self.age
         since_try = self._clock() - self._tried_at
-        if age <= FRESH:
-            return
-        if age <= STALE:
-            if since_try >= PAUSE:
-                self._begin()
-            return
         if self._fetch is None and since_try < COLD_PAUSE:
             raise _unavailable(COLD_PAUSE - since_try)
-        if not await self._refresh():
+        if not await self._fetched():
             raise _unavailable(COLD_PAUSE)
 
     async def _look_again(self, algorithm: str, kid: str | None) -> None:
@@ -82,14 +93,27 @@ class RemoteKeys:
         name = f"{algorithm} {kid}"
         since = self._clock() - self._asked_for_unknown_at
         if self._fetch is None and since < PAUSE:
-            raise _unknown_key() if name in self._absent else _unavailable(PAUSE - since)
+            raise _no_such_key() if name in self._absent else _unknown_key(PAUSE - since)
         if self._fetch is None:
             self._asked_for_unknown_at = self._clock()
-        if not await self._refresh():
-            raise _unavailable(PAUSE)
+        if not await self._fetched():
+            raise _unknown_key(PAUSE)
         if not matching(self._keys, algorithm, kid):
             self._absent.add(name)
-            raise _unknown_key()
+            raise _no_such_key()
+
+    async def _fetched(self) -> bool:
+        """Whether the one fetch for all who wait brings keys soon. It goes on when they leave."""
+        if self._waiting >= MAX_WAITING:
+            return False
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(WAIT):
+                return await asyncio.shield(self._begin())
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting -= 1
 
     def _begin(self) -> asyncio.Task[bool]:
         """The one fetch that is under way."""
@@ -97,11 +121,6 @@ class RemoteKeys:
             self._tried_at = self._clock()
             self._fetch = asyncio.create_task(self._load())
         return self._fetch
-
-    async def _refresh(self) -> bool:
-        return await asyncio.shield(
-            self._begin()
-        )  # a caller who leaves must not end it for the rest
 
     async def _load(self) -> bool:
         try:
@@ -132,14 +151,23 @@ class RemoteKeys:
         return bytes(body)
 
 
+_KEEP = "cannot be fetched at the moment. Keep the token and try again."
+
+
 def _unavailable(wait: float) -> KeysUnavailable:
     return KeysUnavailable(
-        "The key that signed this token cannot be fetched at the moment. Keep the token and try again.",
+        f"The keys that tokens are checked with {_KEEP}", retry_after=whole_seconds(wait)
+    )
+
+
+def _unknown_key(wait: float) -> UnknownKey:
+    return UnknownKey(
+        f"The key that signed this token is not known here and {_KEEP}",
         retry_after=whole_seconds(wait),
     )
 
 
-def _unknown_key() -> TokenInvalid:
+def _no_such_key() -> TokenInvalid:
     return TokenInvalid(
         "The token is signed with a key that this project does not publish. "
         "Sign in again to the project that is served here."

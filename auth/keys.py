@@ -44,8 +44,14 @@ class PublicKey:
 class KeySource(Protocol):
     """Where public keys come from."""
 
+    def lacks(self, algorithm: str, kid: str | None) -> bool:
+        """Whether there are keys, and no such one: to find it, others have to be fetched."""
+
     async def find(self, algorithm: str, kid: str | None) -> Sequence[PublicKey]:
-        """The keys that may have signed such a token. Raises KeysUnavailable, TokenInvalid (unknown key id)."""
+        """The keys that may have signed such a token.
+
+        Raises KeysUnavailable (UnknownKey: this key alone), TokenInvalid (there is no such key).
+        """
 
     async def start(self) -> bool:
         """Whether the keys are at hand."""
@@ -62,6 +68,9 @@ class InlineKeys:
 
     def __init__(self, keys: Iterable[PublicKey]) -> None:
         self._keys = tuple(keys)
+
+    def lacks(self, algorithm: str, kid: str | None) -> bool:
+        return False
 
     async def find(self, algorithm: str, kid: str | None) -> Sequence[PublicKey]:
         return matching(self._keys, algorithm, kid)
@@ -84,10 +93,16 @@ class KeySet:
         self.secret = secret
         self.public = public
 
+    def lacks(self, algorithm: Algorithm, kid: str | None) -> bool:
+        """Whether finding such a key means to fetch another key set than the one at hand."""
+        if algorithm == "HS256" or self.public is None:
+            return False
+        return self.public.lacks(algorithm, kid)
+
     async def find(
         self, algorithm: Algorithm, kid: str | None
     ) -> Sequence[bytes | EllipticCurvePublicKey | RSAPublicKey]:
-        """The keys to try. Raises KeysUnavailable, TokenInvalid (unknown key id)."""
+        """The keys to try. Raises KeysUnavailable, UnknownKey, TokenInvalid (no such key)."""
         if algorithm == "HS256":
             return [self.secret.encode()] if self.secret is not None else []
         if self.public is None:

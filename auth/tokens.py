@@ -27,7 +27,7 @@ from auth.claims import (
     read_subject,
     read_uuid,
 )
-from auth.errors import TokenForbidden, TokenInvalid, TokenTooLarge
+from auth.errors import TokenExpired, TokenForbidden, TokenInvalid, TokenTooLarge
 from auth.keys import ALGORITHMS, Algorithm, KeySet
 
 MAX_TOKEN_BYTES = 8192
@@ -101,7 +101,10 @@ class TokenVerifier:
         """Raises TokenInvalid, TokenTooLarge, TokenExpired, TokenForbidden, KeysUnavailable."""
         if known := self.recall(token):
             return known
-        claims = await self.signed_claims(token, read_header(token))
+        header = read_header(token)
+        if self.keys.lacks(header.algorithm, header.kid):
+            self._check_before_asking(token)
+        claims = await self.signed_claims(token, header)
         principal = self._principal(claims)
         self._verified[_digest(token)] = (principal, min(claims["exp"], self._clock() + REMEMBERED))
         if len(self._verified) > MAX_REMEMBERED:
@@ -132,9 +135,18 @@ class TokenVerifier:
             return strict_json_object(payload)
         raise TokenInvalid(f"The token's signature does not match. {_OTHER_PROJECT}")
 
-    def _principal(self, claims: Mapping[str, Any]) -> Principal:
+    def _check_before_asking(self, token: str) -> None:
+        """No key is waited for that could not make the token good. Raises TokenInvalid, TokenForbidden."""
+        try:
+            self._principal(strict_json_object(unverified_payload(token)), signed=False)
+        except TokenExpired:
+            raise TokenInvalid(
+                f"The token has expired, and is signed with a key that is not known here. {SIGN_IN}"
+            ) from None
+
+    def _principal(self, claims: Mapping[str, Any], *, signed: bool = True) -> Principal:
         check_not_an_api_key(claims)
-        self._check_issuer(claims)
+        self._check_issuer(claims, signed=signed)
         check_audience(claims, self._audience)
         check_times(claims, now=self._clock())
         user_id = self._read_id(claims, "sub")
@@ -150,11 +162,12 @@ class TokenVerifier:
         session_id = self._read_id(claims, "session_id") if claims.get("session_id") else None
         return Principal(user_id=user_id, session_id=session_id, is_anonymous=anonymous)
 
-    def _check_issuer(self, claims: Mapping[str, Any]) -> None:
+    def _check_issuer(self, claims: Mapping[str, Any], *, signed: bool) -> None:
         issuer = claims.get("iss")
         if self._issuer is None or issuer == self._issuer:
             return
-        self._log_issuer(str(issuer)[:200])
+        if signed:
+            self._log_issuer(str(issuer)[:200])
         raise TokenInvalid(
             "The token was issued by another project, or by the same one under another URL. Sign in "
             "to the project that is served here; the service's log names both issuers."

@@ -9,10 +9,31 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from auth.errors import KeysUnavailable, TokenInvalid
-from auth.jwks import COLD_PAUSE, DEADLINE, FRESH, MAX_BYTES, PAUSE, STALE, RemoteKeys
+from auth.errors import (
+    GateError,
+    KeysUnavailable,
+    TokenForbidden,
+    TokenInvalid,
+    TooManyFailures,
+    UnknownKey,
+)
+from auth.gate import Gate
+from auth.jwks import (
+    COLD_PAUSE,
+    DEADLINE,
+    FRESH,
+    MAX_BYTES,
+    MAX_WAITING,
+    PAUSE,
+    STALE,
+    WAIT,
+    RemoteKeys,
+)
 from auth.keys import KeySet
+from auth.memory_quota import MemoryQuota
+from auth.receipt import Limits
 from auth.tokens import Principal, TokenVerifier
+from tests.auth.asgi import ROUTES, RecordingApp, post
 from tests.auth.servers import Answer, KeyServer, says
 from tests.auth.signing import ISSUER, SECRET, Clock, Project, ec_key, jwks, public_jwk
 
@@ -89,9 +110,9 @@ async def test_five_hundred_unknown_key_ids_cause_no_storm(
     await verifier.verify(project.es256())
     forged = [project.es256(key="stranger", kid=f"unknown-{n}") for n in range(500)]
     outcomes = await asyncio.gather(*map(verifier.verify, forged), return_exceptions=True)
-    assert {type(outcome) for outcome in outcomes} <= {TokenInvalid, KeysUnavailable}
+    assert {type(outcome) for outcome in outcomes} <= {TokenInvalid, UnknownKey}
     one_by_one = [await refusal_of(verifier, token) for token in forged[:50]]
-    assert {type(refusal) for refusal in one_by_one} <= {TokenInvalid, KeysUnavailable}
+    assert {type(refusal) for refusal in one_by_one} <= {TokenInvalid, UnknownKey}
     assert key_server.hits == 2
     assert isinstance(await verifier.verify(project.es256(jti="still served")), Principal)
 
@@ -295,6 +316,86 @@ async def test_hung_server_is_given_up_on(keys: RemoteKeys, key_server: KeyServe
     assert {type(outcome) for outcome in outcomes} == {KeysUnavailable}
     assert time.perf_counter() - began < DEADLINE + 0.5
     assert key_server.hits == 1
+
+
+async def test_known_keys_are_served_at_once_while_their_server_hangs(
+    verifier: TokenVerifier,
+    keys: RemoteKeys,
+    key_server: KeyServer,
+    project: Project,
+    clock: Clock,
+) -> None:
+    await verifier.verify(project.es256())
+    key_server.answer = key_server.hang
+    clock.now += FRESH + 1
+    forged = [
+        project.es256(key="stranger", kid=f"unknown-{n}", exp=clock.now + 60) for n in range(300)
+    ]
+    strangers = [asyncio.create_task(verifier.verify(token)) for token in forged]
+    await asyncio.sleep(0)
+    assert await verifier.verify(project.es256(jti="a user", exp=clock.now + 60))
+    assert not all(stranger.done() for stranger in strangers)
+    outcomes = await asyncio.gather(*strangers, return_exceptions=True)
+    assert keys._fetch is not None  # it goes on: nobody waits for the end of it
+    assert {type(outcome) for outcome in outcomes} == {UnknownKey}
+    assert key_server.hits == 2
+
+
+async def test_no_more_than_a_number_wait_for_a_key_that_may_be_made_up(
+    verifier: TokenVerifier, keys: RemoteKeys, key_server: KeyServer, project: Project
+) -> None:
+    await verifier.verify(project.es256())
+    key_server.answer = key_server.hang
+    forged = [project.es256(key="stranger", kid=f"unknown-{n}") for n in range(2 * MAX_WAITING)]
+    strangers = [asyncio.create_task(verifier.verify(token)) for token in forged]
+    await asyncio.sleep(WAIT / 2)
+    assert sum(not stranger.done() for stranger in strangers) == MAX_WAITING
+    await asyncio.gather(*strangers, return_exceptions=True)
+    assert keys._waiting == 0
+
+
+WORTHLESS: dict[str, dict[str, object]] = {
+    "expired": {"exp": 1},
+    "another issuer": {"iss": "https://example.com/auth/v1"},
+    "another audience": {"aud": "other"},
+    "no user": {"sub": "not-a-uuid"},
+    "service role": {"role": "service_role"},
+}
+
+
+@pytest.mark.parametrize("claims", WORTHLESS.values(), ids=list(WORTHLESS))
+async def test_no_key_is_asked_for_that_could_not_make_the_token_good(
+    verifier: TokenVerifier,
+    key_server: KeyServer,
+    project: Project,
+    claims: dict[str, object],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await verifier.verify(project.es256())
+    key_server.answer = key_server.hang
+    with pytest.raises((TokenInvalid, TokenForbidden)):
+        await verifier.verify(project.es256(key="stranger", kid="unknown", **claims))
+    assert key_server.hits == 1
+    assert "issuer_mismatch" not in caplog.text  # anybody can write another
+
+
+async def test_made_up_key_ids_count_against_their_address(
+    verifier: TokenVerifier, key_server: KeyServer, project: Project, clock: Clock
+) -> None:
+    await verifier.verify(project.es256())
+    key_server.answer = key_server.hang
+    quota = MemoryQuota(Limits(100, 60.0, None), clock=clock)
+    gate = Gate(
+        RecordingApp(), routes=ROUTES, verifier=verifier, quota=quota, failed_auth_per_minute=3
+    )
+    refusals = []
+    for number in range(5):
+        forged = project.es256(key="stranger", kid=f"unknown-{number}")
+        with pytest.raises(GateError) as refusal:
+            await post(forged).through(gate)
+        refusals.append(refusal.type)
+    assert refusals == [UnknownKey] * 3 + [TooManyFailures] * 2
+    assert (await post(project.es256(jti="behind the same address")).through(gate)).status == 200
 
 
 async def test_server_that_drips_is_given_up_on(keys: RemoteKeys, key_server: KeyServer) -> None:
