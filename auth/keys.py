@@ -104,7 +104,8 @@ class KeySet:
     ) -> Sequence[bytes | EllipticCurvePublicKey | RSAPublicKey]:
         """The keys to try. Raises KeysUnavailable, UnknownKey, TokenInvalid (no such key)."""
         if algorithm == "HS256":
-            return [self.secret.encode()] if self.secret is not None else []
+            key = (self.secret or "").encode()
+            return [key] if len(key) >= MIN_SECRET_BYTES else []
         if self.public is None:
             return []
         return [key.key for key in await self.public.find(algorithm, kid)]
