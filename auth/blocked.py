@@ -34,6 +34,7 @@ class BlockedUsers:
         self._interval = interval
         self._readable = True
         self._watching: asyncio.Task[None] | None = None
+        self._closed = False
 
     def __contains__(self, user_id: object) -> bool:
         return user_id in self._always or user_id in self._listed
@@ -44,6 +45,7 @@ class BlockedUsers:
         self._watching = asyncio.create_task(self._watch(), name="blocked users")
 
     async def aclose(self) -> None:
+        self._closed = True
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
@@ -65,7 +67,7 @@ class BlockedUsers:
         self._take(frozenset(map(_as_in_tokens, members)))
 
     async def _watch(self) -> None:
-        while True:
+        while not self._closed:  # wait_for of Python 3.11, in redis-py, may swallow a cancellation
             await asyncio.sleep(self._interval)
             await self.read()
 

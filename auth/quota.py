@@ -237,7 +237,7 @@ class GuardedQuota:
         if self._breaker.healthy and is_denial(error):
             log.error(
                 "redis_denied on_error=%s: the user of REDIS_URL may not count. ACL SETUSER it "
-                "with ~quota:* +@read +@write +@scripting +time +info",
+                "with ~quota:* ~blocked_users +@read +@write +@scripting +time +info",
                 self._on_error,
             )
         elif self._breaker.healthy:

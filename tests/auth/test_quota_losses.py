@@ -184,7 +184,7 @@ DENIALS = {
 async def test_a_denial_is_a_failure_of_redis_and_says_what_to_allow(
     fragile_redis: RedisServer, user: str, rules: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    allowed = ["~quota:*", "+@read", "+@write", "+@scripting", "+time", "+info"]
+    allowed = ["~quota:*", "~blocked_users", "+@read", "+@write", "+@scripting", "+time", "+info"]
     assert fragile_redis.command("ACL", "SETUSER", "counter", "on", ">secret", *allowed) == (
         b"+OK\r\n"
     )
@@ -196,7 +196,7 @@ async def test_a_denial_is_a_failure_of_redis_and_says_what_to_allow(
         assert not (await process.charge(user)).shared
         assert process.state == "degraded"
         assert "redis_denied" in caplog.text
-        assert "~quota:* +@read +@write +@scripting +time +info" in caplog.text
+        assert "~quota:* ~blocked_users +@read +@write +@scripting +time +info" in caplog.text
 
 
 @pytest.mark.parametrize(("policy", "warned"), [("allkeys-lru", True), ("noeviction", False)])
