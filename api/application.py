@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.errors import ClientGoneError, error_response
-from api.wire import json_response, parse_body
+from api.wire import json_response, read_json
 
 LOG = logging.getLogger("embedding_api")
 SCHEMA_PATH = "/schema.json"  # what BentoML's client reads first
@@ -57,7 +57,7 @@ class Application:
 
     def _post(self, method: Callable[..., Any], body_model: type[BaseModel]) -> Endpoint:
         async def endpoint(request: Request) -> Response:
-            body = parse_body(body_model, await request.body())
+            body = await read_json(body_model, request.receive)
             work = method(self._instance, body, request.scope)
             return json_response(await _unless_gone(work, request.receive))
 

@@ -1,7 +1,7 @@
 """OpenAI's embeddings and models endpoints, as its clients send and read them."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import bentoml
 from pydantic import ConfigDict, Field, model_validator
@@ -20,7 +20,7 @@ class EmbeddingsRequest(VectorOptions):
     """
 
     model_config = ConfigDict(
-        extra="allow",
+        extra="ignore",
         json_schema_extra={
             "patternProperties": {f"^({'|'.join(sorted(REFUSED))})$": {"type": "null"}}
         },
@@ -32,17 +32,20 @@ class EmbeddingsRequest(VectorOptions):
     model: ModelName = Field(
         description="A model of `/v1/models`; `NAME-query` and `NAME-document` set the task"
     )
-    user: str | None = Field(
+    user: Annotated[str, Field(max_length=1000)] | None = Field(
         None, description="Taken for compatibility and not used: the token says who calls"
     )
 
-    @model_validator(mode="after")
-    def _refuse_what_changes_vectors(self) -> Self:
-        sent = (name for name, value in (self.model_extra or {}).items() if value is not None)
-        if found := first_complaint(sent, ours=VectorOptions.model_fields):
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_what_changes_vectors(cls, body: Any) -> Any:
+        fields = body if isinstance(body, dict) else {}
+        sent = (name for name, value in fields.items() if value is not None)
+        foreign = (name for name in sent if name not in cls.model_fields)
+        if found := first_complaint(foreign, ours=VectorOptions.model_fields):
             name, why = found
             raise InvalidBodyError(f"{name[:64]}: {why}", param=name[:64])
-        return self
+        return body
 
 
 class Embedding(bentoml.IODescriptor):
@@ -59,7 +62,7 @@ class Embedding(bentoml.IODescriptor):
 
 
 class EmbeddingsResponse(Answer):
-    """One vector a text, in the order of `input`."""
+    """One vector per text, in the order of `input`."""
 
     object: Literal["list"]
     data: list[Embedding]

@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 from api.errors import INTERNAL, KINDS
 from api.offer import Offer
 from api.openai_schemas import ModelCard, ModelsResponse
+from api.options import MAX_TEXTS
 from api.schemas import ErrorResponse, HealthResponse, UsageResponse
 
 _NEVER_HERE = {405, 499}  # another method, and what nobody is there to read
@@ -100,7 +101,7 @@ def _no_title(blank: str) -> dict[str, Any]:
     nothing = {"type": ["string", "null"], "pattern": blank, "maxLength": 1000}
     return {
         "description": "This model's prompts have no place for a title",
-        "anyOf": [nothing, {"type": "array", "items": nothing}],
+        "anyOf": [nothing, {"type": "array", "items": nothing, "maxItems": MAX_TEXTS}],
     }
 
 

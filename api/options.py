@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import bentoml
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -20,6 +21,13 @@ from typing_extensions import TypeAliasType
 from settings import load_settings
 
 MAX_TEXTS = load_settings().max_texts_per_request
+# A title for each text, the options, and as much again for fields that `/v1/embeddings` ignores.
+MAX_VALUES = 4 * MAX_TEXTS + 1024
+MAX_FIELDS = 64  # of the body; a field that is not known is looked up among those that are
+ASK_FOR_TEXTS = (
+    "token ids are not texts: this model has another vocabulary. Send strings "
+    "(with LangChain: OpenAIEmbeddings(..., check_embedding_ctx_length=False))"
+)
 
 
 def _listed(value: Any) -> Any:
@@ -33,32 +41,38 @@ def _without_token_ids(value: Any) -> Any:
     if isinstance(first, list) and first and isinstance(first[0], str):
         raise ValueError("a list inside the list: send the texts as one list of strings")
     if isinstance(first, int | list):
-        raise ValueError(
-            "token ids are not texts: this model has another vocabulary. Send strings "
-            "(with LangChain: OpenAIEmbeddings(..., check_embedding_ctx_length=False))"
-        )
+        raise ValueError(ASK_FOR_TEXTS)
     return value
+
+
+def _not_empty(text: str) -> str:
+    """`min_length` would make pydantic keep a second copy of the text, in UTF-8."""
+    if not text:
+        raise ValueError("the text is empty: send at least 1 character")
+    return text
 
 
 def _one_or_many(item: dict[str, Any], **bounds: int) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [item, {"type": "array", "items": item, **bounds}]})
 
 
-Text = Annotated[str, Field(min_length=1)]
-Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
+_NOT_EMPTY = {"type": "string", "minLength": 1}
+Text = Annotated[str, AfterValidator(_not_empty), WithJsonSchema(_NOT_EMPTY)]
+Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)]
 TextOrTexts = Annotated[
     Texts,
     BeforeValidator(_listed),
     BeforeValidator(_without_token_ids),
-    _one_or_many({"type": "string", "minLength": 1}, minItems=1, maxItems=MAX_TEXTS),
+    _one_or_many(_NOT_EMPTY, minItems=1, maxItems=MAX_TEXTS),
 ]
 _Title = Annotated[str, Field(max_length=1000)] | None
 Titles = TypeAliasType(
     "Titles",
     Annotated[
         list[_Title],
+        Field(max_length=MAX_TEXTS, fail_fast=True),
         BeforeValidator(_listed),
-        _one_or_many({"type": ["string", "null"], "maxLength": 1000}),
+        _one_or_many({"type": ["string", "null"], "maxLength": 1000}, maxItems=MAX_TEXTS),
     ]
     | None,
 )
@@ -99,7 +113,7 @@ class DocumentOptions(TaskOptions):
 
     title: Titles = Field(
         None,
-        description="Title of a document: one for all texts, or one a text; null or blank for none",
+        description="Title of a document: one for all texts, or one per text; null or blank for none",
     )
 
 
@@ -107,10 +121,10 @@ class VectorOptions(DocumentOptions):
     """How texts are read, and how vectors come back."""
 
     dimensions: Dimensions = Field(
-        None, description="Cut vectors to this size (Matryoshka), length one again"
+        None, description="Cut vectors to this size (Matryoshka) and normalise them again"
     )
     encoding_format: Encoding = Field(
         "float",
         description="`float`; `base64` of little-endian float32; `int8`, each vector times what makes its largest "
-        "value 127; `binary`, a bit a dimension (set where positive), eight to a number",
+        "value 127; `binary`, one bit per dimension (set where positive), eight in a number",
     )

@@ -74,7 +74,10 @@ class SimilarityRequest(TaskOptions):
         None, description="The text to compare with the others; without: all with all"
     )
     texts: list[Text] = Field(
-        min_length=1, max_length=_MAX_COMPARED, description="The texts to compare"
+        min_length=1,
+        max_length=_MAX_COMPARED,
+        fail_fast=True,
+        description="The texts to compare",
     )
     text_task: Task = Field(
         None, description="What `text` is for where it differs from `task`: query and document"
@@ -113,7 +116,7 @@ class EmbedResponse(Answer):
 
 
 class BatchEmbedResponse(Answer):
-    """One vector a text, in the order of the texts."""
+    """One vector per text, in the order of the texts."""
 
     embeddings: list[Vector]
     dimensions: int = Field(ge=1, description="Dimensions of each vector")

@@ -1,19 +1,24 @@
 """Bodies as clients send them: encodings, nulls, fields of other APIs."""
 
+import asyncio
 import json
 import re
+import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from api.errors import InvalidBodyError, MalformedBodyError
 from api.foreign_fields import KNOWN, REFUSED
+from api.json_values import SLICE
 from api.openai_schemas import EmbeddingsRequest
-from api.options import Body
+from api.options import MAX_FIELDS, MAX_TEXTS, MAX_VALUES, Body
 from api.schemas import BatchEmbedRequest, EmbedRequest, SimilarityRequest, TokenizeRequest
-from api.wire import parse_body
+from api.wire import parse_body, read_json
+from benchmarks.bodies import SIZE, for_openai, texts, titles, worst_bodies
 
 API = Path(__file__).parents[2] / "docs" / "api.md"
 BODIES: dict[type[Body], dict[str, Any]] = {
@@ -31,11 +36,11 @@ OPTIONAL = [
 ]
 
 
-def read(model: type[Body], **fields: Any) -> Body:
+def read(model: type[Body], /, **fields: Any) -> Body:
     return parse_body(model, json.dumps(BODIES[model] | fields).encode())
 
 
-def refusal(model: type[Body], **fields: Any) -> InvalidBodyError:
+def refusal(model: type[Body], /, **fields: Any) -> InvalidBodyError:
     with pytest.raises(InvalidBodyError) as refused:
         read(model, **fields)
     return refused.value
@@ -73,6 +78,124 @@ def test_titles_may_be_null_one_by_one() -> None:
     assert read_titles.title == [None, "Mars"]
 
 
+# --- what is too much ---------------------------------------------------------------------------
+
+
+async def sent(model: type[Body], body: bytes) -> Body:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    return await read_json(model, receive)
+
+
+@pytest.mark.parametrize("model", BODIES)
+@pytest.mark.parametrize("nothing", [b"1", b"[]", b"null", b'""', b"{}"])
+async def test_a_body_of_more_values_than_any_request_has_is_not_parsed(
+    model: type[Body], nothing: bytes
+) -> None:
+    body = titles([nothing] * (SIZE // len(nothing)))
+    tracemalloc.start()
+    with pytest.raises(InvalidBodyError, match=f"at most {MAX_TEXTS} texts per request"):
+        await sent(model, body)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * SLICE
+
+
+async def test_as_many_texts_and_titles_as_may_be_sent_are_few_enough() -> None:
+    body = {"texts": ["a"] * MAX_TEXTS, "title": ["b"] * MAX_TEXTS}
+    read_body = await sent(BatchEmbedRequest, json.dumps(body, indent=4).encode())
+    assert isinstance(read_body, BatchEmbedRequest)
+    assert len(read_body.texts) == MAX_TEXTS
+
+
+async def test_fields_that_are_ignored_may_have_values_too() -> None:
+    body = BODIES[EmbeddingsRequest] | {"metadata": {str(key): [1] for key in range(1000)}}
+    assert await sent(EmbeddingsRequest, json.dumps(body).encode()) == read(EmbeddingsRequest)
+
+
+async def test_token_ids_are_told_the_remedy_however_many() -> None:
+    body = {"model": "m", "input": [list(range(1000))] * 100}
+    with pytest.raises(InvalidBodyError, match="check_embedding_ctx_length=False"):
+        await sent(EmbeddingsRequest, json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("model", BODIES)
+def test_a_body_of_very_many_fields_is_refused(model: type[Body]) -> None:
+    fields = dict.fromkeys((f"field_{number}" for number in range(MAX_FIELDS)), 1)
+    assert f"more than {MAX_FIELDS} fields" in str(refusal(model, **fields))
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "param"),
+    [
+        (BatchEmbedRequest, {"texts": ["a"] * (MAX_TEXTS + 1)}, "texts"),
+        (EmbeddingsRequest, {"input": ["a"] * (MAX_TEXTS + 1)}, "input"),
+        (BatchEmbedRequest, {"title": [None] * (MAX_TEXTS + 1)}, "title"),
+        (EmbedRequest, {"title": "a" * 1001}, "title.0"),
+        (EmbedRequest, {"task": "a" * 65}, "task"),
+        (EmbeddingsRequest, {"user": "a" * 1001}, "user"),
+        (EmbeddingsRequest, {"model": "a" * 257}, "model"),
+        (SimilarityRequest, {"text_task": "a" * 65}, "text_task"),
+    ],
+)
+def test_every_field_has_a_greatest_length(
+    model: type[Body], fields: dict[str, Any], param: str
+) -> None:
+    assert refusal(model, **fields).param == param
+
+
+@pytest.mark.parametrize("name", ["texts", "title"])
+def test_validation_ends_at_the_first_wrong_item(name: str) -> None:
+    with pytest.raises(ValidationError) as wrong:
+        BatchEmbedRequest.model_validate({"texts": ["a"]} | {name: [1] * MAX_VALUES})
+    assert wrong.value.error_count() == 1
+    assert refusal(BatchEmbedRequest, **{name: ["a", 1, 2]}).param == f"{name}.1"
+
+
+@pytest.mark.parametrize("model", BODIES)
+def test_a_long_name_of_a_field_is_not_repeated(model: type[Body]) -> None:
+    read_or_refused = read if model is EmbeddingsRequest else refusal
+    answer = read_or_refused(model, **{"n" * 100_000: 1})
+    assert len(str(answer)) < 500
+
+
+async def test_other_tasks_run_while_a_large_body_is_counted() -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    running = asyncio.create_task(other())
+    body = texts("한".encode())
+    await sent(BatchEmbedRequest, body)
+    running.cancel()
+    assert turns >= len(body) // SLICE
+
+
+@pytest.mark.parametrize("character", ["a", "é", "한", "😀"])
+def test_a_text_is_in_memory_once(character: str) -> None:
+    """pydantic's own lengths make CPython keep UTF-8 beside each text."""
+    text = character * 1000
+    for model, name in ((BatchEmbedRequest, "texts"), (EmbeddingsRequest, "input")):
+        [kept] = getattr(read(model, **{name: [text]}), name)
+        assert sys.getsizeof(kept) == sys.getsizeof(character * 999 + character)
+
+
+@pytest.mark.parametrize(("name", "body"), worst_bodies(200_000).items())
+async def test_the_worst_bodies_are_read_or_refused_in_few_words(name: str, body: bytes) -> None:
+    for model, worst in ((BatchEmbedRequest, body), (EmbeddingsRequest, for_openai(body))):
+        said = ""
+        try:
+            await sent(model, worst)
+        except (InvalidBodyError, MalformedBodyError) as refused:
+            said = str(refused)
+        assert len(said) < 500, name
+
+
 # --- encodings ----------------------------------------------------------------------------------
 
 
@@ -94,7 +217,8 @@ def test_another_encoding_is_told_to_send_utf_8(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"text", b'{"text": "\\ud800"}', b'{"x":' + b"[" * 9999]
+    "body",
+    [b"", b"{", b"text", b'{"text": "\\ud800"}', b'{"x":' + b"[" * 9999, b'{"dimensions": NaN}'],
 )
 def test_what_is_not_json_is_told_where(body: bytes) -> None:
     for model in (EmbedRequest, EmbeddingsRequest):
