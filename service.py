@@ -9,7 +9,7 @@ from typing import Any, cast
 import bentoml
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 import metrics
 import tracing
@@ -27,7 +27,7 @@ from auth.receipt import set_quota_headers
 from embedder.blank import blank_indices, is_blank
 from embedder.errors import EmbedderError, TextFault
 from embedder.model import check_backend
-from embedder.postprocess import ENCODINGS, Vectors, cut
+from embedder.postprocess import Vectors, cut, encoded
 from embedder.profile import Profile, model_tag
 from embedder.tasks import prompts_for
 from embedder.tokens import Tokens
@@ -67,7 +67,7 @@ class EmbeddingAPI:
         self.embedder.check_room([request.text], user=scope["principal"].user_id)
         tokens = await self._read([request.text], request, at="text")
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
-        embedding = ENCODINGS[request.encoding_format](vectors)[0]
+        [embedding] = encoded(vectors, request.encoding_format)
         done = {"embedding": embedding, "truncated": tokens[0].truncated, "empty": is_blank(request.text)}
         return done | self._about(tokens, vectors)
 
@@ -77,7 +77,7 @@ class EmbeddingAPI:
         self.embedder.check_room(request.texts, user=scope["principal"].user_id)
         tokens = await self._read(request.texts, request)
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
-        embeddings, counts = ENCODINGS[request.encoding_format](vectors), [len(text.ids) for text in tokens]
+        embeddings, counts = encoded(vectors, request.encoding_format), [len(text.ids) for text in tokens]
         done = {"embeddings": embeddings, "tokens": counts, **_remarks(tokens, request.texts)}
         return done | self._about(tokens, vectors)
 
@@ -90,7 +90,7 @@ class EmbeddingAPI:
         task = request.task or self.names[request.model]
         tokens = await self._read(request.input, request, task=task, at="input.{}")
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
-        rows, counts = ENCODINGS[request.encoding_format](vectors), [len(text.ids) for text in tokens]
+        rows, counts = encoded(vectors, request.encoding_format), [len(text.ids) for text in tokens]
         data = openai.embeddings(rows, tokens=counts, **_remarks(tokens, request.input))
         return {"object": "list", "data": data, **self._about(tokens, vectors)}
 
@@ -104,17 +104,19 @@ class EmbeddingAPI:
         vectors = await self._vectors([*first, *rest], scope, dimensions=request.dimensions)
         cosines = vectors[1:] @ vectors[0] if first else vectors @ vectors.T
         of_text = {f"text_{name}": bool(indices) for name, indices in _remarks(first, one).items()}
-        done = {"similarities": cosines.clip(-1, 1), **_remarks(rest, request.texts), **of_text}
+        done = {"similarities": iter(cosines.clip(-1, 1)), **_remarks(rest, request.texts), **of_text}
         return done | self._about([*first, *rest], vectors)
 
     @bentoml.api(route="/tokenize", input_spec=schemas.TokenizeRequest, output_spec=schemas.TokenizeResponse)
     async def tokenize(self, request: schemas.TokenizeRequest, scope: Scope) -> dict[str, Any]:
         """Count tokens: one request like any other, and none of the day's tokens."""
         tokens = await self._read(request.texts, request)
-        texts = [
-            {"ids": read.ids, "n_tokens": read.n_tokens, "truncated": read.truncated, "empty": is_blank(text)}
-            for read, text in zip(tokens, request.texts, strict=True)
-        ]
+        scope["answer_bytes"] = sum(text.ids.nbytes for text in tokens)
+        empty = set(blank_indices(request.texts))
+        texts = (
+            {"ids": text.ids, "n_tokens": text.n_tokens, "truncated": text.truncated, "empty": index in empty}
+            for index, text in enumerate(tokens)
+        )
         return {"texts": texts, "max_tokens": self.embedder.model.max_tokens, **self._about(tokens)}
 
     async def _read(
@@ -139,6 +141,7 @@ class EmbeddingAPI:
         vectors = await self.embedder.embed(tokens, user=scope["principal"].user_id)
         metrics.TEXTS.inc(len(tokens))
         metrics.TOKENS.inc(n_tokens)
+        scope["answer_bytes"] = vectors.nbytes
         return cut(vectors, size)
 
     @property
@@ -153,13 +156,13 @@ class EmbeddingAPI:
         about = {"model": self.profile.model_id, "fingerprint": self.profile.fingerprint, "usage": usage}
         return about if vectors is None else about | {"dimensions": vectors.shape[1]}
 
-    @page("/v1/models", protected=True)
+    @page("/v1/models", protected=True, fixed=True)
     async def models(self, _: Request) -> dict[str, Any]:
         """The model that serves here, by all its names."""
         offer = self.bento_service.offer
         return {"object": "list", "data": [openai.model_card(name, offer) for name in offer.models]}
 
-    @page("/v1/models/{model}", protected=True)
+    @page("/v1/models/{model}", protected=True, fixed=True)
     async def model(self, request: Request) -> dict[str, Any]:
         """The model that serves here, by one of its names."""
         name = request.scope["path"].removeprefix("/v1/models/")
@@ -213,13 +216,13 @@ class EmbeddingAPI:
         content, media_type = metrics.render()
         return Response(content, media_type=media_type)
 
-    @page("/openapi.json")
+    @page("/openapi.json", fixed=True)
     async def openapi(self, _: Request) -> dict[str, Any]:
         """The OpenAPI document."""
         return self.bento_service.openapi_spec
 
     @page(*DOCS_PATHS)
-    async def docs(self, request: Request) -> Response:
+    async def docs(self, request: Request) -> ASGIApp:
         """Swagger UI, ReDoc and their files."""
         return docs_page(request.url.path)
 

@@ -4,24 +4,26 @@ BentoML's own imports its clients and proxies, which serve nothing here: 9 MB an
 start. It also goes through ten layers and a signature's inspection for each call: 0.1 ms.
 """
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, TypeVar, cast
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 from _bentoml_sdk import Service
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.errors import ClientGoneError, error_response
-from api.wire import json_response, read_json
+from api.answer import JSON, Answer, json_bytes
+from api.disconnect import unless_gone
+from api.errors import error_response
+from api.fixed import Fixed
+from api.unread import UnreadAnswers
+from api.wire import read_json
 
 LOG = logging.getLogger("embedding_api")
 SCHEMA_PATH = "/schema.json"  # what BentoML's client reads first
-Answer = TypeVar("Answer")
-Endpoint = Callable[[Request], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 
 
 class Application:
@@ -31,13 +33,17 @@ class Application:
 
     Args:
         service: its APIs are the POST routes.
-        pages: the GET routes: path and name of the method that answers.
+        pages: the GET routes: path, name of the method that answers, and whether its answer is fixed.
     """
 
-    def __init__(self, service: Service, pages: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, service: Service, pages: Iterable[tuple[str, str, bool]]) -> None:
         self._service = service
-        self._endpoints: dict[str, Endpoint] = {SCHEMA_PATH: self._schema}
-        self._endpoints |= {path: self._get(method) for path, method in pages}
+        self._unread = UnreadAnswers()
+        self._endpoints: dict[str, Endpoint] = {SCHEMA_PATH: _rendered_once(self._schema)}
+        for path, method, fixed in pages:
+            self._endpoints[path] = (
+                _rendered_once(self._page(method)) if fixed else self._get(method)
+            )
         self._endpoints |= {
             api.route: self._post(api.func, api.input_spec) for api in service.apis.values()
         }
@@ -56,22 +62,32 @@ class Application:
         await response(scope, receive, send)
 
     def _post(self, method: Callable[..., Any], body_model: type[BaseModel]) -> Endpoint:
-        async def endpoint(request: Request) -> Response:
+        async def endpoint(request: Request) -> Answer:
             body = await read_json(body_model, request.receive)
             work = method(self._instance, body, request.scope)
-            return json_response(await _unless_gone(work, request.receive))
+            return Answer(await unless_gone(work, request.receive), self._unread)
 
         return endpoint
 
     def _get(self, method: str) -> Endpoint:
-        async def endpoint(request: Request) -> Response:
-            answer = await getattr(self._instance, method)(request)
-            return answer if isinstance(answer, Response) else json_response(answer)
+        page = self._page(method)
+
+        async def endpoint(request: Request) -> ASGIApp:
+            answer = await page(request)
+            return (
+                Response(json_bytes(answer), media_type=JSON)
+                if isinstance(answer, dict)
+                else answer
+            )
 
         return endpoint
 
-    async def _schema(self, _: Request) -> Response:
-        return json_response(self._service.schema())
+    def _page(self, method: str) -> Callable[[Request], Awaitable[Any]]:
+        return lambda request: getattr(self._instance, method)(request)
+
+    async def _schema(self, _: Request) -> dict[str, Any]:
+        schema: dict[str, Any] = self._service.schema()
+        return schema
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """The lifespan protocol of ASGI; BentoML's hooks run where they would run under BentoML."""
@@ -94,22 +110,13 @@ class Application:
                 await getattr(self._instance, name)()
 
 
-async def _unless_gone(work: Coroutine[Any, Any, Answer], receive: Receive) -> Answer:
-    """The result of `work`, cancelled when the client leaves first.
+def _rendered_once(page: Callable[[Request], Awaitable[dict[str, Any]]]) -> Endpoint:
+    rendered: Fixed | None = None
 
-    Raises:
-        ClientGoneError: it left.
-    """
-    task = cast("asyncio.Task[Any]", asyncio.current_task())
-    leaving = asyncio.ensure_future(receive())  # the body is read: what can come is a disconnect
-    leaving.add_done_callback(cancel := lambda _: task.cancel())
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if leaving.done() and not leaving.cancelled():
-            task.uncancel()
-            raise ClientGoneError from None
-        raise
-    finally:
-        leaving.remove_done_callback(cancel)
-        leaving.cancel()
+    async def endpoint(request: Request) -> Fixed:
+        nonlocal rendered
+        if rendered is None:
+            rendered = Fixed(json_bytes(await page(request)), JSON)
+        return rendered
+
+    return endpoint

@@ -38,13 +38,20 @@ class Page:
     path: str
     method: str
     protected: bool
+    fixed: bool
 
 
-def page(*paths: str, protected: bool = False) -> Callable[[Handler], Handler]:
-    """Mark a method of the service as the GET page at `paths`, open to everybody unless `protected`."""
+def page(*paths: str, protected: bool = False, fixed: bool = False) -> Callable[[Handler], Handler]:
+    """Mark a method of the service as the GET page at `paths`.
+
+    Args:
+        protected: for users alone.
+        fixed: the method answers the same JSON each time, so it is called once.
+    """
 
     def mark(method: Handler) -> Handler:
-        method.__dict__["pages"] = [Page(path, method.__name__, protected) for path in paths]
+        pages = [Page(path, method.__name__, protected, fixed) for path in paths]
+        method.__dict__["pages"] = pages
         return method
 
     return mark
@@ -119,6 +126,6 @@ class GuardedService(Service):
         """The application that the worker serves."""
         self.inject_config()
         found = pages(self, models=self.offer.models)
-        application = Application(self, ((page.path, page.method) for page in found))
+        application = Application(self, ((page.path, page.method, page.fixed) for page in found))
         guarded: ASGIApp = self.inner.guard(application, self)
         return guarded

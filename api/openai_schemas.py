@@ -1,6 +1,6 @@
 """OpenAI's embeddings and models endpoints, as its clients send and read them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import bentoml
@@ -94,11 +94,11 @@ class ModelsResponse(bentoml.IODescriptor):
 
 def embeddings(
     rows: Iterable[Any], *, tokens: Sequence[int], truncated: Iterable[int], empty: Iterable[int]
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """`data` of an EmbeddingsResponse: `rows` and `tokens` one per text, the others indices."""
     cut, blank = set(truncated), set(empty)
-    return [
-        {
+    for i, row in enumerate(rows):
+        yield {
             "object": "embedding",
             "index": i,
             "embedding": row,
@@ -106,8 +106,6 @@ def embeddings(
             "truncated": i in cut,
             "empty": i in blank,
         }
-        for i, row in enumerate(rows)
-    ]
 
 
 def model_card(name: str, offer: Offer) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 import orjson
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from starlette.responses import Response
 from starlette.types import Receive
 
 from api.errors import InvalidBodyError, MalformedBodyError
@@ -98,11 +97,3 @@ def _refusal(error: ErrorDetails) -> InvalidBodyError:
     param = ".".join(str(part)[:64] for part in error["loc"]) or None
     expected = _EXPECTED.get(error["type"], error["msg"].removeprefix("Value error, "))
     return InvalidBodyError(f"{param or 'body'}: {expected}", param=param)
-
-
-def json_response(
-    body: Any, *, status: int = 200, headers: dict[str, str] | None = None
-) -> Response:
-    """`body` as JSON. NumPy float32 arrays are written with the shortest digits that read back the same."""
-    content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(content, status_code=status, headers=headers, media_type="application/json")

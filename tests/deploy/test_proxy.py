@@ -14,6 +14,7 @@ from http.client import HTTPResponse
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from tests.deploy.conftest import FAILURES, Proxy, caddy, nginx
@@ -45,6 +46,21 @@ def test_a_call_gets_its_vector(proxy: Proxy) -> None:
     assert answer.status_code == 200
     assert len(answer.json()["embedding"]) == 384
     assert answer.headers["x-request-id"]
+
+
+def test_a_large_answer_comes_whole(proxy: Proxy) -> None:
+    with proxy.client() as client:
+        answer = client.post("/batch-embed", json={"texts": ["still here"] * 300})
+    assert np.array(answer.json()["embeddings"]).shape == (300, 384)
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/schema.json", "/v1/models", "/docs"])
+def test_what_a_client_has_already_is_not_sent_again(proxy: Proxy, path: str) -> None:
+    with proxy.client() as client:
+        tag = client.get(path).headers["etag"]
+        for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+            kept = client.get(path, headers={"If-None-Match": known})
+            assert (kept.status_code, kept.content) == (304, b"")
 
 
 def test_every_path_of_the_service_is_served_but_the_metrics(proxy: Proxy, origin: Server) -> None:

@@ -26,9 +26,10 @@ from tests.live.server import ROOT, Server, bare_environment, serve, token
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 TEXTS = ["one", "두 번째"]
+MANY = TEXTS * 150  # their answer comes in pieces
 ANON_KEY = token(role="anon", sub=None, aud=None)
 
-Embed = Callable[[Server, str], list[list[float]]]  # server, token -> the vectors of TEXTS
+Embed = Callable[..., list[list[float]]]  # server, token, texts or TEXTS -> their vectors
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +76,9 @@ def occupied(server: Server, user: str) -> Iterator[None]:
         yield
 
 
-def by_openai(server: Server, bearer: str) -> list[list[float]]:
+def by_openai(server: Server, bearer: str, texts: list[str] = TEXTS) -> list[list[float]]:
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key=bearer) as client:
-        return [item.embedding for item in client.embeddings.create(model=MODEL, input=TEXTS).data]
+        return [item.embedding for item in client.embeddings.create(model=MODEL, input=texts).data]
 
 
 def langchain(server: Server, bearer: str) -> OpenAIEmbeddings:
@@ -85,19 +86,19 @@ def langchain(server: Server, bearer: str) -> OpenAIEmbeddings:
     return OpenAIEmbeddings(model=MODEL, check_embedding_ctx_length=False, **arguments)
 
 
-def by_langchain(server: Server, bearer: str) -> list[list[float]]:
-    return langchain(server, bearer).embed_documents(TEXTS)
+def by_langchain(server: Server, bearer: str, texts: list[str] = TEXTS) -> list[list[float]]:
+    return langchain(server, bearer).embed_documents(texts)
 
 
-def by_llamaindex(server: Server, bearer: str) -> list[list[float]]:
+def by_llamaindex(server: Server, bearer: str, texts: list[str] = TEXTS) -> list[list[float]]:
     embedder = OpenAILikeEmbedding(model_name=MODEL, api_base=f"{server.url}/v1", api_key=bearer)
-    vectors: list[list[float]] = embedder.get_text_embedding_batch(TEXTS)
+    vectors: list[list[float]] = embedder.get_text_embedding_batch(texts)
     return vectors
 
 
-def by_bentoml(server: Server, bearer: str) -> list[list[float]]:
+def by_bentoml(server: Server, bearer: str, texts: list[str] = TEXTS) -> list[list[float]]:
     with bentoml.SyncHTTPClient(server.url, token=bearer) as client:
-        embeddings: list[list[float]] = client.batch_embed(texts=TEXTS)["embeddings"]
+        embeddings: list[list[float]] = client.batch_embed(texts=texts)["embeddings"]
         return embeddings
 
 
@@ -122,6 +123,15 @@ def test_a_client_gets_the_vectors_of_our_own_route(
 ) -> None:
     """To the bit: OpenAI's client asks for base64 by itself."""
     np.testing.assert_array_equal(np.array(embed(server, token()), np.float32), expected)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("embed", PYTHON_CLIENTS)
+def test_a_client_reads_an_answer_that_comes_in_pieces(
+    server: Server, expected: np.ndarray, embed: Embed
+) -> None:
+    vectors = np.array(embed(server, token(), MANY), np.float32)
+    np.testing.assert_allclose(vectors, np.tile(expected, (150, 1)), atol=1e-5)
 
 
 async def test_async_clients_get_the_vectors_of_sync_ones(
@@ -306,6 +316,14 @@ def test_javascript_gets_the_vectors_of_our_own_route(
 ) -> None:
     said = by_javascript(node_modules, server, token(), model=MODEL, input=TEXTS)
     np.testing.assert_array_equal(np.array(said["vectors"], np.float32), expected)
+
+
+def test_javascript_reads_an_answer_that_comes_in_pieces(
+    server: Server, expected: np.ndarray, node_modules: Path
+) -> None:
+    said = by_javascript(node_modules, server, token(), model=MODEL, input=MANY)
+    vectors = np.array(said["vectors"], np.float32)
+    np.testing.assert_allclose(vectors, np.tile(expected, (150, 1)), atol=1e-5)
 
 
 @pytest.mark.parametrize(

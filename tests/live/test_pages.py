@@ -104,3 +104,28 @@ def test_usage_tells_what_is_left_and_costs_nothing(server: Server) -> None:
     assert fresh["requests"] == {"limit": 1_000_000, "remaining": 1_000_000, "reset_after": 0}
     assert [answer["requests"]["remaining"] for answer in used] == [999_999] * 3
     assert httpx.get(f"{server.url}/usage").status_code == 401
+
+
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+FIXED = ["/openapi.json", "/schema.json", "/docs", "/docs/swagger.js", "/docs/redoc.standalone.js"]
+
+
+@pytest.mark.parametrize("path", [*FIXED, "/v1/models", f"/v1/models/{MODEL}"])
+def test_what_never_changes_is_sent_once_to_a_client_that_keeps_it(
+    server: Server, path: str
+) -> None:
+    with server.client() as client:
+        first, again = client.get(path), client.get(path)
+        assert first.content == again.content
+        tag = first.headers["etag"]
+        assert int(first.headers["content-length"]) == len(first.content)
+        for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+            kept = client.get(path, headers={"If-None-Match": known})
+            assert (kept.status_code, kept.content, kept.headers["etag"]) == (304, b"", tag)
+        assert client.get(path, headers={"If-None-Match": '"other"'}).content == first.content
+        head = client.head(path)
+        assert (head.status_code, head.headers["etag"], head.content) == (200, tag, b"")
+
+
+def test_who_may_not_list_the_models_is_not_told_whether_they_changed(server: Server) -> None:
+    assert httpx.get(f"{server.url}/v1/models", headers={"If-None-Match": "*"}).status_code == 401
