@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.types import Receive
 
-from api.errors import InvalidBodyError, MalformedBodyError
+from api.errors import ClientGoneError, InvalidBodyError, MalformedBodyError
 from api.json_values import SLICE, TooManyValuesError, count_values
 from api.options import ASK_FOR_TEXTS, MAX_FIELDS, MAX_TEXTS, MAX_VALUES
 
@@ -35,6 +35,7 @@ async def read_json(model: type[Model], receive: Receive) -> Model:
 
     Raises:
         MalformedBodyError, InvalidBodyError: as `parse_body`, and for more values than `MAX_VALUES`.
+        ClientGoneError: the client left first.
     """
     body = await _whole(receive)
     try:
@@ -48,11 +49,13 @@ async def read_json(model: type[Model], receive: Receive) -> Model:
 
 async def _whole(receive: Receive) -> bytes:
     """The body, in one message or in several; the gate has read it already."""
-    message = await receive()
-    body: bytes = message["body"]
-    while message.get("more_body", False):
+    body, more = b"", True
+    while more:
         message = await receive()
-        body += message["body"]
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
     return body
 
 

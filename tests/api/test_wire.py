@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from api.errors import InvalidBodyError, MalformedBodyError
+from api.errors import ClientGoneError, InvalidBodyError, MalformedBodyError
 from api.foreign_fields import KNOWN, REFUSED
 from api.json_values import SLICE
 from api.openai_schemas import EmbeddingsRequest
@@ -107,6 +107,27 @@ async def test_as_many_texts_and_titles_as_may_be_sent_are_few_enough() -> None:
     read_body = await sent(BatchEmbedRequest, json.dumps(body, indent=4).encode())
     assert isinstance(read_body, BatchEmbedRequest)
     assert len(read_body.texts) == MAX_TEXTS
+
+
+async def test_a_client_that_left_is_not_waited_for() -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(ClientGoneError):
+        await read_json(EmbedRequest, receive)
+
+
+async def test_a_body_may_come_in_several_messages() -> None:
+    body = b'{"text": "hello"}'
+    messages = [
+        {"type": "http.request", "body": body[i : i + 1], "more_body": True}
+        for i in range(len(body))
+    ]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0) if messages else {"type": "http.request", "body": b""}
+
+    assert await read_json(EmbedRequest, receive) == EmbedRequest(text="hello")
 
 
 async def test_fields_that_are_ignored_may_have_values_too() -> None:
