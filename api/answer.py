@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -11,7 +10,6 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.disconnect import unless_gone
-from api.errors import AnswerUnreadError
 from api.unread import UnreadAnswers
 
 PIECE = 65_536  # bytes; longer only where one item of a list is
@@ -69,7 +67,7 @@ class Answer:
         self._unread = unread
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises ClientGoneError and AnswerUnreadError, both after the answer has begun."""
+        """Raises ClientGoneError after the answer has begun, and AnswerUnreadError of `send`."""
         pieces = json_pieces(self._content)
         first, second = next(pieces), next(pieces, None)
         if second is None:
@@ -80,19 +78,12 @@ class Answer:
     async def _stream(
         self, pieces: Iterator[bytes], scope: Scope, receive: Receive, send: Send
     ) -> None:
-        user, n_bytes = scope["principal"].user_id, scope["answer_bytes"]
+        user, abort = scope["principal"].user_id, scope["abort_connection"]
         headers = [(b"content-type", JSON.encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        try:
-            async with asyncio.timeout(None) as sending:
-                abort = partial(sending.reschedule, 0)
-                with self._unread.hold(n_bytes, user=user, abort=abort) as held:
-                    await unless_gone(_send_pieces(pieces, send, held.progress), receive)
-                    await send({"type": "http.response.body", "body": b""})
-        except TimeoutError:
-            scope.get("abort_connection", bool)()
-            await asyncio.sleep(0)  # so that the server knows the connection is lost
-            raise AnswerUnreadError from None
+        with self._unread.hold(scope["answer_bytes"], user=user, abort=abort) as held:
+            await unless_gone(_send_pieces(pieces, send, held.progress), receive)
+            await send({"type": "http.response.body", "body": b""})
 
 
 async def _send_pieces(pieces: Iterator[bytes], send: Send, progress: Callable[[], None]) -> None:

@@ -19,7 +19,13 @@ async def unless_gone(work: Coroutine[Any, Any, Result], receive: Receive) -> Re
     """
     task = cast("asyncio.Task[Any]", asyncio.current_task())
     leaving = asyncio.ensure_future(receive())  # the body is read: what can come is a disconnect
-    leaving.add_done_callback(cancel := lambda _: task.cancel())
+    done = False
+
+    def cancel(_: object) -> None:
+        if not done:  # it may be called for once the work is done in the same turn
+            task.cancel()
+
+    leaving.add_done_callback(cancel)
     try:
         return await work
     except asyncio.CancelledError:
@@ -28,5 +34,5 @@ async def unless_gone(work: Coroutine[Any, Any, Result], receive: Receive) -> Re
             raise ClientGoneError from None
         raise
     finally:
-        leaving.remove_done_callback(cancel)
+        done = True
         leaving.cancel()

@@ -35,7 +35,8 @@ class Client:
         }
 
     def _abort(self) -> None:
-        self.aborted = True
+        """As the connection does."""
+        self.aborted = self.scope["unread"] = True
         self.left.set()
 
     async def receive(self) -> Message:

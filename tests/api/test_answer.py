@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from api.answer import PIECE, Answer, json_bytes, json_pieces
 from api.errors import AnswerUnreadError, ClientGoneError
 from api.openai_schemas import embeddings
+from api.protocol import behind_connection
 from api.unread import UnreadAnswers
 from embedder.postprocess import ENCODINGS, encoded
 from tests.api.asgi import Client
@@ -145,7 +146,7 @@ async def test_an_unread_answer_is_aborted_when_others_need_the_memory() -> None
 
     async def call(client: Client) -> None:
         client.scope["answer_bytes"] = MB
-        await client.call(Answer(large(), unread))
+        await client.call(behind_connection(Answer(large(), unread)))
 
     stuck, reading, third = Client(reads=2), Client(), Client()
     waiting = asyncio.create_task(call(stuck))

@@ -1,10 +1,7 @@
 """Tasks, sizes, encodings, truncation and fingerprints: what may be asked of every route that embeds."""
 
 import base64
-import json
-import socket
 import uuid
-from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -325,55 +322,3 @@ def test_every_answer_names_the_vector_space(gemma_server: Server) -> None:
         assert (
             httpx.get(f"{gemma_server.url}{path}").headers["x-embedding-fingerprint"] == fingerprint
         )
-
-
-# --- large answers ------------------------------------------------------------------------------
-
-MANY = [f"a text of its own, number {number}" for number in range(300)]
-
-
-@pytest.mark.parametrize("encoding", ["float", "base64", "int8", "binary"])
-def test_a_large_answer_has_the_vectors_of_small_ones(gemma_server: Server, encoding: str) -> None:
-    """It comes in pieces, without Content-Length."""
-    options = {"encoding_format": encoding, "dimensions": 512}
-    whole = post(gemma_server, "/batch-embed", texts=MANY, **options)
-    listed = post(gemma_server, "/v1/embeddings", model=MODEL, input=MANY, **options).json()
-    for start in (0, 299):
-        few = post(gemma_server, "/batch-embed", texts=MANY[start : start + 2], **options)
-        assert int(few.headers["content-length"]) == len(few.content)
-        expected = few.json()["embeddings"]
-        assert whole.json()["embeddings"][start : start + 2] == expected
-        data = listed["data"][start : start + 2]
-        assert [item["embedding"] for item in data] == expected
-    assert ("content-length" in whole.headers) == (len(whole.content) <= 65_536)
-
-
-def test_large_answers_of_other_routes_are_whole_too(gemma_server: Server) -> None:
-    ids = answer(gemma_server, "/tokenize", texts=[LONG] * 40)["texts"]
-    assert len(ids) == 40
-    assert all(text == ids[0] for text in ids)
-    cosines = np.array(answer(gemma_server, "/similarity", texts=MANY[:256])["similarities"])
-    assert cosines.shape == (256, 256)
-    np.testing.assert_array_equal(cosines, cosines.T)
-
-
-def test_a_client_of_http_1_0_reads_a_large_answer(gemma_server: Server) -> None:
-    body = json.dumps({"texts": MANY}).encode()
-    address = httpx.URL(gemma_server.url)
-    head = f"POST /batch-embed HTTP/1.0\r\nAuthorization: Bearer {token()}\r\n"
-    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    with socket.create_connection((address.host, address.port or 0), timeout=60) as connection:
-        connection.sendall(head.encode() + body)
-        read = HTTPResponse(connection)
-        read.begin()
-        assert len(json.loads(read.read())["embeddings"]) == len(MANY)
-
-
-def test_a_client_that_leaves_in_the_middle_of_its_answer_harms_nobody(
-    gemma_server: Server,
-) -> None:
-    with gemma_server.client() as client:
-        for _ in range(3):
-            with client.stream("POST", "/batch-embed", json={"texts": MANY}) as response:
-                next(response.iter_raw())
-    assert answer(gemma_server, "/embed", text="still here")["embedding"]
