@@ -1,7 +1,7 @@
 """One side of an ASGI connection: what a client sends, and what it has read so far."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from starlette.types import ASGIApp, Message
@@ -72,3 +72,19 @@ class Client:
     @property
     def complete(self) -> bool:
         return not self.messages[-1].get("more_body", False)
+
+
+async def turns_during(work: Coroutine[Any, Any, object]) -> int:
+    """How often another task had its turn before `work` was done."""
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    running = asyncio.create_task(other())
+    await work
+    running.cancel()
+    return turns

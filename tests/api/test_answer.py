@@ -19,7 +19,7 @@ from api.openai_schemas import embeddings
 from api.protocol import behind_connection
 from api.unread import UnreadAnswers
 from embedder.postprocess import ENCODINGS, encoded
-from tests.api.asgi import Client
+from tests.api.asgi import Client, turns_during
 
 MB = 1_000_000
 SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text()
@@ -90,18 +90,8 @@ async def test_a_small_answer_is_one_piece_with_its_length() -> None:
 
 
 async def test_a_large_answer_comes_in_pieces_and_others_run_between_them() -> None:
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    running = asyncio.create_task(other())
     client = Client()
-    await client.call(Answer(large(), UnreadAnswers()))
-    running.cancel()
+    turns = await turns_during(client.call(Answer(large(), UnreadAnswers())))
     assert client.headers == {b"content-type": b"application/json"}
     assert client.complete
     assert len(client.pieces) > 200

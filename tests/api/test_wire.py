@@ -1,6 +1,5 @@
 """Bodies as clients send them: encodings, nulls, fields of other APIs."""
 
-import asyncio
 import json
 import re
 import sys
@@ -19,6 +18,7 @@ from api.options import MAX_FIELDS, MAX_TEXTS, MAX_VALUES, Body
 from api.schemas import BatchEmbedRequest, EmbedRequest, SimilarityRequest, TokenizeRequest
 from api.wire import parse_body, read_json
 from benchmarks.bodies import SIZE, for_openai, texts, titles, worst_bodies
+from tests.api.asgi import turns_during
 
 API = Path(__file__).parents[2] / "docs" / "api.md"
 BODIES: dict[type[Body], dict[str, Any]] = {
@@ -182,19 +182,8 @@ def test_a_long_name_of_a_field_is_not_repeated(model: type[Body]) -> None:
 
 
 async def test_other_tasks_run_while_a_large_body_is_counted() -> None:
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    running = asyncio.create_task(other())
     body = texts("한".encode())
-    await sent(BatchEmbedRequest, body)
-    running.cancel()
-    assert turns >= len(body) // SLICE
+    assert await turns_during(sent(BatchEmbedRequest, body)) >= len(body) // SLICE
 
 
 @pytest.mark.parametrize("character", ["a", "é", "한", "😀"])
