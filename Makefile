@@ -108,7 +108,7 @@ test: tools native $(VENV)/dev ## Run the whole test suite
 # What tests and drills drive: a browser, a JavaScript client, proxies, Prometheus, a clock that can be set, a compiler
 # with sanitizers. A program's packages stand behind it where they have other names. Root on Debian gets what is
 # missing; Debian starts caddy, nginx and prometheus then, and what was missing is stopped again.
-tools: PROGRAMS = caddy chromium clang-19=clang-19+libclang-rt-19-dev curl docker-compose nginx node=nodejs npm prometheus \
+tools: PROGRAMS = caddy chromium clang-19=clang-19+libclang-rt-19-dev curl docker-compose nginx node=nodejs npm pgbouncer prometheus \
   qemu-aarch64-static=qemu-user-static
 faketime: PROGRAMS = faketime
 emulator: PROGRAMS = llvm-mca-19=llvm-19 qemu-aarch64-static=qemu-user-static
@@ -118,7 +118,7 @@ tools faketime emulator:
 	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } || { \
 	  echo "Real programs are driven here. Missing:$$missing"; \
 	  echo "On Debian or Ubuntu: apt-get install$$missing"; exit 1; }; \
-	for tool in $$missing; do case $$tool in caddy|nginx|prometheus) \
+	for tool in $$missing; do case $$tool in caddy|nginx|pgbouncer|prometheus) \
 	  [ ! -d /run/systemd/system ] || systemctl --quiet disable --now $$tool;; esac; done
 
 bench: native $(VENV)/dev $(BENCH)/peers ## Run the benchmarks (about 75 minutes) and write benchmarks/results

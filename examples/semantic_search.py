@@ -1,17 +1,22 @@
 """Semantic search: vectors in PostgreSQL with pgvector, as Supabase has it.
 
-    JWT_TOKEN=... DATABASE_URL=postgresql://... python examples/semantic_search.py QUESTION [URL]
+    JWT_TOKEN=... DATABASE_URL=postgresql://... python examples/semantic_search.py QUESTION [URL] [--table NAME]
 
-Each passage is stored twice: as 16-bit floats (`halfvec`), which order exactly, and as one bit a
-dimension (`bit`), 16 times smaller, which finds candidates fast. Needs pgvector 0.7 or newer.
+Without --table it stores a few passages in a table of its own. NAME is a table that
+`jobs.embed_dataset --table NAME` has loaded. Each passage is stored twice: as 16-bit floats
+(`halfvec`), which order exactly, and as one bit per dimension (`bit`), 16 times smaller, which
+finds candidates fast. Needs pgvector 0.7 or newer.
 """
 
+import argparse
 import os
 import sys
 
 import psycopg
-from openai import OpenAI
+from openai import ConflictError, OpenAI
+from psycopg import sql
 
+OWN_TABLE = "example_passages"
 PASSAGES = [
     "An orchestra rehearses a symphony in the concert hall.",
     "The central bank raised interest rates to slow inflation.",
@@ -20,24 +25,30 @@ PASSAGES = [
     "Solar panels turn sunlight into electricity.",
     "The guitarist tuned her strings before the show.",
 ]
-SCHEMA = """
-create extension if not exists vector;
-create table if not exists passages (
+EXTENSION = "create extension if not exists vector"
+TABLE = """
+create table if not exists {table} (
     id bigint generated always as identity primary key,
     text text not null unique,
     fingerprint text not null,
     embedding halfvec({dimensions}) not null,
     bits bit({dimensions}) generated always as (binary_quantize(embedding)::bit({dimensions})) stored
-);
-create index if not exists passages_bits on passages using hnsw (bits bit_hamming_ops);
+)
 """
-# 40 candidates by Hamming distance over the bits, then in the order of the cosine distance.
+INDEX = "create index if not exists {index} on {table} using hnsw (bits bit_hamming_ops)"
+INSERT = (
+    "insert into {table} (text, fingerprint, embedding) values (%s, %s, %s) on conflict do nothing"
+)
+FINGERPRINT = "select fingerprint from {table} limit 1"
+# 200 candidates by Hamming distance over the bits, then in the order of the cosine distance.
+CANDIDATES = "select set_config('hnsw.ef_search', '200', true)"
 SEARCH = """
 with question as (select %s::halfvec({dimensions}) as vector), candidates as (
-    select * from passages
-    order by bits <~> (select binary_quantize(vector)::bit({dimensions}) from question) limit 40
+    select text, embedding from {table}
+    order by bits <~> (select binary_quantize(vector)::bit({dimensions}) from question) limit 200
 )
-select text, 1 - (embedding <=> vector) as similarity from candidates, question order by similarity desc limit 3
+select text, 1 - (embedding <=> vector) as similarity from candidates, question
+order by similarity desc limit 3
 """
 
 
@@ -51,7 +62,7 @@ class Embedder:
     def embed(
         self, texts: list[str], task: str, fingerprint: str | None = None
     ) -> tuple[list[list[float]], str]:
-        """A vector a text, and the fingerprint of their vector space.
+        """A vector per text, and the fingerprint of their vector space.
 
         Raises openai.ConflictError when that is not the `fingerprint` asked for: vectors of two do not mix.
         """
@@ -64,36 +75,73 @@ class Embedder:
         return vectors, answer.headers["X-Embedding-Fingerprint"]
 
 
-def store(database: psycopg.Connection, embedder: Embedder, passages: list[str]) -> None:
-    vectors, fingerprint = embedder.embed(passages, "document")
-    database.execute(SCHEMA.format(dimensions=len(vectors[0])))
-    rows = [
-        (text, fingerprint, str(vector)) for text, vector in zip(passages, vectors, strict=True)
-    ]
-    with database.cursor() as cursor:
-        cursor.executemany(
-            "insert into passages (text, fingerprint, embedding) values (%s, %s, %s) on conflict do nothing",
-            rows,
-        )
-    database.commit()
+class Passages:
+    """A table of texts with their vectors."""
+
+    def __init__(self, database: psycopg.Connection, name: str) -> None:
+        self.database, self.name = database, name
+        self.table = sql.Identifier(*name.split("."))
+
+    def fingerprint(self) -> str | None:
+        """Of the vectors that are there; None of an empty table. Raises psycopg.errors.UndefinedTable."""
+        row = self.database.execute(sql.SQL(FINGERPRINT).format(table=self.table)).fetchone()
+        return row[0] if row else None
+
+    def store(self, embedder: Embedder, texts: list[str]) -> None:
+        """Add texts to a table that is made if it is not there."""
+        vectors, fingerprint = embedder.embed(texts, "document")
+        size = sql.Literal(len(vectors[0]))
+        self.database.execute(EXTENSION)
+        self.database.execute(sql.SQL(TABLE).format(table=self.table, dimensions=size))
+        index = sql.Identifier(f"{self.name}_bits")
+        self.database.execute(sql.SQL(INDEX).format(table=self.table, index=index))
+        if self.fingerprint() not in (None, fingerprint):
+            sys.exit(other_model(self.name))
+        rows = [
+            (text, fingerprint, str(vector)) for text, vector in zip(texts, vectors, strict=True)
+        ]
+        with self.database.cursor() as cursor:
+            cursor.executemany(sql.SQL(INSERT).format(table=self.table), rows)
+        self.database.commit()
+
+    def search(self, embedder: Embedder, question: str) -> list[tuple[str, float]]:
+        """The three nearest passages and their cosine similarities."""
+        [vector], _ = embedder.embed([question], "query", self.fingerprint())
+        size = sql.Literal(len(vector))
+        self.database.execute(CANDIDATES)
+        query = sql.SQL(SEARCH).format(table=self.table, dimensions=size)
+        return self.database.execute(query, [str(vector)]).fetchall()
 
 
-def search(
-    database: psycopg.Connection, embedder: Embedder, question: str
-) -> list[tuple[str, float]]:
-    """The three nearest passages and their cosine similarities."""
-    [(fingerprint,)] = database.execute("select distinct fingerprint from passages").fetchall()
-    [vector], _ = embedder.embed([question], "query", fingerprint)
-    return database.execute(SEARCH.format(dimensions=len(vector)), [str(vector)]).fetchall()
+def other_model(table: str) -> str:
+    return (
+        f"{table} holds vectors of another model than the service's: drop it, or load another table"
+    )
 
 
-def main(question: str, url: str) -> None:
-    embedder = Embedder(url, os.environ["JWT_TOKEN"])
-    with psycopg.connect(os.environ["DATABASE_URL"]) as database:
-        store(database, embedder, PASSAGES)
-        for text, similarity in search(database, embedder, question):
-            print(f"{similarity:.3f} {text}")
+def main() -> None:
+    parser = argparse.ArgumentParser(usage="%(prog)s QUESTION [URL] [--table NAME]")
+    parser.add_argument("question")
+    parser.add_argument("url", nargs="?", default="http://127.0.0.1:8000")
+    parser.add_argument("--table")
+    options = parser.parse_args()
+    embedder = Embedder(options.url, os.environ["JWT_TOKEN"])
+    # Without prepared statements, which a transaction pooler (Supabase's port 6543) does not keep.
+    with psycopg.connect(os.environ["DATABASE_URL"], prepare_threshold=None) as database:
+        passages = Passages(database, options.table or OWN_TABLE)
+        try:
+            if not options.table:
+                passages.store(embedder, PASSAGES)
+            for text, similarity in passages.search(embedder, options.question):
+                print(f"{similarity:.3f} {text}")
+        except ConflictError:
+            sys.exit(other_model(passages.name))
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+            told = str(error).splitlines()[0]
+            sys.exit(
+                f"{told}: load it with `python -m jobs.embed_dataset ... --table {passages.name}`"
+            )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "http://127.0.0.1:8000")
+    main()

@@ -21,7 +21,6 @@ from jobs.errors import (
 )
 from jobs.output import BAD_ROWS, Output
 from jobs.parts import Part
-from jobs.progress import Summary
 
 INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended
 
@@ -57,13 +56,14 @@ def _interrupt(_: int, frame: FrameType | None) -> None:
     on_interrupt(signal.SIGINT, frame)
 
 
-def finish(output: Output, parts: Sequence[Part], summary: Summary, *, quiet: bool) -> int:
+def finish(output: Output, parts: Sequence[Part], said: Sequence[str], *, quiet: bool) -> int:
     """See that nothing is missing, gather the bad rows, say how it went, and give the exit status."""
     bad = output.finish(part.number for part in parts)
-    if not quiet:
-        print(summary)
-        if bad:
-            print(f"{bad:,} rows have no vector: {(output.place / BAD_ROWS).path} says why")
+    lines = [*said]
+    if bad:
+        lines.append(f"{bad:,} rows have no vector: {(output.place / BAD_ROWS).path} says why")
+    for line in [] if quiet else lines:
+        print(printable(line, most=LONGEST_MESSAGE))
     return SOME_ROWS_BAD if bad else 0
 
 

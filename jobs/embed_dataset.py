@@ -8,6 +8,7 @@ Killed at any point, the same command goes on. Exit status: 0 all rows embedded,
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,12 +22,23 @@ from embedder.profile import Profile, model_tag
 from embedder.threads import available_threads
 from jobs import machine, postgres
 from jobs.command import finish, heed_sigterm, run_command
+from jobs.database import URL, database_of, shows_password
 from jobs.embedding import Done, Engine
-from jobs.errors import UsageError
+from jobs.errors import UsageError, printable
 from jobs.job import Job, add_arguments, check_wanted, make_job
 from jobs.parts import Part
 from jobs.progress import Progress, Summary
+from jobs.rows import RowReader
 from settings import Settings, load_settings
+
+PASSWORD_SHOWN = (
+    "embedding-api: everybody on this machine can read the password of --to while this runs: "
+    f"put it into PGPASSWORD or ~/.pgpass, or the whole URL into {URL}"
+)
+SEARCH = (
+    "search them: JWT_TOKEN=... DATABASE_URL=... "
+    "python examples/semantic_search.py QUESTION --table {table}"
+)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -38,7 +50,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--address", help="of a Ray cluster; without, this machine alone")
     parser.add_argument("--workers", type=int, help="engines of the cluster (default: one a node)")
     parser.add_argument(
-        "--to", metavar="postgresql://...", help="a database to load the vectors into as well"
+        "--to",
+        metavar="postgresql://...",
+        help="a database to load the vectors into as well (default: DATABASE_URL, or PGHOST and "
+        "PGSERVICE); a password belongs in PGPASSWORD or ~/.pgpass",
     )
     parser.add_argument("--table", help="of that database; made if it is not there")
     options = parser.parse_args(arguments)
@@ -46,8 +61,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error("--workers and --threads should be 1 or more")
     if options.workers and not options.address:
         parser.error("--workers goes with --address; one machine has one engine, with --threads")
-    if bool(options.to) != bool(options.table):
-        parser.error("--to and --table go together")
+    if options.to and not options.table:
+        parser.error("--to goes with --table")
     return options
 
 
@@ -118,19 +133,32 @@ def make(
     return sum(share.threads for share in shares)
 
 
-def load(table: postgres.Table, job: Job, parts: Sequence[Part], *, quiet: bool) -> None:
-    """Put every part into the database, in the order of the input."""
-    progress = tqdm(total=len(parts), unit=" parts", desc=table.name, disable=quiet)
-    with progress:
-        for _ in table.load(job.output, [part.number for part in parts]):
-            progress.update()
+def load(table: postgres.Table, job: Job, parts: Sequence[Part], *, quiet: bool) -> str:
+    """Put every part into the database, in the order of the input. Returns what became of it."""
+    reader = RowReader(job.source, job.columns)
+    total, loaded = sum(part.rows for part in parts), 0
+    with tqdm(total=total, unit=" rows", desc=printable(table.name), disable=quiet) as progress:
+        for part, rows in zip(parts, table.load(job.output, parts, reader), strict=True):
+            loaded += rows
+            progress.update(part.rows)
+    return f"{loaded:,} rows loaded into {table.name}; {SEARCH.format(table=table.name)}"
 
 
-def make_table(options: argparse.Namespace, job: Job, dimensions: int) -> postgres.Table:
-    id_type = job.types[job.columns.id] if job.columns.id else pa.int64()
-    kept = {name: job.types[name] for name in job.columns.keep}
+def make_table(options: argparse.Namespace, job: Job, profile: Profile) -> postgres.Table:
+    """The table that was asked for. Raises UsageError when no database was."""
+    database = database_of(options.to, os.environ)
+    if database is None:
+        raise UsageError(f"--table wants a database: give --to, {URL}, or PGHOST and PGDATABASE")
+    if shows_password(options.to) and not options.quiet:
+        print(PASSWORD_SHOWN, file=sys.stderr)
     return postgres.Table(
-        options.to, options.table, id_type, kept, dimensions, job.wanted.output_type
+        database,
+        options.table,
+        job.types[job.columns.id] if job.columns.id else pa.int64(),
+        {name: job.types[name] for name in job.columns.keep},
+        profile.size_of(job.wanted.dimensions),
+        job.wanted.output_type,
+        profile.fingerprint,
     )
 
 
@@ -140,16 +168,16 @@ def main(arguments: list[str] | None = None) -> int:
     engine = engine_for(load_settings(), threads=options.threads)
     profile = Profile.load(engine.directory)
     check_wanted(job, profile)
-    table = make_table(options, job, profile.size_of(job.wanted.dimensions)) if options.to else None
+    table = make_table(options, job, profile) if options.table else None
     if table:
         table.prepare()
     with job.output.locked():
         job = job.bound({"fingerprint": engine.fingerprint, "max_tokens": engine.max_tokens})
         parts = job.parts()
-        summary = embed(options, job, engine, parts)
+        said = [str(embed(options, job, engine, parts))]
         if table:
-            load(table, job, parts, quiet=options.quiet)
-        return finish(job.output, parts, summary, quiet=options.quiet)
+            said.append(load(table, job, parts, quiet=options.quiet))
+        return finish(job.output, parts, said, quiet=options.quiet)
 
 
 if __name__ == "__main__":

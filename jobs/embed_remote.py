@@ -149,7 +149,7 @@ async def embed(options: argparse.Namespace, job: Job, token: str) -> int:
     finally:
         await client.close()
     summary = progress.summary(cores=None, price_per_month=options.price_per_month)
-    return finish(job.output, parts, summary, quiet=options.quiet)
+    return finish(job.output, parts, [str(summary)], quiet=options.quiet)
 
 
 def _dimensions(job: Job, card: Card) -> int:

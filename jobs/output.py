@@ -31,6 +31,8 @@ from jobs.rows import BadRow
 MANIFEST, BAD, BAD_ROWS, LOCK = "_manifest.json", "_bad", "_bad_rows.jsonl", "_lock"
 COUNTS, DIGEST = b"counts", b"manifest"  # of a part, in the metadata of its schema
 FOOTERS = 16  # read at a time: object stores answer slowly and many at once
+# Control characters that JSON leaves as they are, line ends of Unicode, and changes of direction.
+_UNSEEN = re.compile(r"[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _PART = re.compile(r"part-(\d+)\.parquet")
 
 
@@ -156,7 +158,7 @@ class Output:
         )
         self._check_owner()
         if bad:
-            bad_rows.write((json.dumps(asdict(row), default=str) + "\n").encode() for row in bad)
+            bad_rows.write(map(_line, bad))
         else:
             bad_rows.remove()  # of an attempt that ended before its part
         (self.place / part_name(number)).write([sink.getvalue()])
@@ -200,6 +202,13 @@ class Output:
 def _counts(table: pa.Table, bad: Sequence[BadRow]) -> Counts:
     tokens, truncated = (sum(table.column(name).to_pylist()) for name in (TOKENS, TRUNCATED))
     return Counts(table.num_rows, tokens, truncated, len(bad))
+
+
+def _line(row: BadRow) -> bytes:
+    """JSON that people can read; what a terminal or no UTF-8 takes is escaped."""
+    shown = json.dumps(asdict(row), default=str, ensure_ascii=False)
+    shown = _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", shown)
+    return shown.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _refuse(path: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> NoReturn:

@@ -24,6 +24,7 @@ class Summary:
     core_seconds: float  # of engines at work
     cores: int | None  # None: another machine's
     price_per_month: float | None
+    before: int  # rows that an earlier run of the same command finished
 
     def __str__(self) -> str:
         counts, seconds = self.counts, max(self.seconds - self.loading, 1e-9)
@@ -42,6 +43,8 @@ class Summary:
             parts.append(
                 f"about {cost:,.4f} for this, {cost / counts.tokens * 1e6:,.4f} a million tokens"
             )
+        if self.before:
+            parts.append(f"{self.before:,} rows were finished before this run")
         return "; ".join(parts)
 
 
@@ -58,6 +61,7 @@ class Progress:
             dynamic_ncols=True,
             smoothing=0.1,
         )
+        self._before = done
         self._started = time.monotonic()
         self._loading: float | None = None
         self._core_seconds = 0.0
@@ -109,4 +113,5 @@ class Progress:
             core_seconds=self._core_seconds,
             cores=cores,
             price_per_month=price_per_month,
+            before=self._before,
         )

@@ -4,10 +4,12 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from jobs.job import Job, make_job
 from jobs.rows import BadRow, Row, RowReader
+from tests.jobs.pooler import Pooler, pooled
 from tests.jobs.stub_service import Stub, served
 
 MakeJob = Callable[..., Job]
@@ -22,6 +24,21 @@ def make(tmp_path: Path) -> MakeJob:
         return make_job(parse([str(source), str(tmp_path / "out"), *options]))
 
     return make_from
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[psycopg.Connection]:
+    """To a database without the table `corpus`."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS corpus")
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def pooler(database_url: str) -> Iterator[Pooler]:
+    with pooled(database_url) as running:
+        yield running
 
 
 @pytest.fixture

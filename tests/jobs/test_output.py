@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -214,3 +215,15 @@ def test_a_damaged_part_is_one_that_is_missing(output: Output, content: bytes) -
     (Path(output.place.path) / part_name(0)).write_bytes(content)
     assert output.counts(0) is None
     assert output.done() == {1}
+
+
+def test_bad_rows_can_be_read_by_people_and_programs(output: Output) -> None:
+    ids = ["안녕하세요 😀", "caf\udce9", "\x9b2J\u202e\x1b", {"url": "책"}]
+    bad = [BadRow(3 + n, "말뭉치.jsonl", 3, given, "text is empty") for n, given in enumerate(ids)]
+    output.write(0, table(), bad)
+    output.finish([0])
+    content = (Path(output.place.path) / BAD_ROWS).read_bytes().decode()
+    assert '"file": "말뭉치.jsonl"' in content
+    assert '"id": "안녕하세요 😀"' in content
+    assert all(char.isprintable() for char in content.replace("\n", ""))
+    assert [json.loads(line)["id"] for line in content.splitlines()] == ids

@@ -179,31 +179,6 @@ def test_the_token_script_says_why_it_has_no_token(supabase: str) -> None:
     assert "Invalid login credentials" in ran.stderr
 
 
-@from_source
-@pytest.mark.parametrize(
-    ("question", "found"),
-    [
-        ("Who plays music?", {"The guitarist tuned", "An orchestra rehearses"}),
-        ("How do I make bread?", {"Knead the dough"}),
-        ("Why did borrowing become more expensive?", {"The central bank"}),
-        ("renewable energy", {"Solar panels"}),
-    ],
-)
-def test_the_search_example_finds_the_right_passages(
-    server: Server, database_url: str, question: str, found: set[str]
-) -> None:
-    environment = {"DATABASE_URL": database_url}
-    lines = run(
-        sys.executable,
-        EXAMPLES / "semantic_search.py",
-        question,
-        server.url,
-        environment=environment,
-    )
-    first = [line.split(" ", 1)[1] for line in lines.splitlines()][: len(found)]
-    assert all(any(line.startswith(start) for start in found) for line in first), lines
-
-
 def test_the_printed_table_has_the_bits_of_the_service(
     gemma_server: Server, database_url: str
 ) -> None:
