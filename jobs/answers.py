@@ -1,4 +1,4 @@
-"""What a service answers, read as what anybody on the network may have sent."""
+"""Answers of the service, checked: they may come from anybody on the network."""
 
 import base64
 import json
@@ -50,7 +50,7 @@ Result = Answer | RowError
 
 
 class Complaint(NamedTuple):
-    """Why a request is refused, whoever wrote it; `param` is the field at fault."""
+    """Why a request was refused, by the service or a proxy; `param` is the field at fault."""
 
     code: str
     message: str

@@ -1,6 +1,6 @@
-"""Parts over the machines of a Ray cluster: an engine a node, each in a worker.
+"""Parts on the machines of a Ray cluster: one engine per node, each in a worker.
 
-A worker that dies is started again, and its parts are made anew.
+A worker that dies is started again, and its parts are made again.
 """
 
 import logging
@@ -28,7 +28,7 @@ try:
 except ImportError as error:
     not_installed(error.name)
 
-PART_RETRIES = 5  # of a part whose worker dies each time; more is not bad luck
+PART_RETRIES = 5  # of a part whose worker dies each time; after that the part is the cause
 SILENCE = 60.0  # seconds without a finished part after which something is said
 
 
@@ -42,16 +42,16 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one engine takes of a node."""
+    """The node of one engine, and its threads there."""
 
     node: str
     threads: int
 
 
 def shares(nodes: Sequence[Node], *, workers: int | None, threads: int | None) -> list[Share]:
-    """One engine a node, with all its CPUs; with `threads`, as many as the node has room for.
+    """One engine per node, with all its CPUs; with `threads`, as many engines as the node has room for.
 
-    The largest come first. Raises UsageError when there is no room; Ray would wait for ever.
+    The largest come first. Raises UsageError when there is no room; Ray would wait without end.
     """
     found = [
         Share(node.id, threads or node.cpus)
@@ -125,11 +125,11 @@ def embed(
 ) -> Iterator[Done]:
     """Every part through the worker of one of the shares, in the order they finish.
 
-    `say` is told when none does for a while. Raises JobError when a part cannot be made.
+    `say` gets a message when none finishes for a while. Raises JobError when a part cannot be made.
     """
     actors = [_worker(job, engine, share) for share in shares]
     watch = Watch([actor.__ray_ready__.remote() for actor in actors], say)
-    # A turn is a worker that may take a part. Turns go round: each worker has one part first.
+    # A worker is in the pool once for each part it may have. In turns: each worker gets one part first.
     pool = ActorPool(actors * PARTS_AT_ONCE)
     try:
         for outcome in _outcomes(pool, parts, watch):
@@ -143,7 +143,7 @@ def embed(
 
 
 def _worker(job: Job, engine: Engine, share: Share) -> Any:
-    """An actor on the node of its share, or on one that took the place of a node that went."""
+    """An actor on the node of its share, or on another one when that node is gone."""
     options = {
         "num_cpus": share.threads,
         "max_concurrency": PARTS_AT_ONCE,
@@ -180,7 +180,7 @@ class Watch:
 
 
 def _outcomes(pool: ActorPool, parts: Sequence[Part], watch: Watch) -> Iterator[Done | str]:
-    """One a part. No more than PARTS_AT_ONCE parts a worker are with Ray at a time."""
+    """One per part. Ray has at most PARTS_AT_ONCE parts per worker at a time."""
     for part in parts:
         if not pool.has_free():
             yield watch.next(pool)

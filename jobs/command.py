@@ -26,8 +26,8 @@ INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended
 
 
 def run_command(main: Callable[[], int]) -> int:
-    """The exit status of `main`; what is foreseen to go wrong is told in one line."""
-    heed_sigterm()
+    """The exit status of `main`; an expected error becomes one line on stderr."""
+    treat_sigterm_as_ctrl_c()
     try:
         return main()
     except KeyboardInterrupt:
@@ -44,8 +44,8 @@ def run_command(main: Callable[[], int]) -> int:
         return _say(one_line(error), FAILED)
 
 
-def heed_sigterm() -> None:
-    """From here on SIGTERM is Ctrl-C. Ray takes the signal for itself when it connects."""
+def treat_sigterm_as_ctrl_c() -> None:
+    """Handle SIGTERM like Ctrl-C from here on. Ray installs its own handler when it connects."""
     signal.signal(signal.SIGTERM, _interrupt)
 
 
@@ -57,7 +57,7 @@ def _interrupt(_: int, frame: FrameType | None) -> None:
 
 
 def finish(output: Output, parts: Sequence[Part], said: Sequence[str], *, quiet: bool) -> int:
-    """See that nothing is missing, gather the bad rows, say how it went, and give the exit status."""
+    """Check that no part is missing, collect the bad rows, print `said`, and return the exit status."""
     bad = output.finish(part.number for part in parts)
     lines = [*said]
     if bad:

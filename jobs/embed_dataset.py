@@ -21,7 +21,7 @@ from embedder.prepare import store
 from embedder.profile import Profile, model_tag
 from embedder.threads import available_threads
 from jobs import machine, postgres
-from jobs.command import finish, heed_sigterm, run_command
+from jobs.command import finish, run_command, treat_sigterm_as_ctrl_c
 from jobs.database import URL, database_of, shows_password
 from jobs.embedding import Done, Engine
 from jobs.errors import UsageError, printable
@@ -48,7 +48,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add_arguments(parser)
     parser.add_argument("--threads", type=int, help="of an engine (default: one for each CPU)")
     parser.add_argument("--address", help="of a Ray cluster; without, this machine alone")
-    parser.add_argument("--workers", type=int, help="engines of the cluster (default: one a node)")
+    parser.add_argument(
+        "--workers", type=int, help="engines of the cluster (default: one per node)"
+    )
     parser.add_argument(
         "--to",
         metavar="postgresql://...",
@@ -126,7 +128,7 @@ def make(
     from jobs import cluster  # Ray: 2 s to import, and a machine alone does without
 
     with cluster.running(options.address) as nodes:
-        heed_sigterm()
+        treat_sigterm_as_ctrl_c()
         shares = cluster.shares(nodes, workers=options.workers, threads=options.threads)
         shares = shares[: len(parts)]
         count(cluster.embed(job, parts, engine, shares, say=progress.say))

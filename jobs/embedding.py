@@ -62,7 +62,7 @@ class PartEmbedder:
     """
 
     def __init__(self, job: Job, engine: Engine) -> None:
-        # The tokenizer's pool, made when it first works, takes every CPU it sees unless told.
+        # The tokenizer's thread pool uses every CPU unless this is set before its first use.
         os.environ["RAYON_NUM_THREADS"] = str(engine.threads)
         self._job, self._threads = job, engine.threads
         self._reader = RowReader(job.source, job.columns)
@@ -179,7 +179,7 @@ class PartEmbedder:
         return tokens
 
     def _forward(self, tokens: Sequence[Tokens]) -> list[Vector | RowError]:
-        """A vector a text, or why there is none; what fails together is tried text by text."""
+        """One vector per text, or why there is none; texts that fail together are tried one by one."""
         if not tokens:
             return []
         try:

@@ -1,4 +1,4 @@
-"""HTTP with a service that may be slow, full, down or hostile: bounded answers, and waits as long as told."""
+"""HTTP with a service that may be slow, full, down or hostile: bounded answers, retries after a wait."""
 
 import asyncio
 import re
@@ -16,9 +16,10 @@ OUTAGE = 300.0  # seconds without any answer after which a job ends; refusals wi
 LONGEST_WAIT = 30.0  # seconds between attempts during an outage
 LEAST_WAIT = 1.0  # seconds before the second attempt, twice as many before each further one ...
 LEAST_WAIT_AT_MOST = 4.0  # ... up to this; what a service says in Retry-After may only be longer
-LONGEST_TOLD = 86_400.0  # seconds of Retry-After that are believed: a quota is one of a day
+LONGEST_TOLD = 86_400.0  # seconds of Retry-After at most; the longest quota is one of a day
 DEADLINE = 600.0  # seconds of one exchange; 2,048 long texts take a small machine minutes
 LATER = frozenset({429, 502, 503, 504})  # statuses of "come back later"
+TOO_SLOW = frozenset({408, 504})  # the body took too long, or the answer
 TIMEOUT = "timeout"  # of a problem
 TOKEN = re.compile(r"[!-~]+")
 
@@ -43,7 +44,7 @@ class Exchange:
     Args:
         url: of the service, without a path.
         connections: at most so many at a time.
-        say: told why nothing happens for a while.
+        say: gets a message when requests have to wait.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class Exchange:
         except (httpx.InvalidURL, UnicodeError) as error:
             raise UsageError(f"URL cannot be used: {printable(one_line(error))}") from error
         self.url, self._say = printable(url), say
-        self._not_before = 0.0  # time.monotonic(); all callers wait when one is told to
+        self._not_before = (
+            0.0  # time.monotonic(); a wait that one caller was asked for holds for all
+        )
         self._down_since = float("inf")  # time.monotonic() of the first failure in a row
 
     async def close(self) -> None:
@@ -92,10 +95,12 @@ class Exchange:
             reply, problem = await self._attempt(request)
             if reply is not None and reply.status not in LATER:
                 self._down_since = float("inf")
+                if may_shrink and reply.status in TOO_SLOW:
+                    raise TookTooLongError
                 return reply
             self._wait(reply, problem, attempts, patient=patient)
             attempts += 1
-            if may_shrink and (reply.status == 504 if reply else problem.startswith(TIMEOUT)):
+            if may_shrink and _too_slow(reply, problem, attempts):
                 raise TookTooLongError
             if reply is not None:
                 refused(reply)
@@ -150,6 +155,13 @@ class Exchange:
         )
 
 
+def _too_slow(reply: Reply | None, problem: str, attempts: int) -> bool:
+    """Whether a smaller request may get through: also where large ones are cut off again and again."""
+    if reply is not None:
+        return reply.status in TOO_SLOW
+    return problem.startswith(TIMEOUT) or attempts > 2
+
+
 def _checked(url: str) -> str:
     parsed = httpx.URL(url)
     if parsed.userinfo:
@@ -161,7 +173,7 @@ async def _bounded(response: httpx.Response, most: int) -> bytes:
     """The body; of a refusal, what fits. Raises JobError for a longer answer, or a packed one."""
     packed = response.headers.get("Content-Encoding", "identity").lower() != "identity"
     if packed and response.status_code == 200:
-        raise JobError("the answer of the service is compressed, which nobody asked for")
+        raise JobError("the answer of the service is compressed, which was not asked for")
     body = bytearray()
     async for chunk in response.aiter_raw():
         body += chunk

@@ -18,8 +18,8 @@ from jobs.schema import types_of
 if TYPE_CHECKING:  # who has only the URL of a service has none of what it imports
     from embedder.profile import Profile
 
-# Rows of a part: a second or two of the starter model on a core, and the more of a larger one. A killed worker loses
-# that much, and progress moves by as much.
+# Rows of a part: one or two seconds of the starter model on one core, longer with a larger model. A killed
+# worker loses that much work, and the progress bar moves in such steps.
 PART_ROWS = 256
 
 

@@ -70,7 +70,7 @@ class Output:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else writes here meanwhile; where the place is local, that is made sure of."""
+        """Hold the lock of a local place, so that no other job writes there; others have no lock."""
         self.place.filesystem.create_dir((self.place / BAD).path, recursive=True)
         if not self.place.is_local:
             yield
@@ -89,7 +89,7 @@ class Output:
 
         Raises UsageError when the place holds something else; the message names what differs.
         """
-        self._sweep()  # first: what is left of a first manifest is nobody's file
+        self._sweep()  # first: a half-written manifest would count as a file of something else
         path = self.place / MANIFEST
         wanted = json.loads(json.dumps(manifest))
         found = json.loads(path.read()) if path.exists() else None
@@ -127,7 +127,7 @@ class Output:
             }
 
     def counts(self, number: int) -> Counts | None:
-        """Of a part that `done` would name."""
+        """Of a part that is there, readable and of this manifest; None otherwise."""
         return self._footer(number) if (self.place / part_name(number)).exists() else None
 
     def _footer(self, number: int) -> Counts | None:
@@ -165,7 +165,7 @@ class Output:
         return counts
 
     def _check_owner(self) -> None:
-        """A driver that was killed may leave workers, and its place be given to another job meanwhile."""
+        """Workers may outlive a killed driver, and its place may belong to another job by then."""
         manifest = self.place / MANIFEST
         if not manifest.exists() or _digest(json.loads(manifest.read())) != self.digest:
             raise JobError(f"{self.place.path} belongs to another job by now")

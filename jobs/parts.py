@@ -1,4 +1,4 @@
-"""Input files, cut into numbered parts: the same files give the same parts, whoever cuts them and when."""
+"""Input files, cut into numbered parts: the same files always give the same parts."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a job shows while it runs, and in the end."""
+"""What a job shows while it runs, and its summary."""
 
 import sys
 import time
@@ -41,7 +41,7 @@ class Summary:
         if self.price_per_month is not None and counts.tokens:
             cost = self.price_per_month * self.seconds / (HOURS_PER_MONTH * 3600)
             parts.append(
-                f"about {cost:,.4f} for this, {cost / counts.tokens * 1e6:,.4f} a million tokens"
+                f"about {cost:,.4f} for this, {cost / counts.tokens * 1e6:,.4f} per million tokens"
             )
         if self.before:
             parts.append(f"{self.before:,} rows were finished before this run")
@@ -76,7 +76,7 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.close()  # what is said next begins a line of its own
+        self._bar.close()  # what is printed next begins on a new line
 
     def add(
         self,
@@ -100,7 +100,7 @@ class Progress:
         self._bar.update(rows)
 
     def say(self, text: str) -> None:
-        """Something that happens meanwhile."""
+        """Print a message above the bar."""
         if not self._bar.disable:
             self._bar.write(printable(text, most=LONGEST_MESSAGE), file=sys.stderr)
 

@@ -31,13 +31,13 @@ class Records:
         self._header: tuple[str, CsvHeader] | None = None  # of the file that was read last
         parquet = ParquetRecords(place, names)
         self._readers = {
-            "parquet": parquet.of,
+            "parquet": parquet.read,
             "jsonl": self._jsonl,
             "csv": self._csv,
             "text": self._text,
         }
 
-    def of(self, part: Part) -> Found:
+    def read(self, part: Part) -> Found:
         """One per row, in their order."""
         return self._readers[part.file.format](part)
 
@@ -112,7 +112,7 @@ def _csv_records(text: str, delimiter: str, part: Part, offset: int) -> list[lis
 
 
 class ParquetRecords:
-    """Rows of Parquet files, forward: a row group is decoded once, not from its start for every part in it."""
+    """Rows of Parquet files, read forward: a row group is decoded once, not once for every part in it."""
 
     def __init__(self, place: Place, names: Sequence[str]) -> None:
         self._place, self._names = place, list(names)
@@ -122,8 +122,8 @@ class ParquetRecords:
         self._left: Any = None  # what a batch has beyond the last part
         self._next = 0  # row of the file that comes next
 
-    def of(self, part: Part) -> Found:
-        """Rows of a part, from where the last one ended if that is not further away than their row group's start."""
+    def read(self, part: Part) -> Found:
+        """Rows of a part; reads on from the last one where both lie in one row group."""
         if not self._is_ahead(part):
             self._open(part)
         for _ in self._take(part.start - self._next):

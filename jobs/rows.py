@@ -63,10 +63,10 @@ class RowReader:
         self._records, self._columns = Records(place, columns.names), columns
 
     def read(self, part: Part) -> tuple[list[Row], list[BadRow]]:
-        """Rows of a part and the bad ones among them. Raises JobError when the file is not what it was or seems."""
+        """Good and bad rows of a part. Raises JobError when the file has changed or breaks its format."""
         rows: list[Row] = []
         bad: list[BadRow] = []
-        for record in self._records.of(part):
+        for record in self._records.read(part):
             number = part.first_row + len(rows) + len(bad)
             try:
                 rows.append(_row(number, record, part, self._columns))

@@ -20,7 +20,7 @@ JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
 WHERE a.attrelid = to_regclass(%(table)s) AND a.attname = ANY(%(columns)s)
     AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
 """
-# Never back, and at once for everybody. Not locked: the application's inserts would wait for it.
+# Never moves a sequence back. Takes no lock: the application's inserts would wait for it.
 ADVANCE = """
 SELECT setval(q.seqrelid, ids.highest)
 FROM pg_sequence q, (SELECT max(id::bigint) AS highest FROM unnest(%(ids)s::text[]) AS id) ids

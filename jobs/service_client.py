@@ -53,10 +53,10 @@ class RefusedError(UsageError):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RequestOptions:
     """What is asked for each text of a request, besides the text."""
 
-    options: dict[str, Any]  # go into the body as they are
+    fields: dict[str, Any]  # go into the body as they are
     titles: bool
 
 
@@ -65,7 +65,7 @@ class ServiceClient:
 
     Args:
         concurrency: requests in flight.
-        say: told why nothing happens for a while.
+        say: gets a message when requests have to wait.
     """
 
     def __init__(
@@ -102,30 +102,30 @@ class ServiceClient:
         self, rows: Sequence[Row], options: dict[str, Any], *, titles: bool
     ) -> dict[int, Result]:
         """What became of each row, by its number. `options` go into each body as they are."""
-        wish = Wish(options, titles)
-        found = await asyncio.gather(*(self._batch(batch, wish) for batch in self._batches(rows)))
+        wanted = RequestOptions(options, titles)
+        found = await asyncio.gather(*(self._batch(batch, wanted) for batch in self._batches(rows)))
         return {number: result for results in found for number, result in results.items()}
 
-    async def _batch(self, rows: Sequence[Row], wish: Wish) -> dict[int, Result]:
+    async def _batch(self, rows: Sequence[Row], wanted: RequestOptions) -> dict[int, Result]:
         """A batch that is refused for what is in it is split, until the text is alone that it was refused for."""
         found: dict[int, Result] = {}
         waiting: deque[Sequence[Row]] = deque([rows])
         while waiting:
-            batches = self._batches(waiting.popleft())  # others may have learnt meanwhile
+            batches = self._batches(waiting.popleft())  # the limits may be lower by now
             waiting.extendleft(reversed(batches[1:]))
-            results, smaller = await self._attempt(batches[0], wish)
+            results, smaller = await self._attempt(batches[0], wanted)
             found |= results
             waiting.extendleft(reversed(smaller))
         return found
 
     async def _attempt(
-        self, rows: Sequence[Row], wish: Wish
+        self, rows: Sequence[Row], wanted: RequestOptions
     ) -> tuple[dict[int, Result], list[Sequence[Row]]]:
         """What became of rows, and those that are to be sent again in smaller requests."""
         try:
             async with self._one_turn():
                 reply = await self._exchange.send(
-                    self._request(rows, wish),
+                    self._request(rows, wanted),
                     refused=self._adapt,
                     may_shrink=len(rows) > FEW_TEXTS,
                 )
@@ -140,14 +140,14 @@ class ServiceClient:
             raise RefusedError(f"the service refuses this job: {complaint.message}")
         if reply.status != 413 and complaint.code not in OF_A_TEXT:
             check(reply)
-        return await self._refused(rows, wish, reply, complaint)
+        return await self._refused(rows, wanted, reply, complaint)
 
     async def _refused(
-        self, rows: Sequence[Row], wish: Wish, reply: Reply, complaint: Complaint
+        self, rows: Sequence[Row], wanted: RequestOptions, reply: Reply, complaint: Complaint
     ) -> tuple[dict[int, Result], list[Sequence[Row]]]:
         message = OF_A_BATCH.sub("the text ", complaint.message, count=1)
         if len(rows) == 1:
-            return {rows[0].number: await self._alone(rows[0], wish, reply, message)}, []
+            return {rows[0].number: await self._alone(rows[0], wanted, reply, message)}, []
         place = OF_ONE.fullmatch(complaint.param or "")
         if place and int(place[1]) < len(rows):  # it is wrong, and the others may be right
             at = int(place[1])
@@ -156,9 +156,9 @@ class ServiceClient:
         self._learn(rows, reply, complaint)
         return {}, self._smaller(rows)
 
-    def _request(self, rows: Sequence[Row], wish: Wish) -> Request:
-        body = {"texts": [row.text for row in rows], "encoding_format": "base64", **wish.options}
-        if wish.titles:
+    def _request(self, rows: Sequence[Row], wanted: RequestOptions) -> Request:
+        body = {"texts": [row.text for row in rows], "encoding_format": "base64", **wanted.fields}
+        if wanted.titles:
             body["title"] = [row.title for row in rows]
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         return Request("POST", "/batch-embed", content, answer_bytes(len(rows), self._dimensions))
@@ -187,16 +187,16 @@ class ServiceClient:
         batches, middle = self._batches(rows), len(rows) // 2
         return [*batches] if len(batches) > 1 else [rows[:middle], rows[middle:]]
 
-    async def _alone(self, row: Row, wish: Wish, reply: Reply, message: str) -> Result:
+    async def _alone(self, row: Row, wanted: RequestOptions, reply: Reply, message: str) -> Result:
         """A refused text. One that no body holds loses its second half.
 
         That is the same vector if the model's limit cuts it off too.
         """
         half = row.text[: len(row.text) // 2]
-        may_be_cut = reply.status == 413 and wish.options.get("truncate", True)
+        may_be_cut = reply.status == 413 and wanted.fields.get("truncate", True)
         if not may_be_cut or len(half.encode()) < SHORTEST_CUT:
             return RowError(message)
-        [result] = (await self._batch([replace(row, text=half)], wish)).values()
+        [result] = (await self._batch([replace(row, text=half)], wanted)).values()
         if isinstance(result, Answer) and not result.truncated:
             return RowError(f"{message} The half that fits is shorter than what the model reads.")
         return result

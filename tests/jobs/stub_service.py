@@ -56,9 +56,14 @@ class Stub:
                 self.in_flight += 1
                 self.most_in_flight = max(self.most_in_flight, self.in_flight)
                 self.bodies.append(json.loads(body))
-            status, content, headers = self.reply(json.loads(body))
-            with self.lock:
-                self.in_flight -= 1
+            try:
+                status, content, headers = self.reply(json.loads(body))
+            except ConnectionAbortedError:
+                handler.close_connection = True
+                return
+            finally:
+                with self.lock:
+                    self.in_flight -= 1
         handler.send_response(status)
         sent = content if isinstance(content, bytes) else json.dumps(content).encode()
         for name, value in {"Content-Length": str(len(sent)), **headers}.items():

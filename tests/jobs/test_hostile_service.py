@@ -124,7 +124,7 @@ def test_a_packed_answer_is_not_unpacked(tmp_path: Path) -> None:
 
     with served(card_and(packed)) as url:
         ran = run(url, tmp_path, "--quiet")
-    assert_told(ran, "the answer of the service is compressed, which nobody asked for")
+    assert_told(ran, "the answer of the service is compressed, which was not asked for")
     assert ran.peak < 200
 
 

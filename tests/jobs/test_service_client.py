@@ -278,8 +278,21 @@ def test_a_body_limit_that_is_told_is_kept_from_then_on(stub: Stub) -> None:
     assert [len(body["texts"]) for body in stub.bodies] == [9, 3, 3, 3]
 
 
-def test_a_proxy_that_does_not_wait_for_large_requests_gets_smaller_ones(stub: Stub) -> None:
-    stub.reply = lambda body: (504, b"<html>", {}) if len(body["texts"]) > 150 else vectors(body)
+@pytest.mark.parametrize("status", [408, 504])
+def test_large_requests_that_take_too_long_are_made_smaller(stub: Stub, status: int) -> None:
+    stub.reply = lambda body: (status, b"<html>", {}) if len(body["texts"]) > 150 else vectors(body)
     asked = ask(stub.url, ["a"] * 400, concurrency=1)
     assert lengths(asked.results) == [1] * 400
     assert [len(body["texts"]) for body in stub.bodies] == [400, 200, 100, 100, 100, 100]
+
+
+def test_large_requests_that_are_cut_off_are_made_smaller(stub: Stub) -> None:
+    def reply(body: dict[str, Any]) -> Reply:
+        if len(body["texts"]) > 150:
+            raise ConnectionAbortedError  # the stub hangs up
+        return vectors(body)
+
+    stub.reply = reply
+    asked = ask(stub.url, ["a"] * 250, concurrency=1)
+    assert lengths(asked.results) == [1] * 250
+    assert [len(body["texts"]) for body in stub.bodies] == [250, 250, 250, 125, 125]

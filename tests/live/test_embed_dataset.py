@@ -365,7 +365,7 @@ def assert_summary(
     number = r"([\d,.]+)"
     told = rf"; {number} texts/s; {number} tokens/s; {number} tokens/s per core"
     told += r"; engine busy \d+%"
-    told += rf"; about {number} for this, {number} a million tokens$" if price else "$"
+    told += rf"; about {number} for this, {number} per million tokens$" if price else "$"
     match = re.search(told, said.splitlines()[0])
     assert match, said
     rates = [float(group.replace(",", "")) for group in match.groups()]

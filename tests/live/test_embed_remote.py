@@ -99,6 +99,37 @@ def test_a_job_lives_with_every_limit_and_goes_on_after_kill_9(
     assert bulk.cosines(bulk.vectors(untroubled), bulk.vectors(output)).min() > 0.999999
 
 
+def answered(server: Server) -> list[int]:
+    """Statuses of the batches so far."""
+    lines = [line for line in server.log().splitlines() if '"/batch-embed"' in line]
+    return [json.loads(line[line.index("{") :])["status"] for line in lines]
+
+
+@from_source
+def test_a_part_is_one_request_where_the_service_takes_it(server: Server, tmp_path: Path) -> None:
+    before = len(answered(server))
+    (tmp_path / "a.txt").write_text("".join(f"number {n}\n" for n in range(2 * 2048)))
+    more = {"JWT_TOKEN": token()}
+    ran = bulk.run("embed_remote", server.url, tmp_path / "a.txt", tmp_path / "out", more=more)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("4,096 texts (0 truncated, 0 failed)")
+    statuses = answered(server)[before:]
+    assert statuses.count(200) == 2
+    assert set(statuses) <= {200, 429}  # both may be too much at once
+
+
+@from_source
+def test_bodies_are_as_large_as_the_service_takes_them(server: Server, tmp_path: Path) -> None:
+    before = len(answered(server))
+    texts = [f"{n} " + "word " * 180_000 for n in range(12)]
+    (tmp_path / "a.txt").write_text("\n".join(texts))
+    more = {"JWT_TOKEN": token()}
+    ran = bulk.run("embed_remote", server.url, tmp_path / "a.txt", tmp_path / "out", more=more)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("12 texts (12 truncated, 0 failed)")
+    assert answered(server)[before:] == [200, 200]
+
+
 @pytest.mark.parametrize(
     ("options", "environment", "status", "said"),
     [
