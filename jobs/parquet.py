@@ -1,6 +1,7 @@
 """Parquet files in small pieces: a few bytes of one may stand for gigabytes, by compression or repetition."""
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 import pyarrow as pa
@@ -8,31 +9,29 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.errors import JobError, one_line
+from jobs.parquet_pages import pages
 from jobs.places import Place
 from jobs.splitting import BLOCK
 
-# A column of a row group is decoded page by page, and one page may be all of it.
-LARGE = 64 << 20  # bytes of a column that are looked at twice
+# A column is decoded page by page; writers make pages of 1 MB or, of long texts, of some rows.
+LARGE = 64 << 20  # bytes of a page, which may have more only if the file has them too
 MOST_TIMES = 200  # larger than in the file; compressed text is 2 to 20 times larger
 WIDEST = 4096  # bytes of a fixed-size value; decimals and UUIDs have 16
 LEVEL_BYTES = 4  # of a value in a list, when the list is decoded: levels and offsets
-BATCH_BYTES = 32 << 20  # of a column, if each row had the longest value of its dictionary
+BATCH_BYTES = 16 << 20  # of a column, if each row had the longest value of its dictionary
 OBJECT_BYTES = 32  # of a number as a Python object
-PAGE_HEADER = 64  # bytes; its first three fields are numbers
-DICTIONARY_PAGE = 2
 
 
 def open_parquet(place: Place, path: str, names: Sequence[str] = ()) -> pq.ParquetFile:
     """A Parquet file of which the columns `names` are read, in small pieces.
 
-    Raises JobError when the file is no Parquet, or when those columns are larger than any corpus
-    makes them.
+    Raises JobError when the file is no Parquet, or when those columns have values of any size.
     """
     try:
         found = _open(place, path)
         leaves = list(_leaves(found.schema, names))
         for leaf in leaves:
-            _check(path, found, leaf)
+            _check_width(path, found, leaf)
         repeated = [found.schema.column(leaf).path for leaf in leaves if _may_repeat(found, leaf)]
         return _open(place, path, read_dictionary=repeated) if repeated else found
     except (pa.ArrowException, OSError) as error:
@@ -57,20 +56,10 @@ def _chunks(parquet: pq.ParquetFile, leaf: int) -> Iterator[Any]:
         yield parquet.metadata.row_group(group).column(leaf)
 
 
-def _check(path: str, parquet: pq.ParquetFile, leaf: int) -> None:
+def _check_width(path: str, parquet: pq.ParquetFile, leaf: int) -> None:
     column = parquet.schema.column(leaf)
     if column.length > WIDEST:
         raise JobError(f"{path}: {column.path} has values of {column.length:,} bytes each")
-    for chunk in _chunks(parquet, leaf):
-        size = chunk.total_uncompressed_size
-        if column.max_repetition_level:
-            size = max(size, chunk.num_values * LEVEL_BYTES)
-        if size > LARGE and size > MOST_TIMES * chunk.total_compressed_size:
-            raise JobError(
-                f"{path}: {column.path} unpacks to {size:,} bytes from "
-                f"{chunk.total_compressed_size:,}, more than any corpus: if it is right, "
-                "write it again in smaller row groups"
-            )
 
 
 def _may_repeat(parquet: pq.ParquetFile, leaf: int) -> bool:
@@ -103,7 +92,8 @@ def batches(
     with place.filesystem.open_input_file(path) as file:
         for group in range(first, parquet.metadata.num_row_groups):
             chunks = [parquet.metadata.row_group(group).column(leaf) for leaf in leaves]
-            longest = max((_dictionary_bytes(file, path, chunk) for chunk in chunks), default=0)
+            lists = [parquet.schema.column(leaf).max_repetition_level > 0 for leaf in leaves]
+            longest = max(map(_longest, repeat(file), repeat(path), chunks, lists), default=0)
             yield from parquet.iter_batches(
                 max(1, min(rows, BATCH_BYTES // max(longest, 1))),
                 row_groups=[group],
@@ -112,35 +102,22 @@ def batches(
             )
 
 
-def _dictionary_bytes(file: Any, path: str, chunk: Any) -> int:
-    """Bytes of the dictionary of a column, which no value of it exceeds; 0 if it has none.
+def _longest(file: Any, path: str, chunk: Any, in_lists: bool) -> int:
+    """Bytes that no value of a column exceeds, where it may have long ones many times; 0 otherwise.
 
-    They are the second field of the first page's header, in Thrift's compact protocol.
+    Raises JobError for a page that no corpus has.
     """
-    if not chunk.num_values:
-        return 0
-    start = min(chunk.dictionary_page_offset or chunk.data_page_offset, chunk.data_page_offset)
-    kind, size = _two_numbers(path, file.read_at(PAGE_HEADER, start))
-    return size if kind == DICTIONARY_PAGE else 0
-
-
-def _two_numbers(path: str, header: bytes) -> tuple[int, int]:
-    found: list[int] = []
-    position = 0
-    try:
-        while len(found) < 2:
-            if header[position] != 0x15:  # the next field, a 32-bit number
-                raise IndexError
-            value = shift = 0
-            while header[position := position + 1] & 0x80:
-                value |= (header[position] & 0x7F) << shift
-                shift += 7
-            value |= header[position] << shift
-            found.append(value >> 1 if not value & 1 else -1)  # zigzag: odd ones are negative
-            position += 1
-    except IndexError:
-        raise JobError(f"{path} cannot be read as Parquet: a page has no header") from None
-    return found[0], found[1]
+    longest = 0
+    for page in pages(file, path, chunk):
+        size = max(page.unpacked, page.values * LEVEL_BYTES if in_lists else 0)
+        if size > LARGE and size > MOST_TIMES * page.packed:
+            raise JobError(
+                f"{path}: a page of {chunk.path_in_schema} unpacks to {size:,} bytes from "
+                f"{page.packed:,}, more than any corpus: if it is right, write it in smaller pages"
+            )
+        if page.repeats:
+            longest = max(longest, page.unpacked)
+    return longest
 
 
 def python_bytes(array: pa.Array) -> int:

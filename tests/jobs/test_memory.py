@@ -124,6 +124,19 @@ def test_a_value_that_parquet_repeats_is_held_once(
     assert peak < ordinary + BOUND
 
 
+def test_a_beginning_that_parquet_repeats_is_read_bit_by_bit(
+    tmp_path: Path, ordinary: float
+) -> None:
+    table = pa.table({"text": ["x" * MB + f"{n}" for n in range(1000)]})
+    path = tmp_path / "a.parquet"
+    encoding = {"text": "DELTA_BYTE_ARRAY"}
+    pq.write_table(table, path, use_dictionary=False, column_encoding=encoding)
+    assert path.stat().st_size < 200_000
+    *_, error, peak = read(path)
+    assert "has more than 64 MiB in the 256 rows from 0 on" in str(error)
+    assert peak < ordinary + BOUND
+
+
 def test_more_than_a_part_may_hold_is_told(tmp_path: Path) -> None:
     repeated(tmp_path / "a.parquet", "x" * 3 * MB, 300)
     *_, error, _ = read(tmp_path / "a.parquet", "--keep", "tags")
@@ -141,8 +154,36 @@ def test_a_page_that_unpacks_to_more_than_any_corpus_is_refused(
     table = pa.table({"text": ["\0" * 300 * MB, "a"]})
     pq.write_table(table, tmp_path / "a.parquet", compression=compression, use_dictionary=False)
     *_, error, peak = read(tmp_path / "a.parquet")
-    assert "text unpacks to 300,0" in str(error)
+    assert "a page of text unpacks to 300,0" in str(error)
     assert peak < ordinary + BOUND
+
+
+def test_a_page_that_is_larger_than_the_footer_says_is_refused(
+    tmp_path: Path, ordinary: float
+) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.table({"text": ["\0" * 300 * MB]})
+    pq.write_table(table, path, compression="zstd", use_dictionary=False, write_statistics=False)
+    size = pq.read_metadata(path).row_group(0).column(0).total_uncompressed_size
+    content = bytearray(path.read_bytes())
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    honest, forged = zigzag(size), zigzag(1000, length=len(zigzag(size)))
+    content[footer:] = content[footer:].replace(honest, forged)
+    path.write_bytes(content)
+    assert pq.read_metadata(path).row_group(0).column(0).total_uncompressed_size == 1000
+    *_, error, peak = read(path)
+    assert "a page of text unpacks to 300,0" in str(error)
+    assert peak < ordinary + BOUND
+
+
+def zigzag(number: int, *, length: int = 0) -> bytes:
+    """A number of Thrift's compact protocol, in at least `length` bytes."""
+    groups: list[int] = []
+    rest = number << 1
+    while rest or len(groups) < length:
+        groups.append(rest & 0x7F)
+        rest >>= 7
+    return bytes([group | 0x80 for group in groups[:-1]] + groups[-1:])
 
 
 def test_a_list_of_a_billion_nulls_is_refused(tmp_path: Path, ordinary: float) -> None:
@@ -151,7 +192,7 @@ def test_a_list_of_a_billion_nulls_is_refused(tmp_path: Path, ordinary: float) -
     pq.write_table(pa.table({"text": ["a"], "tags": lists}), tmp_path / "a.parquet")
     assert (tmp_path / "a.parquet").stat().st_size < 100_000
     *_, error, peak = read(tmp_path / "a.parquet", "--keep", "tags")
-    assert "tags.list.element unpacks to" in str(error)
+    assert "a page of tags.list.element unpacks to" in str(error)
     assert peak < ordinary + BOUND
 
 
