@@ -52,7 +52,7 @@ class FingerprintError(Exception):
     def __init__(self, wanted: str, served: str) -> None:
         super().__init__(
             f"If-Fingerprint is {wanted!r} and the vector space here is {served!r}: vectors of the two do not mix. "
-            "Embed the index anew, or serve the model that it was made with."
+            "Embed the index again, or serve the model that it was made with."
         )
 
 

@@ -153,6 +153,7 @@ def _models_paths(offer: Offer) -> dict[str, Any]:
     one["get"]["responses"] |= _errors(names_model=True)
     every["get"]["responses"] |= _errors()
     for operation in (every["get"], one["get"]):
+        operation["responses"]["304"] = {"description": "As it was at the ETag of If-None-Match"}
         operation |= {"security": _BEARER, "tags": ["embeddings"]}
     return {"/v1/models": every, "/v1/models/{model}": one}
 

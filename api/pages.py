@@ -61,7 +61,7 @@ DOCS_PATHS = (*_PAGES, *_SCRIPTS, *_FILES)
 
 
 def _static_directory() -> Path:
-    """Where the bundles lie; the package that carries them is found, not imported."""
+    """The directory of the bundles. Their package is found, not imported."""
     spec = find_spec("fastapi_offline")
     if spec is None or spec.origin is None:
         raise FileNotFoundError("fastapi-offline is not installed; run `make install`")

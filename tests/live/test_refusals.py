@@ -78,8 +78,9 @@ def test_a_body_in_latin_1_is_told_to_be_utf_8_and_a_byte_order_mark_is_skipped(
     )
 
 
-def test_deeply_nested_json_is_refused(server: Server) -> None:
-    assert_error(post(server, content=b'{"text":' + b"[" * 100_000, headers=JSON), 400)
+@pytest.mark.parametrize(("depth", "status"), [(5_000, 400), (100_000, 422)])
+def test_deeply_nested_json_is_refused(server: Server, depth: int, status: int) -> None:
+    assert_error(post(server, content=b'{"text":' + b"[" * depth, headers=JSON), status)
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_sent(server: Server) -> None:
