@@ -24,13 +24,12 @@ from api.options import DocumentOptions, TaskOptions
 from api.pages import DOCS_PATHS, docs_page
 from auth.errors import ConfigurationError
 from auth.receipt import set_quota_headers
-from embedder.blank import blank_indices, is_blank
 from embedder.errors import EmbedderError, TextFault
 from embedder.model import check_backend
 from embedder.postprocess import Vectors, cut, encoded
 from embedder.profile import Profile, model_tag
 from embedder.tasks import prompts_for
-from embedder.tokens import Tokens
+from embedder.tokens import TokenizedText
 from settings import VERSION, load_settings
 
 SETTINGS = load_settings()
@@ -65,20 +64,20 @@ class EmbeddingAPI:
     async def embed(self, request: schemas.EmbedRequest, scope: Scope) -> dict[str, Any]:
         """Embed one text."""
         self.embedder.check_room([request.text], user=scope["principal"].user_id)
-        tokens = await self._read([request.text], request, at="text")
+        tokens = await self._read(request, "text", scope)
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
         [embedding] = encoded(vectors, request.encoding_format)
-        done = {"embedding": embedding, "truncated": tokens[0].truncated, "empty": is_blank(request.text)}
+        done = {"embedding": embedding, "truncated": tokens[0].truncated, "empty": tokens[0].blank}
         return done | self._about(tokens, vectors)
 
     @bentoml.api(route="/batch-embed", input_spec=schemas.BatchEmbedRequest, output_spec=schemas.BatchEmbedResponse)
     async def batch_embed(self, request: schemas.BatchEmbedRequest, scope: Scope) -> dict[str, Any]:
         """Embed several texts."""
         self.embedder.check_room(request.texts, user=scope["principal"].user_id)
-        tokens = await self._read(request.texts, request)
+        tokens = await self._read(request, "texts", scope)
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
         embeddings, counts = encoded(vectors, request.encoding_format), [len(text.ids) for text in tokens]
-        done = {"embeddings": embeddings, "tokens": counts, **_remarks(tokens, request.texts)}
+        done = {"embeddings": embeddings, "tokens": counts, **_remarks(tokens)}
         return done | self._about(tokens, vectors)
 
     @bentoml.api(route="/v1/embeddings", input_spec=openai.EmbeddingsRequest, output_spec=openai.EmbeddingsResponse)
@@ -88,53 +87,60 @@ class EmbeddingAPI:
             raise NoSuchModelError(request.model, self.names)
         self.embedder.check_room(request.input, user=scope["principal"].user_id)
         task = request.task or self.names[request.model]
-        tokens = await self._read(request.input, request, task=task, at="input.{}")
+        tokens = await self._read(request, "input", scope, task=task)
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
         rows, counts = encoded(vectors, request.encoding_format), [len(text.ids) for text in tokens]
-        data = openai.embeddings(rows, tokens=counts, **_remarks(tokens, request.input))
+        data = openai.embeddings(rows, tokens=counts, **_remarks(tokens))
         return {"object": "list", "data": data, **self._about(tokens, vectors)}
 
     @bentoml.api(route="/similarity", input_spec=schemas.SimilarityRequest, output_spec=schemas.SimilarityResponse)
     async def similarity(self, request: schemas.SimilarityRequest, scope: Scope) -> dict[str, Any]:
         """Compare one text with several, or several with one another."""
-        one = [] if request.text is None else [request.text]
-        self.embedder.check_room([*one, *request.texts], user=scope["principal"].user_id)
-        first = await self._read(one, request, task=request.text_task, at="text")
-        rest = await self._read(request.texts, request)
+        self.embedder.check_room([request.text or "", *request.texts], user=scope["principal"].user_id)
+        first = await self._read(request, "text", scope, task=request.text_task)
+        rest = await self._read(request, "texts", scope)
         vectors = await self._vectors([*first, *rest], scope, dimensions=request.dimensions)
         cosines = vectors[1:] @ vectors[0] if first else vectors @ vectors.T
-        of_text = {f"text_{name}": bool(indices) for name, indices in _remarks(first, one).items()}
-        done = {"similarities": iter(cosines.clip(-1, 1)), **_remarks(rest, request.texts), **of_text}
+        of_text = {f"text_{name}": bool(indices) for name, indices in _remarks(first).items()}
+        done = {"similarities": iter(cosines.clip(-1, 1)), **_remarks(rest), **of_text}
         return done | self._about([*first, *rest], vectors)
 
     @bentoml.api(route="/tokenize", input_spec=schemas.TokenizeRequest, output_spec=schemas.TokenizeResponse)
     async def tokenize(self, request: schemas.TokenizeRequest, scope: Scope) -> dict[str, Any]:
         """Count tokens: one request like any other, and none of the day's tokens."""
-        tokens = await self._read(request.texts, request)
+        tokens = await self._read(request, "texts", scope)
+        scope["release_body"]()
         scope["answer_bytes"] = sum(text.ids.nbytes for text in tokens)
-        empty = set(blank_indices(request.texts))
         texts = (
-            {"ids": text.ids, "n_tokens": text.n_tokens, "truncated": text.truncated, "empty": index in empty}
-            for index, text in enumerate(tokens)
+            {"ids": text.ids, "n_tokens": text.n_tokens, "truncated": text.truncated, "empty": text.blank}
+            for text in tokens
         )
         return {"texts": texts, "max_tokens": self.embedder.model.max_tokens, **self._about(tokens)}
 
     async def _read(
-        self, texts: Sequence[str], options: TaskOptions, *, task: str | None = None, at: str = "texts.{}"
-    ) -> list[Tokens]:
-        """Texts -> token ids, behind the prompt of `task` or of the options'; `at` names the field of a text."""
-        task = options.task if task is None else task
-        titles = options.title if isinstance(options, DocumentOptions) else None
+        self, request: TaskOptions, field: str, scope: Scope, *, task: str | None = None
+    ) -> list[TokenizedText]:
+        """The text or texts of a field -> token ids, behind the prompt of `task` or of the request's.
+
+        The request is left without them: they may be megabytes, and nobody needs them any more.
+        """
+        value: str | list[str] | None = getattr(request, field)
+        setattr(request, field, None)
+        texts = [value] if isinstance(value, str) else value or []
+        task = request.task if task is None else task
+        titles = request.title if isinstance(request, DocumentOptions) else None
         prompts = prompts_for(self.profile.tasks, task, titles=titles, n_texts=len(texts))
+        user = scope["principal"].user_id
         try:
             with tracing.span("tokenise"):
-                return await self.embedder.tokenise(texts, prompts, truncate=options.truncate)
+                return await self.embedder.tokenise(texts, prompts, truncate=request.truncate, user=user)
         except TextFault as fault:
-            fault.param = at.format(fault.index)
+            fault.param = field if isinstance(value, str) else f"{field}.{fault.index}"
             raise
 
-    async def _vectors(self, tokens: Sequence[Tokens], scope: Scope, *, dimensions: int | None) -> Vectors:
+    async def _vectors(self, tokens: Sequence[TokenizedText], scope: Scope, *, dimensions: int | None) -> Vectors:
         """Token ids -> quota -> batcher -> vectors, (n_texts, dimensions) in the order of the texts."""
+        scope["release_body"]()
         size = self.profile.size_of(dimensions)
         scope["tokens"] = n_tokens = sum(len(text.ids) for text in tokens)
         scope["receipt"] = await self.quota.spend(scope["receipt"], tokens=n_tokens)
@@ -149,7 +155,7 @@ class EmbeddingAPI:
         """What serves here. Raises ModelLoadingError."""
         return self.embedder.model.profile
 
-    def _about(self, tokens: Sequence[Tokens], vectors: Vectors | None = None) -> dict[str, Any]:
+    def _about(self, tokens: Sequence[TokenizedText], vectors: Vectors | None = None) -> dict[str, Any]:
         """What every answer about texts says."""
         n_tokens = sum(len(text.ids) for text in tokens)
         usage = {"prompt_tokens": n_tokens, "total_tokens": n_tokens}
@@ -284,9 +290,9 @@ class EmbeddingAPI:
         await asyncio.to_thread(tracing.shutdown)
 
 
-def _remarks(tokens: Sequence[Tokens], texts: Sequence[str]) -> dict[str, list[int]]:
+def _remarks(tokens: Sequence[TokenizedText]) -> dict[str, list[int]]:
     """What a caller should know of some texts, by their indices."""
     return {
         "truncated": [index for index, text in enumerate(tokens) if text.truncated],
-        "empty": blank_indices(texts),
+        "empty": [index for index, text in enumerate(tokens) if text.blank],
     }

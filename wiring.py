@@ -159,6 +159,8 @@ def _public_keys() -> KeySource | None:
 
 def served_model(directory: Path) -> ServedModel:
     """The prepared model in `directory`, not yet loaded."""
+    # With the engine at work, several threads tokenise a slice no sooner than one.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     model = ServedModel(
         directory,
         num_threads=SETTINGS.num_threads,

@@ -21,6 +21,7 @@ from typing_extensions import TypeAliasType
 from settings import load_settings
 
 MAX_TEXTS = load_settings().max_texts_per_request
+MAX_CHARACTERS = 2**20  # of a text: tokenising one takes up to 2 s where it makes no tokens
 # A title for each text, the options, and as much again for fields that `/v1/embeddings` ignores.
 MAX_VALUES = 4 * MAX_TEXTS + 1024
 MAX_FIELDS = 64  # of the body; a field that is not known is looked up among those that are
@@ -45,10 +46,14 @@ def _without_token_ids(value: Any) -> Any:
     return value
 
 
-def _not_empty(text: str) -> str:
-    """`min_length` would make pydantic keep a second copy of the text, in UTF-8."""
+def _sized(text: str) -> str:
+    """Bounds of its own would make pydantic keep a second copy of the text, in UTF-8."""
     if not text:
         raise ValueError("the text is empty: send at least 1 character")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(
+            f"the text has {len(text)} characters and the limit is {MAX_CHARACTERS}: split it"
+        )
     return text
 
 
@@ -56,14 +61,14 @@ def _one_or_many(item: dict[str, Any], **bounds: int) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [item, {"type": "array", "items": item, **bounds}]})
 
 
-_NOT_EMPTY = {"type": "string", "minLength": 1}
-Text = Annotated[str, AfterValidator(_not_empty), WithJsonSchema(_NOT_EMPTY)]
+_TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS}
+Text = Annotated[str, AfterValidator(_sized), WithJsonSchema(_TEXT)]
 Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)]
 TextOrTexts = Annotated[
     Texts,
     BeforeValidator(_listed),
     BeforeValidator(_without_token_ids),
-    _one_or_many(_NOT_EMPTY, minItems=1, maxItems=MAX_TEXTS),
+    _one_or_many(_TEXT, minItems=1, maxItems=MAX_TEXTS),
 ]
 _Title = Annotated[str, Field(max_length=1000)] | None
 Titles = TypeAliasType(

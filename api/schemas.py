@@ -131,7 +131,9 @@ class TokenizedText(bentoml.IODescriptor):
     ids: list[int] = Field(
         description="Token ids, prompt and special tokens included, cut at the limit"
     )
-    n_tokens: int = Field(ge=0, description="Tokens before the cut")
+    n_tokens: int = Field(
+        ge=0, description="Tokens before the cut; at least, of a text that was not read to its end"
+    )
     truncated: bool
     empty: bool = Field(
         description="Whether the text is nothing but white space and invisible characters"

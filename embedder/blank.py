@@ -1,7 +1,6 @@
 """Texts that show nothing: white space, and characters that no font draws."""
 
 import re
-from collections.abc import Sequence
 
 # Unicode's Default_Ignorable_Code_Point, controls, and the empty braille cell.
 _UNSEEN = (
@@ -16,8 +15,3 @@ PATTERN = rf"^[\s{_UNSEEN}]*$"  # of a blank text, as JSON Schema can say it
 def is_blank(text: str) -> bool:
     """Whether nobody would see anything of `text`: its vector says nothing either."""
     return _SEEN.search(text) is None
-
-
-def blank_indices(texts: Sequence[str]) -> list[int]:
-    """The places of those that are blank."""
-    return [index for index, text in enumerate(texts) if is_blank(text)]

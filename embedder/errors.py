@@ -70,7 +70,7 @@ class DimensionsError(OptionError):
 
 
 class TextTooLongError(TextFault):
-    """A text of `n_tokens` tokens, more than `max_tokens`, whose caller does not want it cut."""
+    """A text of at least `n_tokens` tokens, more than `max_tokens`, whose caller does not want it cut."""
 
     reason = "text_too_long"
 
@@ -78,7 +78,7 @@ class TextTooLongError(TextFault):
         self.n_tokens, self.max_tokens = n_tokens, max_tokens
         super().__init__(
             index,
-            f"text {index} has {n_tokens} tokens and the limit is {max_tokens}: shorten it, or let it be cut "
+            f"text {index} has at least {n_tokens} tokens and the limit is {max_tokens}: shorten it, or let it be cut "
             'with "truncate": true',
         )
 
@@ -88,7 +88,10 @@ class NoRoomError(EmbedderError):
 
 
 class TooManyTokensError(NoRoomError):
-    """A request of more tokens than one user may have in the queue; its first `fit` texts have fewer."""
+    """A request of more tokens than one user may have in the queue; its first `fit` texts have no more.
+
+    `cost` are those of the texts that were read.
+    """
 
     reason = "too_many_tokens"
 
@@ -100,7 +103,7 @@ class TooManyTokensError(NoRoomError):
             else "shorten its first text, which alone is too much"
         )
         super().__init__(
-            f"this request counts {cost} tokens in the queue and the limit is {limit}: {advice}"
+            f"this request counts at least {cost} tokens in the queue and the limit is {limit}: {advice}"
         )
 
 

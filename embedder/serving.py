@@ -2,22 +2,24 @@
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
+from embedder import heap
 from embedder.admission import LEAST_TOKENS, Admission, cost_of
 from embedder.batcher import Batcher, JobReport, PackReport
 from embedder.errors import EngineError, EngineStalledError, ModelLoadingError
 from embedder.model import EmbeddingModel
 from embedder.postprocess import Vectors
 from embedder.threads import available_threads
-from embedder.tokens import Tokens, check_uncut
+from embedder.tokenising import Slices, TokenisingThread
+from embedder.tokens import TokenizedText, characters_of, uncut
 
-# Tokenising fewer characters takes less time than handing them to a thread (about 0.1 ms).
+# Tokenising fewer characters takes about as long as handing them to a thread.
 INLINE_CHARACTERS = 2_000
 
 
@@ -68,6 +70,7 @@ class ServedModel:
             report=report,
             report_job=report_job,
         )
+        self._tokenising = TokenisingThread()
         self._model: EmbeddingModel | None = None
         self._batcher: Batcher | None = None
 
@@ -75,9 +78,10 @@ class ServedModel:
         """Load, and be ready once a real forward pass has worked. Returns the seconds it took."""
         started = time.monotonic()
         model = await asyncio.to_thread(self._load)
-        _give_memory_back()
+        heap.give_back()
         self._batcher = batcher = self._batcher_for(model.engine)
         batcher.start()
+        self._tokenising.start()
         warm_up = model.tokenizer.encode(["warm-up"], max_tokens=model.max_tokens)
         await batcher.embed([text.ids for text in warm_up], user="")
         _settle_garbage_collector()
@@ -85,7 +89,8 @@ class ServedModel:
         return time.monotonic() - started
 
     async def close(self) -> None:
-        """Let the forward pass under way end."""
+        """Let the slice and the forward pass under way end."""
+        await self._tokenising.close()
         if self._batcher is not None:
             await self._batcher.close()
 
@@ -145,31 +150,35 @@ class ServedModel:
         self._batcher.admission.check(user, LEAST_TOKENS * len(texts), most=most)
 
     async def tokenise(
-        self, texts: Sequence[str], prompts: Sequence[str], *, truncate: bool
-    ) -> list[Tokens]:
+        self, texts: Sequence[str], prompts: Sequence[str], *, truncate: bool, user: str
+    ) -> list[TokenizedText]:
         """Token ids of each text behind its prompt, cut at the limit.
 
-        Raises ModelLoadingError, TextError, and TextTooLongError unless `truncate`.
+        Raises ModelLoadingError, TextError, TooManyTokensError, and TextTooLongError unless `truncate`.
         """
         model = self.model
-        encode = partial(model.tokenizer.encode, texts, prompt=prompts, max_tokens=model.max_tokens)
-        inline = sum(map(len, texts)) < INLINE_CHARACTERS
-        tokens = encode() if inline else await asyncio.to_thread(encode)
-        if not truncate:
-            check_uncut(tokens)
-        return tokens
+        slices = model.tokenizer.slices(texts, prompts, max_tokens=model.max_tokens)
+        slices = self._bounded(slices if truncate else uncut(slices))
+        cost = sum(map(characters_of, prompts, texts))
+        if cost < INLINE_CHARACTERS:
+            return list(chain.from_iterable(slices))
+        return await self._tokenising.run(slices, user=user, cost=cost)
 
-    async def embed(self, tokens: Sequence[Tokens], *, user: str) -> Vectors:
+    def _bounded(self, slices: Slices) -> Slices:
+        """The same, no further than the queue would take: a small body may make millions of tokens."""
+        if self._batcher is None:
+            raise ModelLoadingError
+        lengths: list[int] = []
+        for texts in slices:
+            lengths += [len(text.ids) for text in texts]
+            self._batcher.admission.check_size(lengths)
+            yield texts
+
+    async def embed(self, tokens: Sequence[TokenizedText], *, user: str) -> Vectors:
         """(n_texts, dimensions) float32, L2-normalised. Raises ModelLoadingError and what Batcher raises."""
         if self._batcher is None:
             raise ModelLoadingError
         return await self._batcher.embed([text.ids for text in tokens], user=user)
-
-
-def _give_memory_back() -> None:
-    """glibc keeps what loading freed: 182 MB of it after a tokenizer of 262,144 words."""
-    with contextlib.suppress(AttributeError):  # other C libraries give it back by themselves
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _settle_garbage_collector() -> None:

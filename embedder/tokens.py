@@ -1,7 +1,8 @@
 """Text to token ids: prompt applied, length known, cut to what the model reads."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
@@ -9,17 +10,26 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from embedder.blank import is_blank
 from embedder.errors import ModelNotFoundError, TextError, TextTooLongError
+from embedder.long_text import WINDOW, reader_for
 
 TokenIds: TypeAlias = NDArray[np.int64]  # (n_tokens,), special tokens included
 
+TEXT_COST = 20  # characters that take as long to tokenise as a text without any: about 13 us
+
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
-    """One tokenised text. `n_tokens` is its length before truncation, special tokens included."""
+class TokenizedText:
+    """One text as the model reads it.
+
+    `n_tokens` is its length before the cut, special tokens included; at least that much where prompt
+    and text are longer than WINDOW characters. `blank`: nobody would see anything of the text.
+    """
 
     ids: TokenIds
     n_tokens: int
+    blank: bool
 
     @property
     def truncated(self) -> bool:
@@ -32,8 +42,10 @@ class Tokenizer:
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
+        _bound_cache(tokenizer)
         self._tokenizer = tokenizer
-        self._n_special = tokenizer.num_special_tokens_to_add(is_pair=False)
+        self._read = reader_for(tokenizer)
+        self._before, self._after = _special_tokens(tokenizer)
 
     @classmethod
     def from_file(cls, path: Path) -> "Tokenizer":
@@ -43,38 +55,95 @@ class Tokenizer:
 
     def encode(
         self, texts: Sequence[str], *, prompt: str | Sequence[str] = "", max_tokens: int
-    ) -> list[Tokens]:
+    ) -> list[TokenizedText]:
         """Token ids of `prompt + text`, the end of the text cut beyond `max_tokens`, special tokens kept.
 
-        `prompt` is one for all, or one a text. The same ids as sentence-transformers' tokenisation.
+        `prompt` is one for all, or one per text. The same ids as sentence-transformers' tokenisation.
         Raises TextError for a text that is not valid Unicode.
         """
-        _check_unicode(texts)
         prompts = [prompt] * len(texts) if isinstance(prompt, str) else prompt
-        prompted = [prompt + text for prompt, text in zip(prompts, texts, strict=True)]
-        encodings = self._tokenizer.encode_batch(prompted, add_special_tokens=False)
-        return [self._finish(encoding, max_tokens) for encoding in encodings]
+        return list(chain.from_iterable(self.slices(texts, prompts, max_tokens=max_tokens)))
 
-    def _finish(self, encoding: tokenizers.Encoding, max_tokens: int) -> Tokens:
-        n_tokens = len(encoding.ids) + self._n_special
-        if n_tokens > max_tokens:
-            encoding.truncate(max(max_tokens - self._n_special, 0))
-        complete = self._tokenizer.post_process(encoding, add_special_tokens=True)
-        return Tokens(np.asarray(complete.ids, np.int64), n_tokens)
+    def slices(
+        self, texts: Sequence[str], prompts: Sequence[str], *, max_tokens: int
+    ) -> Iterator[list[TokenizedText]]:
+        """What `encode` returns, bit by bit: each step takes a bounded time, and may give nothing.
+
+        A step tokenises about WINDOW characters. Only where a tokenizer other than BERT's makes few
+        tokens of many characters, up to twice as many as it needs.
+        """
+        wanted = max(max_tokens - len(self._before) - len(self._after), 0)
+        group: list[tuple[str, str]] = []
+        room = WINDOW
+        for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+            _check_unicode(index, text)
+            cost = characters_of(prompt, text)
+            if group and cost > room:
+                yield self._together(group, wanted)
+                group, room = [], WINDOW
+            if cost > WINDOW:
+                yield from self._alone(prompt, text, wanted)
+            else:
+                group.append((prompt, text))
+                room -= cost
+        if group:
+            yield self._together(group, wanted)
+
+    def _together(self, group: Sequence[tuple[str, str]], wanted: int) -> list[TokenizedText]:
+        prompted = [prompt + text for prompt, text in group]
+        encodings = self._tokenizer.encode_batch_fast(prompted, add_special_tokens=False)
+        return [
+            self._finish(encoding.ids, wanted, blank=is_blank(text))
+            for encoding, (_, text) in zip(encodings, group, strict=True)
+        ]
+
+    def _alone(self, prompt: str, text: str, wanted: int) -> Iterator[list[TokenizedText]]:
+        pieces = (text[start : start + WINDOW] for start in range(0, len(text), WINDOW))
+        blank = all(map(is_blank, pieces))  # piece by piece: other threads may run between two
+        for ids in self._read(self._tokenizer, prompt + text, wanted):
+            yield [] if ids is None else [self._finish(ids, wanted, blank=blank)]
+
+    def _finish(self, ids: list[int], wanted: int, *, blank: bool) -> TokenizedText:
+        complete = [*self._before, *ids[:wanted], *self._after]
+        n_tokens = len(self._before) + len(ids) + len(self._after)
+        return TokenizedText(np.array(complete, np.int64), n_tokens, blank)
 
 
-def check_uncut(tokens: Sequence[Tokens]) -> None:
-    """Raises TextTooLongError for the first text that was cut."""
-    for index, text in enumerate(tokens):
-        if text.truncated:
-            raise TextTooLongError(index, text.n_tokens, len(text.ids))
+def characters_of(prompt: str, text: str) -> int:
+    """Of tokenising a text, in characters."""
+    return len(prompt) + len(text) + TEXT_COST
 
 
-def _check_unicode(texts: Sequence[str]) -> None:
-    for index, text in enumerate(texts):
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise TextError(
-                index, f"character {error.start} is a lone surrogate, not text"
-            ) from None
+def uncut(slices: Iterable[list[TokenizedText]]) -> Iterator[list[TokenizedText]]:
+    """The same slices. Raises TextTooLongError instead of the one with a text that was cut."""
+    index = 0
+    for texts in slices:
+        for text in texts:
+            if text.truncated:
+                raise TextTooLongError(index, text.n_tokens, len(text.ids))
+            index += 1
+        yield texts
+
+
+def _check_unicode(index: int, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TextError(index, f"character {error.start} is a lone surrogate, not text") from None
+
+
+def _special_tokens(tokenizer: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
+    """The ids in front of every text and behind it."""
+    encoding = tokenizer.encode("a", add_special_tokens=True)
+    special = encoding.special_tokens_mask
+    start = special.index(0)
+    end = len(special) - special[::-1].index(0)
+    return encoding.ids[:start], encoding.ids[end:]
+
+
+def _bound_cache(tokenizer: tokenizers.Tokenizer) -> None:
+    """BPE keeps 10,000 words of up to 256 bytes: 78 MB of old queries where a text is one word, as
+    to Gemma's. There they are of no use; elsewhere 1,000 words take 8 MB."""
+    if isinstance(tokenizer.model, tokenizers.models.BPE):
+        words = tokenizer.encode("one two three", add_special_tokens=False).word_ids
+        tokenizer.model._resize_cache(0 if len(set(words)) == 1 else 1_000)

@@ -11,11 +11,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.errors import OptionError, TextTooLongError
+from embedder.errors import OptionError
 from embedder.model import EmbeddingModel
 from embedder.postprocess import cut
 from embedder.tasks import prompts_for
-from embedder.tokens import Tokens, check_uncut
+from embedder.tokens import TokenizedText
 from jobs.columns import Embedded, to_table
 from jobs.errors import JobError, RowError, job_error, one_line
 from jobs.job import Job
@@ -24,7 +24,7 @@ from jobs.parts import Part
 from jobs.rows import BadRow, Row, RowReader, refused
 
 Vector: TypeAlias = NDArray[np.float32]  # (dimensions,)
-Fit: TypeAlias = list[tuple[Row, Tokens]]
+Fit: TypeAlias = list[tuple[Row, TokenizedText]]
 
 # Parts in work on one engine: one in it, one read and tokenised for it, one that is being written.
 # On a local disk one part keeps the engine busy for 93 % of the time, two and three for 99 %; the
@@ -129,7 +129,7 @@ class PartEmbedder:
         found: Sequence[Vector | RowError],
     ) -> tuple[Embedded, list[BadRow]]:
         """Rows with their vectors, and those that the engine fails on."""
-        kept: list[tuple[Row, Tokens, Vector]] = []
+        kept: list[tuple[Row, TokenizedText, Vector]] = []
         failed: list[BadRow] = []
         for (row, tokens), vector in zip(fit, found, strict=True):
             if isinstance(vector, RowError):
@@ -149,7 +149,7 @@ class PartEmbedder:
         )
         return embedded, failed
 
-    def _tokenise(self, rows: Sequence[Row]) -> list[Tokens | RowError]:
+    def _tokenise(self, rows: Sequence[Row]) -> list[TokenizedText | RowError]:
         """Token ids of each row behind the prompt of its task, or why there are none."""
         prompts = [self._prompt(row) for row in rows]
         pairs = zip(prompts, rows, strict=True)
@@ -170,15 +170,13 @@ class PartEmbedder:
         except OptionError as error:
             return RowError(str(error))
 
-    def _uncut(self, tokens: Tokens) -> Tokens | RowError:
-        if not self._job.wanted.truncate:
-            try:
-                check_uncut([tokens])
-            except TextTooLongError as error:
-                return RowError(f"{error.n_tokens} tokens, the limit is {error.max_tokens}")
+    def _uncut(self, tokens: TokenizedText) -> TokenizedText | RowError:
+        if tokens.truncated and not self._job.wanted.truncate:
+            limit = self._model.max_tokens
+            return RowError(f"at least {tokens.n_tokens} tokens, the limit is {limit}")
         return tokens
 
-    def _forward(self, tokens: Sequence[Tokens]) -> list[Vector | RowError]:
+    def _forward(self, tokens: Sequence[TokenizedText]) -> list[Vector | RowError]:
         """One vector per text, or why there is none; texts that fail together are tried one by one."""
         if not tokens:
             return []

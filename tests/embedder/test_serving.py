@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from embedder import model as models
-from embedder.errors import EngineEndedError, EngineStalledError
+from embedder.errors import (
+    EngineEndedError,
+    EngineStalledError,
+    TextTooLongError,
+    TooManyTokensError,
+)
 from embedder.postprocess import Vectors
 from embedder.serving import ServedModel
 from embedder.tokens import TokenIds
@@ -46,7 +51,7 @@ def directory(starter: LoadModel, starter_directory: Path) -> Path:
 
 @asynccontextmanager
 async def serving(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
+    directory: Path, monkeypatch: pytest.MonkeyPatch, queue_tokens: int = 1_000_000
 ) -> AsyncIterator[tuple[FailingEngine, ServedModel]]:
     engine = FailingEngine()
     monkeypatch.setattr(models, "_engine", lambda *_, **__: engine)
@@ -56,8 +61,8 @@ async def serving(
         max_tokens=256,
         batch_tokens=256,
         batch_size=8,
-        queue_tokens=1000,
-        user_queue_tokens=1000,
+        queue_tokens=queue_tokens,
+        user_queue_tokens=queue_tokens,
         deadline=0.1,
         report=lambda _: None,
     )
@@ -73,7 +78,7 @@ async def test_a_forward_pass_beyond_its_deadline_is_noticed_and_its_callers_let
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving(directory, monkeypatch) as (engine, model):
-        tokens = await model.tokenise(["a"], [""], truncate=True)
+        tokens = await model.tokenise(["a"], [""], truncate=True, user="a")
         engine.runs.clear()
         calls = [asyncio.create_task(model.embed(tokens, user=user)) for user in "ab"]
         await asyncio.sleep(0.2)
@@ -91,7 +96,7 @@ async def test_an_engine_that_breaks_down_lets_nobody_wait(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving(directory, monkeypatch) as (engine, model):
-        tokens = await model.tokenise(["a"], [""], truncate=True)
+        tokens = await model.tokenise(["a"], [""], truncate=True, user="a")
         engine.breaks = True
         for _ in range(2):
             with pytest.raises(EngineEndedError):
@@ -99,3 +104,46 @@ async def test_an_engine_that_breaks_down_lets_nobody_wait(
         with pytest.raises(EngineEndedError):
             model.check()
         assert not model.serves
+
+
+@pytest.mark.parametrize("texts", [["a"] * 1_999, ["word " * 10_000]])
+async def test_large_requests_leave_the_event_loop_to_others(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, texts: list[str]
+) -> None:
+    """One title of 1,000 characters is in front of each text, however short."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with serving(directory, monkeypatch) as (_, model):
+        task = asyncio.create_task(others())
+        prompts = ["title: " + "t" * 1_000] * len(texts)
+        tokens = await model.tokenise(texts, prompts, truncate=True, user="a")
+        task.cancel()
+    assert len(tokens) == len(texts)
+    assert turns > 10
+
+
+@pytest.mark.parametrize("words", [300, 30_000])
+async def test_a_text_that_may_not_be_cut_is_refused_with_what_is_known_of_its_length(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, words: int
+) -> None:
+    async with serving(directory, monkeypatch) as (_, model):
+        texts = ["fine", "word " * words, "fine"]
+        with pytest.raises(TextTooLongError, match=r"text 1 has at least \d+ .* limit is 256"):
+            await model.tokenise(texts, ["", "", ""], truncate=False, user="a")
+
+
+async def test_a_request_of_too_many_tokens_is_tokenised_no_further(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(directory, monkeypatch, queue_tokens=1_000) as (_, model):
+        texts = ["word " * 100] * 500
+        with pytest.raises(TooManyTokensError) as refusal:
+            await model.tokenise(texts, [""] * 500, truncate=True, user="a")
+    assert refusal.value.fit == refusal.value.limit // 102
+    assert refusal.value.cost < 10_000  # of 51,000

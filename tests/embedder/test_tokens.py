@@ -1,3 +1,4 @@
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -40,6 +41,27 @@ def test_length_before_truncation_is_kept_and_the_last_token_is_still_the_end(
     assert (whole.n_tokens, whole.truncated) == (52, False)
     assert (cut.n_tokens, len(cut.ids), cut.truncated) == (52, 10, True)
     assert cut.ids[-1] == whole.ids[-1]
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b" * 20_000, "word", " " * 20_000 + "."])
+def test_a_text_that_shows_nothing_is_blank_behind_any_prompt(
+    starter: LoadModel, text: str
+) -> None:
+    (tokens,) = starter("fp32").tokenizer.encode([text], prompt="query: ", max_tokens=128)
+    assert tokens.blank == (not text.strip("\u200b \n"))
+
+
+def test_queries_of_the_past_are_not_kept(gemma: LoadModel) -> None:
+    """BPE keeps the words that it has seen, and a text is one word to Gemma's: 78 MB."""
+    tokenizer, process = gemma("fp32").tokenizer, psutil.Process()
+    queries = [
+        "".join(map(chr, range(start, start + 60))) for start in range(0x1F300, 0x1F300 + 10_000)
+    ]
+    tokenizer.encode(queries[:10], max_tokens=1024)
+    before = process.memory_info().rss
+    for query in queries:
+        tokenizer.encode([query], max_tokens=1024)
+    assert process.memory_info().rss - before < 10_000_000
 
 
 def test_a_lone_surrogate_is_refused_with_its_place(starter: LoadModel) -> None:

@@ -13,7 +13,11 @@ import pytest
 from benchmarks.random_embeddinggemma import TINY, build
 from tests.live.server import SOURCE, Server, bare_environment, serve
 
-PLENTY = {"RATE_LIMIT_PER_MIN": "1000000", "FAILED_AUTH_PER_MIN": "1000000"}
+PLENTY = {
+    "RATE_LIMIT_PER_MIN": "1000000",
+    "FAILED_AUTH_PER_MIN": "1000000",
+    "MAX_CONCURRENT_PER_USER": "64",
+}
 
 
 @pytest.fixture(scope="session")

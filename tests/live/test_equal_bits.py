@@ -54,7 +54,7 @@ async def users_vectors(server: Server, user: int) -> dict[str, bytes]:
 async def test_vectors_over_http_are_the_same_bits_alone_and_beside_other_users(
     threads: int, settings: Mapping[str, str], alone: Mapping[str, bytes], tmp_path: Path
 ) -> None:
-    environment = PLENTY | settings | {"NUM_THREADS": str(threads)}
+    environment = {**PLENTY, **settings, "NUM_THREADS": str(threads)}
     with serve(tmp_path / "log", environment) as server:
         for users in (range(1), range(1, 2), range(6)):
             for found in await asyncio.gather(*(users_vectors(server, user) for user in users)):

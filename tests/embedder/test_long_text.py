@@ -1,0 +1,156 @@
+"""Long texts are not tokenised as a whole, and have the ids of the whole."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+import tokenizers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from embedder.long_text import WINDOW, read_from_the_start, read_words, reader_for
+from embedder.prepare.source import Source
+from embedder.profile import TOKENIZER_FILE
+from embedder.tokens import Tokenizer
+from tests.embedder.tokenizers_by_kind import KINDS, of_kind
+
+BERT = ("wordpiece", "cased")
+# What makes few tokens of many characters, or many of one; reorders, joins or drops them.
+PIECES = (
+    ".", " ", "a", "\u0301", "한", "\u1112\u1161\u11ab", "🏳️\u200d🌈", "\x01", "中", "\u3000", "a\x01",
+    "word ", "\U0001d160", "\ufdfa", "İ", "\n", "\u302f\u200d\u0323", "[SEP]", "[SE", "<bos>", "<h1>",
+    "supercalifragilistic", "안녕하세요 ", "▁", "\u200b", "é",
+)  # fmt: skip
+Load = Callable[[str], "Pair"]
+
+repeated = st.builds(str.__mul__, st.sampled_from(PIECES), st.integers(1, 300))
+varied = st.text(st.characters(exclude_categories=["Cs"]), max_size=100)
+passage = st.lists(repeated | varied, max_size=20).map("".join)
+
+
+@st.composite
+def long_texts(draw: st.DrawFn) -> str:
+    """Something at the end of the first window, and some windows behind it."""
+    filler, tail = draw(st.sampled_from(PIECES)), draw(st.sampled_from(PIECES))
+    start = WINDOW - draw(st.integers(0, 4_000))
+    first = (filler * start)[:start] + draw(passage)
+    return first + tail * draw(st.integers(0, 30_000 // len(tail))) + draw(passage)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One tokenizer as we use it, and as it is."""
+
+    file: Path
+    ours: Tokenizer
+    original: tokenizers.Tokenizer
+
+
+@pytest.fixture(scope="session")
+def load(
+    starter_source: Source, gemma_source: Source, tmp_path_factory: pytest.TempPathFactory
+) -> Load:
+    directory = tmp_path_factory.mktemp("tokenizers")
+
+    @cache
+    def of(kind: str) -> Pair:
+        file = of_kind(
+            kind,
+            starter=starter_source.directory / TOKENIZER_FILE,
+            small_gemma=gemma_source.directory / TOKENIZER_FILE,
+            directory=directory,
+        )
+        original = tokenizers.Tokenizer.from_file(str(file))
+        original.no_padding()
+        original.no_truncation()
+        return Pair(file, Tokenizer.from_file(file), original)
+
+    return of
+
+
+def check(pair: Pair, text: str, max_tokens: int) -> None:
+    original = pair.original
+    n_tokens = len(original.encode(text).ids)
+    original.enable_truncation(max_tokens)
+    expected = original.encode(text).ids
+    original.no_truncation()
+    [tokens] = pair.ours.encode([text], max_tokens=max_tokens)
+    assert tokens.ids.tolist() == expected
+    assert tokens.truncated == (n_tokens > max_tokens)
+    assert max_tokens < tokens.n_tokens <= n_tokens if tokens.truncated else True
+    assert tokens.truncated or tokens.n_tokens == n_tokens
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(text=long_texts(), max_tokens=st.sampled_from([3, 256, 2048, 20_000, 100_000]))
+def test_ids_are_those_of_the_uncut_text(kind: str, text: str, max_tokens: int, load: Load) -> None:
+    check(load(kind), text, max_tokens)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("piece", PIECES)
+def test_ids_of_one_piece_repeated_are_those_of_the_uncut_text(
+    kind: str, piece: str, load: Load
+) -> None:
+    text = piece * (40_000 // len(piece))
+    for max_tokens in (128, 2048):
+        check(load(kind), text, max_tokens)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_words_of_bert_are_read_one_after_another(kind: str, load: Load) -> None:
+    assert reader_for(load(kind).original) is (read_words if kind in BERT else read_from_the_start)
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_no_step_reads_much_more_than_a_window(piece: str, load: Load) -> None:
+    original = load("wordpiece").original
+    read: list[int] = []
+
+    class Recording:
+        model, normalizer = original.model, original.normalizer
+
+        def encode(self, text: str, *, add_special_tokens: bool) -> tokenizers.Encoding:
+            read.append(len(text))
+            return original.encode(text, add_special_tokens=add_special_tokens)
+
+    text = (piece * 200_000)[:200_000]
+    for _ in read_words(Recording(), text, 100_000):  # type: ignore[arg-type]
+        pass
+    assert max(read) < 1.2 * WINDOW
+    assert sum(read) < 1.3 * len(text)
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+from embedder.tokens import Tokenizer
+
+def resident(name):
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{name}:\\s+(\\d+)", status)[1]) / 1024
+
+tokenizer = Tokenizer.from_file(Path(sys.argv[1]))
+tokenizer.encode(["warm-up"], max_tokens=256)
+for piece in sys.argv[2:]:
+    text = piece * (1_000_000 // len(piece))
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
+    tokenizer.encode([text], max_tokens=2048)
+    print(piece.encode(), round(resident("VmHWM") - before, 1))
+    assert resident("VmHWM") - before < 40, piece.encode()
+"""
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "gemma3"])
+def test_a_megabyte_of_the_worst_text_takes_a_few_megabytes(kind: str, load: Load) -> None:
+    pieces = (".", " ", "\u0301", "한", "\u3000", "\U0001d160")
+    command = [sys.executable, "-c", MEMORY, str(load(kind).file), *pieces]
+    subprocess.run(command, check=True)

@@ -1,0 +1,66 @@
+"""Tokenizers of every kind that a model may have."""
+
+from pathlib import Path
+
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
+
+from benchmarks import gemma_tokenizer
+from embedder.prepare.sentences import SENTENCES, long_text
+
+WORDS = 2_000
+KINDS = ("wordpiece", "cased", "gemma3", "small-gemma", "unigram", "byte-level")
+
+_BETWEEN = processors.TemplateProcessing(
+    single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+)
+
+
+def of_kind(kind: str, *, starter: Path, small_gemma: Path, directory: Path) -> Path:
+    """Its `tokenizer.json`; `starter` and `small_gemma` are those of prepared models."""
+    if kind in ("wordpiece", "small-gemma"):
+        return starter if kind == "wordpiece" else small_gemma
+    file = directory / f"{kind}.json"
+    if kind == "gemma3":
+        return gemma_tokenizer.fetch(file)
+    make = {"cased": _cased, "unigram": _unigram, "byte-level": _byte_level}[kind]
+    make(tokenizers.Tokenizer.from_file(str(starter))).save(str(file))
+    return file
+
+
+def _cased(starter: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """As of cased BERT: accents and capitals are kept."""
+    starter.normalizer = normalizers.BertNormalizer(lowercase=False)
+    return starter
+
+
+def _unigram(_: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """As of XLM-R: it puts a mark before the text, drops repeated spaces, and joins unknown characters."""
+    made = tokenizers.Tokenizer(models.Unigram())
+    made.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Replace(tokenizers.Regex(" {2,}"), " ")]
+    )
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<s>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=WORDS, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    made.train_from_iterator([*SENTENCES, long_text(4)], trainer)
+    made.post_processor = _BETWEEN
+    return made
+
+
+def _byte_level(_: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """As of RoBERTa and ModernBERT: BPE over bytes, words cut out by a regular expression."""
+    made = tokenizers.Tokenizer(models.BPE())
+    made.normalizer = normalizers.NFC()
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=WORDS,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator([*SENTENCES, long_text(4)], trainer)
+    made.post_processor = _BETWEEN
+    return made
