@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from benchmarks.bulk import BIT_EQUAL
 from benchmarks.contention import EVENT_LOOP, QUOTA, SPINNERS
 from benchmarks.tables import (
+    FAIRNESS,
     FP32,
     LITERT,
     LLAMA_CPP,
@@ -85,6 +86,12 @@ def ahead(side: str) -> Bar:
     return Bar(f"any workload, times faster than {side}", "engine", place, 1)
 
 
+def beside_batches(model: str, condition: str) -> Bar:
+    """A query among other users' batches."""
+    meaning = f"{model}, p95 {condition}, in (3 idle p50 + one pack)"
+    return Bar(meaning, "fairness", ("models", model, condition, "share_of_bound"), most=1)
+
+
 ENGINE = (
     faster(ONE_16, V0_1, 2.7),
     faster(ONE_16, FP32, 17),
@@ -115,8 +122,10 @@ SERVICE = (
     Bar("the same, starter model", "serving", ("one_caller", "starter", "added_p50_ms"), most=1.5),
     Bar("MB (PSS) of all processes", "memory", ("pss_mb", "most"), most=350),
     Bar("seconds from start to ready", "memory", ("ready_after_s", "median"), most=2.5),
-    Bar(
-        "p95 beside bulk load, in (3 idle p50 + one pack)", "fairness", ("share_of_bound",), most=1
+    *(
+        beside_batches(model, condition)
+        for model in ("starter", "EmbeddingGemma")
+        for condition in FAIRNESS
     ),
 )
 QUALITY = (

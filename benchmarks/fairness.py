@@ -1,79 +1,128 @@
-"""One user streams batches of 256 texts; how long does another's single query take?
+"""How long one user's query takes beside one and ten users who send batch after batch.
 
-python -m benchmarks.fairness [--json PATH]
+    python -m benchmarks.fairness [--json PATH]
+
+Batches are LangChain's default: 1,000 texts of 1,000 characters. Bounds on the queue are the default.
 """
 
 import asyncio
+import os
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
 
 from benchmarks.load import USERS, caller, post, serving, text_of
 from benchmarks.models import prepared, random_embeddinggemma
 from benchmarks.report import arguments, percentile, save, spread
+from benchmarks.tables import ONE_USER, TEN_USERS
 from embedder.model import EmbeddingModel
-from tests.live.server import Server
+from tests.live.server import Server, token
 
-QUERIES = 60
+QUERIES = 100
 PACK_TOKENS = 256
+BATCH_TEXTS, BATCH_CHARACTERS = 1000, 1000
+CROWDS = {ONE_USER: 1, TEN_USERS: 10}
+WARM_UP = 10  # seconds until the crowd's batches have been tokenised
 
 
-async def query_latencies(server: Server, query: str) -> list[float]:
-    """Seconds of each of the single user's calls, one after the other with a pause between."""
-    latencies = []
-    async with caller(server, USERS[1]) as client:
+async def latencies(server: Server, query: str) -> list[float]:
+    """Seconds of each of one user's calls, one after the other with a pause between; all are 200."""
+    seconds = []
+    async with caller(server, USERS[0]) as client:
         for _ in range(QUERIES):
             started = time.perf_counter()
             await post(client, "/embed", {"text": query})
-            latencies.append(time.perf_counter() - started)
+            seconds.append(time.perf_counter() - started)
             await asyncio.sleep(0.05)
-    return latencies
+    return seconds
 
 
-async def stream(server: Server, texts: list[str]) -> None:
-    """The bulk user: always two batches on their way."""
-    async with caller(server, USERS[0]) as client:
+@contextmanager
+def crowd(server: Server, users: int, body: bytes) -> Iterator[None]:
+    """Other users in a process of their own, whose work does not hold up the measured one's."""
+    arguments = (server.url, [token(user) for user in USERS[1 : users + 1]], body)
+    process = get_context("spawn").Process(target=run_crowd, args=arguments, daemon=True)
+    process.start()
+    try:
+        yield
+        assert process.is_alive()
+    finally:
+        process.kill()
+        process.join()
 
-        async def batches() -> None:
-            while True:
-                await post(client, "/batch-embed", {"texts": texts})
 
-        await asyncio.gather(batches(), batches())
+def run_crowd(url: str, tokens: Sequence[str], body: bytes) -> None:
+    async def everybody() -> None:
+        await asyncio.gather(*(batches(url, bearer, body) for bearer in tokens))
+
+    asyncio.run(everybody())
 
 
-async def measure(server: Server, query: str, texts: list[str]) -> tuple[list[float], list[float]]:
-    await query_latencies(server, query)
-    idle = await query_latencies(server, query)
-    bulk = asyncio.create_task(stream(server, texts))
-    await asyncio.sleep(3)
-    loaded = await query_latencies(server, query)
-    assert not bulk.done(), bulk.exception()
-    bulk.cancel()
-    await asyncio.gather(bulk, return_exceptions=True)
-    return idle, loaded
+async def batches(url: str, bearer: str, body: bytes) -> None:
+    """One user's, one after the other, without end; waits as told."""
+    headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"}
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with aiohttp.ClientSession(url, headers=headers, timeout=timeout) as client:
+        while True:
+            async with client.post("/v1/embeddings", data=body) as answer:
+                await answer.read()
+            if answer.status != 200:
+                await asyncio.sleep(int(answer.headers["Retry-After"]))
+
+
+def texts_for(model: EmbeddingModel) -> tuple[str, bytes, float]:
+    """The query, the body of a batch, and the median seconds of a pack of it."""
+    text = text_of(2 * BATCH_CHARACTERS, model.tokenizer)[:BATCH_CHARACTERS]
+    batch = {
+        "model": model.profile.model_id,
+        "input": [text] * BATCH_TEXTS,
+        "encoding_format": "base64",
+    }
+    [read] = model.tokenizer.encode([text], max_tokens=model.max_tokens)
+    pack = [read.ids] * max(1, PACK_TOKENS // len(read.ids))
+    seconds = []
+    for _ in range(20):
+        started = time.perf_counter()
+        model.engine.embed(pack)
+        seconds.append(time.perf_counter() - started)
+    return text_of(16, model.tokenizer), orjson.dumps(batch), spread(seconds)["median"]
+
+
+def measure(directory: Path | None) -> dict[str, Any]:
+    """The figures of one model; the starter without `directory`."""
+    name = str(directory) if directory else None
+    model = EmbeddingModel.load(prepared(name, "int8"), num_threads=len(os.sched_getaffinity(0)))
+    query, body, pack = texts_for(model)
+    del model
+    with serving(directory, bounded=True) as server:
+        asyncio.run(latencies(server, query))
+        found = {"alone": asyncio.run(latencies(server, query))}
+        for condition, users in CROWDS.items():
+            with crowd(server, users, body):
+                time.sleep(WARM_UP)
+                found[condition] = asyncio.run(latencies(server, query))
+    bound = 3 * percentile(found["alone"], 0.5) + pack
+    figures = {condition: row(seconds, bound) for condition, seconds in found.items()}
+    return {"pack_ms": pack * 1000, "bound_ms": bound * 1000, **figures}
+
+
+def row(seconds: Sequence[float], bound: float) -> dict[str, float]:
+    p50, p95 = percentile(seconds, 0.5), percentile(seconds, 0.95)
+    return {"p50_ms": p50 * 1000, "p95_ms": p95 * 1000, "share_of_bound": p95 / bound}
 
 
 def main() -> None:
     path = arguments("fairness", __doc__).json
-    model = EmbeddingModel.load(prepared(str(random_embeddinggemma()), "int8"), num_threads=2)
-    query, passage = text_of(16, model.tokenizer), text_of(PACK_TOKENS // 2, model.tokenizer)
-    tokens = [text.ids for text in model.tokenizer.encode([passage] * 2, max_tokens=PACK_TOKENS)]
-    packs = []
-    for _ in range(12):
-        started = time.perf_counter()
-        model.engine.embed(tokens)
-        packs.append(time.perf_counter() - started)
-    del model
-    with serving() as server:
-        idle, loaded = asyncio.run(measure(server, query, [passage] * 256))
-    pack = spread(packs)["median"]
-    idle_p50, loaded_p95 = percentile(idle, 0.5), percentile(loaded, 0.95)
-    figures = {
-        "pack_ms": pack * 1000,
-        "idle_p50_ms": idle_p50 * 1000,
-        "loaded_p50_ms": percentile(loaded, 0.5) * 1000,
-        "loaded_p95_ms": loaded_p95 * 1000,
-        "bound_ms": (3 * idle_p50 + pack) * 1000,
-    }
-    save(path, {**figures, "share_of_bound": loaded_p95 / (3 * idle_p50 + pack)})
+    load = os.getloadavg()[0]
+    models = {"starter": None, "EmbeddingGemma": random_embeddinggemma()}
+    figures = {name: measure(directory) for name, directory in models.items()}
+    save(path, {"load_average_before": load, "models": figures})
 
 
 if __name__ == "__main__":

@@ -22,16 +22,22 @@ USERS = [f"00000000-0000-4000-8000-{number:012x}" for number in range(64)]
 
 
 @contextmanager
-def serving(model: Path | None = FULL_SIZE) -> Iterator[Server]:
-    """The service in int8 with the model of that directory, or the starter, no limit in the way."""
+def serving(model: Path | None = FULL_SIZE, *, bounded: bool = False) -> Iterator[Server]:
+    """The service in int8 with the model of that directory, or the starter.
+
+    No limit is in the way, or if `bounded` those that are no quota have their defaults.
+    """
     name = str(model) if model else ""
     prepared(name or None, "int8")
     environment = {
         "BENTOML_HOME": os.environ["BENTOML_HOME"],
         "MODEL_NAME": name,
         "RATE_LIMIT_PER_MIN": "10000000",
-        "MAX_QUEUE_TOKENS": "10000000",
     }
+    if not bounded:
+        environment |= dict.fromkeys(
+            ("MAX_QUEUE_TOKENS", "MAX_USER_QUEUE_TOKENS", "MAX_CONCURRENT_PER_USER"), "1000000"
+        )
     with (
         tempfile.TemporaryDirectory() as directory,
         serve(Path(directory) / "log", environment) as server,

@@ -16,6 +16,9 @@ LLAMA_CPP = "llama.cpp Q8_0"
 FP32 = "sentence-transformers fp32"
 HELD_BACK = (AVX2, AVX_VNNI, OPENVINO_AVX2, OPENVINO_AVX_VNNI)  # to instructions of older CPUs
 
+ONE_USER, TEN_USERS = "beside one user's batches", "beside ten users' batches"
+FAIRNESS = (ONE_USER, TEN_USERS)
+
 
 def results(name: str) -> dict[str, Any]:
     """What a benchmark wrote last."""
@@ -74,6 +77,19 @@ def serving_table() -> str:
         cells = [f"{row[f'p{share}_ms']:,.0f}" for share in (50, 95, 99)]
         cells += [f"{row['texts_per_second']:,.1f}", f"{row['tokens_per_second']:,.0f}"]
         lines.append(_row([callers, *cells, f"{row['cpu_ms_per_request']:,.0f}"]))
+    return "\n".join(lines) + "\n"
+
+
+def fairness_table() -> str:
+    """How long one user's query takes beside other users' batches."""
+    head = ["p50 / p95 ms of a query", "alone", *FAIRNESS, "bound"]
+    lines = [_row(head), "| --- |" + " ---: |" * (len(head) - 1)]
+    for model, figures in results("fairness")["models"].items():
+        cells = [
+            f"{figures[one]['p50_ms']:,.0f} / {figures[one]['p95_ms']:,.0f}"
+            for one in ("alone", *FAIRNESS)
+        ]
+        lines.append(_row([model, *cells, f"{figures['bound_ms']:,.0f}"]))
     return "\n".join(lines) + "\n"
 
 

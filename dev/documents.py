@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from benchmarks.tables import (
     contention_table,
     engine_table,
+    fairness_table,
     results,
     serving_table,
     summary_table,
@@ -92,6 +93,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "settings": settings_table,
     "contention": contention_table,
     "engine": engine_table,
+    "fairness": fairness_table,
     "serving": serving_table,
     "sizing": sizing_table,
     "summary": summary_table,
