@@ -107,26 +107,28 @@ class TooManyTokensError(NoRoomError):
         )
 
 
-class UserQueueFullError(NoRoomError):
-    """The user has too much in the queue. `retry_after` is in whole seconds, of the time for that."""
+class FullError(NoRoomError):
+    """Of what is in the queue already. `retry_after` is in whole seconds."""
+
+    full: str
+
+    def __init__(self, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(f"{self.full}; try again in {retry_after} s")
+
+
+class UserQueueFullError(FullError):
+    """The user has too much in the queue."""
 
     reason = "user_queue_full"
-
-    def __init__(self, retry_after: int) -> None:
-        self.retry_after = retry_after
-        super().__init__(
-            f"your earlier requests fill your share of the queue; try again in {retry_after} s"
-        )
+    full = "your earlier requests fill your share of the queue"
 
 
-class QueueFullError(NoRoomError):
-    """All users together have too much in the queue. `retry_after` is in whole seconds."""
+class QueueFullError(FullError):
+    """All users together have too much in the queue."""
 
     reason = "queue_full"
-
-    def __init__(self, retry_after: int) -> None:
-        self.retry_after = retry_after
-        super().__init__(f"too much work is waiting; try again in {retry_after} s")
+    full = "too much work is waiting"
 
 
 class EmbeddingFailedError(EmbedderError):
