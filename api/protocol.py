@@ -11,23 +11,31 @@ What is refused here is answered by the application, as if it were a request of 
 import asyncio
 import contextlib
 import socket
-from typing import Any
+from typing import Any, ClassVar
 
 import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS, WS_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from api.bounds import (
+    HEAD_TIMEOUT,
+    MAX_CONNECTIONS,
+    MAX_HEADER_LINES,
+    MAX_OVERHEAD,
+    MAX_PIPELINED,
+    MAX_URL_BYTES,
+    MAX_WAITING_BYTES,
+    PIECE,
+    UNSENT,
+    TooManyPipelinedError,
+    bad_framing,
+    late_head,
+    reason_of_parser,
+)
 from api.errors import AnswerUnreadError
-from auth.errors import BadHeader, BodyTimeout, GateError, HeadersTooLarge, UrlTooLong
-
-PIECE = 16_384  # bytes that are parsed between two looks at the counts
-MAX_OVERHEAD = 32_768  # bytes of a head; of framing, beyond as many as the body has
-MAX_HEADER_LINES = 128
-MAX_URL_BYTES = 8_192
-MAX_PIPELINED = 16  # requests that wait behind the one that is answered
-HEAD_TIMEOUT = 10.0  # seconds from the first byte of a head to its last
-UNSENT = 65_536  # bytes of an answer that the kernel takes ahead of the network; it would take 4 MB
+from api.waiting import Waiting
+from auth.errors import BadHeader, GateError, HeadersTooLarge, UrlTooLong
 
 REFUSED = b"GET /- HTTP/1.0\r\n\r\n"  # stands for what was not understood; closes the connection
 
@@ -39,10 +47,11 @@ class Connection(HttpToolsProtocol):
     """
 
     answer_timeout = 30.0  # seconds that an unread answer may stand still
+    waiting: "ClassVar[Waiting[Connection]]" = Waiting(max_bytes=MAX_WAITING_BYTES)
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._overhead = 0  # bytes of this message so far, less twice those of its body, at least 0
+        self._overhead = 0  # bytes of the head so far, or of its body's framing less its content
         self._in_head = self._in_body = False
         self._ended = False  # nothing more is read
         self._refusal: GateError | None = None
@@ -55,12 +64,15 @@ class Connection(HttpToolsProtocol):
         with contextlib.suppress(OSError):  # not every system has it
             option = (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
             transport.get_extra_info("socket").setsockopt(*option, UNSENT)
+        self.waiting.wait(self)
+        self._make_room()
         self.timeout_keep_alive_task = self.loop.call_later(  # proxies hold some that are not used
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
+        self.waiting.end(self)
         self._stop_head_timer()
         if self._answer_timer is not None:
             self._answer_timer.cancel()
@@ -76,8 +88,22 @@ class Connection(HttpToolsProtocol):
         for start in range(0, len(data), PIECE):
             if not self._ended:
                 self._parse(pieces[start : start + PIECE])
-        if not self._in_body and self._head_timer is None and (self._in_head or self._overhead):
+        if not self._in_body and not self._ended and (self._in_head or self._overhead):
+            self._wait_for_head()
+
+    def _wait_for_head(self) -> None:
+        if self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._head_is_late)
+        if self in self.waiting:
+            self.waiting.wait(self, sent=self._overhead)
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """End those that have waited longest for their client: to send a head, or to read."""
+        surplus = len(self.connections) - MAX_CONNECTIONS
+        for connection in self.waiting.beyond(connections=surplus):
+            self.connections.discard(connection)
+            connection.abort()
 
     def _parse(self, piece: memoryview) -> None:
         self._overhead += len(piece)
@@ -86,16 +112,16 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:  # to a protocol that is not spoken here
             self._end_after_answers()
         except httptools.HttpParserError as error:
-            self._refuse(_reason(error))
+            self._refuse(reason_of_parser(error))
         if self._overhead > MAX_OVERHEAD and not self._ended:
-            self._refuse(_framing() if self._in_body else HeadersTooLarge(limit=MAX_OVERHEAD))
+            self._refuse(bad_framing() if self._in_body else HeadersTooLarge(limit=MAX_OVERHEAD))
         self._overhead = max(0, self._overhead)
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MAX_PIPELINED and self._refusal is None:
-            raise _TooManyPipelinedError
+            raise TooManyPipelinedError
         super().on_message_begin()
-        self._overhead, self._in_head = 0, True
+        self._in_head = True
         self.scope["abort_connection"] = self.abort  # type: ignore[typeddict-unknown-key]
 
     def on_url(self, url: bytes) -> None:
@@ -112,7 +138,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        self._in_head, self._in_body = False, True
+        self._overhead, self._in_head, self._in_body = 0, False, True
+        self.waiting.end(self)
         self._stop_head_timer()
         self._tell(self._refusal or self._upgrade_with_body())
 
@@ -177,7 +204,7 @@ class Connection(HttpToolsProtocol):
         if self.flow.read_paused:  # by us: the rest of it may be there
             self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._head_is_late)
         else:
-            self._refuse(_late_head())
+            self._refuse(late_head())
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
@@ -192,10 +219,18 @@ class Connection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self.waiting.wait(self)
         self._watch_answer()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._answering is not None and not self._answering.response_complete:
+            self.waiting.end(self)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self.timeout_keep_alive_task is not None:  # it is kept for another request
+            self.waiting.wait(self)
         self._watch_answer()
 
     def _watch_answer(self) -> None:
@@ -249,34 +284,3 @@ def behind_connection(app: ASGIApp) -> ASGIApp:
 def _raise_refused(scope: Scope) -> None:
     if error := scope.get("refused"):
         raise error
-
-
-class _TooManyPipelinedError(Exception):
-    """The rest has to come on another connection (RFC 9112 §9.3.2)."""
-
-
-def _reason(error: httptools.HttpParserError) -> GateError | None:
-    """What to tell for what the parser raised; nothing where the requests so far were good."""
-    cause = error.__context__
-    if isinstance(cause, _TooManyPipelinedError):
-        return None
-    return cause if isinstance(cause, GateError) else _not_http()
-
-
-def _not_http() -> BadHeader:
-    return BadHeader("This is not a request of HTTP/1.1. Send one.", reason="not_http")
-
-
-def _framing() -> BadHeader:
-    return BadHeader(
-        "The body has more framing than content. Send it in larger chunks, without extensions or "
-        "trailers.",
-        reason="bad_framing",
-    )
-
-
-def _late_head() -> BodyTimeout:
-    return BodyTimeout(
-        f"The head of the request did not arrive within {HEAD_TIMEOUT:g} seconds. Send it at once.",
-        reason="head_timeout",
-    )

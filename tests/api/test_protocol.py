@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +16,10 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from api import protocol
+from api.bounds import MAX_PIPELINED
 from api.edge import Edge, Exchange
 from api.protocol import Connection, behind_connection
+from api.waiting import Waiting
 
 GET = b"GET /ok HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = b"POST /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -235,8 +238,8 @@ def test_requests_that_wait_behind_another_are_answered_in_order_up_to_a_number(
 ) -> None:
     slow = GET.replace(b"/ok", b"/slow")
     answer = sent(served, slow + GET * 10_000)
-    assert answer.count(b"HTTP/1.1 200") == 1 + protocol.MAX_PIPELINED
-    assert len(served.exchanges) == 1 + protocol.MAX_PIPELINED
+    assert answer.count(b"HTTP/1.1 200") == 1 + MAX_PIPELINED
+    assert len(served.exchanges) == 1 + MAX_PIPELINED
 
 
 def test_a_wrong_request_behind_a_good_one_is_told_after_the_good_ones_answer(
@@ -291,6 +294,58 @@ def test_what_is_left_of_an_answer_that_nobody_reads_is_given_back(served: Serve
         until(lambda: served.exchanges)
         assert served.exchanges[0].reason is None
         until(lambda: not served.connections)
+
+
+def is_served(served: Served) -> bool:
+    return sent(served, GET.replace(b"Host", b"Connection: close\r\nHost")).endswith(b"done")
+
+
+@pytest.mark.parametrize("start", [b"", GET, GET[:-2]], ids=["idle", "kept alive", "half a head"])
+def test_of_too_many_connections_those_that_wait_longest_are_closed(
+    served: Served, monkeypatch: pytest.MonkeyPatch, start: bytes
+) -> None:
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT", 10)
+    with ExitStack() as stack:
+        crowd = [stack.enter_context(served.connect()) for _ in range(20)]
+        for connection in crowd:
+            connection.sendall(start)
+        crowd += [stack.enter_context(served.connect()) for _ in range(20)]
+        assert is_served(served)
+        assert len(served.connections) <= 20
+        for connection in crowd[:20]:
+            connection.settimeout(0.5)
+            read_to_end(connection)
+        crowd[-1].sendall(GET)
+        assert crowd[-1].recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_of_too_many_unread_answers_those_that_wait_longest_are_ended(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 10)
+    monkeypatch.setattr(Connection, "answer_timeout", 10)
+    with ExitStack() as stack:
+        for number in range(30):
+            connection = stack.enter_context(served.connect())
+            connection.sendall(GET.replace(b"/ok", b"/large"))
+            until(lambda: len(served.exchanges) + served.in_flight > number)  # noqa: B023
+            assert connection.recv(1)
+        assert is_served(served)
+        assert served.in_flight <= 10
+
+
+def test_heads_that_are_not_complete_are_bounded_on_all_connections(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Connection, "waiting", Waiting(max_bytes=200_000))
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT", 10)
+    with ExitStack() as stack:
+        for _ in range(50):
+            connection = stack.enter_context(served.connect())
+            connection.sendall(GET[:-2] + b"x: " + b"v" * 20_000)
+        until(lambda: len(served.connections) <= 10)
+        assert is_served(served)
 
 
 def test_a_request_can_end_its_connection(served: Served) -> None:

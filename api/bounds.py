@@ -1,0 +1,46 @@
+"""What one connection may cost, and what is told to whoever goes beyond it."""
+
+import httptools
+
+from auth.errors import BadHeader, BodyTimeout, GateError
+
+PIECE = 16_384  # bytes that are parsed between two looks at the counts
+MAX_OVERHEAD = 32_768  # bytes of a head; of framing, beyond as many as the body has
+MAX_HEADER_LINES = 128
+MAX_URL_BYTES = 8_192
+MAX_PIPELINED = 16  # requests that wait behind the one that is answered
+MAX_CONNECTIONS = 4_096  # 7 to 40 KB each; who waits longest makes room
+MAX_WAITING_BYTES = 16_777_216  # of heads that are not complete, on all connections
+HEAD_TIMEOUT = 10.0  # seconds from the first byte of a head to its last
+UNSENT = 65_536  # bytes of an answer that the kernel takes ahead of the network; it would take 4 MB
+
+
+class TooManyPipelinedError(Exception):
+    """The rest has to come on another connection (RFC 9112 §9.3.2)."""
+
+
+def reason_of_parser(error: httptools.HttpParserError) -> GateError | None:
+    """What to tell for what the parser raised; nothing where the requests so far were good."""
+    cause = error.__context__
+    if isinstance(cause, TooManyPipelinedError):
+        return None
+    return cause if isinstance(cause, GateError) else not_http()
+
+
+def not_http() -> BadHeader:
+    return BadHeader("This is not a request of HTTP/1.1. Send one.", reason="not_http")
+
+
+def bad_framing() -> BadHeader:
+    return BadHeader(
+        "The body has more framing than content. Send it in larger chunks, without extensions or "
+        "trailers.",
+        reason="bad_framing",
+    )
+
+
+def late_head() -> BodyTimeout:
+    return BodyTimeout(
+        f"The head of the request did not arrive within {HEAD_TIMEOUT:g} seconds. Send it at once.",
+        reason="head_timeout",
+    )
