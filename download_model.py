@@ -1,7 +1,7 @@
 """Prepare a model: fetch, quantise, verify, save to the BentoML model store.
 
     python download_model.py [--model NAME] [--quantization int8|fp16|fp32] [--backend native|torch]
-                             [--force] [--info]
+                             [--force] [--info] [--traceback]
 
 Reads MODEL_NAME, MODEL_QUANTIZATION, MODEL_BACKEND and HF_TOKEN; options override them.
 """
@@ -13,6 +13,7 @@ import os
 import resource
 import sys
 import tempfile
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,13 +23,11 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 from embedder.errors import DiskFullError, EmbedderError
 from embedder.prepare import source as sources
 from embedder.prepare import store
+from embedder.prepare.needs import needs_of
 from embedder.profile import BACKENDS, Profile, model_tag
 from settings import load_settings
 
 QUANTIZATIONS = ("int8", "fp16", "fp32")
-# Free bytes that are needed, by bytes of the source: the prepared model lies in a temporary directory
-# and then in the store, and the source may have 16-bit weights.
-ROOM = {"int8": 1, "fp16": 2, "fp32": 4}
 
 
 def prepare_model(
@@ -47,16 +46,17 @@ def prepare_model(
     found = None if force else store.find(tag_name)
     if found and sources.is_on_hub(name):
         return found[0]  # a hub model is what it was when it was prepared: no network needed
+    if sources.is_on_hub(name):
+        _say(f"Fetching {name} from huggingface.co, unless it was fetched before.")
     source = sources.locate(name, hf_token)
     if found and found[1].revision == source.revision:
         return found[0]
-    needed = ROOM[quantization] * sum(
-        path.stat().st_size for path in source.directory.rglob("*") if path.is_file()
-    )
-    store.check_room(Path(tempfile.gettempdir()), needed)
-    from embedder.prepare.build import (
-        build,
-    )  # imports torch: seconds that a second run does not pay
+    needs = needs_of(source, quantization)
+    _say(f"Preparing {source.model_id} in {quantization}: takes {needs}.")
+    for directory in (Path(tempfile.gettempdir()), store.directory()):
+        store.check_room(directory, needs.disk)
+    # It imports torch: seconds that a second run does not pay.
+    from embedder.prepare.build import build
 
     try:
         return store.add(
@@ -66,7 +66,11 @@ def prepare_model(
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise DiskFullError(str(error.filename or tempfile.gettempdir()), needed) from error
+        raise DiskFullError(str(error.filename or tempfile.gettempdir()), needs.disk) from error
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -86,6 +90,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--info", action="store_true", help="print the prepared model's profile and verification"
+    )
+    parser.add_argument(
+        "--traceback", action="store_true", help="show where in the code a preparation failed"
     )
     parsed = parser.parse_args(arguments)
     parsed.hf_token = settings.hf_token.get_secret_value() if settings.hf_token else None
@@ -112,7 +119,9 @@ def main(arguments: list[str] | None = None) -> int:
             force=options.force,
         )
     except EmbedderError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if options.traceback:
+            traceback.print_exc()
+        _say(f"error: {error}")
         return 1
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
         1 if sys.platform == "darwin" else 1024

@@ -48,7 +48,7 @@ CLONE_NEWNET = 0x40000000  # of linux/sched.h; os.unshare is of Python 3.12
 READ_BY_MAKE_ALONE = "hf_of-the-one-who-prepares"
 
 
-def run(*command: str | Path, timeout: float = 120, **options: Any) -> str:
+def run(*command: str | Path, timeout: float = 600, **options: Any) -> str:
     words = [str(word) for word in command]
     done = subprocess.run(
         words, capture_output=True, text=True, check=False, timeout=timeout, **options

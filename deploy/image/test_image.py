@@ -81,7 +81,7 @@ print(name, directory.parents[1], sep="\\n")
 
 def podman(*arguments: str, check: bool = True) -> str:
     done = subprocess.run(
-        ["podman", *arguments], capture_output=True, text=True, check=False, timeout=300
+        ["podman", *arguments], capture_output=True, text=True, check=False, timeout=600
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return (done.stdout + ("" if check else done.stderr)).strip()

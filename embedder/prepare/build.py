@@ -1,25 +1,28 @@
 """A sentence-transformers directory to a prepared model: write, then verify."""
 
+import errno
 import gc
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+import transformers
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from embedder.errors import ModelConfigError, VerificationError
+from embedder.errors import EmbedderError, ModelConfigError, VerificationError
 from embedder.native_engine import NativeEngine
 from embedder.postprocess import Vectors, normalise
 from embedder.prepare import verify
 from embedder.prepare.gemma import check_window
 from embedder.prepare.native import NativeModel
 from embedder.prepare.sentences import SENTENCES, long_text
-from embedder.prepare.source import Source, read_config
+from embedder.prepare.source import Source, read_config, text_only
 from embedder.profile import TOKENIZER_FILE, TORCH_DIRECTORY, WEIGHTS_FILE, Profile, sha256_file
 from embedder.tasks import with_published
 from embedder.threads import available_threads
@@ -70,7 +73,7 @@ def build(source: Source, target: Path, *, quantization: str, backend: str) -> P
 
     Raises UnsupportedModelError, ModelConfigError, VerificationError.
     """
-    with tqdm(total=STEPS, desc="prepare", unit="step") as steps:
+    with _told_in_one_line(source.model_id), text_only(source) as source, _steps() as steps:
         fields, verification = BUILDERS[backend](source, target, quantization, steps)
     files = {
         path.relative_to(target).as_posix(): sha256_file(path)
@@ -78,6 +81,32 @@ def build(source: Source, target: Path, *, quantization: str, backend: str) -> P
         if path.is_file() and path.name != STORE_FILE
     }
     return Profile(**fields, files=files, verification=verification)
+
+
+@contextmanager
+def _told_in_one_line(model_id: str) -> Iterator[None]:
+    """What is wrong with a model's files comes from any depth of the libraries that read them.
+
+    Raises ModelConfigError, but not for a full disk or a lack of memory.
+    """
+    try:
+        yield
+    except (EmbedderError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+        raise ModelConfigError(
+            f"{model_id} cannot be prepared ({reason}): check its files with sentence-transformers, "
+            "or see where it failed with `python download_model.py --traceback`"
+        ) from error
+
+
+def _steps() -> Steps:
+    transformers.logging.set_verbosity_error()  # of what could be, none of it is wrong
+    transformers.logging.disable_progress_bar()
+    return tqdm(total=STEPS, desc="prepare", unit="step")
 
 
 def _build_torch(

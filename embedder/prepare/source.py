@@ -3,7 +3,12 @@
 import errno
 import hashlib
 import json
-from dataclasses import dataclass
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,8 @@ from embedder.errors import (
 from embedder.profile import STARTER_MODEL, STARTER_NAMES, is_directory_name, sha256_file
 
 GATED = frozenset({"google/embeddinggemma-300m"})
+TOKENIZER_CONFIG = "tokenizer_config.json"
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
 
@@ -28,6 +35,11 @@ class Source:
     model_id: str
     directory: Path
     revision: str
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all its files."""
+        return sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
 
 
 def is_on_hub(name: str | None) -> bool:
@@ -56,10 +68,15 @@ def _starter_directory() -> Path:
 
 
 def _checked(model_id: str, directory: Path) -> Source:
+    if not directory.is_dir():
+        raise ModelSourceError(
+            f"there is no directory {directory}: set MODEL_NAME to one, to organisation/name as on "
+            "huggingface.co, or unset it for the starter model"
+        )
     if not (directory / "modules.json").is_file():
         raise ModelSourceError(
-            f"{directory} is not a sentence-transformers model: it has no modules.json "
-            "(SentenceTransformer(...).save_pretrained writes one)"
+            f"{directory} is not a sentence-transformers model: it has no modules.json; "
+            "SentenceTransformer(...).save_pretrained(...) writes one"
         )
     return Source(model_id, directory, content_hash(directory))
 
@@ -115,3 +132,33 @@ def read_config(directory: Path) -> dict[str, Any]:
     """The transformer's config.json as written, before any library reinterprets it."""
     config: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     return config
+
+
+@contextmanager
+def text_only(source: Source) -> Iterator[Source]:
+    """`source`, or a view of it whose tokenizer is said to be part of nothing larger.
+
+    Text models that were cut out of one that reads images, as EmbeddingGemma, name its processor in
+    their tokenizer's configuration. transformers would load that, and miss its other files.
+    """
+    named = [path for path in source.directory.rglob(TOKENIZER_CONFIG) if _names_processor(path)]
+    if not named:
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        view = Path(directory) / "view"
+        shutil.copytree(source.directory.absolute(), view, copy_function=os.symlink)
+        for path in named:
+            config = json.loads(path.read_text(encoding="utf-8"))
+            del config["processor_class"]
+            changed = view / path.relative_to(source.directory)
+            changed.unlink()
+            changed.write_text(json.dumps(config), encoding="utf-8")
+        yield replace(source, directory=view)
+
+
+def _names_processor(path: Path) -> bool:
+    if any((path.parent / name).exists() for name in PROCESSOR_FILES):
+        return False
+    config = json.loads(path.read_text(encoding="utf-8"))
+    return isinstance(config, dict) and "processor_class" in config

@@ -43,15 +43,22 @@ def _let_everybody_read(directory: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def check_room(directory: Path, needed: int) -> None:
-    """Raises DiskFullError when fewer than `needed` bytes are free where `directory` lies."""
-    if shutil.disk_usage(directory).free < needed:
-        raise DiskFullError(str(directory), needed)
+def directory() -> Path:
+    """Where models are kept; made when it is not there."""
+    path = Path(BentoMLContainer.model_store_dir.get())
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def check_room(place: Path, needed: int) -> None:
+    """Raises DiskFullError when fewer than `needed` bytes are free where `place` lies."""
+    if shutil.disk_usage(place).free < needed:
+        raise DiskFullError(str(place), needed)
 
 
 def sweep(name: str) -> None:
     """Remove versions that a killed process left half copied."""
-    for version in (Path(BentoMLContainer.model_store_dir.get()) / name).glob("*/"):
+    for version in (directory() / name).glob("*/"):
         try:
             Profile.load(version).check_files(version)
             whole = (version / "model.yaml").is_file()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,20 +11,25 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from benchmarks.random_embeddinggemma import TINY
-from embedder.errors import UnsupportedModelError, VerificationError
+from embedder.errors import EmbedderError, UnsupportedModelError, VerificationError
 from embedder.prepare.parts import read_parts
 from embedder.prepare.source import Source, locate
-from embedder.profile import WEIGHTS_FILE
+from embedder.profile import BACKENDS, WEIGHTS_FILE
 from embedder.weights import Weights
 from tests.embedder.conftest import LoadModel, prepare
+from tests.embedder.json_changes import JSON, places, replaced
 from tests.embedder.random_bert import build as build_bert
+from tests.embedder.test_source import naming_a_processor
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,8 +106,71 @@ def test_a_damaged_model_is_prepared_again(store: Path, gemma_source: Source) ->
 def test_an_error_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     code, out, err = run(tmp_path, "--model", "google/embeddinggemma-300m")
     assert (code, out) == (1, "")
-    assert err.startswith("error: google/embeddinggemma-300m needs a Hugging Face token")
-    assert len(err.splitlines()) == 1
+    told, error = err.splitlines()
+    assert told.startswith("Fetching google/embeddinggemma-300m from huggingface.co")
+    assert error.startswith("error: google/embeddinggemma-300m needs a Hugging Face token")
+
+
+def test_what_it_takes_is_said_before_and_holds(tmp_path: Path, gemma_source: Source) -> None:
+    code, out, err = run(tmp_path, "--model", str(gemma_source.directory))
+    assert code == 0, err
+    said = re.search(
+        r"takes about (\d+) minutes?, ([\d.]+) GB of memory and [\d.]+ GB of free", err
+    )
+    used = re.search(r"peak memory ([\d.]+) GB", out)
+    assert said
+    assert used
+    assert err.index(said[0]) < err.index("prepare:")
+    assert float(used[1]) <= float(said[2])
+    progress = re.compile(r"\s*(prepare|original vectors|write int8): .*")
+    lines = [line for line in re.split(r"[\r\n]|\x1b\[A", err) if line.strip()]
+    assert [line for line in lines if not progress.fullmatch(line)] == [lines[0]]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_tokenizer_that_names_a_processor_of_images_is_taken_alone(
+    gemma_source: Source, gemma: LoadModel, tmp_path: Path, backend: str
+) -> None:
+    source = naming_a_processor(gemma_source, tmp_path)
+    model = prepare(source, tmp_path / "prepared", "fp32", backend)
+    texts = ["a text", "another one"]
+    np.testing.assert_allclose(model.embed(texts), gemma("fp32").embed(texts), atol=2e-6)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_whatever_is_wrong_with_a_models_files_is_told_in_one_line(
+    gemma_source: Source, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    directory = tmp_path_factory.mktemp("changed")
+    copy = Path(shutil.copytree(gemma_source.directory, directory / "model"))
+    path = data.draw(st.sampled_from(sorted(copy.rglob("*.json"))))
+    original = json.loads(path.read_text())
+    way = data.draw(st.sampled_from(list(places(original))[:200]))
+    changed = replaced(original, way, data.draw(st.just(...) | st.just({}) | JSON))
+    path.write_text(json.dumps(changed))
+    try:
+        prepare(locate(str(copy)), directory / "prepared", "int8")
+    except EmbedderError as error:
+        said = str(error)
+    else:
+        said = ""
+    assert len(said.splitlines()) <= 1
+    assert "run `make model`" not in said
+
+
+def test_where_a_preparation_failed_is_shown_when_asked(
+    gemma_source: Source, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(gemma_source.directory, tmp_path / "model"))
+    (copy / "config.json").write_text("{")
+    code, _, err = run(tmp_path / "store", "--model", str(copy))
+    assert code == 1
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("error: model cannot be prepared (JSONDecodeError: ")
+    assert "Traceback" in run(tmp_path / "store", "--model", str(copy), "--traceback")[2]
 
 
 def test_vectors_below_the_floor_are_not_saved(

@@ -1,9 +1,7 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from bentoml import Tag
@@ -27,6 +25,7 @@ from embedder.profile import (
     sha256_file,
 )
 from tests.embedder.conftest import LoadModel
+from tests.embedder.json_changes import JSON, places, replaced
 
 PROFILE = Profile(
     model_id="organisation/model", revision="abc", architecture="bert", backend="native", quantization="int8",
@@ -96,39 +95,12 @@ def real(gemma: LoadModel, gemma_directory: Path, tmp_path_factory: pytest.TempP
     return copy
 
 
-def places(value: Any, way: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """The way to each value in a JSON document."""
-    yield way
-    if isinstance(value, dict | list):
-        for key in value if isinstance(value, dict) else range(len(value)):
-            yield from places(value[key], (*way, key))
-
-
-def replaced(document: Any, way: tuple[str | int, ...], value: Any) -> Any:
-    """`document` with `value` at `way`, or without what is there when `value` is `...`."""
-    if not way:
-        return None if value is ... else value
-    copy = document.copy()
-    if value is ... and len(way) == 1:
-        del copy[way[0]]
-    else:
-        copy[way[0]] = replaced(document[way[0]], way[1:], value)
-    return copy
-
-
 def loaded(directory: Path) -> Profile | str:
     """A profile, or why it is refused."""
     try:
         return Profile.load(directory)
     except ModelLoadError as error:
         return str(error)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=20), inner),
-    max_leaves=5,
-)
 
 
 @pytest.mark.parametrize("with_its_checksum", [False, True])

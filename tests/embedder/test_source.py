@@ -1,5 +1,7 @@
 """Where models come from, and what is said when they cannot be had. The hub is a server on loopback."""
 
+import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +18,14 @@ from embedder.errors import (
     NetworkError,
     TokenRequiredError,
 )
-from embedder.prepare.source import Source, content_hash, download, locate
+from embedder.prepare.source import (
+    PROCESSOR_FILES,
+    Source,
+    content_hash,
+    download,
+    locate,
+    text_only,
+)
 from embedder.prepare.store import check_room
 
 GATED_MODEL = "google/embeddinggemma-300m"
@@ -84,6 +93,46 @@ def test_without_a_network_the_message_names_the_ways_around(
 def test_a_directory_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelSourceError, match=r"modules\.json"):
         locate(str(tmp_path))
+
+
+def test_a_directory_that_is_not_there_is_said_not_to_be_there(tmp_path: Path) -> None:
+    with pytest.raises(ModelSourceError, match=r"there is no directory .*/none: set MODEL_NAME"):
+        locate(str(tmp_path / "none"))
+
+
+def test_a_model_without_a_processor_is_taken_as_it_is(gemma_source: Source) -> None:
+    with text_only(gemma_source) as source:
+        assert source == gemma_source
+
+
+@pytest.mark.parametrize("name", PROCESSOR_FILES)
+def test_a_model_with_a_processor_is_taken_as_it_is(tmp_path: Path, name: str) -> None:
+    (tmp_path / "tokenizer_config.json").write_text('{"processor_class": "Gemma3Processor"}')
+    (tmp_path / name).write_text("{}")
+    source = Source("model", tmp_path, "revision")
+    with text_only(source) as taken:
+        assert taken == source
+
+
+def test_a_processor_that_is_only_named_is_left_out(gemma_source: Source, tmp_path: Path) -> None:
+    source = naming_a_processor(gemma_source, tmp_path)
+    with text_only(source) as taken:
+        seen = {path.name: path.read_bytes() for path in taken.directory.glob("*.*")}
+        config = json.loads(seen.pop("tokenizer_config.json"))
+    original = {path.name: path.read_bytes() for path in gemma_source.directory.glob("*.*")}
+    assert config == json.loads(original.pop("tokenizer_config.json"))
+    assert seen == original
+    assert "Gemma3Processor" in (source.directory / "tokenizer_config.json").read_text()
+
+
+def naming_a_processor(source: Source, directory: Path) -> Source:
+    """A copy whose tokenizer is said to be part of a processor of images, as Google's are."""
+    copy = directory / "names-a-processor"
+    shutil.copytree(source.directory, copy)
+    path = copy / "tokenizer_config.json"
+    config = json.loads(path.read_text()) | {"processor_class": "Gemma3Processor"}
+    path.write_text(json.dumps(config))
+    return locate(str(copy))
 
 
 def test_a_local_directory_is_known_by_its_contents(gemma_source: Source) -> None:
