@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import resource
 from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 
 # BentoML points prometheus_client at a directory of memory-mapped files, for services of many processes.
 # This one has a single worker: plain counters are faster and leave nothing on disk. It must happen
@@ -123,6 +125,26 @@ def watch_jwks_age(age: Callable[[], float]) -> None:
         registry=REGISTRY,
     )
     gauge.set_function(age)
+
+
+def watch_supervisor(process_id: int) -> None:
+    """Show the memory of the process above this one, where the system tells (Linux)."""
+    path = Path(f"/proc/{process_id}/statm")
+    if path.exists():
+        gauge = Gauge(
+            "embed_supervisor_resident_memory_bytes",
+            "Memory of the process that starts the worker again",
+            registry=REGISTRY,
+        )
+        gauge.set_function(lambda: _resident_bytes(path))
+
+
+def _resident_bytes(statm: Path) -> float:
+    """0 for a process that has ended."""
+    try:
+        return int(statm.read_bytes().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError):
+        return 0.0
 
 
 def begin(routes: Iterable[str], *, reasons: Collection[str], decisions: Iterable[str]) -> None:

@@ -42,12 +42,12 @@ SETTINGS = load_settings()
 @cache
 def lifecycle() -> Lifecycle:
     """The beginning and end of this process."""
+    parent = int(os.environ.get(SUPERVISOR_PID, os.getppid()))  # it may have ended during imports
+    metrics.watch_supervisor(parent)
     return Lifecycle(
         shutdown_timeout=SETTINGS.shutdown_timeout,
         loop_timeout=SETTINGS.engine_timeout,
-        parent=int(
-            os.environ.get(SUPERVISOR_PID, os.getppid())
-        ),  # it may have ended during imports
+        parent=parent,
     )
 
 
@@ -132,18 +132,27 @@ def warn_of_secrets_within_reach() -> None:
         )
 
 
-async def fetch_keys() -> None:
-    """Have the key set at hand before the first token, and say so where that will let nobody in."""
+async def check_keys() -> bool:
+    """Whether the key set is at hand. Raises ConfigurationError when it is, and lets nobody in."""
     keys = verifier().keys
-    if not await keys.start():
-        LOG.warning(
-            "key_set_cannot_be_fetched: check SUPABASE_URL; tokens with asymmetric keys get 503 meanwhile"
-        )
-    elif keys.empty:
-        LOG.error(
+    at_hand = await keys.start()
+    if at_hand and keys.empty:
+        raise ConfigurationError(
             "key_set_is_empty: every token is refused. The project signs with its secret: set "
             "SUPABASE_JWT_SECRET (Project Settings, JWT Keys, legacy secret) and start again"
         )
+    return at_hand
+
+
+async def fetch_keys() -> None:
+    """Have the key set at hand before the first token, and say so where that will let nobody in."""
+    try:
+        if not await check_keys():
+            LOG.warning(
+                "key_set_cannot_be_fetched: check SUPABASE_URL; tokens with asymmetric keys get 503 meanwhile"
+            )
+    except ConfigurationError as error:  # a key may be published while this process serves
+        LOG.error(str(error))
 
 
 def _public_keys() -> KeySource | None:

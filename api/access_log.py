@@ -9,6 +9,7 @@ import orjson
 
 from api.edge import Exchange
 from api.errors import INTERNAL, kind_of
+from embedder.errors import ModelLoadingError
 
 LOG = logging.getLogger("embedding_api")
 
@@ -54,11 +55,12 @@ def configure_log(log_format: str) -> None:
 
 
 def write_exchange(exchange: Exchange) -> None:
-    """One line a request, but none for a probe that found all well.
+    """One line per request, but none for a probe that found all well, or the model still loading.
 
     A fault of ours adds where it happened, without the values that were involved.
     """
-    if exchange.method in ("GET", "HEAD") and exchange.status == 200:
+    as_expected = exchange.status == 200 or exchange.reason == ModelLoadingError.reason
+    if exchange.method in ("GET", "HEAD") and as_expected:
         return
     fields: dict[str, Any] = {
         "request_id": exchange.request_id,

@@ -73,7 +73,8 @@ def document(service: Service, *, version: str, offer: Offer) -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
-                    "description": "A Supabase access token: `session.access_token` after sign-in",
+                    "description": "An access token: `session.access_token` of a user who has signed in to "
+                    "Supabase, or, on the machine that serves, what `make token` prints",
                 }
             },
         },

@@ -11,8 +11,14 @@ SUPABASE_JWT_SECRET={secret}
 """
 
 
+# With any of these the users are somebody's already.
+_WHOSE_USERS = ("SUPABASE_JWT_SECRET", "SUPABASE_URL", "SUPABASE_JWKS", "SUPABASE_JWKS_URL")
+
+
 def ensure_env_file(directory: Path) -> bool:
-    """Write `.env` with a random secret, readable by its owner alone. False when there is one already."""
+    """Write `.env` with a random secret, readable by its owner alone, where nothing says whose users are served."""
+    if any(map(os.environ.get, _WHOSE_USERS)):
+        return False
     try:
         descriptor = os.open(directory / ENV_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

@@ -3,6 +3,7 @@
 python -m dev.serve
 """
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import NoReturn
 
 import bentoml
 
+from auth.errors import ConfigurationError
 from dev.env_file import ensure_env_file
 from dev.token import development_token
 from embedder.errors import ModelLoadError
@@ -24,6 +26,16 @@ from embedder.profile import Profile, model_tag
 from settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
+_INVITATION = """
+Ready. Compare a text with two others:
+
+curl {url}/similarity \\
+  -H 'Authorization: Bearer {token}' \\
+  -H 'Content-Type: application/json' \\
+  -d '{{"text": "A man is playing a guitar", "texts": ["Someone plays an instrument", "It rained all day"]}}'
+
+Vectors: POST /embed    Documentation: {url}/docs    Another token: make token    Stop: Ctrl-C
+"""
 KEEP_ALIVE = 75  # seconds; longer than the 60 s for which proxies keep an idle connection
 
 
@@ -32,16 +44,30 @@ def main() -> NoReturn:
     if ensure_env_file(ROOT):
         print("Wrote .env with a new secret.", flush=True)
     settings = load_settings()
-    _ensure_model(settings)
     _check_port(settings)
+    has_keys = _check(settings)
+    _ensure_model(settings)
     bentoml_command = str(Path(sys.executable).with_name("bentoml"))
-    address = ["--host", str(settings.host), "--port", str(settings.port)]
     if os.fork() == 0:
-        _invite(settings, server=os.getppid())
+        _invite(settings, server=os.getppid(), has_keys=has_keys)
         os._exit(0)
     os.chdir(ROOT)
-    command = [bentoml_command, "serve", *address, "--timeout-keep-alive", str(KEEP_ALIVE)]
+    command = [bentoml_command, "serve", "--timeout-keep-alive", str(KEEP_ALIVE)]
     os.execv(bentoml_command, command)  # noqa: S606 (no shell is wanted)
+
+
+def _check(settings: Settings) -> bool:
+    """Whether the key set is at hand. What would end the start later ends it before the model is prepared."""
+    import wiring  # it reads `.env` when it is imported
+
+    async def check() -> bool:
+        await wiring.check()
+        return await wiring.check_keys()
+
+    try:
+        return asyncio.run(check())
+    except ConfigurationError as error:
+        sys.exit(f"embedding-api: {error}")
 
 
 def _ensure_model(settings: Settings) -> None:
@@ -67,7 +93,7 @@ def _check_port(settings: Settings) -> None:
             )
 
 
-def _invite(settings: Settings, *, server: int) -> None:
+def _invite(settings: Settings, *, server: int, has_keys: bool) -> None:
     """Say what to do with the server once it is ready; `server` is the parent's process id."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     while os.getppid() == server:
@@ -75,7 +101,7 @@ def _invite(settings: Settings, *, server: int) -> None:
             contextlib.suppress(urllib.error.URLError, OSError),
             urllib.request.urlopen(f"{_url(settings)}/readyz", timeout=2),
         ):
-            print(_invitation(settings), flush=True)
+            print(_invitation(settings, has_keys=has_keys), flush=True)
             return
         time.sleep(0.05)
 
@@ -85,15 +111,18 @@ def _url(settings: Settings) -> str:
     return f"http://{host}:{settings.port}"
 
 
-def _invitation(settings: Settings) -> str:
-    if settings.supabase_jwt_secret is None:
-        return f"Ready: {_url(settings)}/docs. Sign in to Supabase and send the session's access_token."
+def _invitation(settings: Settings, *, has_keys: bool) -> str:
+    url = _url(settings)
+    if settings.supabase_jwt_secret is not None:
+        return _INVITATION.format(url=url, token=development_token(settings))
+    if not has_keys:
+        return (
+            f"\nServing on {url}, but the project's key set cannot be fetched: every call gets 503 until it can. "
+            "Check SUPABASE_URL.\n"
+        )
     return (
-        f"\nReady. Try:\n\ncurl {_url(settings)}/embed \\\n"
-        f"  -H 'Authorization: Bearer {development_token(settings)}' \\\n"
-        "  -H 'Content-Type: application/json' \\\n"
-        """  -d '{"text": "안녕하세요, 반갑습니다!"}'\n\n"""
-        f"Documentation: {_url(settings)}/docs    Another token: make token    Stop: Ctrl-C\n"
+        f"\nReady: {url}. Sign in to Supabase and send the session's access_token as "
+        f"Authorization: Bearer TOKEN.\nDocumentation: {url}/docs    Stop: Ctrl-C\n"
     )
 
 

@@ -76,3 +76,9 @@ def test_an_index_that_knows_nothing_is_told_from_one_that_has_found_nothing(
     report: str, has_data: bool
 ) -> None:
     assert tells_of_some(report) is has_data
+
+
+@pytest.mark.parametrize("left", ["examples/javascript/node_modules", ".venv", "build", ".env"])
+def test_what_commands_leave_is_no_change_of_the_project(left: str) -> None:
+    command = ["git", "check-ignore", "--no-index", "--quiet", f"{left}/"]
+    assert subprocess.run(command, cwd=ROOT, timeout=30, check=False).returncode == 0, left

@@ -185,6 +185,7 @@ def test_the_model_and_the_process_are_described(server: Server) -> None:
     )
     assert (labels["architecture"], labels["backend"]) == ("bert", "native")
     assert found[("process_resident_memory_bytes", frozenset())] > 50e6
+    assert 1e6 < found[("embed_supervisor_resident_memory_bytes", frozenset())] < 20e6
     assert found[("process_cpu_seconds_total", frozenset())] > 0
     assert found[("process_open_fds", frozenset())] > 5
     assert time.time() - found[("process_start_time_seconds", frozenset())] < 3600

@@ -1,11 +1,14 @@
 """Starting: mistakes end it with one line that says what to do; what is well starts light."""
 
+import json
 import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -78,6 +81,26 @@ def test_a_file_of_settings_that_all_users_can_read_is_told_of(
         assert "hf_of-the-one" not in running.log()
 
 
+class EmptyKeySet(BaseHTTPRequestHandler):
+    """A project that signs with its secret alone."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"keys": []}')
+
+    def log_message(self, *_: object) -> None:
+        """Tests print nothing."""
+
+
+@contextmanager
+def key_server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), EmptyKeySet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/jwks.json"
+        server.shutdown()
+
+
 def test_a_port_in_use_is_said_in_one_line(
     model_store: Path, server: Server, tmp_path: Path
 ) -> None:
@@ -89,22 +112,93 @@ def test_a_port_in_use_is_said_in_one_line(
     assert "PORT=" in said
 
 
-def test_make_serve_leaves_nothing_beside_the_server(model_store: Path, tmp_path: Path) -> None:
-    environment = bare_environment() | FP32 | {"PORT": str(free_port())}
-    command = [sys.executable, "-m", "dev.serve"]
+@contextmanager
+def make_serve(
+    directory: Path, environment: Mapping[str, str]
+) -> Iterator["subprocess.Popen[str]"]:
+    """`make serve` with a copy of the source, ended with Ctrl-C."""
     with subprocess.Popen(
-        command, cwd=copy_source(tmp_path), env=environment, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "dev.serve"],
+        cwd=copy_source(directory),
+        env=bare_environment() | FP32 | {"PORT": str(free_port()), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as process:
-        assert process.stdout is not None
         try:
-            said = iter(process.stdout.readline, "")
-            assert any(line.startswith("curl http://127.0.0.1:") for line in said)
-            time.sleep(0.2)  # who said it ends
-            [worker] = psutil.Process(process.pid).children()
-            assert not worker.children()
+            yield process
         finally:
             process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
+
+
+def said_until(process: "subprocess.Popen[str]", last: str) -> str:
+    """What a process says, up to the line that begins with `last`."""
+    assert process.stdout is not None
+    lines = []
+    for line in iter(process.stdout.readline, ""):
+        lines.append(line)
+        if line.startswith(last):
+            break
+    return "".join(lines)
+
+
+def test_make_serve_prints_a_call_that_works_and_leaves_nothing_beside_the_server(
+    model_store: Path, tmp_path: Path
+) -> None:
+    with make_serve(tmp_path, {"SUPABASE_JWT_SECRET": ""}) as process:
+        said = said_until(process, "Vectors: ")
+        assert "Wrote .env with a new secret." in said
+        assert not (tmp_path / ".env").stat().st_mode & 0o077
+        [_, call, _] = said.split("\n\n")[-3:]
+        assert said.split("\n\n")[-3].endswith("Ready. Compare a text with two others:")
+        answer = subprocess.run(["bash", "-c", call], capture_output=True, text=True, timeout=30)
+        similar, other = json.loads(answer.stdout)["similarities"]
+        assert similar > 0.5 > other
+        assert len(answer.stdout) < 500
+        assert '"status":503' not in said  # what is still loading is no fault
+        [worker] = psutil.Process(process.pid).children()
+        assert not worker.children()
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"SUPABASE_JWT_SECRET": "short"}, "SUPABASE_JWT_SECRET is 5 bytes"),
+        ({"REDIS_URL": "redis://localhost:99999"}, "REDIS_URL"),
+        ({"CORS_ALLOW_ORIGINS": "app.example.com"}, "CORS_ALLOW_ORIGINS"),
+    ],
+)
+def test_settings_are_looked_at_before_a_model_is_prepared(
+    environment: Mapping[str, str], told: str, tmp_path: Path
+) -> None:
+    there = {"BENTOML_HOME": str(tmp_path / "home"), "PORT": str(free_port()), **environment}
+    command = (sys.executable, "-m", "dev.serve")
+    said = refused_start(FP32 | there, *command, directory=copy_source(tmp_path / "source"))
+    [line] = said.splitlines()
+    assert line.startswith("embedding-api: ")
+    assert told in line
+
+
+def test_make_serve_is_not_ready_with_an_empty_key_set(model_store: Path, tmp_path: Path) -> None:
+    with key_server() as url:
+        environment = {
+            "SUPABASE_JWT_SECRET": "",
+            "SUPABASE_JWKS_URL": url,
+            "PORT": str(free_port()),
+        }
+        command = (sys.executable, "-m", "dev.serve")
+        said = refused_start(FP32 | environment, *command, directory=copy_source(tmp_path))
+    assert "set SUPABASE_JWT_SECRET" in said.splitlines()[-1]
+    assert "Ready" not in said
+
+
+def test_make_serve_is_not_ready_without_its_key_set(model_store: Path, tmp_path: Path) -> None:
+    environment = {"SUPABASE_JWT_SECRET": "", "SUPABASE_URL": "http://127.0.0.1:9"}
+    with make_serve(tmp_path, environment) as process:
+        said = said_until(process, "Serving on ")
+        assert "the project's key set cannot be fetched" in said
+        assert "Ready" not in said
 
 
 def test_a_damaged_model_is_not_served(model_store: Path, tmp_path: Path) -> None:
