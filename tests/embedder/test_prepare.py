@@ -138,7 +138,7 @@ def test_a_tokenizer_that_names_a_processor_of_images_is_taken_alone(
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_whatever_is_wrong_with_a_models_files_is_told_in_one_line(
