@@ -78,7 +78,7 @@ def test_an_index_that_knows_nothing_is_told_from_one_that_has_found_nothing(
     assert tells_of_some(report) is has_data
 
 
-@pytest.mark.parametrize("left", ["examples/javascript/node_modules", ".venv", "build", ".env"])
-def test_what_commands_leave_is_no_change_of_the_project(left: str) -> None:
-    command = ["git", "check-ignore", "--no-index", "--quiet", f"{left}/"]
-    assert subprocess.run(command, cwd=ROOT, timeout=30, check=False).returncode == 0, left
+def test_packages_of_the_javascript_example_are_no_change_of_the_project() -> None:
+    """`npm ci` puts them there."""
+    command = ["git", "check-ignore", "--no-index", "--quiet", "examples/javascript/node_modules/"]
+    assert subprocess.run(command, cwd=ROOT, timeout=30, check=False).returncode == 0
