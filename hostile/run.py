@@ -64,6 +64,7 @@ def play(name: str, stage: Stage, *, seconds: float | None = None, idle: float =
         meter.start()
         attacker.tell()
         outcomes = _watch(attacker, meter, seconds)
+        attacker.kill()
         ended = meter.mark()
         _settle(meter, before, struck)
         quiet = meter.mark()
@@ -160,9 +161,7 @@ def _watch(attacker: Child, meter: Meter, seconds: float) -> dict[str, int]:
     deadline = time.monotonic() + 3 * seconds + 10
     while not attacker.ended and time.monotonic() < deadline and not meter.runaway.is_set():
         time.sleep(0.05)
-    if not attacker.ended:
-        attacker.kill()
-    return dict(json.loads(attacker.report() or "{}"))
+    return dict(json.loads(attacker.report())) if attacker.ended else {}
 
 
 def _settle(meter: Meter, before: Mark, struck: Mark) -> None:

@@ -40,7 +40,7 @@ class Child:
         return self._process.poll() is not None
 
     def report(self) -> str:
-        """Its last line; waits for it. Nothing if it was killed."""
+        """Its last line; waits for it."""
         line = self._read()
         self._process.wait()
         return line
@@ -48,7 +48,10 @@ class Child:
     def kill(self) -> None:
         """Also one that has ended."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
 
     def _read(self) -> str:
         assert self._process.stdout is not None
