@@ -149,16 +149,19 @@ def _take_all_files() -> None:
 
 async def _stop_listening(servers: list[asyncio.Server]) -> None:
     """Newcomers are refused by the kernel: closing alone would leave the supervisor's copy of the socket open."""
+    listeners = (listener for server in servers for listener in server.sockets)
+    # Copies of one socket are one door: Linux does not listen again to what was shut down twice.
+    distinct = {os.fstat(listener.fileno()).st_ino: listener for listener in listeners}
+    doors = [socket.socket(fileno=os.dup(one.fileno())) for one in distinct.values()]
+    await _let_in(doors)
     for server in servers:
-        doors = [socket.socket(fileno=os.dup(listener.fileno())) for listener in server.sockets]
-        await _let_in(doors)
         server.close()
-        for door in doors:
-            with (
-                door,
-                contextlib.suppress(OSError),
-            ):  # not everywhere may a listening socket be shut down
-                door.shutdown(socket.SHUT_RDWR)
+    for door in doors:
+        with (
+            door,
+            contextlib.suppress(OSError),
+        ):  # not everywhere may a listening socket be shut down
+            door.shutdown(socket.SHUT_RDWR)
 
 
 async def _let_in(doors: list[socket.socket]) -> None:

@@ -14,6 +14,7 @@ from api.application import SCHEMA_PATH
 from api.bento import GuardedService, pages
 from api.edge import Edge
 from api.errors import fault_reasons, refusal_reasons
+from api.listening import accept_many_per_turn
 from api.offer import Offer
 from api.protocol import behind_connection, use_bounded_connections
 from api.supervisor import SUPERVISOR_PID
@@ -241,6 +242,7 @@ def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
     """The whole application: connection > edge > gate > BentoML."""
     configure_log(SETTINGS.log_format)
     use_bounded_connections(answer_timeout=SETTINGS.answer_timeout)
+    accept_many_per_turn()
     tracing.configure(SETTINGS.otel_exporter_otlp_endpoint, version=VERSION)
     found = pages(service, models=service.offer.models)
     routes = {page.path: Route(frozenset({"GET"}), protected=page.protected) for page in found}
