@@ -7,6 +7,7 @@ int8 against fp32 on the starter model's real weights, by cosine and by Spearman
 all pairs' similarities.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def load(directory: Path) -> EmbeddingModel:
     return EmbeddingModel.load(directory, num_threads=2)
 
 
-def differing(model: EmbeddingModel, token_ids: list[TokenIds]) -> int:
+def differing(model: EmbeddingModel, token_ids: Sequence[TokenIds]) -> int:
     """Vectors in which a bit differs between a text alone and among others, in three orders."""
     alone = np.concatenate([model.engine.embed([ids]) for ids in token_ids])
     random, count = np.random.default_rng(0), 0

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import tokenizers
@@ -14,7 +14,7 @@ from embedder.blank import is_blank
 from embedder.errors import ModelNotFoundError, TextError, TextTooLongError
 from embedder.long_text import WINDOW, reader_for
 
-TokenIds: TypeAlias = NDArray[np.int64]  # (n_tokens,), special tokens included
+TokenIds: TypeAlias = NDArray[np.integer[Any]]  # (n_tokens,), special tokens included
 
 TEXT_COST = 20  # characters that take as long to tokenise as a text without any: about 13 us
 
@@ -106,7 +106,7 @@ class Tokenizer:
     def _finish(self, ids: list[int], wanted: int, *, blank: bool) -> TokenizedText:
         complete = [*self._before, *ids[:wanted], *self._after]
         n_tokens = len(self._before) + len(ids) + len(self._after)
-        return TokenizedText(np.array(complete, np.int64), n_tokens, blank)
+        return TokenizedText(np.array(complete, np.int32), n_tokens, blank)
 
 
 def characters_of(prompt: str, text: str) -> int:

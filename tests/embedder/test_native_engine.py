@@ -1,4 +1,4 @@
-"""The engine through ctypes: the same bits in any company, and a typed error for everything else."""
+"""The engine through ctypes: the same bits in every batch, and a typed error for everything else."""
 
 import gc
 import threading
@@ -107,6 +107,13 @@ def test_ids_that_the_model_does_not_have_are_refused(
     with pytest.raises(ForwardPassError, match=reason):
         engine.embed([np.array(ids, dtype)])
     assert np.isfinite(engine.embed(texts(3))).all()
+
+
+def test_ids_of_any_width_give_the_same_bits(engine: NativeEngine) -> None:
+    company = texts(3, 80, 200)
+    expected = engine.embed(company)
+    for dtype in (np.int32, np.uint16):  # the tokenizer's, and one more
+        assert np.array_equal(engine.embed([ids.astype(dtype) for ids in company]), expected)
 
 
 def test_no_texts_give_no_vectors(engine: NativeEngine) -> None:
