@@ -4,6 +4,7 @@ python -m dev.dashboard http://127.0.0.1:9090 picture.png [MINUTES]
 """
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,15 +14,18 @@ from typing import Any
 
 import httpx
 from matplotlib.axes import Axes
-from matplotlib.dates import DateFormatter
+from matplotlib.dates import DateFormatter, MinuteLocator
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, MultipleLocator
+from matplotlib.transforms import Bbox
 
 DASHBOARD = (
     Path(__file__).parent.parent / "deploy" / "grafana" / "dashboards" / "embedding-api.json"
 )
 COLUMNS = 24  # of Grafana's grid
-ROW_INCHES, COLUMN_INCHES = 0.3, 0.55
+ROW_INCHES, COLUMN_INCHES, GAP = 0.3, 0.55, 0.12  # the gap in both
+TICK_INCHES, LETTER_INCHES, LINE_INCHES = 0.6, 0.045, 0.17  # of labels of 6 points
+MINUTES = (1, 2, 5, 10, 15, 30, 60)  # between two labels of the time
 # What Grafana's list of alerts asks Prometheus for, as a query.
 LISTED = {"expr": "ALERTS", "legendFormat": "{{alertname}}: {{alertstate}}", "instant": True}
 COLOURS = {"green": "#2f855a", "red": "#c53030", "text": "#222222"}
@@ -114,7 +118,7 @@ def _seconds(value: float) -> str:
 UNITS: dict[str, Callable[[float], str]] = {
     "bytes": _bytes,
     "percentunit": lambda value: f"{value:.0%}",
-    "reqps": lambda value: f"{value:.3g} /s",
+    "reqps": lambda value: f"{_short(value)} /s",
     "s": _seconds,
     "short": _short,
 }
@@ -129,22 +133,14 @@ def _draw_stat(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None:
         text = found[0].name.rsplit("/", 1)[-1]
     for mapping in defaults.get("mappings", ()):
         text = mapping["options"].get(f"{value:g}", {}).get("text", text)
-    steps = [
-        step
+    reached = [
+        step["color"]
         for step in defaults["thresholds"]["steps"]
         if step["value"] is None or value >= step["value"]
     ]
-    size = 17 if len(text) < 14 else 9
-    axes.text(
-        0.5,
-        0.45,
-        text,
-        ha="center",
-        va="center",
-        size=size,
-        weight="bold",
-        color=COLOURS[steps[-1]["color"]],
-    )
+    size = 17 if len(text) < 14 else 10
+    look: dict[str, Any] = {"size": size, "weight": "bold", "color": COLOURS[reached[-1]]}
+    axes.text(0.5, 0.5, text, ha="center", va="center", **look)
 
 
 def _draw_series(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None:
@@ -154,13 +150,50 @@ def _draw_series(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None
     else:
         for series in found:
             axes.plot(series.times, series.values, label=series.name, linewidth=1)
-    axes.set_ylim(0, 1.25 * (axes.get_ylim()[1] or 1))  # room for the legend
+    axes.set_ylim(0, 1.1 * (axes.get_ylim()[1] or 1))
+    axes.yaxis.set_major_locator(_steps(axes.get_ylim()[1], binary=defaults["unit"] == "bytes"))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: UNITS[defaults["unit"]](value)))
-    axes.xaxis_date()
-    axes.xaxis.set_major_formatter(DateFormatter("%H:%M"))  # type: ignore[no-untyped-call]
-    axes.grid(alpha=0.25)
     if found:
-        axes.legend(fontsize=6, frameon=False, loc="upper left", ncols=2)
+        _draw_clock(axes, panel["gridPos"]["w"])
+        _draw_legend(axes)
+    axes.grid(alpha=0.25)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _steps(top: float, *, binary: bool) -> Locator:
+    """Bytes in powers of two: 954 MiB is no round number."""
+    return MultipleLocator(2.0 ** round(math.log2(top / 4))) if binary else MaxNLocator(5)
+
+
+def _draw_clock(axes: Axes, columns: int) -> None:
+    """Whole minutes, as many as there is room for."""
+    axes.xaxis_date()
+    begin, end = axes.get_xlim()
+    room = max(2, round(columns * COLUMN_INCHES / TICK_INCHES))
+    step = next((step for step in MINUTES if (end - begin) * 1440 / step <= room), MINUTES[-1])
+    axes.xaxis.set_major_locator(MinuteLocator(range(0, 60, step)))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(DateFormatter("%H:%M"))  # type: ignore[no-untyped-call]
+
+
+def _draw_legend(axes: Axes) -> None:
+    """Below the axes, in as many columns as fit their width; from the third row on they give way."""
+    names = [str(label) for label in axes.get_legend_handles_labels()[1]]
+    at, figure = axes.get_position(), axes.get_figure(root=True)
+    inches = figure.get_size_inches() if figure else (1.0, 1.0)
+    fitting = int(at.width * inches[0] / (0.35 + max(map(len, names)) * LETTER_INCHES))
+    columns = min(max(1, fitting), len(names))
+    more = max(0, math.ceil(len(names) / columns) - 2) * LINE_INCHES / inches[1]
+    axes.set_position((at.x0, at.y0 + more, at.width, at.height - more))
+    below = -0.22 / (axes.get_position().height * inches[1])
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, below),
+        ncols=columns,
+        fontsize=6,
+        columnspacing=1,
+        frameon=False,
+    )
 
 
 def _stack(axes: Axes, found: list[Series]) -> None:
@@ -177,16 +210,18 @@ def _draw_bars(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None:
         bars, labels=[_short(series.values[0]) for series in found], fontsize=7, padding=2
     )
     for row, series in enumerate(found):
-        axes.text(0, row + 0.2, f" {series.name}", fontsize=7)
-    axes.set_yticks([])
-    axes.margins(x=0.15, y=0.2)
+        axes.text(0, row + 0.25, series.name, fontsize=7)
+    axes.set_ylim(-0.5, max(len(found), 1))
+    axes.margins(x=0.2)
+    axes.axis("off")
 
 
 def _draw_list(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None:
     axes.axis("off")
     names = sorted(series.name for series in found)
     colour = COLOURS["red" if names else "green"]
-    axes.text(0.02, 0.95, "\n".join(names) or "none", va="top", size=9, weight="bold", color=colour)
+    look: dict[str, Any] = {"va": "center", "size": 9, "weight": "bold", "color": colour}
+    axes.text(0.02, 0.5, "\n".join(names) or "none", **look)
 
 
 DRAW = {
@@ -197,24 +232,53 @@ DRAW = {
 }
 
 
-def draw(source: Source, path: Path) -> None:
+def picture_of(source: Source) -> Figure:
     """Every panel where the dashboard has it."""
     panels = dashboard()["panels"]
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
-    figure = Figure(
-        figsize=(COLUMNS * COLUMN_INCHES, rows * ROW_INCHES), facecolor="#f4f5f5", dpi=90
-    )
+    size = (COLUMNS * COLUMN_INCHES, rows * ROW_INCHES)
+    figure = Figure(figsize=size, facecolor="#f4f5f5", dpi=90)
     for panel in panels:
         at = panel["gridPos"]
         if panel["type"] == "row":
-            figure.text(0.01, 1 - (at["y"] + 0.8) / rows, panel["title"], size=11, weight="bold")
+            figure.text(0.006, 1 - (at["y"] + 0.8) / rows, panel["title"], size=11, weight="bold")
             continue
-        left, bottom = (at["x"] + 0.9) / COLUMNS, 1 - (at["y"] + at["h"] - 1.1) / rows
-        axes = figure.add_axes((left, bottom, (at["w"] - 1.2) / COLUMNS, (at["h"] - 2.4) / rows))
-        axes.set_title(panel["title"], size=8, loc="left")
+        card = _card(figure, at, rows)
+        card.text(0.3 / at["w"], 1 - 0.7 / at["h"], panel["title"], size=8, va="center")
+        axes = figure.add_axes(_inside(card.get_position(), at, panel["type"]))
         axes.tick_params(labelsize=6)
         DRAW[panel["type"]](axes, panel, source.ask(panel))
-    figure.savefig(path)
+    return figure
+
+
+def _card(figure: Figure, at: dict[str, int], rows: int) -> Axes:
+    """The sheet of one panel, with a gap to the next."""
+    left, bottom = (at["x"] + GAP) / COLUMNS, 1 - (at["y"] + at["h"] - GAP) / rows
+    card = figure.add_axes(
+        (left, bottom, (at["w"] - 2 * GAP) / COLUMNS, (at["h"] - 2 * GAP) / rows),
+        xticks=[],
+        yticks=[],
+    )
+    for side in card.spines.values():
+        side.set_color("#d8d9da")
+    return card
+
+
+def _inside(card: Bbox, at: dict[str, int], kind: str) -> tuple[float, float, float, float]:
+    """Where a panel draws: below its title, with room for what stands beside and below the axes."""
+    beside, below = (1.1, 1.9) if kind == "timeseries" else (0.3, 0.3)  # in Grafana's units
+    column, row = card.width / at["w"], card.height / at["h"]
+    return (
+        card.x0 + beside * column,
+        card.y0 + below * row,
+        card.width - (beside + 0.3) * column,
+        card.height - (below + 1.5) * row,
+    )
+
+
+def draw(source: Source, path: Path) -> None:
+    """The picture as a file."""
+    picture_of(source).savefig(path)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The dashboard: its queries are taken by a real Prometheus and read what the service writes."""
 
+import itertools
 import math
 import time
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from PIL import Image
 
-from dev.dashboard import DASHBOARD, UNITS, Source, dashboard, draw
+from dev.dashboard import DASHBOARD, UNITS, Source, dashboard, draw, picture_of
 from tests.deploy.conftest import prometheus_of
 from tests.deploy.promql import DEPLOY, known_names, names
 from tests.live.server import Server, free_port, token
@@ -145,3 +149,33 @@ def test_the_picture_is_drawn_from_the_dashboard(watched: Source, tmp_path: Path
         assert (
             len(picture.convert("RGB").getcolors(1 << 24) or []) > 100
         )  # lines and letters, not an empty sheet
+
+
+def test_nothing_in_the_picture_lies_over_another_label_or_outside_its_panel(
+    watched: Source,
+) -> None:
+    figure = picture_of(watched)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    cards = [axes.get_window_extent(renderer) for axes in figure.axes if not axes.has_data()]
+    for axes in figure.axes:
+        boxes = [text.get_window_extent(renderer) for text in visible_texts(axes)]
+        for box, other in itertools.combinations(boxes, 2):
+            assert not box.overlaps(other.padded(-1))
+        if legend := axes.get_legend():
+            boxes.append(legend.get_window_extent(renderer))
+        for box in boxes:
+            assert any(
+                card.x0 <= box.x0 and box.x1 <= card.x1 and card.y0 <= box.y0 for card in cards
+            )
+
+
+def visible_texts(axes: Axes) -> list[Text]:
+    """Matplotlib makes a label more at each end of an axis than it shows."""
+    shown = list(axes.texts)
+    if axes.axison:
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        shown += [at for at in axes.get_xticklabels() if left <= at.get_position()[0] <= right]
+        shown += [at for at in axes.get_yticklabels() if bottom <= at.get_position()[1] <= top]
+    return [text for text in shown if text.get_text()]
