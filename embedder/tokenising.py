@@ -36,7 +36,10 @@ class Job:
         try:
             texts = next(self.slices, None)
         except Exception as error:
-            return error
+            below = error.__traceback__.tb_next if error.__traceback__ else None
+            return error.with_traceback(
+                below
+            )  # this frame would make a cycle, with the texts in it
         except BaseException as error:  # a panic in the tokenizer's Rust
             return RuntimeError(f"the tokenizer failed: {error}")
         self.done += texts or []
@@ -101,6 +104,7 @@ class TokenisingThread:
             return await job.answer
         finally:
             self._leave(job)
+            del job  # an error's traceback has this frame, and the job has the error
 
     def _take_turn(self, job: Job) -> None:
         self._turns.push(job.user, job.user, min(job.cost, WINDOW))

@@ -1,7 +1,9 @@
 """Users take turns at the tokenising thread, slice by slice."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator
 
 import numpy as np
@@ -110,6 +112,30 @@ async def test_an_error_is_its_callers_alone(thread: TokenisingThread) -> None:
     with pytest.raises(RuntimeError, match="tokenizer failed"):
         await thread.run(broken(Panic()), user="a", cost=1)
     assert await thread.run(iter(Slices("b", 1, [])), user="a", cost=1) == [TEXT]
+
+
+async def test_texts_of_a_failed_request_are_freed_at_once(thread: TokenisingThread) -> None:
+    class Texts(list[str]):
+        """What a weak reference may be taken of."""
+
+    async def fail() -> weakref.ref[Texts]:
+        texts = Texts(["a"])
+
+        def broken(texts: Texts) -> Iterator[list[TokenizedText]]:
+            yield [TEXT]
+            raise ValueError(len(texts))
+
+        with pytest.raises(ValueError, match="1"):
+            await thread.run(broken(texts), user="a", cost=1)
+        return weakref.ref(texts)
+
+    gc.disable()
+    try:
+        texts = await fail()
+        await asyncio.sleep(0)  # until then the loop has the future, and the future the error
+        assert texts() is None
+    finally:
+        gc.enable()
 
 
 async def test_memory_is_given_back_once_after_large_requests(
