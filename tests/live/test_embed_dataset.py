@@ -98,6 +98,44 @@ def test_finished_parts_go_into_a_database(embedded: Embedded, database_url: str
     assert sorted(ids) == sorted(embedded.texts)
 
 
+PEAK = """
+import sys
+from pathlib import Path
+from jobs.command import run_command
+from jobs.embed_dataset import main
+status = run_command(main)
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
+print(peak.split()[1])
+sys.exit(status)
+"""
+
+
+def peak_mb(source: Path, output: Path, *, status: int) -> float:
+    """Of a whole job."""
+    ran = subprocess.run(
+        [sys.executable, "-c", PEAK, str(source), str(output), "--quiet"],
+        cwd=SOURCE,
+        env=bulk.environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == status, ran.stderr
+    return int(ran.stdout) / 1000
+
+
+def test_no_text_makes_a_job_larger(embedded: Embedded, tmp_path: Path) -> None:
+    """Rows of 4 MB are read and cut, and one of 60 MB is passed over."""
+    ordinary = peak_mb(embedded.corpus, tmp_path / "ordinary", status=3)
+    lines = [json.dumps({"text": text * 1_300_000}) for text in ("...", "ab ")]
+    lines.append(json.dumps({"text": "." * 60_000_000}))
+    (tmp_path / "a.jsonl").write_text("\n".join(lines * 2), encoding="utf-8")
+    peak = peak_mb(tmp_path / "a.jsonl", tmp_path / "out", status=3)
+    table = pq.read_table(tmp_path / "out")
+    assert table.column("truncated").to_pylist() == [True] * table.num_rows
+    assert peak < ordinary + 300
+
+
 STOPPED = "embedding-api: stopped; the same command goes on\n"
 NO_RAY = 'raise SystemExit("Ray was imported")'
 
