@@ -157,7 +157,7 @@ clean: ## Remove what the other targets made here
 
 $(BIN)/python:
 	@$(PYTHON) dev/python_version.py
-	@echo "Making $(VENV) ..."
+	@echo "Making $(VENV): about 2 GB of packages, a few minutes ..."
 	@$(PYTHON) -m venv --without-pip $(VENV)
 
 $(VENV)/torch: | $(BIN)/python
