@@ -142,7 +142,7 @@ lint: $(VENV)/dev ## ruff and mypy
 docs: $(VENV)/prepare ## Write the parts of the documents that are made from the code
 	@$(BIN)/python -m dev.documents
 
-lock: $(VENV)/dev ## Resolve the pinned dependencies anew
+lock: $(VENV)/dev ## Resolve the pinned dependencies again
 	@for group in "dev --extra prepare --extra bulk --extra dev" "prepare --extra prepare -c requirements/dev.txt" \
 	  "bulk --extra bulk -c requirements/dev.txt" "run -c requirements/dev.txt"; do \
 	  set -- $$group; name=$$1; shift; \
@@ -157,17 +157,17 @@ clean: ## Remove what the other targets made here
 
 $(BIN)/python:
 	@$(PYTHON) dev/python_version.py
-	@echo "Making $(VENV): about 2 GB of packages, a few minutes ..."
+	@echo "Making $(VENV): about 2 GB of packages, a few minutes ..." >&2
 	@$(PYTHON) -m venv --without-pip $(VENV)
 
 $(VENV)/torch: | $(BIN)/python
 	@for one in $(PYTHON) $(BIN)/python; do $$one dev/python_version.py || exit 1; done
-	@echo "Installing torch without CUDA ..."
+	@echo "Installing torch without CUDA ..." >&2
 	@$(PIP) install --quiet --no-deps --retries 1 --timeout 20 --extra-index-url $(TORCH_INDEX) $(TORCH)
 	@touch $@
 
 $(VENV)/prepare $(VENV)/bulk $(VENV)/dev: $(VENV)/%: requirements/%.txt | $(VENV)/torch
-	@echo "Installing $< ..."
+	@echo "Installing $< ..." >&2
 	@$(INSTALL) -r $<
 	@$(BIN)/python -c 'import torch' || { rm -f $(VENV)/torch; \
 	  echo "This torch does not load here. Point TORCH_INDEX at an index with a CPU build of $(TORCH)."; exit 1; }
@@ -177,7 +177,7 @@ $(VENV)/prepare $(VENV)/bulk $(VENV)/dev: $(VENV)/%: requirements/%.txt | $(VENV
 $(BENCH)/peers: PIP = $(PYTHON) -m pip --python $(BENCH)/bin/python --disable-pip-version-check
 $(BENCH)/peers: INSTALL = $(PIP) install --quiet --no-deps --require-hashes
 $(BENCH)/peers: requirements/bench.txt
-	@echo "Installing $< ..."
+	@echo "Installing $< ..." >&2
 	@$(PYTHON) -m venv --without-pip $(BENCH)
 	@$(PIP) install --quiet --no-deps --retries 1 --timeout 20 --extra-index-url $(TORCH_INDEX) $(TORCH)
 	@$(INSTALL) -r $<

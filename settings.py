@@ -95,7 +95,7 @@ class Settings(BaseSettings):
         60.0,
         gt=0,
         le=3600,
-        description="Seconds a forward pass may take; beyond that the worker is started anew",
+        description="Seconds a forward pass may take; beyond that the worker is restarted",
     )
 
     supabase_jwt_secret: SecretStr | None = Field(

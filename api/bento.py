@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from _bentoml_sdk import Service
 from _bentoml_sdk.models import BentoModel
 from bentoml import Bento
+from bentoml._internal.utils.analytics import usage_stats
 from bentoml.models import Model as StoredModel
 from starlette.types import ASGIApp
 
@@ -22,6 +23,9 @@ from api.application import Application
 from api.offer import Offer
 from api.openapi import document
 from settings import VERSION, load_settings
+
+# `bentoml serve` has asked the environment already, before our settings said no.
+usage_stats.do_not_track.cache_clear()
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 _MISSING = {

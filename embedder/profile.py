@@ -98,16 +98,29 @@ class Profile:
             if fields.pop(CHECKSUM) != checksum(fields):
                 raise ValueError("its checksum is wrong")
             fingerprint = fields.pop("fingerprint")
-            profile = _adapter().validate_json(json.dumps(fields))
-            if problem := profile._problem(fingerprint):
-                raise ValueError(problem)
+            profile = cls.of(fields)
+            if fingerprint != profile.fingerprint:
+                raise ValueError(f"its fingerprint is not {profile.fingerprint}")
         except KeyError:  # before there was a checksum
             raise ModelOutdatedError(path) from None
         except (ValueError, RecursionError) as error:
-            raise ModelCorruptError(path, _first_line(error)) from None
+            raise ModelCorruptError(path, str(error)[:200]) from None
         return profile
 
-    def _problem(self, fingerprint: object) -> str | None:
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "Profile":
+        """A profile of its fields, as JSON has them. Raises ValueError, in one line, for other fields."""
+        try:
+            profile = _adapter().validate_json(json.dumps(fields))
+        except ValidationError as error:
+            [first, *_] = error.errors()
+            where = ".".join(map(str, first["loc"]))[:80]
+            raise ValueError(f"{where!r}: {first['msg']}") from None
+        if problem := profile._problem():
+            raise ValueError(problem)
+        return profile
+
+    def _problem(self) -> str | None:
         """What the types of the fields do not say."""
         needed = {TOKENIZER_FILE, WEIGHTS_FILE} if self.backend == "native" else {TOKENIZER_FILE}
         if missing := needed - self.files.keys():
@@ -117,8 +130,6 @@ class Profile:
         descending = sorted(set(self.matryoshka), reverse=True)
         if list(self.matryoshka) != descending or descending[:1] != [self.dimensions]:
             return f"its sizes are {str(self.matryoshka)[:80]} of {self.dimensions}"
-        if fingerprint != self.fingerprint:
-            return f"its fingerprint is {str(fingerprint)[:40]!r}, not {self.fingerprint}"
         return None
 
     def check_files(self, directory: Path) -> None:
@@ -160,13 +171,6 @@ def checksum(fields: Mapping[str, Any]) -> str:
 def _is_below(name: str) -> bool:
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts and "\0" not in name
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        [first, *_] = error.errors()
-        return f"{'.'.join(map(str, first['loc']))[:80]!r}: {first['msg']}"
-    return str(error).splitlines()[0][:200]
 
 
 def sha256_file(path: Path) -> str:

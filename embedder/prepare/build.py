@@ -50,7 +50,10 @@ def load_original(source: Source) -> SentenceTransformer:
     )
     model.float().eval()
     if model.tokenizer.truncation_side != "right":
-        raise ModelConfigError(f"{source.model_id} cuts texts on the left, which is not supported")
+        raise ModelConfigError(
+            f"{source.model_id} cuts long texts on the left, which is not supported: set truncation_side "
+            "to right in its tokenizer_config.json, or choose another model"
+        )
     if config.get("use_bidirectional_attention"):
         check_window(config["sliding_window"], model[0].auto_model.config.sliding_window)
     model.max_seq_length = max_tokens(model)
@@ -75,12 +78,12 @@ def build(source: Source, target: Path, *, quantization: str, backend: str) -> P
     """
     with _told_in_one_line(source.model_id), text_only(source) as source, _steps() as steps:
         fields, verification = BUILDERS[backend](source, target, quantization, steps)
-    files = {
-        path.relative_to(target).as_posix(): sha256_file(path)
-        for path in sorted(target.rglob("*"))
-        if path.is_file() and path.name != STORE_FILE
-    }
-    return Profile(**fields, files=files, verification=verification)
+        files = {
+            path.relative_to(target).as_posix(): sha256_file(path)
+            for path in sorted(target.rglob("*"))
+            if path.is_file() and path.name != STORE_FILE
+        }
+        return Profile.of({**fields, "files": files, "verification": verification})
 
 
 @contextmanager
@@ -210,7 +213,10 @@ def _golden(prepared: Prepared) -> Fields:
     if golden is None:
         return {}
     if not {"query", "document"} <= set(prompts):
-        raise VerificationError(f"{model_id} came without its query and document prompts")
+        raise VerificationError(
+            f"{model_id} came without its query and document prompts: fetch it again, with its "
+            "config_sentence_transformers.json; nothing was saved"
+        )
     query = prepared.vectors([(prompts["query"], golden.query)])
     documents = prepared.vectors([(prompts["document"], text) for text in golden.documents])
     found = verify.check_golden(golden, query, documents)
@@ -241,5 +247,8 @@ def original_vectors(model: SentenceTransformer, cases: Sequence[Case]) -> Vecto
 def _write_tokenizer(model: SentenceTransformer, target: Path) -> None:
     backend = getattr(model.tokenizer, "backend_tokenizer", None)
     if backend is None:
-        raise ModelConfigError("the model has no fast tokenizer (tokenizer.json)")
+        raise ModelConfigError(
+            "the model has no tokenizer.json: load its tokenizer with transformers' AutoTokenizer "
+            "and save it again, or choose another model"
+        )
     (target / TOKENIZER_FILE).write_text(backend.to_str(), encoding="utf-8")

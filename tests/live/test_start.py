@@ -238,6 +238,20 @@ def test_the_running_service_holds_no_torch(server: Server) -> None:
     assert not [name for name in loaded if "torch" in name or "onnxruntime" in name]
 
 
+def test_bentoml_reports_nothing_even_if_it_asked_before_our_settings_were_read() -> None:
+    """As `bentoml serve` does: it remembers the first answer."""
+    script = (
+        "from bentoml._internal.utils.analytics.usage_stats import do_not_track\n"
+        "assert not do_not_track()\n"
+        "import service\n"
+        "assert do_not_track()"
+    )
+    environment = bare_environment()
+    assert "BENTOML_DO_NOT_TRACK" not in environment
+    command = [sys.executable, "-c", script]
+    subprocess.run(command, cwd=SOURCE, env=environment, check=True, timeout=60)
+
+
 def test_an_environment_file_is_read(tmp_path: Path) -> None:
     """The one of the working directory."""
     script = "from settings import load_settings; print(load_settings().rate_limit_per_min)"
