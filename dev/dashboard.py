@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 from matplotlib.axes import Axes
-from matplotlib.dates import DateFormatter, MinuteLocator
+from matplotlib.dates import AutoDateLocator, DateFormatter, MinuteLocator
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, MultipleLocator
 from matplotlib.transforms import Bbox
@@ -171,8 +171,11 @@ def _draw_clock(axes: Axes, columns: int) -> None:
     axes.xaxis_date()
     begin, end = axes.get_xlim()
     room = max(2, round(columns * COLUMN_INCHES / TICK_INCHES))
-    step = next((step for step in MINUTES if (end - begin) * 1440 / step <= room), MINUTES[-1])
-    axes.xaxis.set_major_locator(MinuteLocator(range(0, 60, step)))  # type: ignore[no-untyped-call]
+    step = next((step for step in MINUTES if (end - begin) * 1440 / step <= room), None)
+    if step is None:  # of a single point matplotlib shows four years
+        axes.xaxis.set_major_locator(AutoDateLocator(maxticks=room))  # type: ignore[no-untyped-call]
+    else:
+        axes.xaxis.set_major_locator(MinuteLocator(range(0, 60, step)))  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_formatter(DateFormatter("%H:%M"))  # type: ignore[no-untyped-call]
 
 
