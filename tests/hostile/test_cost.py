@@ -1,0 +1,69 @@
+"""What an attacker at full speed does to others is bounded, and paid for. Figures are for `make hostile`."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hostile.report import properties
+from hostile.run import play
+from hostile.stage import Stage, staged
+from hostile.table import DEFAULT
+
+SERVED = {"200"}
+REFUSED = {"429 quota_requests", "429 too_many_concurrent", "503 overloaded"}  # and not charged
+INVALID = {"422 invalid_request"}
+NO_JSON = {"400 malformed_json"}
+TOO_LONG = {"422 text_too_long"}
+FULL = {"413 too_many_tokens", "429 user_queue_full", "503 queue_full"}
+SLOW = {"408 body_timeout"}
+CUT_OFF = {"closed"}
+
+# What each row's attackers may be told besides a refusal.
+ANSWERS = {
+    "dots": TOO_LONG,
+    "dots-64": SERVED,
+    "combining": SERVED | TOO_LONG,
+    "tokenize-dots": SERVED,
+    "batch-2048": FULL,
+    "tokenize-2048": SERVED,
+    "title-numbers": INVALID,
+    "keys": INVALID,
+    "user-lists": INVALID,
+    "short-texts": INVALID,
+    "nesting": NO_JSON | INVALID,
+    "digits": NO_JSON | INVALID,
+    "pairs": SERVED | INVALID,
+    "slow-bodies": SLOW,
+    "stalled-bodies": SLOW,
+    "leaving": {"left"},
+    "unread": {"asked"},
+    "header-lines": {"431 headers_too_large", *CUT_OFF},
+    "header-value": {"431 headers_too_large", *CUT_OFF},
+    "request-line": {"414 url_too_long", *CUT_OFF},
+    "openapi": SERVED,
+    "neighbour": {"401 token_invalid", "429 too_many_failures"},
+    "bulk": SERVED | FULL,
+    "similarity": SERVED | FULL,
+}
+STRANGERS = {"header-lines", "header-value", "request-line", "openapi", "neighbour"}  # no token
+UNANSWERED = {"left", "asked", *CUT_OFF}
+
+
+@pytest.fixture(scope="module")
+def stage(model_store: Path) -> Iterator[Stage]:
+    environment = {"BENTOML_HOME": os.environ["BENTOML_HOME"], "MODEL_QUANTIZATION": "fp32"}
+    with staged(environment, per_minute=DEFAULT) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_others_are_served_meanwhile_and_the_senders_pay(name: str, stage: Stage) -> None:
+    result = play(name, stage, seconds=1.0, idle=0.3)
+    assert properties(result) == []
+    assert set(result.outcomes) <= ANSWERS[name] | REFUSED
+    answered = sum(result.outcomes[told] for told in set(result.outcomes) - REFUSED - UNANSWERED)
+    assert (0 if name in STRANGERS else answered) <= result.requests <= DEFAULT * result.users
+    if name == "leaving":
+        assert result.requests == DEFAULT  # although nobody was there to read an answer
