@@ -15,6 +15,7 @@ os.environ |= {
     "BENTOML_DO_NOT_TRACK": "true",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",  # as when a user prepares a model
     "BENTOML_HOME": tempfile.mkdtemp(prefix="bentoml-home-"),
 }
 
