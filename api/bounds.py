@@ -1,5 +1,7 @@
 """What one connection may cost, and what is told to whoever goes beyond it."""
 
+import resource
+
 import httptools
 
 from auth.errors import BadHeader, BodyTimeout, GateError
@@ -13,6 +15,12 @@ MAX_CONNECTIONS = 4_096  # 7 to 40 KB each; who waits longest makes room
 MAX_WAITING_BYTES = 16_777_216  # of heads that are not complete, on all connections
 HEAD_TIMEOUT = 10.0  # seconds from the first byte of a head to its last
 UNSENT = 65_536  # bytes of an answer that the kernel takes ahead of the network; it would take 4 MB
+
+
+def connections_allowed() -> int:
+    """At most MAX_CONNECTIONS, and half of the files that this process may open."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, files // 2)
 
 
 class TooManyPipelinedError(Exception):

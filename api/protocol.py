@@ -10,7 +10,10 @@ What is refused here is answered by the application, as if it were a request of 
 
 import asyncio
 import contextlib
+import fcntl
 import socket
+import sys
+import termios
 from typing import Any, ClassVar
 
 import httptools
@@ -30,6 +33,7 @@ from api.bounds import (
     UNSENT,
     TooManyPipelinedError,
     bad_framing,
+    connections_allowed,
     late_head,
     reason_of_parser,
 )
@@ -46,7 +50,8 @@ class Connection(HttpToolsProtocol):
     `scope["abort_connection"]()` ends it at once, with whatever was not sent.
     """
 
-    answer_timeout = 30.0  # seconds that an unread answer may stand still
+    answer_timeout = 30.0  # seconds without a byte taken by the client, after which it is aborted
+    max_connections = MAX_CONNECTIONS
     waiting: "ClassVar[Waiting[Connection]]" = Waiting(max_bytes=MAX_WAITING_BYTES)
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -57,6 +62,7 @@ class Connection(HttpToolsProtocol):
         self._refusal: GateError | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._answer_timer: asyncio.TimerHandle | None = None
+        self._n_resumed = 0  # times that a full write buffer has become nearly empty
         self._answering: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -100,7 +106,7 @@ class Connection(HttpToolsProtocol):
 
     def _make_room(self) -> None:
         """End those that have waited longest for their client: to send a head, or to read."""
-        surplus = len(self.connections) - MAX_CONNECTIONS
+        surplus = len(self.connections) - self.max_connections
         for connection in self.waiting.beyond(connections=surplus):
             self.connections.discard(connection)
             connection.abort()
@@ -224,6 +230,7 @@ class Connection(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._n_resumed += 1
         if self._answering is not None and not self._answering.response_complete:
             self.waiting.end(self)
 
@@ -234,24 +241,37 @@ class Connection(HttpToolsProtocol):
         self._watch_answer()
 
     def _watch_answer(self) -> None:
-        unsent = self.transport.get_write_buffer_size()
-        if unsent and self._answer_timer is None:
+        if self.transport.get_write_buffer_size() and self._answer_timer is None:
             self._answer_timer = self.loop.call_later(
-                self.answer_timeout, self._check_answer, unsent
+                self.answer_timeout, self._check_answer, self._progress()
             )
 
-    def _check_answer(self, unsent: int) -> None:
-        """Nothing is written while a full buffer waits: it holds less than before, or is stuck."""
+    def _check_answer(self, before: tuple[int, int, int]) -> None:
         self._answer_timer = None
-        if self.transport.get_write_buffer_size() == unsent:
+        if self._progress() == before:
             self.abort()
         else:
             self._watch_answer()
+
+    def _progress(self) -> tuple[int, int, int]:
+        """What changes with every byte that the client takes.
+
+        The buffer alone does not tell: it moves in steps of up to 64 KiB, and may be filled again to
+        the same size between two looks.
+        """
+        return self._n_resumed, self.transport.get_write_buffer_size(), self._unacknowledged()
+
+    def _unacknowledged(self) -> int:
+        """Bytes in the kernel that the client has not acknowledged (tcp(7), SIOCOUTQ)."""
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        answer = fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))
+        return int.from_bytes(answer, sys.byteorder)
 
 
 def use_bounded_connections(*, answer_timeout: float) -> None:
     """What uvicorn makes of every connection from now on; call before it loads its configuration."""
     Connection.answer_timeout = answer_timeout
+    Connection.max_connections = connections_allowed()
     HTTP_PROTOCOLS["auto"] = f"{__name__}:{Connection.__name__}"
     WS_PROTOCOLS["auto"] = None
 

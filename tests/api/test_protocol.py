@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import resource
 import socket
 import threading
 import time
@@ -16,7 +17,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from api import protocol
-from api.bounds import MAX_PIPELINED
+from api.bounds import MAX_CONNECTIONS, MAX_PIPELINED, connections_allowed
 from api.edge import Edge, Exchange
 from api.protocol import Connection, behind_connection
 from api.waiting import Waiting
@@ -25,7 +26,7 @@ GET = b"GET /ok HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = b"POST /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 PIECE = b"v" * 65_536
 PIECES = 512  # 32 MiB: more than two kernels take for a client who reads nothing
-HEAD_TIMEOUT, ANSWER_TIMEOUT = 0.5, 1.5  # seconds
+HEAD_TIMEOUT, ANSWER_TIMEOUT = 0.5, 1.0  # seconds
 
 
 @dataclass
@@ -64,8 +65,14 @@ class Served:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+    def connect(self, *, receive_buffer: int | None = None) -> socket.socket:
+        """A connection; the kernel keeps about `receive_buffer` bytes that were not read."""
+        connection = socket.socket()
+        connection.settimeout(10)
+        if receive_buffer is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        connection.connect(("127.0.0.1", self.port))
+        return connection
 
 
 @pytest.fixture
@@ -278,14 +285,25 @@ def test_a_client_who_reads_nothing_is_ended_and_its_place_is_free(served: Serve
         assert len(read_to_end(connection)) < PIECES * len(PIECE)
 
 
-def test_a_client_who_reads_slowly_and_steadily_gets_everything(served: Served) -> None:
+@pytest.mark.parametrize("size", [100, 500, 4_096, 65_536])
+def test_a_client_who_reads_slowly_and_steadily_is_not_ended(served: Served, size: int) -> None:
+    """At 25 kB per second, the buffer moves less often than it is looked at."""
+    with served.connect(receive_buffer=4_096) as connection:
+        connection.sendall(GET.replace(b"/ok", b"/large"))
+        until = time.monotonic() + 4 * ANSWER_TIMEOUT
+        while time.monotonic() < until:
+            some_of(connection, size)
+            time.sleep(0.02)
+        assert served.in_flight == 1
+
+
+def test_a_client_who_reads_slowly_at_first_gets_everything(served: Served) -> None:
     with served.connect() as connection:
         connection.sendall(GET.replace(b"/ok", b"/large"))
-        began, received = time.monotonic(), 0
-        while received < 4 << 20:
+        until, received = time.monotonic() + 2 * ANSWER_TIMEOUT, 0
+        while time.monotonic() < until:
             received += len(some_of(connection, 32_768))
             time.sleep(0.02)
-        assert time.monotonic() - began > 2 * ANSWER_TIMEOUT
         while received < PIECES * len(PIECE):
             received += len(some_of(connection, 1 << 20))
 
@@ -303,6 +321,17 @@ def test_what_is_left_of_an_answer_that_nobody_reads_is_given_back(served: Serve
         until(lambda: not served.connections)
 
 
+@pytest.mark.parametrize(
+    ("files", "allowed"),
+    [(512, 256), (1 << 20, MAX_CONNECTIONS), (resource.RLIM_INFINITY, MAX_CONNECTIONS)],
+)
+def test_half_of_the_files_are_left_for_other_things(
+    monkeypatch: pytest.MonkeyPatch, files: int, allowed: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, files))
+    assert connections_allowed() == allowed
+
+
 def is_served(served: Served) -> bool:
     return sent(served, GET.replace(b"Host", b"Connection: close\r\nHost")).endswith(b"done")
 
@@ -311,7 +340,7 @@ def is_served(served: Served) -> bool:
 def test_of_too_many_connections_those_that_wait_longest_are_closed(
     served: Served, monkeypatch: pytest.MonkeyPatch, start: bytes
 ) -> None:
-    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(Connection, "max_connections", 20)
     monkeypatch.setattr(protocol, "HEAD_TIMEOUT", 10)
     with ExitStack() as stack:
         crowd = [stack.enter_context(served.connect()) for _ in range(20)]
@@ -330,7 +359,7 @@ def test_of_too_many_connections_those_that_wait_longest_are_closed(
 def test_of_too_many_unread_answers_those_that_wait_longest_are_ended(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 10)
+    monkeypatch.setattr(Connection, "max_connections", 10)
     monkeypatch.setattr(Connection, "answer_timeout", 10)
     with ExitStack() as stack:
         for number in range(30):
