@@ -7,7 +7,7 @@ whole text.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
-from typing import TypeAlias, cast
+from typing import TypeAlias
 from unicodedata import combining
 
 import tokenizers
@@ -45,14 +45,14 @@ def read_from_the_start(tokenizer: tokenizers.Tokenizer, text: str, wanted: int)
     """
     size = WINDOW
     while size < len(text):
-        encoding = tokenizer.encode(text[:size], add_special_tokens=False)
+        encoding = _encoded(tokenizer, text[:size])
         settled = _tokens_before(encoding, size - MARGIN)
         if settled > wanted:
             yield encoding.ids[:settled]
             return
         yield None
         size *= 2
-    yield tokenizer.encode(text, add_special_tokens=False).ids
+    yield _encoded(tokenizer, text).ids
 
 
 def read_words(tokenizer: tokenizers.Tokenizer, text: str, wanted: int) -> Windows:
@@ -65,7 +65,7 @@ def read_words(tokenizer: tokenizers.Tokenizer, text: str, wanted: int) -> Windo
     window = ""
     for end in range(WINDOW, len(text) + WINDOW, WINDOW):
         window += text[end - WINDOW : end]
-        encoding = tokenizer.encode(window, add_special_tokens=False)
+        encoding = _encoded(tokenizer, window)
         if end >= len(text):
             yield ids + encoding.ids
             return
@@ -75,23 +75,31 @@ def read_words(tokenizer: tokenizers.Tokenizer, text: str, wanted: int) -> Windo
             yield ids
             return
         if settled < len(encoding):
-            start = _start_of(tokenizer, encoding.offsets[settled][0], window)
+            start = _start_of(tokenizer, encoding.token_to_chars(settled)[0], window)
             window = _shortened(tokenizer, window[start:])
         else:
             window = ""
         yield None
 
 
+def _encoded(tokenizer: tokenizers.Tokenizer, text: str) -> tokenizers.Encoding:
+    """Other threads run meanwhile; `encode` would hold the GIL, for 22 ms per window of Hangul."""
+    [encoding] = tokenizer.encode_batch([text], add_special_tokens=False)
+    return encoding
+
+
 def _tokens_before(encoding: tokenizers.Encoding, end: int) -> int:
     """How many tokens end at character `end` or before."""
-    return bisect_right(encoding.offsets, end, key=lambda offsets: offsets[1])
+    return bisect_right(range(len(encoding)), end, key=lambda i: encoding.token_to_chars(i)[1])
 
 
 def _tokens_of_whole_words(encoding: tokenizers.Encoding, end: int) -> int:
     """How many tokens belong to words that end before `end` and are not the last."""
-    words = cast("list[int]", encoding.word_ids)  # None would be special tokens and padding
-    first_open = min(_tokens_before(encoding, end), len(words) - 1)
-    return bisect_left(words, words[first_open]) if words else 0
+    if not len(encoding):
+        return 0
+    word_of = encoding.token_to_word
+    first_open = min(_tokens_before(encoding, end), len(encoding) - 1)
+    return bisect_left(range(len(encoding)), word_of(first_open), key=word_of)
 
 
 def _start_of(tokenizer: tokenizers.Tokenizer, offset: int, window: str) -> int:
@@ -111,6 +119,10 @@ def _shortened(tokenizer: tokenizers.Tokenizer, rest: str) -> str:
     """
     if len(rest) <= 2 * MARGIN:
         return rest
-    middle: str = tokenizer.normalizer.normalize_str(rest[MARGIN:-MARGIN])
+    normalized = tokenizer.normalizer.normalize_str  # holds the GIL, so it gets little at a time
+    pieces = range(MARGIN, len(rest) - MARGIN, MARGIN)
+    middle = "".join(
+        normalized(rest[start : min(start + MARGIN, len(rest) - MARGIN)]) for start in pieces
+    )
     longest: int = tokenizer.model.max_input_chars_per_word
     return rest[:MARGIN] + middle[:longest] + middle[longest:][-1:] + rest[-MARGIN:]

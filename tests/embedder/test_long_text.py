@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -117,9 +119,11 @@ def test_no_step_reads_much_more_than_a_window(piece: str, load: Load) -> None:
     class Recording:
         model, normalizer = original.model, original.normalizer
 
-        def encode(self, text: str, *, add_special_tokens: bool) -> tokenizers.Encoding:
-            read.append(len(text))
-            return original.encode(text, add_special_tokens=add_special_tokens)
+        def encode_batch(
+            self, texts: list[str], *, add_special_tokens: bool
+        ) -> list[tokenizers.Encoding]:
+            read.extend(map(len, texts))
+            return original.encode_batch(texts, add_special_tokens=add_special_tokens)
 
     text = (piece * 200_000)[:200_000]
     for _ in read_words(Recording(), text, 100_000):  # type: ignore[arg-type]
@@ -154,3 +158,25 @@ def test_a_megabyte_of_the_worst_text_takes_a_few_megabytes(kind: str, load: Loa
     pieces = (".", " ", "\u0301", "한", "\u3000", "\U0001d160")
     command = [sys.executable, "-c", MEMORY, str(load(kind).file), *pieces]
     subprocess.run(command, check=True)
+
+
+def longest_wait(work: Callable[[], object]) -> float:
+    """Of this thread for the GIL while another thread is at work, as a share of the work's time."""
+    working = threading.Thread(target=work)
+    longest, began = 0.0, time.perf_counter()
+    working.start()
+    while working.is_alive():
+        since = time.perf_counter()
+        time.sleep(0)
+        longest = max(longest, time.perf_counter() - since)
+    return longest / (time.perf_counter() - began)
+
+
+@pytest.mark.parametrize("kind", BERT)
+def test_other_threads_run_while_a_window_is_tokenised(kind: str, load: Load) -> None:
+    pair = load(kind)
+    text = "한글" * (WINDOW // 2)
+    waits = [
+        longest_wait(lambda: pair.ours.encode([text + "끝"], max_tokens=256)) for _ in range(5)
+    ]
+    assert min(waits) < 0.5
