@@ -23,9 +23,10 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # torch's threads spin while they wait: beside other work preparation took 85 s instead of 28.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from embedder.errors import DiskFullError, EmbedderError
+from embedder.errors import EmbedderError
 from embedder.prepare import source as sources
 from embedder.prepare import store
+from embedder.prepare.errors import DiskFullError
 from embedder.prepare.needs import needs_of
 from embedder.profile import BACKENDS, Profile, model_tag
 from settings import load_settings

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from auth.errors import Overloaded
+from errors import Overloaded
 
 LOG = logging.getLogger("embedding_api")
 LOOK = 1.0  # seconds between looks at the engine and the parent

@@ -5,8 +5,8 @@ from collections.abc import Collection
 import metrics
 from api.access_log import write_exchange
 from api.edge import Exchange
-from auth.errors import GateError
 from embedder.batcher import PackReport
+from errors import GateError
 
 
 def record_exchange(exchange: Exchange, *, open_to_all: Collection[str]) -> None:

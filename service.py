@@ -14,22 +14,24 @@ from starlette.types import ASGIApp, Scope
 import metrics
 import tracing
 import wiring
-from api import openai_schemas as openai
-from api import schemas
 from api.access_log import LOG
 from api.arbiter import replace_arbiter
-from api.bento import GuardedService, PreparedModel, page
+from api.bento import GuardedService, page
+from api.dialects import native as schemas
+from api.dialects import openai as openai
 from api.errors import NoSuchModelError
+from api.model_store import PreparedModel
 from api.options import DocumentOptions, TaskOptions
 from api.pages import DOCS_PATHS, docs_page
-from auth.errors import ConfigurationError
-from auth.receipt import set_quota_headers
 from embedder.errors import EmbedderError, TextFault
 from embedder.model import check_backend
 from embedder.postprocess import Vectors, cut, encoded
 from embedder.profile import Profile, model_tag
 from embedder.tasks import prompts_for
 from embedder.tokens import TokenizedText
+from errors import ConfigurationError
+from quota.receipt import set_quota_headers
+from request_state import state_of
 from settings import VERSION, load_settings
 
 SETTINGS = load_settings()
@@ -63,7 +65,7 @@ class EmbeddingAPI:
     @bentoml.api(route="/embed", input_spec=schemas.EmbedRequest, output_spec=schemas.EmbedResponse)
     async def embed(self, request: schemas.EmbedRequest, scope: Scope) -> dict[str, Any]:
         """Embed one text."""
-        self.embedder.check_room([request.text], user=scope["principal"].user_id)
+        self.embedder.check_room([request.text], user=state_of(scope).user_id)
         tokens = await self._read(request, "text", scope)
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
         [embedding] = encoded(vectors, request.encoding_format)
@@ -73,7 +75,7 @@ class EmbeddingAPI:
     @bentoml.api(route="/batch-embed", input_spec=schemas.BatchEmbedRequest, output_spec=schemas.BatchEmbedResponse)
     async def batch_embed(self, request: schemas.BatchEmbedRequest, scope: Scope) -> dict[str, Any]:
         """Embed several texts."""
-        self.embedder.check_room(request.texts, user=scope["principal"].user_id)
+        self.embedder.check_room(request.texts, user=state_of(scope).user_id)
         tokens = await self._read(request, "texts", scope)
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
         embeddings, counts = encoded(vectors, request.encoding_format), [len(text.ids) for text in tokens]
@@ -85,7 +87,7 @@ class EmbeddingAPI:
         """Embed texts as OpenAI's clients ask for it."""
         if request.model not in self.names:
             raise NoSuchModelError(request.model, self.names)
-        self.embedder.check_room(request.input, user=scope["principal"].user_id)
+        self.embedder.check_room(request.input, user=state_of(scope).user_id)
         task = request.task or self.names[request.model]
         tokens = await self._read(request, "input", scope, task=task)
         vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
@@ -96,7 +98,7 @@ class EmbeddingAPI:
     @bentoml.api(route="/similarity", input_spec=schemas.SimilarityRequest, output_spec=schemas.SimilarityResponse)
     async def similarity(self, request: schemas.SimilarityRequest, scope: Scope) -> dict[str, Any]:
         """Compare one text with several, or several with one another."""
-        self.embedder.check_room([request.text or "", *request.texts], user=scope["principal"].user_id)
+        self.embedder.check_room([request.text or "", *request.texts], user=state_of(scope).user_id)
         first = await self._read(request, "text", scope, task=request.text_task)
         rest = await self._read(request, "texts", scope)
         vectors = await self._vectors([*first, *rest], scope, dimensions=request.dimensions)
@@ -109,8 +111,9 @@ class EmbeddingAPI:
     async def tokenize(self, request: schemas.TokenizeRequest, scope: Scope) -> dict[str, Any]:
         """Count tokens: one request like any other, and none of the day's tokens."""
         tokens = await self._read(request, "texts", scope)
-        scope["release_body"]()
-        scope["answer_bytes"] = sum(text.ids.nbytes for text in tokens)
+        state = state_of(scope)
+        state.release_body()
+        state.answer_bytes = sum(text.ids.nbytes for text in tokens)
         texts = (
             {"ids": text.ids, "n_tokens": text.n_tokens, "truncated": text.truncated, "empty": text.blank}
             for text in tokens
@@ -130,7 +133,7 @@ class EmbeddingAPI:
         task = request.task if task is None else task
         titles = request.title if isinstance(request, DocumentOptions) else None
         prompts = prompts_for(self.profile.tasks, task, titles=titles, n_texts=len(texts))
-        user = scope["principal"].user_id
+        user = state_of(scope).user_id
         try:
             with tracing.span("tokenise"):
                 return await self.embedder.tokenise(texts, prompts, truncate=request.truncate, user=user)
@@ -140,14 +143,15 @@ class EmbeddingAPI:
 
     async def _vectors(self, tokens: Sequence[TokenizedText], scope: Scope, *, dimensions: int | None) -> Vectors:
         """Token ids -> quota -> batcher -> vectors, (n_texts, dimensions) in the order of the texts."""
-        scope["release_body"]()
+        state = state_of(scope)
+        state.release_body()
         size = self.profile.size_of(dimensions)
-        scope["tokens"] = n_tokens = sum(len(text.ids) for text in tokens)
-        scope["receipt"] = await self.quota.spend(scope["receipt"], tokens=n_tokens)
-        vectors = await self.embedder.embed(tokens, user=scope["principal"].user_id)
+        state.n_tokens = n_tokens = sum(len(text.ids) for text in tokens)
+        state.receipt = await self.quota.spend(state.charged, tokens=n_tokens)
+        vectors = await self.embedder.embed(tokens, user=state.user_id)
         metrics.TEXTS.inc(len(tokens))
         metrics.TOKENS.inc(n_tokens)
-        scope["answer_bytes"] = vectors.nbytes
+        state.answer_bytes = vectors.nbytes
         return cut(vectors, size)
 
     @property
@@ -177,8 +181,9 @@ class EmbeddingAPI:
     @page("/usage", protected=True)
     async def usage(self, request: Request) -> dict[str, Any]:
         """The caller's limits and what is left of them; asking costs nothing."""
-        receipt = await self.quota.usage(request.scope["principal"].user_id)
-        set_quota_headers(request.scope["answer_headers"], receipt)
+        state = state_of(request.scope)
+        receipt = await self.quota.usage(state.user_id)
+        set_quota_headers(state.answer_headers, receipt)
         tokens = receipt.tokens_limit and schemas.allowance(
             receipt.tokens_limit, receipt.tokens_remaining, receipt.tokens_reset_after
         )

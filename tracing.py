@@ -9,6 +9,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embedder.batcher import JobReport
+from request_state import state_of
 
 _tracer: Any = None  # an opentelemetry.trace.Tracer while tracing is on
 _provider: Any = None
@@ -130,8 +131,8 @@ def _describe(request: Any, status: int, scope: Scope) -> None:
     request.set_attributes(
         {
             "http.response.status_code": status,
-            "embedding.tokens": scope.get("tokens", 0),
-            "embedding.request_id": scope.get("request_id", ""),
+            "embedding.tokens": state_of(scope).n_tokens,
+            "embedding.request_id": state_of(scope).request_id,
         }
     )
     if status >= 500:

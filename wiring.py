@@ -15,17 +15,13 @@ from api.bento import GuardedService, pages
 from api.edge import Edge
 from api.errors import fault_reasons, refusal_reasons
 from api.listening import accept_many_per_turn
-from api.offer import Offer
+from api.model_info import Offer
 from api.protocol import behind_connection, use_bounded_connections
 from api.supervisor import SUPERVISOR_PID
 from auth.anon_key import check_anon_key
-from auth.blocked import BlockedUsers, parse_blocked
 from auth.claims import AUDIENCE, parse_roles
-from auth.errors import ConfigurationError
-from auth.gate import Gate, Route
 from auth.jwks import RemoteKeys
 from auth.keys import InlineKeys, KeySet, KeySource, check_jwks, check_secret
-from auth.quota import Quota, make_quota
 from auth.tokens import TokenVerifier
 from embedder.blank import PATTERN
 from embedder.model import EmbeddingModel
@@ -33,7 +29,11 @@ from embedder.profile import PROFILE_FILE, Profile
 from embedder.serving import ServedModel
 from embedder.tasks import NO_TITLE, main_names
 from environment import env_file, is_open_to_all
+from errors import ConfigurationError
+from gate.blocked import BlockedUsers, parse_blocked
+from gate.gate import Gate, Route
 from lifecycle import Lifecycle
+from quota.quota import Quota, make_quota
 from recording import record_exchange, record_pack
 from settings import VERSION, load_settings
 

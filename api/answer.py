@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.disconnect import unless_gone
 from api.unread import UnreadAnswers
+from request_state import state_of
 
 PIECE = 65_536  # bytes; longer only where one item of a list is
 JSON = "application/json"
@@ -78,10 +79,12 @@ class Answer:
     async def _stream(
         self, pieces: Iterator[bytes], scope: Scope, receive: Receive, send: Send
     ) -> None:
-        user, abort = scope["principal"].user_id, scope["abort_connection"]
+        state = state_of(scope)
         headers = [(b"content-type", JSON.encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        with self._unread.hold(scope["answer_bytes"], user=user, abort=abort) as held:
+        with self._unread.hold(
+            state.answer_bytes, user=state.user_id, abort=state.abort_connection
+        ) as held:
             await unless_gone(_send_pieces(pieces, send, held.progress), receive)
             await send({"type": "http.response.body", "body": b""})
 

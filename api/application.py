@@ -20,6 +20,7 @@ from api.errors import error_response
 from api.fixed import Fixed
 from api.unread import UnreadAnswers
 from api.wire import read_json
+from request_state import state_of
 
 LOG = logging.getLogger("embedding_api")
 SCHEMA_PATH = "/schema.json"  # what BentoML's client reads first
@@ -57,7 +58,7 @@ class Application:
         try:
             response = await self._endpoints[scope["path"]](request)
         except Exception as error:
-            scope["error"] = error  # for the log line and the metrics of the edge
+            state_of(scope).error = error  # for the log line and the metrics of the edge
             response = error_response(error)
         await response(scope, receive, send)
 

@@ -5,22 +5,19 @@ and 5xx, and logs the caller's text; its stock middlewares cost more than the ga
 the application; services, `/schema.json`, stores, Bentos and clients stay BentoML's.
 """
 
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from _bentoml_sdk import Service
-from _bentoml_sdk.models import BentoModel
 from bentoml import Bento
 from bentoml._internal.utils.analytics import usage_stats
-from bentoml.models import Model as StoredModel
 from starlette.types import ASGIApp
 
 from api.application import Application
-from api.offer import Offer
+from api.model_info import Offer
+from api.model_store import PreparedModel
 from api.openapi import document
 from settings import VERSION, load_settings
 
@@ -28,11 +25,6 @@ from settings import VERSION, load_settings
 usage_stats.do_not_track.cache_clear()
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
-_MISSING = {
-    False: "Run `make model` (or python download_model.py) with the same MODEL_ settings, then start again.",
-    True: "Prepare it with `make model` where the project is, and mount that store: the claim `models` (Kubernetes), "
-    "MODEL_STORE=$HOME/bentoml/models in .env (compose), or -v $HOME/bentoml/models:/bentoml/models:ro",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,39 +59,6 @@ def pages(service: Service, *, models: Iterable[str]) -> Iterator[Page]:
         for page in getattr(member, "pages", ()):
             paths = dict.fromkeys(page.path.replace("{model}", model) for model in models)
             yield from (replace(page, path=path) for path in paths)
-
-
-class PreparedModel(BentoModel):
-    """A model that must be in the local store; BentoML would go and look for it in its cloud."""
-
-    @property
-    def stored(self) -> StoredModel:
-        """The model in the store.
-
-        Raises:
-            SystemExit: it is not there, or not ours to read; says what to do.
-        """
-        stored = self._found()
-        if stored is None:
-            sys.exit(
-                f"embedding-api: the model {self.tag.name} is not in the BentoML model store. "
-                + _MISSING["BENTOML_CONTAINERIZED" in os.environ]
-            )
-        return stored
-
-    def or_another_version(self) -> "PreparedModel":
-        """This version if the store has it, else the newest of that name: the same model, prepared elsewhere."""
-        return self if self._found() else PreparedModel(self.tag.name)
-
-    def _found(self) -> StoredModel | None:
-        try:
-            found: StoredModel | None = super().stored
-        except PermissionError as error:
-            sys.exit(
-                f"embedding-api: user {os.getuid()} cannot read {error.filename}. "
-                "Where the model store is: chmod -R a+rX $HOME/bentoml/models"
-            )
-        return found
 
 
 class GuardedService(Service):

@@ -4,7 +4,8 @@ import resource
 
 import httptools
 
-from auth.errors import BadHeader, BodyTimeout, GateError
+from errors import GateError
+from gate.errors import BadHeader, BodyTimeout
 
 PIECE = 16_384  # bytes that are parsed between two looks at the counts
 MAX_OVERHEAD = 32_768  # bytes of a head; of framing, beyond as many as the body has

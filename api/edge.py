@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import FingerprintError, error_response, reason_of
+from request_state import state_of
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _ALWAYS = [(b"x-content-type-options", b"nosniff")]
@@ -50,8 +51,10 @@ class Edge:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id = scope["request_id"] = _request_id(scope)
-        headers = scope["answer_headers"] = [*self.always, (b"x-request-id", request_id.encode())]
+        state = state_of(scope)
+        state.request_id = _request_id(scope)
+        headers = state.answer_headers
+        headers += [*self.always, (b"x-request-id", state.request_id.encode())]
         status = 0
 
         async def answer(message: Message) -> None:
@@ -65,7 +68,7 @@ class Edge:
             _check_fingerprint(scope, self.fingerprint)
             await self.app(scope, receive, answer)
         except Exception as error:
-            scope["error"] = error
+            state.error = error
             if status == 0:
                 if _announces_body(
                     scope
@@ -76,22 +79,24 @@ class Edge:
             self.record(self._exchange(scope, status, time.perf_counter() - started))
             # Its traceback keeps every frame, and a body with it, which keep the scope: a circle
             # that would only be found by the garbage collector.
-            scope.pop("error", None)
+            state.error = None
 
     def _exchange(self, scope: Scope, status: int, seconds: float) -> Exchange:
-        error, principal = scope.get("error"), scope.get("principal")
+        state = state_of(scope)
         return Exchange(
-            request_id=scope["request_id"],
+            request_id=state.request_id,
             method=scope["method"]
             if scope["method"] in ("GET", "HEAD", "POST", "OPTIONS")
             else "other",
             route=scope["path"] if scope["path"] in self.routes else "other",
             status=status,
             seconds=seconds,
-            tokens=scope.get("tokens", 0),
-            user=hashlib.sha256(principal.user_id.encode()).hexdigest()[:16] if principal else None,
-            reason=reason_of(error) if error else None,
-            error=error,
+            tokens=state.n_tokens,
+            user=hashlib.sha256(state.user_id.encode()).hexdigest()[:16]
+            if state.principal
+            else None,
+            reason=reason_of(state.error) if state.error else None,
+            error=state.error,
         )
 
 

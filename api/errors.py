@@ -7,8 +7,11 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
+import errors as base
 from auth import errors as auth
 from embedder import errors as embedder
+from gate import errors as gate
+from quota import errors as quota
 
 
 class RequestError(Exception):
@@ -91,37 +94,39 @@ INTERNAL = Kind(500, DOWN, "A fault of this server; quote the X-Request-ID")
 
 KINDS: dict[type[Exception], Kind] = {
     MalformedBodyError: Kind(400, INVALID, "The body is not JSON"),
-    auth.BadHeader: Kind(400, INVALID, "The headers contradict themselves"),
+    gate.BadHeader: Kind(400, INVALID, "The headers contradict themselves"),
     auth.TokenMissing: Kind(401, DENIED, "No token"),
     auth.TokenInvalid: Kind(401, DENIED, "The token is not valid"),
     auth.TokenTooLarge: Kind(431, INVALID, "The token is too large"),
     auth.TokenExpired: Kind(401, DENIED, "The token has expired"),
     auth.TokenForbidden: Kind(403, "permission_error", "A valid token that may not use this API"),
-    auth.UserBlocked: Kind(403, "permission_error", "The user is blocked here"),
-    auth.PathNotFound: Kind(404, INVALID, "No such path"),
+    gate.UserBlocked: Kind(403, "permission_error", "The user is blocked here"),
+    gate.PathNotFound: Kind(404, INVALID, "No such path"),
     NoSuchModelError: Kind(404, INVALID, "No such model"),
-    auth.MethodNotAllowed: Kind(405, INVALID, "The path takes another method"),
-    auth.BodyTimeout: Kind(408, INVALID, "The request did not arrive in time"),
+    gate.MethodNotAllowed: Kind(405, INVALID, "The path takes another method"),
+    gate.BodyTimeout: Kind(408, INVALID, "The request did not arrive in time"),
     FingerprintError: Kind(409, INVALID, "The vector space is not that of If-Fingerprint"),
-    auth.BodyTooLarge: Kind(413, INVALID, "The body is larger than MAX_BODY_BYTES"),
-    auth.UrlTooLong: Kind(414, INVALID, "The URL is too long"),
+    gate.BodyTooLarge: Kind(413, INVALID, "The body is larger than MAX_BODY_BYTES"),
+    gate.UrlTooLong: Kind(414, INVALID, "The URL is too long"),
     embedder.TooManyTokensError: Kind(413, INVALID, "More tokens than one user may have waiting"),
-    auth.UnsupportedMediaType: Kind(415, INVALID, "The body is not application/json"),
+    gate.UnsupportedMediaType: Kind(415, INVALID, "The body is not application/json"),
     embedder.TextError: Kind(422, INVALID, "A text that is not valid Unicode"),
     embedder.TextTooLongError: Kind(422, INVALID, "A text over the limit that may not be cut"),
     embedder.OptionError: Kind(422, INVALID, "A task, title or size that the model does not have"),
     InvalidBodyError: Kind(422, INVALID, "A field is missing, unknown or out of range"),
-    auth.TooManyFailures: Kind(429, LIMITED, "Too many refused tokens from this address"),
-    auth.TooManyConcurrent: Kind(429, LIMITED, "Too many requests of this user at once"),
-    auth.QuotaExceeded: Kind(429, LIMITED, "The user's limit is reached; wait Retry-After seconds"),
+    gate.TooManyFailures: Kind(429, LIMITED, "Too many refused tokens from this address"),
+    gate.TooManyConcurrent: Kind(429, LIMITED, "Too many requests of this user at once"),
+    quota.QuotaExceeded: Kind(
+        429, LIMITED, "The user's limit is reached; wait Retry-After seconds"
+    ),
     embedder.UserQueueFullError: Kind(
         429, LIMITED, "The user's earlier requests are waiting; wait Retry-After seconds"
     ),
-    auth.HeadersTooLarge: Kind(431, INVALID, "The headers are too large"),
+    gate.HeadersTooLarge: Kind(431, INVALID, "The headers are too large"),
     embedder.EmbeddingFailedError: Kind(500, DOWN, "The model failed on a text"),
-    auth.Overloaded: Kind(503, DOWN, "Too much work is waiting; wait Retry-After seconds"),
+    base.Overloaded: Kind(503, DOWN, "Too much work is waiting; wait Retry-After seconds"),
     auth.KeysUnavailable: Kind(503, DOWN, "The keys to check tokens with cannot be had"),
-    auth.QuotaUnavailable: Kind(503, DOWN, "The quota store does not answer"),
+    quota.QuotaUnavailable: Kind(503, DOWN, "The quota store does not answer"),
     embedder.QueueFullError: Kind(503, DOWN, "Too much work is waiting; wait Retry-After seconds"),
     embedder.ModelLoadingError: Kind(503, DOWN, "The model is loading"),
     embedder.EngineError: Kind(503, DOWN, "The engine does not answer"),
@@ -156,7 +161,7 @@ def fault_reasons() -> set[str]:
 def refusal_reasons() -> set[str]:
     """The codes of the gate; of those that one type has several of, the ones that somebody watches."""
     several = {"quota_requests", "quota_tokens", "api_key", "role", "anonymous_user", "stopping"}
-    return several | _reasons(cls for cls in KINDS if issubclass(cls, auth.GateError))
+    return several | _reasons(cls for cls in KINDS if issubclass(cls, base.GateError))
 
 
 def _reasons(classes: Iterable[type[Any]]) -> set[str]:
@@ -191,6 +196,6 @@ def _headers(error: Exception, kind: Kind) -> dict[str, str]:
             else f', error="invalid_token", error_description="{reason_of(error)}"'
         )
         headers["WWW-Authenticate"] = f'Bearer realm="embedding-api"{challenge}'
-    if isinstance(error, auth.MethodNotAllowed):
+    if isinstance(error, gate.MethodNotAllowed):
         headers["Allow"] = ", ".join(sorted(error.allowed))
     return headers

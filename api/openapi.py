@@ -7,11 +7,11 @@ from _bentoml_sdk import Service
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from api.dialects.native import ErrorResponse, HealthResponse, UsageResponse
+from api.dialects.openai import ModelCard, ModelsResponse
 from api.errors import INTERNAL, KINDS
-from api.offer import Offer
-from api.openai_schemas import ModelCard, ModelsResponse
+from api.model_info import Offer
 from api.options import MAX_TEXTS
-from api.schemas import ErrorResponse, HealthResponse, UsageResponse
 
 _NEVER_HERE = {405, 499}  # another method, and what nobody is there to read
 _REF = "#/components/schemas/{model}"

@@ -5,7 +5,7 @@ httptools has no limits of its own: 100 MB of header lines took 550 to 3,150 MB,
 CPU per request where this costs 40.
 
 What is refused here is answered by the application, as if it were a request of its own, in its turn:
-`scope["refused"]` holds the error, and `behind_connection` raises it.
+`RequestState.refused` holds the error, and `behind_connection` raises it.
 """
 
 import asyncio
@@ -39,7 +39,9 @@ from api.bounds import (
 )
 from api.errors import AnswerUnreadError
 from api.waiting import Waiting
-from auth.errors import BadHeader, GateError, HeadersTooLarge, UrlTooLong
+from errors import GateError
+from gate.errors import BadHeader, HeadersTooLarge, UrlTooLong
+from request_state import state_of
 
 REFUSED = b"GET /- HTTP/1.0\r\n\r\n"  # stands for what was not understood; closes the connection
 
@@ -47,7 +49,7 @@ REFUSED = b"GET /- HTTP/1.0\r\n\r\n"  # stands for what was not understood; clos
 class Connection(HttpToolsProtocol):
     """One connection: its heads, its framing and its unread answers are bounded.
 
-    `scope["abort_connection"]()` ends it at once, with whatever was not sent.
+    `RequestState.abort_connection()` ends it at once, with whatever was not sent.
     """
 
     answer_timeout = 30.0  # seconds without a byte taken by the client, after which it is aborted
@@ -128,7 +130,7 @@ class Connection(HttpToolsProtocol):
             raise TooManyPipelinedError
         super().on_message_begin()
         self._in_head = True
-        self.scope["abort_connection"] = self.abort  # type: ignore[typeddict-unknown-key]
+        state_of(self.scope).abort_connection = self.abort
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -178,7 +180,7 @@ class Connection(HttpToolsProtocol):
         """End the connection now; the request that is answered on it ends with AnswerUnreadError."""
         self._ended = True
         if self._answering is not None:
-            self._answering.scope["unread"] = True  # type: ignore[typeddict-unknown-key]
+            state_of(self._answering.scope).unread = True
         self.transport.abort()
 
     def _refuse(self, error: GateError | None) -> None:
@@ -194,7 +196,7 @@ class Connection(HttpToolsProtocol):
     def _tell(self, error: GateError | None) -> None:
         """The request that was read last, or is being read, is answered with `error`."""
         if error is not None:
-            self.cycle.scope["refused"] = error  # type: ignore[typeddict-unknown-key]
+            state_of(self.cycle.scope).refused = error
             self.cycle.message_event.set()  # it may wait for its body
 
     def _end_after_answers(self) -> None:
@@ -292,7 +294,7 @@ def behind_connection(app: ASGIApp) -> ASGIApp:
 
         async def send_or_raise(message: Message) -> None:
             await send(message)
-            if scope.get("unread"):
+            if state_of(scope).unread:
                 raise AnswerUnreadError
 
         _raise_refused(scope)
@@ -302,5 +304,5 @@ def behind_connection(app: ASGIApp) -> ASGIApp:
 
 
 def _raise_refused(scope: Scope) -> None:
-    if error := scope.get("refused"):
+    if error := state_of(scope).refused:
         raise error

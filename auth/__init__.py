@@ -1,1 +1,1 @@
-"""Tokens and quotas: who is calling, and how much of the service they may still use."""
+"""Tokens: who is calling."""

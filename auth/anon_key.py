@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from auth.errors import ConfigurationError, GateError, TokenForbidden
+from auth.errors import TokenForbidden
 from auth.tokens import TokenVerifier, read_header, strict_json_object, unverified_payload
+from errors import ConfigurationError, GateError
 
 
 async def check_anon_key(

@@ -6,7 +6,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from auth.errors import ConfigurationError, TokenExpired, TokenForbidden, TokenInvalid
+from auth.errors import TokenExpired, TokenForbidden, TokenInvalid
+from errors import ConfigurationError
 
 SKEW = 60.0  # seconds that nbf and iat may lie ahead of our clock; exp is not extended
 MAX_TIME = 1e12  # seconds; a number, and one that can be compared

@@ -11,7 +11,7 @@ import httpx
 
 from auth.errors import KeysUnavailable, TokenInvalid, UnknownKey
 from auth.keys import PublicKey, matching, parse_jwks
-from auth.receipt import whole_seconds
+from errors import whole_seconds
 
 FRESH = 300.0  # seconds a key set is served as it is
 STALE = 3600.0  # seconds it is served while its server fails

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import ECAlgorithm, HMACAlgorithm, RSAAlgorithm
 
-from auth.errors import ConfigurationError
+from errors import ConfigurationError
 
 Algorithm = Literal["HS256", "ES256", "RS256"]
 ALGORITHMS: tuple[Algorithm, ...] = ("HS256", "ES256", "RS256")

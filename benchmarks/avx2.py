@@ -11,8 +11,8 @@ here with all instructions of this machine.
 from benchmarks.report import arguments, save
 from benchmarks.rounds import Rounds, by_workload, least_times_faster, measure
 from benchmarks.sides import loaded
-from benchmarks.tables import AVX2, HELD_BACK, ONNX_RUNTIME, OURS
 from benchmarks.workloads import AT_128, MIXED, ONE_16, QUICK, WORKLOADS
+from lab.results import AVX2, HELD_BACK, ONNX_RUNTIME, OURS
 
 
 def main() -> None:

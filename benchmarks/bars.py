@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from benchmarks.bulk import BIT_EQUAL
 from benchmarks.contention import EVENT_LOOP, QUOTA, SPINNERS
-from benchmarks.tables import (
+from benchmarks.workloads import AT_128, MIXED, ONE_16, ONE_512
+from lab.results import (
     FAIRNESS,
     FP32,
     LITERT,
@@ -23,7 +24,6 @@ from benchmarks.tables import (
     V0_1,
     results,
 )
-from benchmarks.workloads import AT_128, MIXED, ONE_16, ONE_512
 
 SHARE_OF_BARE_ENGINE = ("throughput", "share_of_bare_engine")
 ENGINE_BUSY = ("throughput", "engine_busy", "median")

@@ -28,12 +28,13 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.models import prepared
-from benchmarks.report import save, spread
-from benchmarks.tables import RESULTS
+from benchmarks.report import save
 from embedder.model import EmbeddingModel
 from embedder.prepare.sentences import SENTENCES
 from embedder.threads import available_threads
+from lab.figures import spread
+from lab.models import prepared
+from lab.results import RESULTS
 from settings import load_settings
 
 BIT_EQUAL = "bit-equal to an undisturbed run"

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import neighbours
-from benchmarks.report import arguments, save, spread
+from benchmarks.report import arguments, save
 from benchmarks.sides import loaded
-from benchmarks.tables import OURS, V0_1
 from benchmarks.workloads import AT_128, WORKLOADS, texts
+from lab.figures import spread
+from lab.results import OURS, V0_1
 
 QUIET = "quiet"
 SPINNERS, QUOTA, EVENT_LOOP = (

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import peak
-from benchmarks.report import arguments, save, spread
+from benchmarks.report import arguments, save
 from benchmarks.rounds import Rounds, by_workload, least_cosines, least_times_faster, measure
 from benchmarks.sides import SIDES, THREADS, loaded
-from benchmarks.tables import HELD_BACK, OURS
 from benchmarks.workloads import AT_128, ONE_2048, QUICK, WORKLOADS
+from lab.figures import spread
+from lab.results import HELD_BACK, OURS
 
 LEAST_COSINE = 0.95  # int8 of any kind gives 0.99 and more, a layer that is computed wrongly 0.87
 

@@ -17,12 +17,14 @@ from typing import Any
 import aiohttp
 import orjson
 
-from benchmarks.load import USERS, caller, post, serving, text_of
-from benchmarks.models import prepared, random_embeddinggemma
-from benchmarks.report import arguments, percentile, save, spread
-from benchmarks.tables import ONE_USER, TEN_USERS
+from benchmarks.load import USERS, caller, post, serving
+from benchmarks.report import arguments, save
 from embedder.model import EmbeddingModel
-from tests.live.server import Server, token
+from lab.figures import percentile, spread
+from lab.models import prepared, random_embeddinggemma
+from lab.results import ONE_USER, TEN_USERS
+from lab.server import Server, token
+from lab.texts import text_of
 
 QUERIES = 100
 PACK_TOKENS = 256

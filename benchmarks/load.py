@@ -13,10 +13,8 @@ from typing import Any
 import aiohttp
 import psutil
 
-from benchmarks.models import FULL_SIZE, prepared
-from embedder.prepare.sentences import SENTENCES
-from embedder.tokens import Tokenizer
-from tests.live.server import Server, serve, token
+from lab.models import FULL_SIZE, prepared
+from lab.server import Server, serve, token
 
 USERS = [f"00000000-0000-4000-8000-{number:012x}" for number in range(64)]
 
@@ -43,17 +41,6 @@ def serving(model: Path | None = FULL_SIZE, *, bounded: bool = False) -> Iterato
         serve(Path(directory) / "log", environment) as server,
     ):
         yield server
-
-
-def text_of(n_tokens: int, tokenizer: Tokenizer) -> str:
-    """Words of several languages that make `n_tokens` tokens, special tokens included."""
-    words = " ".join([*SENTENCES] * (1 + n_tokens // 400)).split()
-    low, high = 1, len(words)
-    while low < high:
-        middle = (low + high + 1) // 2
-        n = tokenizer.encode([" ".join(words[:middle])], max_tokens=1_000_000)[0].n_tokens
-        low, high = (middle, high) if n <= n_tokens else (low, middle - 1)
-    return " ".join(words[:low])
 
 
 @asynccontextmanager

@@ -11,12 +11,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load import closed_loop, pss_mb, serving, text_of
-from benchmarks.models import prepared, with_real_tokenizer
-from benchmarks.report import arguments, save, spread
+from benchmarks.load import closed_loop, pss_mb, serving
+from benchmarks.report import arguments, save
 from embedder.profile import TOKENIZER_FILE
 from embedder.tokens import Tokenizer
-from tests.live.server import Server
+from lab.figures import spread
+from lab.models import prepared, with_real_tokenizer
+from lab.server import Server
+from lab.texts import text_of
 
 STARTS = 5
 LOOK = 0.1  # seconds between two looks while texts are embedded

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from benchmarks.models import HOME
 from embedder.native.build import HERE, compiler_for
+from lab.models import HOME
 
 SOURCE = Path(__file__).with_name("peak.cpp")
 FLAGS = ("-O3", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-nostdlib++", "-pthread")

@@ -8,7 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from benchmarks.tables import (
+from lab.results import (
     FP32,
     LITERT,
     LLAMA_CPP,

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.models import prepared, random_embeddinggemma
 from benchmarks.report import arguments, save
 from benchmarks.workloads import mixed_lengths, texts
 from embedder.model import EmbeddingModel
 from embedder.postprocess import Vectors
 from embedder.prepare.sentences import SENTENCES
 from embedder.tokens import TokenIds
+from lab.models import prepared, random_embeddinggemma
 
 
 def load(directory: Path) -> EmbeddingModel:

@@ -8,10 +8,10 @@ import numpy as np
 
 from benchmarks.peak import Peak
 from benchmarks.peers import Matrix
-from benchmarks.report import spread
 from benchmarks.sides import Side
-from benchmarks.tables import FP32
 from benchmarks.workloads import Workload, texts
+from lab.figures import spread
+from lab.results import FP32
 
 Spread = dict[str, float]
 

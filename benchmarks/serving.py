@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load import Load, closed_loop, serving, text_of
-from benchmarks.models import prepared, random_embeddinggemma
-from benchmarks.report import arguments, percentile, save
+from benchmarks.load import Load, closed_loop, serving
+from benchmarks.report import arguments, save
 from embedder.model import EmbeddingModel
-from tests.live.server import Server
+from lab.figures import percentile
+from lab.models import prepared, random_embeddinggemma
+from lab.server import Server
+from lab.texts import text_of
 
 # Requests at each concurrency; texts of 16 to 256 tokens.
 CONCURRENCY = {1: 60, 8: 240, 32: 480}

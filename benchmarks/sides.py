@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models import HOME, ROOT
 from benchmarks.peers import Ids, Matrix
-from benchmarks.tables import (
+from lab.models import HOME, ROOT
+from lab.results import (
     AVX2,
     AVX_VNNI,
     FP32,

@@ -10,12 +10,14 @@ import asyncio
 import os
 from typing import Any
 
-from benchmarks.load import closed_loop, peak_mb, serving, text_of
-from benchmarks.models import prepared, random_embeddinggemma
-from benchmarks.report import arguments, percentile, save
+from benchmarks.load import closed_loop, peak_mb, serving
+from benchmarks.report import arguments, save
 from embedder.profile import TOKENIZER_FILE
 from embedder.tokens import Tokenizer
-from tests.live.server import Server
+from lab.figures import percentile
+from lab.models import prepared, random_embeddinggemma
+from lab.server import Server
+from lab.texts import text_of
 
 QUERIES, PASSAGES, CALLERS = 40, 120, 8
 

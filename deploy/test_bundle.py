@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.server import ROOT, SECRET, token
+from lab.server import ROOT, SECRET, token
 
 # Runs in the namespace: install from the bundle, start, ask, and say what the network is like.
 SCRIPT = """

@@ -23,7 +23,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.live.server import ROOT, SECRET, assert_nothing_leaked, token
+from lab.server import ROOT, SECRET, assert_nothing_leaked, token
 
 DEPLOY = ROOT / "deploy"
 SERVICES = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())["services"]

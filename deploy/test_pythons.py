@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dev.python_version import FIRST, LAST
+from lab.server import BENTOML, ROOT, SOURCE, serve
 from tests.conftest import model_store  # noqa: F401 (a fixture)
-from tests.live.server import BENTOML, ROOT, SOURCE, serve
 
 TEXT = {"text": "A man is playing a guitar"}
 OWN = sys.version_info[:2]

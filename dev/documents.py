@@ -10,14 +10,8 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from benchmarks.tables import (
-    contention_table,
-    engine_table,
-    fairness_table,
-    results,
-    serving_table,
-    summary_table,
-)
+from dev.tables import contention_table, engine_table, fairness_table, serving_table, summary_table
+from lab.results import results
 from settings import Settings
 
 ROOT = Path(__file__).parent.parent

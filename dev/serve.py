@@ -18,11 +18,11 @@ from typing import NoReturn
 
 import bentoml
 
-from auth.errors import ConfigurationError
 from dev.env_file import ensure_env_file
 from dev.token import development_token
 from embedder.errors import ModelLoadError
 from embedder.profile import Profile, model_tag
+from errors import ConfigurationError
 from settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent

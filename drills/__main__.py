@@ -16,10 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.load import text_of
-from benchmarks.models import prepared, random_embeddinggemma
 from drills.faults import Stage
-from drills.keys import KeyServer
 from drills.load import Load
 from drills.refusal import SEEN as DAMAGED_SEEN
 from drills.refusal import TITLE as DAMAGED
@@ -29,8 +26,11 @@ from drills.table import DRILLS, Drill
 from embedder.model import EmbeddingModel
 from embedder.postprocess import Vectors
 from embedder.prepare.sentences import SENTENCES
-from tests.auth.servers import RedisServer
-from tests.live.server import serve, token
+from lab.key_server import KeyServer
+from lab.models import prepared, random_embeddinggemma
+from lab.redis_server import RedisServer
+from lab.server import serve, token
+from lab.texts import text_of
 
 CALM = 2.0  # seconds of load before a fault and after the recovery
 RECOVERY = 120.0  # seconds

@@ -14,10 +14,10 @@ from pathlib import Path
 import httpx
 import psutil
 
-from drills.keys import KeyServer
 from drills.load import Load
-from tests.auth.servers import RedisServer
-from tests.live.server import Server, token
+from lab.key_server import KeyServer
+from lab.redis_server import RedisServer
+from lab.server import Server, token
 
 CGROUPS = Path("/sys/fs/cgroup")
 UNIFIED = (CGROUPS / "cgroup.controllers").exists()  # version 2

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 
 from embedder.postprocess import Vectors
-from tests.live.server import token
+from lab.server import token
 
 Outcome = Literal["right", "wrong", "refused", "lost"]
 TOLERANCE = 1e-4  # of one coordinate; two texts differ by more than 0.01

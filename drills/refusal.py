@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models import prepared
-from tests.live.server import SOURCE, bare_environment, free_port
+from lab.models import prepared
+from lab.server import SOURCE, bare_environment, free_port
 
 TITLE = "damaged model file"
 SEEN = r"exit status 1: .*model\.safetensors is damaged \(SHA-256"

@@ -21,8 +21,8 @@ import psutil
 from drills.__main__ import references
 from drills.load import Load
 from drills.report import save_soak
-from tests.auth.servers import RedisServer
-from tests.live.server import Server, serve
+from lab.redis_server import RedisServer
+from lab.server import Server, serve
 
 CALLERS, SHARE = 8, 0.8
 EVERY = 2.0  # seconds between samples

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 
-from benchmarks.models import HOME, prepared
 from hostile.report import complaints, known, save, table
 from hostile.run import run
 from hostile.table import ROWS
+from lab.models import HOME, prepared
 
 
 @cache
@@ -26,7 +26,7 @@ def environment(titles: bool) -> Mapping[str, str]:
 
 
 def _gemma() -> str:
-    from benchmarks.random_embeddinggemma import TINY, build
+    from lab.random_embeddinggemma import TINY, build
 
     directory = HOME / "small-embeddinggemma"
     if not (directory / "modules.json").exists():

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.report import machine
-from benchmarks.tables import RESULTS
 from hostile.table import GROUPS
+from lab.figures import machine
+from lab.results import RESULTS
 
 FILE = RESULTS / "hostile.json"
 DOCUMENT = RESULTS.parent.parent / "docs" / "hostile.md"

@@ -14,7 +14,7 @@ from hostile.report import Result
 from hostile.seen import Calls
 from hostile.stage import Child, Stage, staged
 from hostile.table import ROWS, Row
-from tests.live.server import Server
+from lab.server import Server
 
 WARM, IDLE = 0.5, 1.5  # seconds before the attack; the second part is what is compared with
 SETTLE = 10.0  # seconds in which memory has to come back

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.report import percentile
+from lab.figures import percentile
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import httpx
 
-from drills.keys import KeyServer
 from hostile.table import ALIAS
-from tests.live.server import ROOT, Server, serve, token
+from lab.key_server import KeyServer
+from lab.server import ROOT, Server, serve, token
 
 TOKENS_PER_DAY = 10**12  # never reached; with it /usage says what was charged
 

@@ -17,8 +17,8 @@ from embedder.errors import EmbedderError
 from jobs import not_installed
 from jobs.embedding import PARTS_AT_ONCE, Done, Engine, PartEmbedder
 from jobs.errors import JobError, UsageError, one_line
+from jobs.input.parts import Part
 from jobs.job import Job
-from jobs.parts import Part
 
 try:
     import ray

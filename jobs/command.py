@@ -19,8 +19,8 @@ from jobs.errors import (
     one_line,
     printable,
 )
-from jobs.output import BAD_ROWS, Output
-from jobs.parts import Part
+from jobs.input.parts import Part
+from jobs.output.directory import BAD_ROWS, Output
 
 INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended
 

@@ -20,15 +20,16 @@ from tqdm import tqdm
 from embedder.prepare import store
 from embedder.profile import Profile, model_tag
 from embedder.threads import available_threads
-from jobs import machine, postgres
+from jobs import machine
 from jobs.command import finish, run_command, treat_sigterm_as_ctrl_c
-from jobs.database import URL, database_of, shows_password
 from jobs.embedding import Done, Engine
 from jobs.errors import UsageError, printable
+from jobs.input.parts import Part
+from jobs.input.rows import RowReader
 from jobs.job import Job, add_arguments, check_wanted, make_job
-from jobs.parts import Part
+from jobs.output import postgres
+from jobs.output.database import URL, database_of, shows_password
 from jobs.progress import Progress, Summary
-from jobs.rows import RowReader
 from settings import Settings, load_settings
 
 PASSWORD_SHOWN = (

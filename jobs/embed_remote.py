@@ -16,16 +16,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from embedder.errors import DimensionsError
-from jobs.answers import Answer, Card, Result, stack
-from jobs.columns import Embedded, to_table
 from jobs.command import finish, run_command
 from jobs.errors import RowError, UsageError, job_error
+from jobs.input.parts import Part
+from jobs.input.rows import Row, RowReader, refused
 from jobs.job import Job, add_arguments, check_packing, make_job
-from jobs.output import Counts
-from jobs.parts import Part
+from jobs.output.columns import Embedded, to_table
+from jobs.output.directory import Counts
 from jobs.progress import Progress
-from jobs.rows import Row, RowReader, refused
-from jobs.service_client import BATCH_TEXTS, RefusedError, ServiceClient
+from jobs.remote.answers import Answer, Card, Result, stack
+from jobs.remote.service_client import BATCH_TEXTS, RefusedError, ServiceClient
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

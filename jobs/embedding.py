@@ -16,12 +16,12 @@ from embedder.model import EmbeddingModel
 from embedder.postprocess import cut
 from embedder.tasks import prompts_for
 from embedder.tokens import TokenizedText
-from jobs.columns import Embedded, to_table
 from jobs.errors import JobError, RowError, job_error, one_line
+from jobs.input.parts import Part
+from jobs.input.rows import BadRow, Row, RowReader, refused
 from jobs.job import Job
-from jobs.output import Counts
-from jobs.parts import Part
-from jobs.rows import BadRow, Row, RowReader, refused
+from jobs.output.columns import Embedded, to_table
+from jobs.output.directory import Counts
 
 Vector: TypeAlias = NDArray[np.float32]  # (dimensions,)
 Fit: TypeAlias = list[tuple[Row, TokenizedText]]

@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from embedder.tasks import prompts_for
-from jobs.columns import OUTPUT_TYPES
 from jobs.errors import UsageError
-from jobs.files import InputFile, find_files, with_dialects
-from jobs.output import Output
-from jobs.parts import Part, cut
+from jobs.input.files import InputFile, find_files, with_dialects
+from jobs.input.parts import Part, cut
+from jobs.input.rows import Columns
+from jobs.input.schema import types_of
+from jobs.output.columns import OUTPUT_TYPES
+from jobs.output.directory import Output
 from jobs.places import Place, locate
-from jobs.rows import Columns
-from jobs.schema import types_of
 
 if TYPE_CHECKING:  # who has only the URL of a service has none of what it imports
     from embedder.profile import Profile

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from jobs.embedding import PARTS_AT_ONCE, Done, Engine, PartEmbedder
+from jobs.input.parts import Part
 from jobs.job import Job
-from jobs.parts import Part
 
 SILENCE = 60.0  # seconds without a finished part after which something is said
 

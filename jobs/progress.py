@@ -9,7 +9,7 @@ from typing import Self
 from tqdm import tqdm
 
 from jobs.errors import LONGEST_MESSAGE, printable
-from jobs.output import NOTHING, Counts
+from jobs.output.directory import NOTHING, Counts
 
 HOURS_PER_MONTH = 730
 

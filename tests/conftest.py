@@ -23,8 +23,9 @@ atexit.register(shutil.rmtree, os.environ["BENTOML_HOME"], ignore_errors=True)
 
 import pytest
 
-from tests.auth.servers import RedisServer
-from tests.live.server import SOURCE
+from lab.redis_server import RedisServer
+from lab.server import SOURCE
+from lab.signing import Clock, Project
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +60,31 @@ def database_url() -> Iterator[str]:
 
         with get_server(data, cleanup_mode="stop") as database:
             yield database.get_uri()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def project() -> Project:
+    return Project()
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One Redis for every test that leaves it alive; users are told apart by their ids."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def fragile_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own, to be killed, hung and broken."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()

@@ -9,7 +9,7 @@ import pytest
 
 from dev.audit import NOT_CHECKED, tells_of_some
 from dev.python_version import complaint
-from tests.live.server import ROOT, SOURCE
+from lab.server import ROOT, SOURCE
 
 # This Python with the version of another: no machine has all of them.
 OLD_PYTHON = f"""#!/bin/sh

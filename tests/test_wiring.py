@@ -11,10 +11,10 @@ from prometheus_client import CollectorRegistry
 
 import metrics
 import wiring
-from auth.errors import ConfigurationError
 from environment import env_file
+from errors import ConfigurationError
+from lab.server import SECRET
 from settings import NAMES, load_settings
-from tests.live.server import SECRET
 
 PASSWORD = "hunter2"
 URLS = ("https://", "redis://", "redis://:", f"redis://me:{PASSWORD}", "unix://", "http://[")

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.models import HOME
 from benchmarks.peers import Embed, Ids, Matrix
+from lab.models import HOME
 
 PACKAGE = "ai-edge-litert"
 LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048)

@@ -9,8 +9,8 @@ import llama_cpp
 import numpy as np
 from safetensors.numpy import load_file
 
-from benchmarks.models import FULL_SIZE, HOME
 from benchmarks.peers import BATCH_TOKENS, Embed, Ids, Matrix
+from lab.models import FULL_SIZE, HOME
 
 PACKAGE = "llama-cpp-python"
 MODEL = HOME / "llama-cpp-q8_0.gguf"

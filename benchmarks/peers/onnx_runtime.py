@@ -4,8 +4,8 @@ import onnxruntime
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from benchmarks.models import HOME
 from benchmarks.peers import Embed, Ids, Matrix, in_padded_batches
+from lab.models import HOME
 
 PACKAGE = "onnxruntime"
 DIRECTORY = HOME / "onnx-runtime"

@@ -6,8 +6,8 @@ import nncf
 import openvino
 import torch
 
-from benchmarks.models import HOME
 from benchmarks.peers import Embed, Ids, Matrix, in_padded_batches
+from lab.models import HOME
 
 PACKAGE = "openvino"
 MODEL = HOME / "openvino" / "int8.xml"

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from benchmarks.models import prepared, random_embeddinggemma
 from benchmarks.peers import Embed
+from lab.models import prepared, random_embeddinggemma
 
 PACKAGE = None
 

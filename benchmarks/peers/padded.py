@@ -7,7 +7,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
-from benchmarks.models import FULL_SIZE
+from lab.models import FULL_SIZE
 
 
 class Padded(nn.Module):

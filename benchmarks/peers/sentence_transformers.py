@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 
-from benchmarks.models import FULL_SIZE
 from benchmarks.peers import Embed, Ids, Matrix, in_padded_batches
+from lab.models import FULL_SIZE
 
 PACKAGE = "sentence-transformers"
 

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from typing import Any
 
-from benchmarks.models import FULL_SIZE, HOME
 from benchmarks.peers import Embed
+from lab.models import FULL_SIZE, HOME
 
 PACKAGE = "onnxruntime"
 COMMIT = "6c8b36d"

@@ -24,11 +24,11 @@ import httpx
 import numpy as np
 import pytest
 
-from benchmarks.random_embeddinggemma import TINY, build
 from embedder.prepare.build import load_original
 from embedder.prepare.source import locate
+from lab.random_embeddinggemma import TINY, build
+from lab.server import ROOT, SECRET, assert_nothing_leaked, copy_source, free_port, token
 from settings import VERSION
-from tests.live.server import ROOT, SECRET, assert_nothing_leaked, copy_source, free_port, token
 
 ARCH = os.environ["LAB_ARCH"]
 MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}[ARCH]
@@ -72,7 +72,7 @@ files = [path for path in pathlib.Path("/proc").glob("[0-9]*/status") if path.pa
 print(sum(int(kb) for path in files for kb in re.findall(r"VmHWM:\s+(\d+)", path.read_text())))
 """
 PREPARE = """
-from benchmarks.models import prepared, random_embeddinggemma
+from lab.models import prepared, random_embeddinggemma
 name = str(random_embeddinggemma())
 directory = prepared(name, "int8")
 print(name, directory.parents[1], sep="\\n")

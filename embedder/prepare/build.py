@@ -15,11 +15,12 @@ import transformers
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
-from embedder.errors import EmbedderError, ModelConfigError, VerificationError
+from embedder.errors import EmbedderError
 from embedder.native_engine import NativeEngine
 from embedder.postprocess import Vectors, normalise
 from embedder.prepare import verify
-from embedder.prepare.gemma import check_window
+from embedder.prepare.errors import ModelConfigError, VerificationError
+from embedder.prepare.families.gemma3 import check_window
 from embedder.prepare.native import NativeModel
 from embedder.prepare.sentences import SENTENCES, long_text
 from embedder.prepare.source import Source, read_config, text_only

@@ -9,8 +9,10 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from embedder.engine_config import EngineConfig
-from embedder.prepare import bert, gemma, model_file
+from embedder.prepare import model_file
 from embedder.prepare.calibration import Calibration
+from embedder.prepare.families import bert
+from embedder.prepare.families import gemma3 as gemma
 from embedder.prepare.parts import Parts, read_parts
 from embedder.prepare.weight import Weight
 

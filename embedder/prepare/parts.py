@@ -10,8 +10,8 @@ from sentence_transformers.sentence_transformer.modules import Dropout, Pooling
 from torch import Tensor, nn
 
 from embedder.engine_config import POOLINGS
-from embedder.errors import UnsupportedModelError
 from embedder.prepare.calibration import Calibration
+from embedder.prepare.errors import UnsupportedModelError
 from embedder.prepare.quantise import Floats
 from embedder.prepare.weight import Linear
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from embedder.errors import (
+from embedder.prepare.errors import (
     DiskFullError,
     LicenceNotAcceptedError,
     ModelSourceError,

@@ -7,7 +7,8 @@ from pathlib import Path
 import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 
-from embedder.errors import DiskFullError, ModelLoadError, ModelOutdatedError
+from embedder.errors import ModelLoadError, ModelOutdatedError
+from embedder.prepare.errors import DiskFullError
 from embedder.profile import Profile
 
 

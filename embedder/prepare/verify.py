@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.errors import VerificationError
 from embedder.postprocess import Vectors
+from embedder.prepare.errors import VerificationError
 
 Floats = NDArray[np.floating[Any]]
 

@@ -6,14 +6,10 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message
 
+from auth.tokens import Principal
+from request_state import state_of
+
 USER = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a0001"
-
-
-class Principal:
-    """Who calls."""
-
-    def __init__(self, user_id: str) -> None:
-        self.user_id = user_id
 
 
 class Client:
@@ -29,14 +25,14 @@ class Client:
             "method": "GET",
             "path": "/",
             "headers": [],
-            "principal": Principal(user),
-            "answer_bytes": 0,
-            "abort_connection": self._abort,
         }
+        self.state = state_of(self.scope)
+        self.state.principal = Principal(user, session_id=None, is_anonymous=False)
+        self.state.abort_connection = self._abort
 
     def _abort(self) -> None:
         """As the connection does."""
-        self.aborted = self.scope["unread"] = True
+        self.aborted = self.state.unread = True
         self.left.set()
 
     async def receive(self) -> Message:

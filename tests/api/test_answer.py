@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.answer import PIECE, Answer, json_bytes, json_pieces
+from api.dialects.openai import embeddings
 from api.errors import AnswerUnreadError, ClientGoneError
-from api.openai_schemas import embeddings
 from api.protocol import behind_connection
 from api.unread import UnreadAnswers
 from embedder.postprocess import ENCODINGS, encoded
@@ -115,7 +115,7 @@ async def test_when_the_client_leaves_nothing_is_kept() -> None:
     kept = weakref.ref(rows)
     client = Client(reads=3)
     unread = UnreadAnswers()
-    client.scope["answer_bytes"] = rows.nbytes
+    client.state.answer_bytes = rows.nbytes
     answer = Answer({"embeddings": encoded(rows, "float")}, unread)
     del rows
     calling = asyncio.create_task(client.call(answer))
@@ -135,7 +135,7 @@ async def test_an_unread_answer_is_aborted_when_others_need_the_memory() -> None
     unread = UnreadAnswers(limit=2 * MB)
 
     async def call(client: Client) -> None:
-        client.scope["answer_bytes"] = MB
+        client.state.answer_bytes = MB
         await client.call(behind_connection(Answer(large(), unread)))
 
     stuck, reading, third = Client(reads=2), Client(), Client()

@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from api.application import SCHEMA_PATH, Application
+from api.dialects.native import EmbedRequest
 from api.edge import Edge
-from api.schemas import EmbedRequest
 from tests.api.asgi import Client
 
 MB = 1_000_000

@@ -5,8 +5,8 @@ from urllib.error import URLError
 import pytest
 
 from api.errors import KINDS, fault_reasons, kind_of, reason_of
-from auth.errors import Overloaded
 from embedder.errors import EngineEndedError, EngineStalledError, QueueFullError
+from errors import Overloaded
 
 
 @pytest.mark.parametrize(

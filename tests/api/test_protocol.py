@@ -21,6 +21,7 @@ from api.bounds import MAX_CONNECTIONS, MAX_PIPELINED, connections_allowed
 from api.edge import Edge, Exchange
 from api.protocol import Connection, behind_connection
 from api.waiting import Waiting
+from request_state import state_of
 
 GET = b"GET /ok HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = b"POST /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -387,7 +388,7 @@ def test_heads_that_are_not_complete_are_bounded_on_all_connections(
 def test_a_request_can_end_its_connection(served: Served) -> None:
     async def abort(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        scope["abort_connection"]()
+        state_of(scope).abort_connection()
         await send({"type": "http.response.body", "body": b"never"})
 
     served._answer = abort  # type: ignore[method-assign]

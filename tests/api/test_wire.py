@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from api.dialects.foreign_fields import KNOWN, REFUSED
+from api.dialects.native import BatchEmbedRequest, EmbedRequest, SimilarityRequest, TokenizeRequest
+from api.dialects.openai import EmbeddingsRequest
 from api.errors import ClientGoneError, InvalidBodyError, MalformedBodyError
-from api.foreign_fields import KNOWN, REFUSED
 from api.json_values import SLICE
-from api.openai_schemas import EmbeddingsRequest
 from api.options import MAX_FIELDS, MAX_TEXTS, MAX_VALUES, Body
-from api.schemas import BatchEmbedRequest, EmbedRequest, SimilarityRequest, TokenizeRequest
 from api.wire import parse_body, read_json
-from benchmarks.bodies import SIZE, for_openai, texts, titles, worst_bodies
+from lab.worst_bodies import SIZE, for_openai, texts, titles, worst_bodies
 from tests.api.asgi import turns_during
 
 API = Path(__file__).parents[2] / "docs" / "api.md"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from auth.anon_key import check_anon_key
-from auth.errors import ConfigurationError
 from auth.keys import KeySet
 from auth.tokens import TokenVerifier
-from tests.auth.signing import NOW, SECRET, Project, claims, sign_hs256
+from errors import ConfigurationError
+from lab.signing import NOW, SECRET, Project, claims, sign_hs256
 
 URL = "https://abcdefghijklmnopqrst.supabase.co"
 OTHER_SECRET = "a secret of another project, 32 bytes"

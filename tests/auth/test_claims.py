@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from auth.claims import parse_roles
-from auth.errors import ConfigurationError, TokenForbidden, TokenInvalid
+from auth.errors import TokenForbidden, TokenInvalid
 from auth.keys import InlineKeys, KeySet, parse_jwks
 from auth.tokens import MAX_ISSUERS, TokenVerifier
-from tests.auth.signing import ISSUER, SECRET, USER, Clock, Project, jwks, public_jwk, rsa_key
+from errors import ConfigurationError
+from lab.signing import ISSUER, SECRET, USER, Clock, Project, jwks, public_jwk, rsa_key
 
 CLERK = "https://clerk.example.com"
 

@@ -9,15 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from auth.errors import (
-    GateError,
-    KeysUnavailable,
-    TokenForbidden,
-    TokenInvalid,
-    TooManyFailures,
-    UnknownKey,
-)
-from auth.gate import Gate
+from auth.errors import KeysUnavailable, TokenForbidden, TokenInvalid, UnknownKey
 from auth.jwks import (
     COLD_PAUSE,
     DEADLINE,
@@ -30,12 +22,15 @@ from auth.jwks import (
     RemoteKeys,
 )
 from auth.keys import KeySet
-from auth.memory_quota import MemoryQuota
-from auth.receipt import Limits
 from auth.tokens import Principal, TokenVerifier
-from tests.auth.asgi import ROUTES, RecordingApp, post
-from tests.auth.servers import Answer, KeyServer, says
-from tests.auth.signing import ISSUER, SECRET, Clock, Project, ec_key, jwks, public_jwk
+from errors import GateError
+from gate.errors import TooManyFailures
+from gate.gate import Gate
+from lab.signing import ISSUER, SECRET, Clock, Project, ec_key, jwks, public_jwk
+from quota.memory import MemoryQuota
+from quota.receipt import Limits
+from tests.auth.key_server import Answer, KeyServer, says
+from tests.gate.asgi import ROUTES, RecordingApp, post
 
 FIRST = public_jwk(ec_key(), kid="key-1", alg="ES256")
 SECOND = public_jwk(ec_key("second"), kid="key-2", alg="ES256")

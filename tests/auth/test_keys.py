@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from auth.errors import ConfigurationError
 from auth.keys import EXAMPLE_SECRETS, MAX_KEYS, check_jwks, check_secret, matching, parse_jwks
-from tests.auth.signing import SECRET, ec_key, jwks, public_jwk, rsa_key
+from errors import ConfigurationError
+from lab.signing import SECRET, ec_key, jwks, public_jwk, rsa_key
 
 
 def test_keys_are_bound_to_their_one_algorithm() -> None:

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jwt.api_jws import PyJWS
 
-from auth.errors import GateError, KeysUnavailable, TokenExpired, TokenForbidden, TokenInvalid
+from auth.errors import KeysUnavailable, TokenExpired, TokenForbidden, TokenInvalid
 from auth.keys import ALGORITHMS, Algorithm, InlineKeys, KeySet, parse_jwks
 from auth.tokens import Principal, TokenVerifier, read_header
-from tests.auth.signing import (
+from errors import GateError
+from lab.signing import (
     ISSUER,
     NOW,
     SECRET,

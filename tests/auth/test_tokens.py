@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from auth.errors import TokenExpired, TokenForbidden, TokenInvalid, TokenTooLarge
 from auth.keys import InlineKeys, KeySet, parse_jwks
 from auth.tokens import MAX_TOKEN_BYTES, REMEMBERED, Principal, TokenVerifier
-from tests.auth.signing import (
+from lab.signing import (
     ISSUER,
     NOW,
     SECRET,

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from lab.server import Server, free_port, serve, token
 from tests.deploy.promql import DEPLOY
-from tests.live.server import Server, free_port, serve, token
 
 FAILURES = 5  # refused tokens of an address
 BODY_SECONDS = 4  # for a body to arrive

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from environment import misspelt
+from lab.server import ROOT
 from settings import NAMES, Settings
 from tests.deploy.promql import DEPLOY
-from tests.live.server import ROOT
 
 LIMITS = {"cpus", "memory"}
 LAST_STEPS = 10  # seconds that the service may take from its last answer to its end

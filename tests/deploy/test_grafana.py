@@ -15,9 +15,9 @@ from matplotlib.text import Text
 from PIL import Image
 
 from dev.dashboard import DASHBOARD, UNITS, Source, dashboard, draw, picture_of
+from lab.server import Server, free_port, token
 from tests.deploy.conftest import prometheus_of
 from tests.deploy.promql import DEPLOY, known_names, names
-from tests.live.server import Server, free_port, token
 
 QUESTIONS = [
     "Is it up?",

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from api.bento import GuardedService, Page
-from auth.client_address import TrustedProxies, client_address
+from gate.client_address import TrustedProxies, client_address
 from service import EmbeddingAPI
 from settings import VERSION, Settings
 from tests.deploy.promql import DEPLOY, known_names, names

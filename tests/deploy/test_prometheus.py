@@ -8,8 +8,8 @@ import httpx
 import yaml
 
 from api.errors import KINDS
+from lab.server import Server
 from tests.deploy.promql import DEPLOY, RULES, alerts, known_names, label_values, names, rules
-from tests.live.server import Server
 
 PROMETHEUS = DEPLOY / "prometheus"
 CASES = PROMETHEUS / "tests" / "embedding-api.yml"

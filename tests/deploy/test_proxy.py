@@ -17,9 +17,9 @@ import httpx
 import numpy as np
 import pytest
 
+from lab.server import Server, free_port, serve, token
 from tests.deploy.conftest import FAILURES, Proxy, caddy, nginx
 from tests.deploy.promql import DEPLOY
-from tests.live.server import Server, free_port, serve, token
 
 HEADER_SECONDS = 5  # of both proxies
 READ_SECONDS = 45  # of a whole request at Caddy

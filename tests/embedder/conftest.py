@@ -10,11 +10,11 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from sentence_transformers import SentenceTransformer
 
-from benchmarks.random_embeddinggemma import TINY
-from benchmarks.random_embeddinggemma import build as build_random
 from embedder.model import EmbeddingModel
 from embedder.prepare.build import build, load_original
 from embedder.prepare.source import Source, locate
+from lab.random_embeddinggemma import TINY
+from lab.random_embeddinggemma import build as build_random
 
 LoadModel = Callable[[str], EmbeddingModel]
 

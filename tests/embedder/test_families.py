@@ -11,17 +11,17 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
 from torch import nn
 
-from benchmarks.random_embeddinggemma import TINY
-from benchmarks.random_embeddinggemma import build as build_gemma
-from embedder.errors import UnsupportedModelError
 from embedder.native_engine import NativeEngine
 from embedder.postprocess import Vectors, normalise
 from embedder.prepare.build import load_original, max_tokens
+from embedder.prepare.errors import UnsupportedModelError
 from embedder.prepare.native import NativeModel
 from embedder.prepare.source import Source, locate
 from embedder.profile import WEIGHTS_FILE
 from embedder.tokens import TokenIds
-from tests.embedder.random_bert import build
+from lab.random_bert import build
+from lab.random_embeddinggemma import TINY
+from lab.random_embeddinggemma import build as build_gemma
 
 LENGTHS = (1, 2, 3, 17, 40, 64, 65, 127, 128)
 

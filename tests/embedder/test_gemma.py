@@ -9,12 +9,12 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from benchmarks.random_embeddinggemma import TINY, Size, build
-from embedder.errors import ModelConfigError, UnsupportedModelError
 from embedder.native_engine import NativeEngine
 from embedder.prepare.build import load_original
+from embedder.prepare.errors import ModelConfigError, UnsupportedModelError
 from embedder.prepare.sentences import SENTENCES
 from embedder.prepare.source import Source, locate
+from lab.random_embeddinggemma import TINY, Size, build
 from tests.embedder.conftest import LoadModel, prepare
 from tests.embedder.test_families import engine, original, random_texts
 

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.random_embeddinggemma import Size, build
 from embedder import native_engine
 from embedder.errors import ForwardPassError, KernelError, LibraryError
 from embedder.native_engine import NativeEngine, kernels
@@ -18,6 +17,7 @@ from embedder.prepare.native import NativeModel
 from embedder.prepare.source import locate
 from embedder.profile import WEIGHTS_FILE
 from embedder.tokens import TokenIds
+from lab.random_embeddinggemma import Size, build
 from tests.embedder.conftest import LoadModel
 
 # EmbeddingGemma's own head, which sums in an order that other widths cannot show.

@@ -6,11 +6,11 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from benchmarks.random_embeddinggemma import BOS, SINK, Size, build
 from embedder.prepare.build import load_original, original_vectors
 from embedder.prepare.sentences import SENTENCES
 from embedder.prepare.source import Source, locate
 from embedder.prepare.verify import FLOORS, Agreement, compare
+from lab.random_embeddinggemma import BOS, SINK, Size, build
 from tests.embedder.conftest import prepare
 from tests.embedder.simulated_int8 import simulated
 

@@ -20,15 +20,16 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from benchmarks.random_embeddinggemma import TINY
-from embedder.errors import EmbedderError, UnsupportedModelError, VerificationError
+from embedder.errors import EmbedderError
+from embedder.prepare.errors import UnsupportedModelError, VerificationError
 from embedder.prepare.parts import read_parts
 from embedder.prepare.source import Source, locate
 from embedder.profile import BACKENDS, WEIGHTS_FILE
 from embedder.weights import Weights
+from lab.random_bert import build as build_bert
+from lab.random_embeddinggemma import TINY
 from tests.embedder.conftest import LoadModel, prepare
 from tests.embedder.json_changes import JSON, places, replaced
-from tests.embedder.random_bert import build as build_bert
 from tests.embedder.test_source import naming_a_processor
 
 ROOT = Path(__file__).parents[2]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from embedder.errors import (
+from embedder.errors import EmbedderError
+from embedder.prepare.errors import (
     DiskFullError,
-    EmbedderError,
     LicenceNotAcceptedError,
     ModelSourceError,
     ModelUnknownError,

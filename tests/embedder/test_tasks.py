@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from benchmarks.random_embeddinggemma import PROMPTS
 from embedder.errors import TaskUnknownError, TitleError
 from embedder.prepare.sentences import SENTENCES
 from embedder.tasks import EMBEDDING_GEMMA, main_names, prompts_by_task, prompts_for, with_published
+from lab.random_embeddinggemma import PROMPTS
 from tests.embedder.conftest import LoadModel
 
 GEMMA = prompts_by_task(with_published(PROMPTS))

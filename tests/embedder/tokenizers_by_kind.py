@@ -5,8 +5,8 @@ from pathlib import Path
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
-from benchmarks import gemma_tokenizer
 from embedder.prepare.sentences import SENTENCES, long_text
+from lab import gemma_tokenizer
 
 WORDS = 2_000
 KINDS = ("wordpiece", "cased", "gemma3", "small-gemma", "unigram", "byte-level")

@@ -7,10 +7,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from jobs.input.rows import BadRow, Row, RowReader
 from jobs.job import Job, make_job
-from jobs.rows import BadRow, Row, RowReader
 from tests.jobs.pooler import Pooler, pooled
-from tests.jobs.stub_service import Stub, served
+from tests.jobs.remote.stub_service import Stub, served
 
 MakeJob = Callable[..., Job]
 

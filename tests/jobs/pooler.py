@@ -14,7 +14,7 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.live.server import free_port
+from lab.server import free_port
 
 PASSWORD = "hush-of-the-pooler"
 SESSIONS = 2  # of PostgreSQL, shared by all clients

@@ -10,8 +10,8 @@ import pytest
 from jobs.cluster import Node, Share, shares
 from jobs.embed_dataset import parse
 from jobs.errors import UsageError
+from lab.server import ROOT
 from tests.live.bulk import environment
-from tests.live.server import ROOT
 
 
 def nodes(*cpus: int) -> list[Node]:
@@ -72,8 +72,8 @@ import sys
 import ray
 from jobs import cluster
 from jobs.embedding import Engine
-from jobs.files import InputFile
-from jobs.parts import Part
+from jobs.input.files import InputFile
+from jobs.input.parts import Part
 
 class Stop(Exception): pass
 

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from jobs.command import INTERRUPTED
+from lab.server import ROOT
 from tests.live.bulk import environment
-from tests.live.server import ROOT
 
 # Each says that it has begun, and works for longer than anybody waits.
 ENDLESS = {

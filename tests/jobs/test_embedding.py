@@ -16,8 +16,8 @@ from embedder.profile import Profile
 from embedder.tokens import TokenIds
 from jobs import cluster, embedding
 from jobs.errors import JobError
+from jobs.input.parts import Part
 from jobs.job import Job
-from jobs.parts import Part
 from tests.jobs.conftest import MakeJob, write_jsonl
 
 FAULTS = {"runtime": RuntimeError("\nno kernel\nat 0x1"), "memory": MemoryError()}

@@ -7,7 +7,7 @@ import sys
 import yaml
 
 from jobs.embed_dataset import parse
-from tests.live.server import ROOT
+from lab.server import ROOT
 
 DIRECTORY = ROOT / "deploy" / "kubernetes"
 RAYJOB = yaml.safe_load((DIRECTORY / "bulk-rayjob.yaml").read_text())

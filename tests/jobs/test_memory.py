@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lab.server import ROOT
 from tests.jobs.conftest import write_jsonl
-from tests.live.server import ROOT
 
 MB = 1_000_000
 BOUND = 300  # MB above an ordinary file
@@ -22,7 +22,7 @@ from pathlib import Path
 from jobs.embed_dataset import parse
 from jobs.errors import JobError
 from jobs.job import make_job
-from jobs.rows import RowReader
+from jobs.input.rows import RowReader
 
 good, reasons, error = 0, [], None
 try:

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
-from tests.live.server import bare_environment
+from lab.server import bare_environment
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedder.prepare.sentences import SENTENCES
-from tests.live.server import SOURCE, bare_environment
+from lab.server import SOURCE, bare_environment
 
 ENVIRONMENT = {"MODEL_QUANTIZATION": "fp32", "HF_HUB_OFFLINE": "1"}
 BAD = {"empty": "text is empty", "null": "text is null"}

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.random_embeddinggemma import TINY, build
-from tests.live.server import SOURCE, Server, bare_environment, serve
+from lab.random_embeddinggemma import TINY, build
+from lab.server import SOURCE, Server, bare_environment, serve
 
 PLENTY = {
     "RATE_LIMIT_PER_MIN": "1000000",

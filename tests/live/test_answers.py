@@ -15,8 +15,8 @@ import numpy as np
 import psutil
 import pytest
 
+from lab.server import Server, serve, token
 from tests.live.conftest import PLENTY
-from tests.live.server import Server, serve, token
 from tests.live.test_options import MODEL, answer, post
 
 MB = 1_000_000

@@ -13,18 +13,10 @@ import yaml
 
 from dev.sbom import shipped
 from embedder.native_engine import LIBRARY
+from lab.server import ROOT, SECRET, SOURCE, bare_environment, copy_source, free_port, serve
 from settings import VERSION
-from tests.live.server import (
-    ROOT,
-    SECRET,
-    SOURCE,
-    bare_environment,
-    copy_source,
-    free_port,
-    serve,
-)
 from tests.live.test_start import refused_start
-from tests.test_architecture import ROOMS
+from tests.test_architecture import FOLDERS
 
 BENTOML = str(Path(sys.executable).with_name("bentoml"))
 
@@ -65,12 +57,12 @@ def test_it_holds_what_runs_and_nothing_else(packed: Path) -> None:
     }
     assert {
         "service.py",
-        "auth/quota.lua",
+        "quota/quota.lua",
         "api/bento.py",
         "embedder/native_engine.py",
         "LICENSE",
     } <= files
-    modules = {f"{room}.py" for room in ROOMS} - {"download_model.py"}
+    modules = {f"{name}.py" for name in FOLDERS} - {"download_model.py"}
     assert {name for name in files if "/" not in name} == {
         *(module for module in modules if (ROOT / module).exists()),
         "LICENSE",
@@ -80,6 +72,8 @@ def test_it_holds_what_runs_and_nothing_else(packed: Path) -> None:
         "api",
         "auth",
         "embedder",
+        "gate",
+        "quota",
         "requirements",
     }
     assert not files & {*LITTER, "download_model.py"}

@@ -6,8 +6,8 @@ import httpx
 import pytest
 from PIL import Image
 
+from lab.server import Server, token
 from tests.live.browser import browser
-from tests.live.server import Server, token
 
 RENDERED = {
     "/docs": "document.querySelectorAll('.opblock').length",

@@ -22,7 +22,7 @@ from bentoml.exceptions import BentoMLException
 from langchain_openai import OpenAIEmbeddings
 from llama_index.embeddings.openai_like import OpenAILikeEmbedding
 
-from tests.live.server import ROOT, Server, bare_environment, serve, token
+from lab.server import ROOT, Server, bare_environment, serve, token
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 TEXTS = ["one", "두 번째"]

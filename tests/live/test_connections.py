@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from tests.live.server import Server, serve, token
+from lab.server import Server, serve, token
 from tests.live.test_metrics import value
 
 MB = 1_000_000

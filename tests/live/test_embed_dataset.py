@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lab.server import SOURCE, Server, free_port
 from tests.live import bulk
-from tests.live.server import SOURCE, Server, free_port
 
 ROWS = 400
 OPTIONS = ("--id", "id", "--part-rows", "10")

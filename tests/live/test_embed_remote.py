@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.server import Server, serve, token
 from tests.live import bulk
 from tests.live.conftest import PLENTY
-from tests.live.server import Server, serve, token
 
 OPTIONS = ("--id", "id", "--part-rows", "20")
 # One request at a time, of ten texts and 4,000 bytes: a part needs several, and each limit refuses some.

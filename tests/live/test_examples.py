@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.live.server import ROOT, Server, bare_environment, token
+from lab.server import ROOT, Server, bare_environment, token
 from tests.printed import blocks
 
 EXAMPLES = ROOT / "examples"

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from tests.live.server import Server, serve, token
+from lab.server import Server, serve, token
 
 # LangChain's default batch of its usual chunks. Texts are cut at 8 tokens, so that a batch takes
 # seconds. One fits into a user's share, and two into the bound on all.

@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.live.server import USER, Server, serve, token
+from lab.server import USER, Server, serve, token
 
 MB = 1_000_000
 

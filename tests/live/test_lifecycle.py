@@ -16,8 +16,8 @@ import httpx
 import psutil
 import pytest
 
+from lab.server import SOURCE, Server, bare_environment, serve
 from tests.live.ptrace import busiest_thread, held
-from tests.live.server import SOURCE, Server, bare_environment, serve
 
 FP32 = {"MODEL_QUANTIZATION": "fp32"}
 TEXTS = ["word " * 200] * 100  # about two seconds of work

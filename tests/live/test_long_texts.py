@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.live.server import Server, serve, token
+from lab.server import Server, serve, token
 
 MB = 1_000_000
 CALLS = 64

@@ -12,9 +12,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from drills.keys import KeyServer
-from tests.auth.servers import RedisServer
-from tests.live.server import Server, serve, token
+from lab.key_server import KeyServer
+from lab.redis_server import RedisServer
+from lab.server import Server, serve, token
 
 on_source = pytest.mark.parametrize("server", ["source"], indirect=True)
 FP32 = {"MODEL_QUANTIZATION": "fp32"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.live.server import Server, bare_environment, token
+from lab.server import Server, bare_environment, token
 
 
 def document(server: Server) -> dict[str, Any]:

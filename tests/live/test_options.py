@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from benchmarks.random_embeddinggemma import PROMPTS
 from embedder.prepare.build import load_original
 from embedder.prepare.source import locate
 from embedder.tasks import EMBEDDING_GEMMA
-from tests.live.server import Server, token
+from lab.random_embeddinggemma import PROMPTS
+from lab.server import Server, token
 
 MODEL = "embeddinggemma-300m"
 LONG = "word " * 2000

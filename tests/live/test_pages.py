@@ -5,7 +5,7 @@ import uuid
 import httpx
 import pytest
 
-from tests.live.server import Server, token
+from lab.server import Server, token
 
 
 @pytest.mark.parametrize(

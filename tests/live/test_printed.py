@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.server import ROOT, SECRET, Server, bare_environment, token
 from settings import NAMES
-from tests.live.server import ROOT, SECRET, Server, bare_environment, token
 from tests.printed import DOCUMENTS, assert_shape, blocks, printed_json
 
 from_source = pytest.mark.parametrize("server", ["source"], indirect=True)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from redis import Redis
 
-from tests.live.server import SECRET, Server, serve, token
+from lab.server import SECRET, Server, serve, token
 
 ENVELOPE = {"message", "type", "code", "param"}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.live.server import Server, free_port, serve, token
+from lab.server import Server, free_port, serve, token
 
 LIMIT, CALLS, REPLICAS = 20, 60, 3
 USER = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a0077"

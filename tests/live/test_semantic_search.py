@@ -7,9 +7,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from lab.server import ROOT, Server, bare_environment, token
 from tests.jobs.pooler import PASSWORD, pooled
 from tests.live import bulk
-from tests.live.server import ROOT, Server, bare_environment, token
 
 PASSAGES = {
     "music": "The guitarist tuned her strings before the show.",

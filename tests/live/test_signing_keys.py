@@ -10,8 +10,8 @@ import httpx
 import jwt
 import pytest
 
-from tests.auth.signing import ec_key, jwks, public_jwk
-from tests.live.server import SECRET, USER, serve, token
+from lab.server import SECRET, USER, serve, token
+from lab.signing import ec_key, jwks, public_jwk
 
 KEYS_PATH = "/auth/v1/.well-known/jwks.json"
 

@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.live.server import SOURCE, Server, bare_environment, copy_source, free_port, serve
+from lab.server import SOURCE, Server, bare_environment, copy_source, free_port, serve
 
 FP32 = {"MODEL_QUANTIZATION": "fp32"}
 

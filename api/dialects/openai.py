@@ -1,0 +1,124 @@
+"""OpenAI's embeddings and models endpoints, as its clients send and read them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Any, Literal
+
+import bentoml
+from pydantic import ConfigDict, Field, model_validator
+
+from api.dialects.foreign_fields import REFUSED, first_complaint
+from api.dialects.native import Answer, Vector
+from api.errors import InvalidBodyError
+from api.model_info import Offer
+from api.options import ModelName, TextOrTexts, VectorOptions
+
+
+class EmbeddingsRequest(VectorOptions):
+    """What OpenAI's clients send, and the options of our own routes.
+
+    Other fields are ignored, unless they would change a vector.
+    """
+
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "patternProperties": {f"^({'|'.join(sorted(REFUSED))})$": {"type": "null"}}
+        },
+    )
+
+    input: TextOrTexts = Field(
+        description="One text or several. Token ids are refused: vocabularies differ"
+    )
+    model: ModelName = Field(
+        description="A model of `/v1/models`; `NAME-query` and `NAME-document` set the task"
+    )
+    user: Annotated[str, Field(max_length=1000)] | None = Field(
+        None, description="Taken for compatibility and not used: the token says who calls"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_what_changes_vectors(cls, body: Any) -> Any:
+        fields = body if isinstance(body, dict) else {}
+        sent = (name for name, value in fields.items() if value is not None)
+        foreign = (name for name in sent if name not in cls.model_fields)
+        if found := first_complaint(foreign, ours=VectorOptions.model_fields):
+            name, why = found
+            raise InvalidBodyError(f"{name[:64]}: {why}", param=name[:64])
+        return body
+
+
+class Embedding(bentoml.IODescriptor):
+    """One vector."""
+
+    object: Literal["embedding"]
+    index: int = Field(ge=0, description="Place of the text in `input`")
+    embedding: Vector
+    tokens: int = Field(ge=0, description="Tokens the model read of the text")
+    truncated: bool = Field(description="Whether the text was cut at the model's limit")
+    empty: bool = Field(
+        description="Whether the text is nothing but white space and invisible characters"
+    )
+
+
+class EmbeddingsResponse(Answer):
+    """One vector per text, in the order of `input`."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    dimensions: int = Field(ge=1, description="Dimensions of each vector")
+
+
+class ModelCard(bentoml.IODescriptor):
+    """One name of the model that serves here."""
+
+    id: str
+    object: Literal["model"]
+    created: int = Field(description="When the model was prepared, Unix time")
+    owned_by: str
+    task: str | None = Field(description="The task that this name stands for")
+    tasks: list[str] = Field(description="Tasks that the model has a prompt for")
+    dimensions: list[int] = Field(
+        description="Sizes that its vectors can be cut to, the first is the whole"
+    )
+    max_tokens: int = Field(ge=1, description="Tokens at which texts are cut")
+    fingerprint: str
+
+
+class ModelsResponse(bentoml.IODescriptor):
+    """Every name of the model that serves here."""
+
+    object: Literal["list"]
+    data: list[ModelCard]
+
+
+def embeddings(
+    rows: Iterable[Any], *, tokens: Sequence[int], truncated: Iterable[int], empty: Iterable[int]
+) -> Iterator[dict[str, Any]]:
+    """`data` of an EmbeddingsResponse: `rows` and `tokens` one per text, the others indices."""
+    cut, blank = set(truncated), set(empty)
+    for i, row in enumerate(rows):
+        yield {
+            "object": "embedding",
+            "index": i,
+            "embedding": row,
+            "tokens": tokens[i],
+            "truncated": i in cut,
+            "empty": i in blank,
+        }
+
+
+def model_card(name: str, offer: Offer) -> dict[str, Any]:
+    """A ModelCard of one of the names of the model."""
+    owner = next(iter(offer.models)).rpartition("/")[0]
+    return {
+        "id": name,
+        "object": "model",
+        "created": offer.created,
+        "owned_by": owner or "local",
+        "task": offer.models[name],
+        "tasks": offer.main_tasks,
+        "dimensions": offer.dimensions,
+        "max_tokens": offer.max_tokens,
+        "fingerprint": offer.fingerprint,
+    }

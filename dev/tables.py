@@ -1,0 +1,74 @@
+"""benchmarks/results/*.json -> the tables of the documents, which `make docs` puts in place."""
+
+from lab.results import FAIRNESS, OURS, results
+
+
+def engine_table() -> str:
+    """Tokens a second by side and workload, how many times more our int8 makes of them, memory."""
+    figures = results("engine")
+    rates, factors = figures["tokens_per_second"], figures["times_faster_than"]
+    head = ["Tokens/s", *rates, "Memory MB"]
+    lines = [_row(head), "| --- |" + " ---: |" * (len(head) - 1)]
+    for side, memory in figures["pss_mb"].items():
+        cells = [
+            f"{rates[workload][side]['median']:,.0f}"
+            + ("" if side == OURS else f" ({factors[workload][side]['median']:.1f}×)")
+            for workload in rates
+        ]
+        lines.append(_row([side, *cells, f"{memory:,.0f}"]))
+    shares = [f"{share['median']:.0%}" for share in figures["share_of_bound"].values()]
+    lines.append(_row([f"{OURS} in what the machine can do at most", *shares, ""]))
+    return "\n".join(lines) + "\n"
+
+
+def summary_table() -> str:
+    """The engine in short: two workloads, memory, and how near int8 comes to fp32."""
+    figures, quality = results("engine"), results("quality")["starter_int8_against_fp32"]
+    rates = figures["tokens_per_second"]
+    columns = ["1 × 16", "mixed 8–512"]
+    close_to_fp32 = {OURS: f"{quality['mean_cosine']:.4f} / {quality['spearman_of_pairs']:.4f}"}
+    heads = ["", "Tokens/s, query", "Tokens/s, mixed", "Memory MB", "Mean cosine / Spearman"]
+    lines = [_row(heads), "| --- |" + " ---: |" * 4]
+    for side, memory in figures["pss_mb"].items():
+        cells = [f"{rates[column][side]['median']:,.0f}" for column in columns]
+        lines.append(_row([side, *cells, f"{memory:,.0f}", close_to_fp32.get(side, "")]))
+    return "\n".join(lines) + "\n"
+
+
+def contention_table() -> str:
+    """Share of the quiet machine's tokens a second that is left beside others."""
+    shares = results("contention")["share_of_quiet"]
+    sides = list(next(iter(shares.values())))
+    lines = [_row(["Of the quiet rate", *sides]), "| --- |" + " ---: |" * len(sides)]
+    for condition, by_side in shares.items():
+        lines.append(_row([condition, *(f"{by_side[side]['median']:.0%}" for side in sides)]))
+    return "\n".join(lines) + "\n"
+
+
+def serving_table() -> str:
+    """Latency and throughput over HTTP by callers at a time."""
+    figures = results("serving")
+    head = ["Callers", "p50 ms", "p95 ms", "p99 ms", "texts/s", "tokens/s", "CPU ms/request"]
+    lines = [_row(head), "| ---: |" + " ---: |" * (len(head) - 1)]
+    for callers, row in figures["http"].items():
+        cells = [f"{row[f'p{share}_ms']:,.0f}" for share in (50, 95, 99)]
+        cells += [f"{row['texts_per_second']:,.1f}", f"{row['tokens_per_second']:,.0f}"]
+        lines.append(_row([callers, *cells, f"{row['cpu_ms_per_request']:,.0f}"]))
+    return "\n".join(lines) + "\n"
+
+
+def fairness_table() -> str:
+    """How long one user's query takes beside other users' batches."""
+    head = ["p50 / p95 ms of a query", "alone", *FAIRNESS, "bound"]
+    lines = [_row(head), "| --- |" + " ---: |" * (len(head) - 1)]
+    for model, figures in results("fairness")["models"].items():
+        cells = [
+            f"{figures[one]['p50_ms']:,.0f} / {figures[one]['p95_ms']:,.0f}"
+            for one in ("alone", *FAIRNESS)
+        ]
+        lines.append(_row([model, *cells, f"{figures['bound_ms']:,.0f}"]))
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,1 @@
+"""One file per model family: what the native engine reads of it."""

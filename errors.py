@@ -1,0 +1,41 @@
+"""What ends a request or a start, as types that each folder derives its own from.
+
+Each refusal carries a message that says what to do and a ``reason`` from a fixed set, fit for a metric
+label and a log line: never a word of the caller's. Status numbers belong to `api/errors.py`.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+class ConfigurationError(Exception):
+    """A setting cannot be used. One line that names the variable and what to do."""
+
+
+class GateError(Exception):
+    """A request that goes no further."""
+
+    reason = "refused"
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        if reason is not None:
+            self.reason = reason
+
+
+class RetryableError(GateError):
+    """Worth another try after ``retry_after`` whole seconds."""
+
+    def __init__(self, message: str, *, retry_after: int, reason: str | None = None) -> None:
+        super().__init__(message, reason=reason)
+        self.retry_after = retry_after
+
+
+class Overloaded(RetryableError):
+    reason = "overloaded"
+
+
+def whole_seconds(seconds: float) -> int:
+    """Rounded up, at least 1: Retry-After is an integer (RFC 9110 §10.2.3) and 0 would mean a hot loop."""
+    return max(1, math.ceil(seconds))

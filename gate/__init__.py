@@ -1,0 +1,1 @@
+"""The gate: every check between a connection and the service."""

@@ -1,0 +1,254 @@
+"""The gate: every check between a connection and the service, in order, each cheaper than the next.
+
+path -> CORS preflight -> method -> headers -> failures of the address -> token -> blocked? -> in flight ->
+one request is charged -> body -> the service
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, MutableMapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from auth.errors import TokenForbidden, TokenInvalid, TokenMissing, UnknownKey
+from auth.tokens import Principal, TokenVerifier
+from errors import Overloaded
+from gate.bodies import Bodies, Receive, replay
+from gate.client_address import TrustedProxies, client_address
+from gate.cors import Cors
+from gate.errors import BodyTimeout, BodyTooLarge, MethodNotAllowed, PathNotFound, UserBlocked
+from gate.failures import FailureBudget
+from gate.in_flight import InFlight
+from gate.paths import meant_path, near_paths
+from gate.request_headers import RequestHeaders, check_headers
+from quota.errors import QuotaExceeded
+from quota.quota import Quota
+from quota.receipt import Receipt, policy_header, set_quota_headers, tokens_alone
+from request_state import RequestState, state_of
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+#: What counts against an address. An expired token was good once, and one that is too large may be
+#: good: they count against nobody.
+FAILURES = (TokenMissing, TokenInvalid, TokenForbidden, UnknownKey)
+#: Statuses that settle a charge: the first of callers' errors, the first of ours, and a client that left.
+CLIENT_ERROR, SERVER_ERROR, CLIENT_LEFT = 400, 500, 499
+
+
+@dataclass(frozen=True)
+class Route:
+    """One exact path. HEAD comes with GET; a body is taken where a method other than those is."""
+
+    methods: frozenset[str]
+    protected: bool
+
+    @property
+    def allowed(self) -> frozenset[str]:
+        return self.methods | {"HEAD"} if "GET" in self.methods else self.methods
+
+    @property
+    def takes_body(self) -> bool:
+        return bool(self.methods - {"GET", "HEAD"})
+
+
+class Gate:
+    """ASGI middleware. Raises GateError types; writes no answer but to OPTIONS.
+
+    Adds to the answer's headers what every answer must carry, errors included, and sets the
+    principal. Where a body is taken, a request is charged before it is read: the service replaces
+    its receipt when it spends tokens, and refunds are made here. ``release_body`` gives back the
+    room of a large body: the service calls it when it has dropped the texts, the gate after the
+    answer.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        routes: Mapping[str, Route],
+        verifier: TokenVerifier,
+        quota: Quota,
+        max_body_bytes: int = 8_388_608,
+        body_timeout: float = 20.0,
+        max_in_flight: int = 256,
+        max_concurrent_per_user: int = 16,
+        failed_auth_per_minute: int = 60,
+        trusted_proxies: str = "127.0.0.1",
+        cors_allow_origins: Iterable[str] = (),
+        ready: Callable[[], bool] = lambda: True,
+        blocked: Container[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app = app
+        self._routes = routes
+        self._near = near_paths(routes)
+        self._verifier = verifier
+        self._quota = quota
+        self._max_body_bytes = max_body_bytes
+        self._bodies = Bodies(limit=max_body_bytes, seconds=body_timeout)
+        self._in_flight = InFlight(max_in_flight, per_user=max_concurrent_per_user)
+        self._failures = FailureBudget(failed_auth_per_minute, clock=clock)
+        self._trusted = TrustedProxies.parse(trusted_proxies)
+        self._cors = Cors.of(cors_allow_origins)
+        self._ready = ready
+        self._blocked = blocked
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await self._app(scope, receive, send)
+
+    @property
+    def in_flight(self) -> int:
+        """Protected calls being served."""
+        return self._in_flight.count
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = RequestHeaders.of(scope["headers"])
+        answer = state_of(scope).answer_headers
+        answer += self._cors.headers(headers.get(b"origin"))
+        route = self._routes.get(scope["path"])
+        if route is None:
+            raise PathNotFound(meant=meant_path(scope["path"], self._near))
+        if scope["method"] == "OPTIONS":
+            await self._answer_options(route, headers, answer, send)
+            return
+        if scope["method"] not in route.allowed:
+            raise MethodNotAllowed(allowed=tuple(sorted(route.allowed)))
+        check_headers(headers, max_body_bytes=self._max_body_bytes, takes_body=route.takes_body)
+        with ExitStack() as held:
+            if route.protected:
+                await self._admit(scope, headers, held)
+            if route.takes_body:
+                await self._charged(scope, headers, receive, send)
+            else:  # costs nothing: /usage answers at the limit too
+                await self._app(scope, receive, send)
+
+    async def _admit(self, scope: Scope, headers: RequestHeaders, held: ExitStack) -> None:
+        """Lets a user in, and takes the places that ``held`` gives back in the end."""
+        state = state_of(scope)
+        state.answer_headers.append(policy_header(self._quota.limits))
+        if not self._ready():
+            raise Overloaded(
+                "The service is stopping. Try again in a few seconds.",
+                retry_after=5,
+                reason="stopping",
+            )
+        principal = await self._principal(scope, headers)
+        state.principal = principal
+        if principal.user_id in self._blocked:
+            raise UserBlocked
+        held.enter_context(self._in_flight.hold(principal.user_id))
+
+    async def _principal(self, scope: Scope, headers: RequestHeaders) -> Principal:
+        token = bearer_token(headers)
+        if principal := self._verifier.recall(token):
+            return principal
+        peer = scope["client"][0] if scope.get("client") else None
+        address = client_address(peer, headers.all(b"x-forwarded-for"), self._trusted)
+        self._failures.check(address)
+        try:
+            if not token:
+                raise TokenMissing(
+                    "Send the header Authorization: Bearer <access token of a signed-in user>."
+                )
+            principal = await self._verifier.verify(token)
+        except FAILURES:
+            self._failures.failed(address)
+            raise
+        self._failures.succeeded(address)
+        return principal
+
+    async def _charged(
+        self, scope: Scope, headers: RequestHeaders, receive: Receive, send: Send
+    ) -> None:
+        """One request, from its charge to its answer."""
+        state = state_of(scope)
+        status = 0
+
+        async def settled(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                await self._settle(state, status)
+            await send(message)
+
+        state.receipt = await self._charge(state)
+        try:
+            if headers.has_body:
+                receive = await self._body(state, headers, receive)
+            await self._app(scope, receive, settled)
+        except (BodyTimeout, BodyTooLarge):
+            raise
+        except Exception:
+            if not status:
+                await self._settle(state, SERVER_ERROR)
+            raise
+        finally:
+            state.release_body()
+
+    async def _body(
+        self, state: RequestState, headers: RequestHeaders, receive: Receive
+    ) -> Receive:
+        """Reads it, and hands it out."""
+        content, state.release_body = await self._bodies.read(
+            receive, user_id=state.user_id, announced=headers.body_bytes
+        )
+        return replay(content, receive)
+
+    async def _charge(self, state: RequestState) -> Receipt:
+        try:
+            receipt = await self._quota.charge(state.user_id)
+        except QuotaExceeded as refusal:
+            set_quota_headers(state.answer_headers, refusal.receipt)
+            raise
+        set_quota_headers(state.answer_headers, receipt)
+        return receipt
+
+    async def _settle(self, state: RequestState, status: int) -> None:
+        """Gives back what an answer of this status does not cost, and says in its headers what is left."""
+        left = state.charged
+        if owed := _owed(left, status, getattr(state.error, "reason", None)):
+            left = await self._quota.refund(owed)
+        elif isinstance(state.error, QuotaExceeded):
+            left = state.error.receipt
+        set_quota_headers(state.answer_headers, left)
+
+    async def _answer_options(
+        self, route: Route, headers: RequestHeaders, answer: Headers, send: Send
+    ) -> None:
+        answer.append((b"allow", ", ".join(sorted(route.allowed | {"OPTIONS"})).encode()))
+        answer += self._cors.preflight(
+            headers.get(b"origin"),
+            methods=route.allowed,
+            asked=headers.get(b"access-control-request-headers") or b"",
+        )
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def bearer_token(headers: RequestHeaders) -> str:
+    """The token of ``Authorization: Bearer …`` (RFC 6750 §2.1), or nothing."""
+    scheme, _, token = (headers.get(b"authorization") or b"").partition(b" ")
+    return token.strip(b" ").decode("latin-1") if scheme.lower() == b"bearer" else ""
+
+
+def _owed(receipt: Receipt, status: int, reason: str | None) -> Receipt | None:
+    """What is given back: all of what we failed to serve, and the tokens of what was not embedded.
+
+    Nothing to a client that left. A queue that is found full after the work of tokenising keeps the
+    request, or work would be free exactly while there is too much of it.
+    """
+    if status < CLIENT_ERROR or status == CLIENT_LEFT:
+        return None
+    if status >= SERVER_ERROR and not (reason == "queue_full" and receipt.spent.tokens):
+        return receipt
+    return tokens_alone(receipt) if receipt.spent.tokens else None

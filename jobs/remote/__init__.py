@@ -1,0 +1,1 @@
+"""Vectors of a running service, over HTTP."""

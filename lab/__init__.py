@@ -1,0 +1,1 @@
+"""Real servers, keys and test models, for tests, drills and benchmarks."""

@@ -1,0 +1,47 @@
+"""The models that benchmarks run, prepared once under build/benchmarks or BENCHMARK_MODELS."""
+
+import os
+import shutil
+from pathlib import Path
+
+from lab import gemma_tokenizer
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = Path(os.environ.get("BENCHMARK_MODELS", ROOT / "build" / "benchmarks"))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["BENTOML_HOME"] = str(HOME / "bentoml")  # before bentoml is imported
+
+FULL_SIZE = HOME / "random-embeddinggemma"
+REAL_TOKENIZER = HOME / "random-embeddinggemma-real-tokenizer"
+
+
+def random_embeddinggemma() -> Path:
+    """EmbeddingGemma's architecture at full size, random weights: for speed and memory alone."""
+    if not (FULL_SIZE / "modules.json").exists():
+        from lab.random_embeddinggemma import FULL, build
+
+        build(FULL_SIZE, FULL)
+    return FULL_SIZE
+
+
+def with_real_tokenizer() -> Path:
+    """The same with Gemma 3's own tokenizer: its 262,144 words take memory too."""
+    if REAL_TOKENIZER.exists():
+        return REAL_TOKENIZER
+    unfinished = REAL_TOKENIZER.with_suffix(".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(random_embeddinggemma(), unfinished, copy_function=os.link)
+    (unfinished / "tokenizer.json").unlink()
+    gemma_tokenizer.fetch(unfinished / "tokenizer.json")
+    unfinished.rename(REAL_TOKENIZER)
+    return REAL_TOKENIZER
+
+
+def prepared(name: str | None, quantization: str) -> Path:
+    """The directory that the service would load for MODEL_NAME `name`."""
+    import bentoml
+
+    from download_model import prepare_model
+
+    (HOME / "bentoml").mkdir(parents=True, exist_ok=True)
+    return Path(bentoml.models.get(prepare_model(name, quantization=quantization)).path)

@@ -1,0 +1,216 @@
+"""EmbeddingGemma's architecture with random weights, for speed, memory and correctness tests.
+
+    python -m lab.random_embeddinggemma DIRECTORY [--size full|tiny] [--outliers]
+
+Speed and memory do not depend on what the weights are; the vectors mean nothing and must never be
+shown as embeddings of a text. The full size has EmbeddingGemma-300m's 307.6 M parameters.
+"""
+
+import argparse
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import Gemma3TextConfig, Gemma3TextModel, PreTrainedTokenizerFast
+
+from embedder.prepare.sentences import SENTENCES, long_text
+
+# As in the config_sentence_transformers.json of google/embeddinggemma-300m.
+PROMPTS = {
+    "query": "task: search result | query: ",
+    "document": "title: none | text: ",
+    "BitextMining": "task: search result | query: ",
+    "Clustering": "task: clustering | query: ",
+    "Classification": "task: classification | query: ",
+    "InstructionRetrieval": "task: code retrieval | query: ",
+    "MultilabelClassification": "task: classification | query: ",
+    "PairClassification": "task: sentence similarity | query: ",
+    "Reranking": "task: search result | query: ",
+    "Retrieval": "task: search result | query: ",
+    "Retrieval-query": "task: search result | query: ",
+    "Retrieval-document": "title: none | text: ",
+    "STS": "task: sentence similarity | query: ",
+    "Summarization": "task: summarization | query: ",
+}
+SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>")
+BOS = SPECIAL.index("<bos>")
+MODEL_NAME = "random-embeddinggemma"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """The numbers of config.json. `sliding_window` is the whole window: 512 lets |i - j| <= 256 through."""
+
+    layers: int
+    hidden: int
+    ffn: int
+    heads: int
+    head_dim: int
+    sliding_window: int
+    vocabulary: int
+    max_tokens: int
+    dense: int
+
+
+FULL = Size(
+    layers=24, hidden=768, ffn=1152, heads=3, head_dim=256, sliding_window=512,
+    vocabulary=262_144, max_tokens=2048, dense=3072,
+)  # fmt: skip
+TINY = Size(
+    layers=7, hidden=48, ffn=64, heads=3, head_dim=32, sliding_window=16,
+    vocabulary=1024, max_tokens=1024, dense=96,
+)  # fmt: skip
+SIZES = {"full": FULL, "tiny": TINY}
+
+
+def build(
+    directory: Path, size: Size, *, seed: int = 0, outliers: bool = False, **overrides: Any
+) -> Path:
+    """Write a sentence-transformers directory.
+
+    `outliers`: see plant_outliers. `overrides` replace fields of the transformer's config.
+    """
+    torch.manual_seed(seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        transformer = _transformer(size, overrides)
+        if outliers:
+            plant_outliers(transformer)
+        transformer.save_pretrained(scratch)
+        _tokenizer(size).save_pretrained(scratch)
+        modules = [
+            Transformer(scratch, max_seq_length=size.max_tokens),
+            Pooling(size.hidden, pooling_mode="mean"),
+            Dense(size.hidden, size.dense, bias=False, activation_function=torch.nn.Identity()),
+            Dense(size.dense, size.hidden, bias=False, activation_function=torch.nn.Identity()),
+            Normalize(),
+        ]
+        model = SentenceTransformer(modules=modules, prompts=PROMPTS, device="cpu")
+        model.save_pretrained(str(directory), create_model_card=False)
+    return directory
+
+
+def _transformer(size: Size, overrides: dict[str, Any]) -> Gemma3TextModel:
+    fields: dict[str, Any] = {
+        "hidden_size": size.hidden,
+        "intermediate_size": size.ffn,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": 1,
+        "head_dim": size.head_dim,
+        "query_pre_attn_scalar": size.head_dim,
+        "sliding_window": size.sliding_window,
+        "vocab_size": size.vocabulary,
+        "max_position_embeddings": size.max_tokens,
+        "use_bidirectional_attention": True,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "bos_token_id": BOS,
+    }
+    model = Gemma3TextModel(Gemma3TextConfig(**fields | overrides))
+    for name, parameter in model.named_parameters():
+        if name.endswith("norm.weight"):  # zero when new; a lost 1 + weight would go unnoticed
+            # Small steps on a large residual, as trained models take; otherwise 24 random layers are chaos.
+            torch.nn.init.normal_(parameter, mean=-0.8 if ".post_" in name else 0.0, std=0.1)
+    torch.nn.init.normal_(model.embed_tokens.weight, std=size.hidden**-0.5)
+    return model
+
+
+FFN_OUTLIERS, FFN_FACTOR = 3, 512.0
+NORM_OUTLIERS, NORM_FACTORS = 3, (128.0, 512.0, 1024.0)
+RESIDUAL_FACTOR, SINK = 100.0, 3000.0
+
+
+def plant_outliers(model: Gemma3TextModel) -> None:
+    """The large activations of trained models, where int8 that takes its step from them fails.
+
+    In place. A few channels of every product's input are scaled by 128 to 1,024 and the matching
+    columns of its weights by the inverse, powers of two: the product stays what it was. One channel
+    of the residual is 100 times as large as the others, and the first token, <bos>, has one of
+    3,000, as the "massive activations" of language models (arXiv:2402.17762).
+    """
+    places = torch.randperm(model.config.hidden_size)[: NORM_OUTLIERS + 2].tolist()
+    channels, large, sink = places[:NORM_OUTLIERS], places[-2], places[-1]
+    factors = torch.tensor(NORM_FACTORS)
+    with torch.no_grad():
+        model.embed_tokens.weight[BOS, sink] = SINK / float(model.embed_tokens.embed_scale)
+        for layer in model.layers:
+            attention, mlp = layer.self_attn, layer.mlp
+            for norm in (layer.post_attention_layernorm, layer.post_feedforward_layernorm):
+                _scale_norm(norm, [large], torch.tensor(RESIDUAL_FACTOR))
+            for norm, products in (
+                (layer.input_layernorm, (attention.q_proj, attention.k_proj, attention.v_proj)),
+                (layer.pre_feedforward_layernorm, (mlp.gate_proj, mlp.up_proj)),
+            ):
+                _scale_norm(norm, channels, factors)
+                for product in products:
+                    product.weight[:, channels] /= factors
+                    product.weight[:, large] /= RESIDUAL_FACTOR
+            inner = torch.randperm(len(mlp.up_proj.weight))[:FFN_OUTLIERS]
+            mlp.up_proj.weight[inner] *= FFN_FACTOR
+            mlp.down_proj.weight[:, inner] /= FFN_FACTOR
+        _scale_norm(model.norm, [large], torch.tensor(1 / RESIDUAL_FACTOR))
+
+
+def _scale_norm(norm: torch.nn.Module, channels: list[int], factors: torch.Tensor) -> None:
+    """Gemma's norm multiplies by 1 + weight."""
+    norm.weight[channels] = (1 + norm.weight[channels]) * factors - 1
+
+
+def _tokenizer(size: Size) -> PreTrainedTokenizerFast:
+    """Gemma's shape: byte-fallback BPE, spaces as underscores, <bos> in front and <eos> behind."""
+    alphabet = [f"<0x{byte:02X}>" for byte in range(256)]
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=min(size.vocabulary, 4096) - len(alphabet),
+        special_tokens=[*SPECIAL],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([*SENTENCES, long_text(4)], trainer)
+    tokenizer.add_tokens(alphabet)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>", special_tokens=[("<bos>", 2), ("<eos>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        bos_token="<bos>",
+        unk_token="<unk>",
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Write EmbeddingGemma's architecture with random weights."
+    )
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument(
+        "--outliers", action="store_true", help="with large activations as trained models have"
+    )
+    arguments = parser.parse_args()
+    directory = build(arguments.directory, SIZES[arguments.size], outliers=arguments.outliers)
+    print(f"{directory}: random weights, its vectors mean nothing")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""A real `bentoml serve` in a process of its own."""
+
+import atexit
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import jwt
+
+ROOT = Path(__file__).resolve().parent.parent
+BENTOML = Path(sys.executable).with_name("bentoml")
+SECRET = "a-secret-for-tests-of-48-characters-and-no-more!"
+# What tests send; parts of it must not be found in a log.
+TEXTS = (
+    "playing a guitar",
+    "안녕하세요",
+    "private sentence",
+    "still here",
+    "word word",
+    "text number",
+)
+USER = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a0001"
+
+
+def copy_source(directory: Path) -> Path:
+    """A copy of the source tree without the developer's own `.env`: tests know every setting."""
+    unwanted = shutil.ignore_patterns(".*", "__pycache__", "build")
+    return Path(shutil.copytree(ROOT, directory, dirs_exist_ok=True, ignore=unwanted))
+
+
+SOURCE = copy_source(Path(tempfile.mkdtemp(prefix="source-")))
+atexit.register(shutil.rmtree, SOURCE, ignore_errors=True)
+
+
+def token(user_id: str = USER, **claims: object) -> str:
+    """An access token as Supabase signs it with a shared secret; a claim of None is left out.
+
+    Good for a working day: some are made when tests are collected and used when their turn comes.
+    """
+    now = int(time.time())
+    everything = {
+        "sub": user_id,
+        "aud": "authenticated",
+        "role": "authenticated",
+        "iat": now,
+        "exp": now + 8 * 3600,
+        **claims,
+    }
+    kept = {name: value for name, value in everything.items() if value is not None}
+    return jwt.encode(kept, SECRET, algorithm="HS256")
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server and where its output goes."""
+
+    url: str
+    process: "subprocess.Popen[bytes]"
+    log_file: Path
+
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def client(self, bearer: str | None = None) -> httpx.Client:
+        """A client that sends `bearer`, or a valid token of `USER`."""
+        headers = {"Authorization": f"Bearer {bearer or token()}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+
+    def wait_until_ready(self, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, f"the server ended:\n{self.log()}"
+            try:
+                if httpx.get(f"{self.url}/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+        raise AssertionError(f"not ready in {seconds} s:\n{self.log()}")
+
+
+@contextmanager
+def serve(
+    log_file: Path,
+    environment: Mapping[str, str],
+    *,
+    target: str = ".",
+    directory: Path = SOURCE,
+    ready: bool = True,
+    port: int | None = None,
+    bentoml: Path = BENTOML,
+) -> Iterator[Server]:
+    """`bentoml serve TARGET` with `environment` on top of a bare one, ended with SIGTERM."""
+    port = port or free_port()
+    command = [str(bentoml), "serve", target]
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            env={**bare_environment(), "PORT": str(port), **environment},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    server = Server(f"http://127.0.0.1:{port}", process, log_file)
+    try:
+        if ready:
+            server.wait_until_ready()
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    assert_nothing_leaked(server.log())
+
+
+def assert_nothing_leaked(log: str) -> None:
+    """No secret, no token, no text of any test: every server's whole log is looked through when it ends."""
+    lines = [
+        line
+        for line in log.splitlines()
+        if SECRET in line or "eyJ" in line or any(text in line for text in TEXTS)
+    ]
+    assert not lines, lines[:5]
+
+
+def bare_environment() -> dict[str, str]:
+    """What a process needs to run, none of our settings in it."""
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "BENTOML_HOME")
+    return {name: os.environ[name] for name in kept if name in os.environ} | {
+        "SUPABASE_JWT_SECRET": SECRET
+    }

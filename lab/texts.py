@@ -1,0 +1,15 @@
+"""Texts of a wanted number of tokens."""
+
+from embedder.prepare.sentences import SENTENCES
+from embedder.tokens import Tokenizer
+
+
+def text_of(n_tokens: int, tokenizer: Tokenizer) -> str:
+    """Words of several languages that make `n_tokens` tokens, special tokens included."""
+    words = " ".join([*SENTENCES] * (1 + n_tokens // 400)).split()
+    low, high = 1, len(words)
+    while low < high:
+        middle = (low + high + 1) // 2
+        n = tokenizer.encode([" ".join(words[:middle])], max_tokens=1_000_000)[0].n_tokens
+        low, high = (middle, high) if n <= n_tokens else (low, middle - 1)
+    return " ".join(words[:low])

@@ -1,0 +1,1 @@
+"""How much of the service a user may still use."""

@@ -1,0 +1,163 @@
+"""Quotas counted in this process: exact for one process, forgotten when it ends."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import islice, takewhile
+from typing import Literal
+
+from quota.receipt import (
+    DAY,
+    MICROSECONDS,
+    Limits,
+    Receipt,
+    Spent,
+    Standing,
+    new_request_id,
+    receipt_of,
+    refusal_of,
+    spent_of,
+)
+
+
+@dataclass(slots=True)
+class Account:
+    """One user: the log of requests in order of time (id -> µs), and the tokens of the day."""
+
+    log: dict[str, int] = field(default_factory=dict)
+    day: int = 0
+    tokens: int = 0
+    last_used: int = 0  # µs
+
+    def settle(self, now: int, window: int) -> None:
+        """Forgets what has left the window; what a clock set back left in the future counts as now."""
+        if self.log and next(reversed(self.log.values())) > now:
+            self.log.update((request_id, now) for request_id, at in self.log.items() if at > now)
+        gone = list(takewhile(lambda entry: entry[1] <= now - window, self.log.items()))
+        for request_id, _ in gone:
+            del self.log[request_id]
+        if self.day < now // DAY:
+            self.tokens = 0
+        self.day = now // DAY
+
+
+class MemoryQuota:
+    """The contract of :class:`quota.quota.Quota` in a dict. ``clock``: seconds since 1970."""
+
+    state: Literal["ok", "degraded", "disabled"] = "disabled"
+
+    def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.time) -> None:
+        self.limits = limits
+        self._clock = clock
+        self._accounts: OrderedDict[str, Account] = OrderedDict()  # least recently charged first
+
+    async def start(self) -> bool:
+        return True
+
+    async def ping(self) -> bool:
+        return True
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    async def charge(self, user_id: str) -> Receipt:
+        return self.charge_now(user_id)
+
+    async def spend(self, receipt: Receipt, *, tokens: int) -> Receipt:
+        return self.spend_now(receipt, tokens=tokens)
+
+    async def refund(self, receipt: Receipt) -> Receipt:
+        return self.refund_now(receipt)
+
+    async def usage(self, user_id: str) -> Receipt:
+        return self.usage_now(user_id)
+
+    def charge_now(self, user_id: str, *, request_id: str | None = None) -> Receipt:
+        """One request, or QuotaExceeded and nothing."""
+        standing = self._standing(user_id)
+        limits = self.limits
+        if standing.requests >= limits.requests:
+            raise refusal_of(_refused(standing, "requests"), limits, user_id=user_id)
+        if limits.tokens_per_day is not None and standing.tokens >= limits.tokens_per_day:
+            raise refusal_of(_refused(standing, "tokens"), limits, user_id=user_id)
+        request_id = request_id or new_request_id()
+        self._account(user_id, standing.now).log[request_id] = standing.now
+        after = self._standing(user_id, standing.now)
+        return receipt_of(after, limits, user_id=user_id, request_id=request_id)
+
+    def spend_now(self, receipt: Receipt, *, tokens: int) -> Receipt:
+        """The tokens, or QuotaExceeded and nothing."""
+        user_id, limits = receipt.user_id, self.limits
+        if limits.tokens_per_day is None:
+            return replace(receipt, spent=Spent(tokens))
+        standing = self._standing(user_id)
+        if standing.tokens + tokens > limits.tokens_per_day:
+            raise refusal_of(_refused(standing, "tokens"), limits, user_id=user_id)
+        self._account(user_id, standing.now).tokens += tokens
+        after = self._standing(user_id, standing.now)
+        return spent_of(after, limits, receipt=receipt, tokens=tokens)
+
+    def refund_now(self, receipt: Receipt) -> Receipt:
+        """Takes back exactly this charge; its tokens only on the day they were spent."""
+        if account := self._accounts.get(receipt.user_id):
+            account.log.pop(receipt.request_id, None)
+            if account.day == receipt.spent.at // DAY:
+                account.tokens = max(0, account.tokens - receipt.spent.tokens)
+        return self.usage_now(receipt.user_id)
+
+    def usage_now(self, user_id: str) -> Receipt:
+        return receipt_of(self._standing(user_id), self.limits, user_id=user_id)
+
+    def users(self) -> list[str]:
+        """Those who may have something in the window or the day."""
+        return list(self._accounts)
+
+    def ages(self, user_id: str) -> dict[str, int]:
+        """The requests of the window: id -> µs since."""
+        now = self._standing(user_id).now
+        account = self._accounts.get(user_id)
+        return {request: now - at for request, at in account.log.items()} if account else {}
+
+    def stamp_again(self, receipt: Receipt) -> None:
+        """Dates a charge now: a store that shares it dated it later than this one did."""
+        account = self._accounts.get(receipt.user_id)
+        if account and account.log.pop(receipt.request_id, None) is not None:
+            account.last_used = account.log[receipt.request_id] = self._now()
+
+    def _now(self) -> int:
+        return int(self._clock() * MICROSECONDS)
+
+    def _account(self, user_id: str, now: int) -> Account:
+        self._forget_idle(now)
+        account = self._accounts.setdefault(user_id, Account(day=now // DAY))
+        self._accounts.move_to_end(user_id)
+        account.last_used = now
+        return account
+
+    def _standing(self, user_id: str, now: int | None = None) -> Standing:
+        now = self._now() if now is None else now
+        account = self._accounts.get(user_id)
+        if account is None:
+            return Standing("", 0, 0, 0, now)
+        window = self.limits.window_us
+        account.settle(now, window)
+        first = max(0, len(account.log) - self.limits.requests)
+        oldest = next(islice(account.log.values(), first, None), None)
+        free_after = 0 if oldest is None else oldest + window - now
+        return Standing("", len(account.log), free_after, account.tokens, now)
+
+    def _forget_idle(self, now: int) -> None:
+        """Drops users whose log and day are over, so memory follows the users of the last day."""
+        keep = DAY if self.limits.tokens_per_day is not None else self.limits.window_us
+        while self._accounts:
+            user_id, account = next(iter(self._accounts.items()))
+            if account.last_used > now - keep:
+                return
+            del self._accounts[user_id]
+
+
+def _refused(standing: Standing, which: Literal["requests", "tokens"]) -> Standing:
+    return Standing(which, standing.requests, standing.free_after, standing.tokens, standing.now)

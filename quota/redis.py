@@ -1,0 +1,270 @@
+"""Quotas counted in Redis: one round trip per charge, exact over every process that shares it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    InvalidResponse,
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
+
+from errors import ConfigurationError, whole_seconds
+from quota.errors import QuotaExceeded
+from quota.receipt import (
+    MICROSECONDS,
+    Limits,
+    Receipt,
+    Spent,
+    Standing,
+    new_request_id,
+    receipt_of,
+    refusal_of,
+    spent_of,
+)
+from quota.witness import Witnesses
+
+SCRIPT = Path(__file__).with_name("quota.lua").read_text()
+SCRIPT_SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+SOCKET_TIMEOUT = 0.25  # seconds, for connecting and for each answer
+CALL_TIMEOUT = 0.75  # seconds, for a call as a whole: waiting for a connection included
+MAX_CONNECTIONS = 32
+MAX_REMEMBERED = 10_000  # users known to be over their limit
+MAX_RESTORED = 1_000  # requests in one call
+
+#: What a Redis that cannot be used raises. READONLY, OOM and MISCONF are RedisErrors.
+REDIS_FAILURES = (RedisError, TimeoutError, OSError)
+
+REFUSED: tuple[Literal["", "requests", "tokens"], ...] = ("", "requests", "tokens")
+LOST = 3  # beside them, in what quota.lua returns
+
+
+class CountsLostError(RedisError):
+    """Redis does not have what it confirmed to this process before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """A refusal to repeat without asking again."""
+
+    which: Literal["requests", "tokens"]
+    receipt: Receipt
+
+
+class RedisQuota:
+    """The contract of :class:`quota.quota.Quota` in Redis, raising REDIS_FAILURES when it cannot count.
+
+    ``clock`` (seconds since 1970) replaces the server's own clock.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        limits: Limits,
+        *,
+        clock: Callable[[], float] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limits = limits
+        self._clock = clock
+        self._monotonic = monotonic
+        self._client = connect(url)
+        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._exhausted: OrderedDict[str, tuple[float, Exhausted]] = OrderedDict()
+        self._witnesses = Witnesses()
+        self._process = f"p:{new_request_id()}"
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def ping(self) -> None:
+        """Runs the script, so that a Redis that answers and cannot write is found out. Raises REDIS_FAILURES."""
+        await self._run("usage", "ping")
+
+    async def charge(self, user_id: str, *, request_id: str | None = None) -> Receipt:
+        request_id = request_id or new_request_id()
+        standing = await self._charged("charge", user_id, request_id=request_id)
+        receipt = receipt_of(
+            standing, self.limits, user_id=user_id, request_id=request_id, shared=True
+        )
+        self._witnesses.saw_charge(receipt)
+        return receipt
+
+    async def spend(self, receipt: Receipt, *, tokens: int) -> Receipt:
+        standing = await self._charged("spend", receipt.user_id, tokens=tokens)
+        spent = spent_of(standing, self.limits, receipt=receipt, tokens=tokens, shared=True)
+        self._witnesses.saw_tokens(spent)
+        return spent
+
+    async def refund(self, receipt: Receipt) -> Receipt:
+        """Of a charge, what was charged here."""
+        self._exhausted.pop(receipt.user_id, None)
+        self._witnesses.forget(receipt)
+        spent = receipt.spent if receipt.spent.shared else Spent()
+        standing = await self._run(
+            "refund",
+            receipt.user_id,
+            request_id=receipt.request_id if receipt.shared else "",
+            tokens=spent.tokens,
+            spent_at=spent.at,
+        )
+        return receipt_of(standing, self.limits, user_id=receipt.user_id)
+
+    async def usage(self, user_id: str) -> Receipt:
+        return receipt_of(await self._run("usage", user_id), self.limits, user_id=user_id)
+
+    async def generation(self) -> object:
+        """The mark that the first process to ask left; another one when everything was lost."""
+        return await self._call("generation", "generation", new_request_id(), 0, 0, 0, 0, 0)
+
+    async def eviction_policy(self) -> str:
+        """Its maxmemory-policy; nothing where it does not say. Raises REDIS_FAILURES."""
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT), self._slots:
+                return str((await self._client.info("memory")).get("maxmemory_policy", ""))
+        except ResponseError:  # not everybody may ask
+            return ""
+
+    async def restore(self, user_id: str, ages: Mapping[str, int]) -> None:
+        """Bring back what was lost: requests (id -> µs since), and the tokens confirmed here."""
+        entries = list(ages.items())
+        for start in range(0, len(entries) or 1, MAX_RESTORED):
+            await self._run("restore", user_id, entries=entries[start : start + MAX_RESTORED])
+        self._witnesses.keep_only(user_id, ages)
+
+    def check(self, user_id: str) -> None:
+        """Raises QuotaExceeded for a user whom Redis would still refuse. Asks nobody."""
+        if user_id not in self._exhausted:
+            return
+        until, refused = self._exhausted[user_id]
+        wait = until - self._monotonic()
+        if wait <= 0:
+            del self._exhausted[user_id]
+            return
+        receipt = replace(refused.receipt, reset_after=wait)
+        raise QuotaExceeded(which=refused.which, retry_after=whole_seconds(wait), receipt=receipt)
+
+    def _remember(self, refusal: QuotaExceeded, *, asked_at: float) -> None:
+        """A full log frees nothing before ``reset_after``, counted from before we asked.
+
+        A user with a few tokens left is not remembered: a shorter text may still fit.
+        """
+        receipt = refusal.receipt
+        wait = receipt.reset_after
+        if refusal.which == "tokens":
+            if receipt.tokens_remaining:
+                return
+            wait = min(receipt.tokens_reset_after or 0.0, receipt.window)
+        self._exhausted[receipt.user_id] = (asked_at + wait, Exhausted(refusal.which, receipt))
+        self._exhausted.move_to_end(receipt.user_id)
+        if len(self._exhausted) > MAX_REMEMBERED:
+            self._exhausted.popitem(last=False)
+
+    async def _charged(
+        self, operation: str, user_id: str, *, request_id: str = "", tokens: int = 0
+    ) -> Standing:
+        """Raises QuotaExceeded, and remembers it."""
+        asked_at = self._monotonic()
+        standing = await self._run(operation, user_id, request_id=request_id, tokens=tokens)
+        if standing.refused:
+            refusal = refusal_of(standing, self.limits, user_id=user_id)
+            self._remember(refusal, asked_at=asked_at)
+            raise refusal
+        return standing
+
+    async def _run(
+        self,
+        operation: str,
+        user_id: str,
+        *,
+        request_id: str = "",
+        tokens: int = 0,
+        spent_at: int = 0,
+        entries: Sequence[tuple[str, int]] = (),
+    ) -> Standing:
+        """Raises REDIS_FAILURES, of which CountsLostError can be mended."""
+        while True:
+            witness = self._witnesses.of(user_id)
+            asked: list[str | int] = [operation, request_id, tokens, *self._numbers(), spent_at]
+            known = (self._process, witness.request_id, witness.at, witness.tokens, witness.day)
+            asked += [*known, *(value for entry in entries for value in entry)]
+            answer = await self._call(user_id, *asked)
+            try:
+                return standing_of(answer)
+            except CountsLostError:  # or taken back meanwhile by a refund of ours
+                if self._witnesses.of(user_id) == witness:
+                    raise
+
+    def _numbers(self) -> tuple[int, ...]:
+        limits, clock = self.limits, self._clock
+        per_day = -1 if limits.tokens_per_day is None else limits.tokens_per_day
+        now = -1 if clock is None else int(clock() * MICROSECONDS)
+        return (limits.requests, limits.window_us, per_day, now)
+
+    async def _call(self, tag: str, *arguments: str | int) -> object:
+        keys = (f"quota:{{{tag}}}:requests", f"quota:{{{tag}}}:tokens")  # in one slot of a cluster
+        async with asyncio.timeout(CALL_TIMEOUT), self._slots:
+            return await self._evaluate((*keys, *arguments))
+
+    async def _evaluate(self, arguments: tuple[str | int, ...]) -> object:
+        try:
+            try:
+                return await self._client.evalsha(SCRIPT_SHA, 2, *arguments)
+            except NoScriptError:  # a new or restarted server; nothing has run yet
+                return await self._client.eval(SCRIPT, 2, *arguments)
+        except ValueError as error:
+            raise InvalidResponse("not a Redis server") from error
+
+
+def is_denial(error: BaseException) -> bool:
+    """Whether an ACL forbade a command, or one within the script."""
+    return isinstance(error, NoPermissionError) or "ACL failure" in str(error)
+
+
+def standing_of(answer: object) -> Standing:
+    """What quota.lua returned. Raises CountsLostError, InvalidResponse for anything else."""
+    match answer:
+        case [int(refused), int(requests), int(free_after), int(tokens), int(now)] if (
+            0 <= refused < len(REFUSED)
+        ):
+            return Standing(REFUSED[refused], requests, free_after, tokens, now)
+        case [int(refused), *_] if refused == LOST:
+            raise CountsLostError("counts were lost")
+    raise InvalidResponse("not the answer of quota.lua")
+
+
+def connect(url: str) -> redis.asyncio.Redis:
+    """A client that never retries (a script run twice charges twice) and gives up quickly.
+
+    Raises ConfigurationError for an address that is none.
+    """
+    try:
+        client = redis.asyncio.Redis.from_url(
+            url,
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=SOCKET_TIMEOUT,
+            socket_connect_timeout=SOCKET_TIMEOUT,
+            max_connections=MAX_CONNECTIONS,
+        )
+        client.connection_pool.connection_class(
+            **client.connection_pool.connection_kwargs
+        )  # opens nothing, but reads the options in the URL
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(
+            "REDIS_URL is not an address: write redis://[user:password@]host:6379/0 or rediss://…"
+        ) from error
+    return client

@@ -1,0 +1,142 @@
+"""The gate, driven as a server drives it: one request in, and a record of what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from auth.keys import KeySet
+from auth.tokens import Principal, TokenVerifier
+from gate.bodies import Receive
+from gate.gate import App, Gate, Route, Scope, Send
+from lab.signing import ISSUER, Clock, Project
+from quota.memory import MemoryQuota
+from quota.quota import Quota
+from quota.receipt import Limits
+from request_state import state_of
+
+Message = MutableMapping[str, Any]
+HeaderLines = list[tuple[bytes, bytes]]
+
+ROUTES = {
+    "/embed": Route(frozenset({"POST"}), protected=True),
+    "/usage": Route(frozenset({"GET"}), protected=True),
+    "/health": Route(frozenset({"GET"}), protected=False),
+}
+
+
+class RecordingApp:
+    """What stands behind the gate: notes every call, reads its body, answers 200 when allowed to."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Principal | None, bytes]] = []
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            self.calls.append((scope["type"], None, b""))
+            return
+        message = await receive() if scope["method"] == "POST" else {}
+        self.calls.append((scope["path"], state_of(scope).principal, message.get("body", b"")))
+        await self.answers.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+
+@dataclass
+class Request:
+    """One request as a server hands it over. ``chunks`` is the body as it arrives."""
+
+    path: str = "/embed"
+    method: str = "POST"
+    headers: HeaderLines = field(default_factory=list)
+    chunks: list[bytes] = field(default_factory=lambda: [b'{"text": "hello"}'])
+    peer: tuple[str, int] | None = ("192.0.2.7", 40000)
+    pause: float = 0.0  # seconds before each chunk
+    leaves: bool = False  # hangs up in place of the last chunk
+    reads: int = 0
+    sent: list[Message] = field(default_factory=list)
+    answer_headers: HeaderLines = field(default_factory=list)
+
+    @property
+    def status(self) -> int | None:
+        return next((message["status"] for message in self.sent if "status" in message), None)
+
+    def header(self, name: bytes) -> bytes | None:
+        return dict(self.answer_headers).get(name)
+
+    async def through(self, gate: Gate) -> Request:
+        """Raises what the gate raises."""
+        scope: dict[str, Any] = {
+            "type": "http",
+            "path": self.path,
+            "method": self.method,
+            "headers": self.headers,
+            "client": self.peer,
+        }
+        state_of(scope).answer_headers = self.answer_headers
+
+        async def receive() -> Message:
+            self.reads += 1
+            await asyncio.sleep(self.pause)
+            if self.reads > len(self.chunks) or (self.leaves and self.reads == len(self.chunks)):
+                return {"type": "http.disconnect"}
+            more = self.reads < len(self.chunks)
+            return {"type": "http.request", "body": self.chunks[self.reads - 1], "more_body": more}
+
+        async def send(message: Message) -> None:
+            self.sent.append(message)
+
+        await gate(scope, receive, send)
+        return self
+
+
+def post(
+    token: str | None, *more: tuple[bytes, bytes], body: bytes = b'{"text": "hello"}', **fields: Any
+) -> Request:
+    """A good request to /embed, but for its token."""
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        *more,
+    ]
+    if token is not None:
+        headers.append((b"authorization", f"Bearer {token}".encode("latin-1")))
+    return Request(headers=headers, chunks=[body], **fields)
+
+
+def get(path: str, *headers: tuple[bytes, bytes], method: str = "GET", **fields: Any) -> Request:
+    return Request(path=path, method=method, headers=list(headers), chunks=[b""], **fields)
+
+
+@dataclass
+class House:
+    """A gate with everything behind it at hand."""
+
+    clock: Clock = field(default_factory=Clock)
+    project: Project = field(default_factory=Project)
+    app: RecordingApp = field(default_factory=RecordingApp)
+    service: App | None = None  # in place of the recording one
+    ready: bool = True
+    quota: Quota = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.quota = MemoryQuota(Limits(100, 60.0, None), clock=self.clock)
+
+    def gate(self, *, cors_allow_origins: Iterable[str] = (), **settings: Any) -> Gate:
+        keys = KeySet(secret=self.project.secret)
+        return Gate(
+            self.service or self.app,
+            routes=ROUTES,
+            verifier=TokenVerifier(
+                keys=keys, issuer=ISSUER, allow_anonymous=False, clock=self.clock
+            ),
+            quota=self.quota,
+            cors_allow_origins=cors_allow_origins,
+            ready=lambda: self.ready,
+            clock=self.clock,
+            **settings,
+        )

@@ -1,0 +1,47 @@
+"""What a 404 says to a client whose base URL is a little off."""
+
+from __future__ import annotations
+
+import pytest
+
+from gate.errors import PathNotFound
+from gate.paths import MAX_PATH, meant_path, near_paths
+from tests.gate.asgi import House, post
+
+NEAR = near_paths(["/", "/embed", "/v1/embeddings", "/v1/models", "/v1/models/org/Name", "/usage"])
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/v1//embeddings", "/v1/embeddings"),
+        ("/v1/embeddings/", "/v1/embeddings"),
+        ("/v1/v1/embeddings", "/v1/embeddings"),
+        ("/embeddings", "/v1/embeddings"),
+        ("/api/v1/embeddings", "/v1/embeddings"),
+        ("/v1/embeddings/embeddings", "/v1/embeddings"),
+        ("/v1/embeddings/v1/embeddings", "/v1/embeddings"),
+        ("/V1/Embeddings", "/v1/embeddings"),
+        ("/v1/embed", "/embed"),
+        ("//embed", "/embed"),
+        ("/models/org/name", "/v1/models/org/Name"),
+    ],
+)
+def test_a_path_that_is_nearly_right_is_told_the_right_one(path: str, meant: str) -> None:
+    assert meant_path(path, NEAR) == meant
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/", "/v1/chat/completions", "/embed;x", "*"])
+def test_any_other_path_is_told_none(path: str) -> None:
+    assert meant_path(path, NEAR) is None
+
+
+def test_a_path_of_any_length_costs_little() -> None:
+    assert meant_path("/embed" + "/" * MAX_PATH, NEAR) is None
+
+
+async def test_the_404_names_the_right_path_and_nothing_of_the_callers() -> None:
+    house = House()
+    with pytest.raises(PathNotFound, match=r"Call /embed instead\.") as refusal:
+        await post(house.project.hs256(), path="/v1//EMBED/").through(house.gate())
+    assert "EMBED" not in str(refusal.value)

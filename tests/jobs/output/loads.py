@@ -1,0 +1,60 @@
+"""Finished parts of a few rows, and what a table has of them."""
+
+from pathlib import Path
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+
+from embedder.postprocess import normalise
+from jobs.input.files import find_files
+from jobs.input.parts import cut
+from jobs.input.rows import Columns, Row, RowReader
+from jobs.output.columns import Embedded, to_table
+from jobs.output.database import Database
+from jobs.output.directory import Output
+from jobs.output.postgres import Table
+from jobs.places import locate
+from tests.jobs.conftest import write_jsonl
+
+DIMENSIONS = 16
+VECTORS = normalise(np.random.default_rng(0).normal(size=(4, DIMENSIONS)).astype(np.float32))
+
+
+def output(directory: Path, ids: list[object], output_type: str = "float32") -> Output:
+    """Parts of two ids each."""
+    place = locate(str(directory))
+    place.filesystem.create_dir((place / "_bad").path)
+    found = Output(place).bind({})
+    kind = pa.string() if isinstance(ids[0], str) else pa.int64()
+    for part in range(len(ids) // 2):
+        numbers = (2 * part, 2 * part + 1)
+        rows = [Row(i, "", ids[i], None, None, {"url": f"u\t{i}\\"}) for i in numbers]
+        vectors = VECTORS[[i % len(VECTORS) for i in numbers]]
+        embedded = Embedded(rows, vectors, [1, 1], [False, False])
+        columns, types = Columns(id="id", keep=("url",)), {"id": kind, "url": pa.string()}
+        found.write(
+            part, to_table(embedded, columns=columns, types=types, output_type=output_type), []
+        )
+    return found
+
+
+def table(url: str, output_type: str = "float32", id_type: pa.DataType = pa.int64()) -> Table:  # noqa: B008
+    return Table(
+        Database(url, ()), "corpus", id_type, {"url": pa.string()}, DIMENSIONS, output_type, "ours"
+    )
+
+
+def load(into: Table, parts: Output) -> list[int]:
+    """The parts, and the texts of their rows from an input."""
+    count = len(parts.done())
+    records = [{"text": f"text {n}\0"} for n in range(2 * count)]
+    source = write_jsonl(Path(parts.place.path).parent / "texts.jsonl", records)
+    place, files = find_files(str(source))
+    into.prepare()
+    reader = RowReader(place, Columns())
+    return list(into.load(parts, list(cut(place, files, ["text"], part_rows=2)), reader))
+
+
+def stored(connection: psycopg.Connection, column: str = "embedding") -> dict[object, str]:
+    return dict(connection.execute(f"SELECT id, {column}::text FROM corpus ORDER BY id").fetchall())
