@@ -111,9 +111,8 @@ class EmbeddingAPI:
     async def tokenize(self, request: schemas.TokenizeRequest, scope: Scope) -> dict[str, Any]:
         """Count tokens: one request like any other, and none of the day's tokens."""
         tokens = await self._read(request, "texts", scope)
-        state = state_of(scope)
-        state.release_body()
-        state.answer_bytes = sum(text.ids.nbytes for text in tokens)
+        state_of(scope).release_body()
+        state_of(scope).answer_bytes = sum(text.ids.nbytes for text in tokens)
         texts = (
             {"ids": text.ids, "n_tokens": text.n_tokens, "truncated": text.truncated, "empty": text.blank}
             for text in tokens
@@ -169,8 +168,7 @@ class EmbeddingAPI:
     @page("/v1/models", protected=True, fixed=True)
     async def models(self, _: Request) -> dict[str, Any]:
         """The model that serves here, by all its names."""
-        offer = self.bento_service.offer
-        return {"object": "list", "data": [openai.model_card(name, offer) for name in offer.models]}
+        return openai.model_list(self.bento_service.offer)
 
     @page("/v1/models/{model}", protected=True, fixed=True)
     async def model(self, request: Request) -> dict[str, Any]:
@@ -181,9 +179,8 @@ class EmbeddingAPI:
     @page("/usage", protected=True)
     async def usage(self, request: Request) -> dict[str, Any]:
         """The caller's limits and what is left of them; asking costs nothing."""
-        state = state_of(request.scope)
-        receipt = await self.quota.usage(state.user_id)
-        set_quota_headers(state.answer_headers, receipt)
+        receipt = await self.quota.usage(state_of(request.scope).user_id)
+        set_quota_headers(state_of(request.scope).answer_headers, receipt)
         tokens = receipt.tokens_limit and schemas.allowance(
             receipt.tokens_limit, receipt.tokens_remaining, receipt.tokens_reset_after
         )

@@ -16,7 +16,8 @@ from api.edge import Edge
 from api.errors import fault_reasons, refusal_reasons
 from api.listening import accept_many_per_turn
 from api.model_info import Offer
-from api.protocol import behind_connection, use_bounded_connections
+from api.protocol import use_bounded_connections
+from api.refused import behind_connection
 from api.supervisor import SUPERVISOR_PID
 from auth.anon_key import check_anon_key
 from auth.claims import AUDIENCE, parse_roles

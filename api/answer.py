@@ -1,6 +1,5 @@
 """Answers as JSON in pieces: a large one neither blocks the event loop nor exists whole."""
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any
@@ -10,6 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.disconnect import unless_gone
+from api.turns import Turn, next_turn
 from api.unread import UnreadAnswers
 from request_state import state_of
 
@@ -61,11 +61,18 @@ class Answer:
     Args:
         content: a JSON object, large lists in it as iterators.
         unread: the answers of all users that are being read.
+        turn: waited for before each piece but the first.
     """
 
-    def __init__(self, content: Mapping[str, Any], unread: UnreadAnswers) -> None:
+    def __init__(
+        self,
+        content: Mapping[str, Any],
+        unread: UnreadAnswers,
+        turn: Turn = next_turn,
+    ) -> None:
         self._content = content
         self._unread = unread
+        self._turn = turn
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises ClientGoneError after the answer has begun, and AnswerUnreadError of `send`."""
@@ -85,12 +92,13 @@ class Answer:
         with self._unread.hold(
             state.answer_bytes, user=state.user_id, abort=state.abort_connection
         ) as held:
-            await unless_gone(_send_pieces(pieces, send, held.progress), receive)
+            await unless_gone(self._send(pieces, send, held.progress), receive)
             await send({"type": "http.response.body", "body": b""})
 
-
-async def _send_pieces(pieces: Iterator[bytes], send: Send, progress: Callable[[], None]) -> None:
-    for piece in pieces:
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-        progress()
-        await asyncio.sleep(0)  # `send` waits for slow clients alone
+    async def _send(
+        self, pieces: Iterator[bytes], send: Send, progress: Callable[[], None]
+    ) -> None:
+        for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            progress()
+            await self._turn()  # `send` waits for slow clients alone

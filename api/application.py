@@ -6,6 +6,7 @@ start. It also goes through ten layers and a signature's inspection for each cal
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 from _bentoml_sdk import Service
@@ -18,12 +19,14 @@ from api.answer import JSON, Answer, json_bytes
 from api.disconnect import unless_gone
 from api.errors import error_response
 from api.fixed import Fixed
+from api.turns import Turns
 from api.unread import UnreadAnswers
 from api.wire import read_json
 from request_state import state_of
 
 LOG = logging.getLogger("embedding_api")
 SCHEMA_PATH = "/schema.json"  # what BentoML's client reads first
+PIECES_PER_TURN = 1  # of 64 KiB, of large bodies and answers: a millisecond each
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 
 
@@ -40,6 +43,7 @@ class Application:
     def __init__(self, service: Service, pages: Iterable[tuple[str, str, bool]]) -> None:
         self._service = service
         self._unread = UnreadAnswers()
+        self._pieces = Turns(PIECES_PER_TURN)
         self._endpoints: dict[str, Endpoint] = {SCHEMA_PATH: _rendered_once(self._schema)}
         for path, method, fixed in pages:
             self._endpoints[path] = (
@@ -64,9 +68,10 @@ class Application:
 
     def _post(self, method: Callable[..., Any], body_model: type[BaseModel]) -> Endpoint:
         async def endpoint(request: Request) -> Answer:
-            body = await read_json(body_model, request.receive)
+            turn = partial(self._pieces.wait, user=state_of(request.scope).user_id)
+            body = await read_json(body_model, request.receive, turn)
             work = method(self._instance, body, request.scope)
-            return Answer(await unless_gone(work, request.receive), self._unread)
+            return Answer(await unless_gone(work, request.receive), self._unread, turn)
 
         return endpoint
 

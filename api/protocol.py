@@ -5,7 +5,7 @@ httptools has no limits of its own: 100 MB of header lines took 550 to 3,150 MB,
 CPU per request where this costs 40.
 
 What is refused here is answered by the application, as if it were a request of its own, in its turn:
-`RequestState.refused` holds the error, and `behind_connection` raises it.
+`RequestState.refused` holds the error, and `api/refused.py` raises it.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ import fcntl
 import socket
 import sys
 import termios
+from collections.abc import Hashable
 from typing import Any, ClassVar
 
 import httptools
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.config import HTTP_PROTOCOLS, WS_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -30,6 +30,7 @@ from api.bounds import (
     MAX_URL_BYTES,
     MAX_WAITING_BYTES,
     PIECE,
+    READS_PER_TURN,
     UNSENT,
     TooManyPipelinedError,
     bad_framing,
@@ -37,7 +38,7 @@ from api.bounds import (
     late_head,
     reason_of_parser,
 )
-from api.errors import AnswerUnreadError
+from api.turns import Turns
 from api.waiting import Waiting
 from errors import GateError
 from gate.errors import BadHeader, HeadersTooLarge, UrlTooLong
@@ -55,6 +56,7 @@ class Connection(HttpToolsProtocol):
     answer_timeout = 30.0  # seconds without a byte taken by the client, after which it is aborted
     max_connections = MAX_CONNECTIONS
     waiting: "ClassVar[Waiting[Connection]]" = Waiting(max_bytes=MAX_WAITING_BYTES)
+    turns: "ClassVar[Turns]" = Turns(READS_PER_TURN)
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -66,6 +68,7 @@ class Connection(HttpToolsProtocol):
         self._answer_timer: asyncio.TimerHandle | None = None
         self._n_resumed = 0  # times that a full write buffer has become nearly empty
         self._answering: RequestResponseCycle | None = None
+        self._held: list[bytes] = []  # what came and waits for its turn
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -92,6 +95,24 @@ class Connection(HttpToolsProtocol):
         if self._ended:
             return
         self._unset_keepalive_if_required()
+        if not self._held and self.turns.take(user=self._user(), later=self._read_held):
+            self._read(data)
+        else:
+            self._held.append(data)
+            self.flow.pause_reading()
+
+    def _user(self) -> Hashable:
+        """Whose turns it takes: those of its last request's user, or its own before the first."""
+        return self if self.cycle is None else state_of(self.cycle.scope).user_id
+
+    def _read_held(self) -> None:
+        data = b"".join(self._held)
+        self._held.clear()
+        if not self._ended:
+            self.flow.resume_reading()
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
         pieces = memoryview(data)
         for start in range(0, len(data), PIECE):
             if not self._ended:
@@ -276,33 +297,3 @@ def use_bounded_connections(*, answer_timeout: float) -> None:
     Connection.max_connections = connections_allowed()
     HTTP_PROTOCOLS["auto"] = f"{__name__}:{Connection.__name__}"
     WS_PROTOCOLS["auto"] = None
-
-
-def behind_connection(app: ASGIApp) -> ASGIApp:
-    """`app`, which is told what its connection refused. What answers errors has to be around it.
-
-    Raises:
-        GateError: the head or the framing of the request is beyond its bounds.
-        AnswerUnreadError: the connection was aborted, because nobody reads the answer.
-    """
-
-    async def told(scope: Scope, receive: Receive, send: Send) -> None:
-        async def receive_or_raise() -> Message:
-            message = await receive()
-            _raise_refused(scope)
-            return message
-
-        async def send_or_raise(message: Message) -> None:
-            await send(message)
-            if state_of(scope).unread:
-                raise AnswerUnreadError
-
-        _raise_refused(scope)
-        await app(scope, receive_or_raise, send_or_raise)
-
-    return told
-
-
-def _raise_refused(scope: Scope) -> None:
-    if error := state_of(scope).refused:
-        raise error

@@ -7,7 +7,8 @@ whole text.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from functools import partial
+from typing import TypeAlias, cast
 from unicodedata import combining
 
 import tokenizers
@@ -75,7 +76,7 @@ def read_words(tokenizer: tokenizers.Tokenizer, text: str, wanted: int) -> Windo
             yield ids
             return
         if settled < len(encoding):
-            start = _start_of(tokenizer, encoding.token_to_chars(settled)[0], window)
+            start = _start_of(tokenizer, _characters(encoding, settled)[0], window)
             window = _shortened(tokenizer, window[start:])
         else:
             window = ""
@@ -90,16 +91,26 @@ def _encoded(tokenizer: tokenizers.Tokenizer, text: str) -> tokenizers.Encoding:
 
 def _tokens_before(encoding: tokenizers.Encoding, end: int) -> int:
     """How many tokens end at character `end` or before."""
-    return bisect_right(range(len(encoding)), end, key=lambda i: encoding.token_to_chars(i)[1])
+    return bisect_right(range(len(encoding)), end, key=lambda i: _characters(encoding, i)[1])
 
 
 def _tokens_of_whole_words(encoding: tokenizers.Encoding, end: int) -> int:
     """How many tokens belong to words that end before `end` and are not the last."""
     if not len(encoding):
         return 0
-    word_of = encoding.token_to_word
     first_open = min(_tokens_before(encoding, end), len(encoding) - 1)
-    return bisect_left(range(len(encoding)), word_of(first_open), key=word_of)
+    return bisect_left(
+        range(len(encoding)), _word(encoding, first_open), key=partial(_word, encoding)
+    )
+
+
+def _characters(encoding: tokenizers.Encoding, token: int) -> tuple[int, int]:
+    """Where a token begins and ends in the text; special tokens, which have no place, are not asked."""
+    return cast("tuple[int, int]", encoding.token_to_chars(token))
+
+
+def _word(encoding: tokenizers.Encoding, token: int) -> int:
+    return cast("int", encoding.token_to_word(token))
 
 
 def _start_of(tokenizer: tokenizers.Tokenizer, offset: int, window: str) -> int:

@@ -77,6 +77,7 @@ class ServedModel:
     async def start(self) -> float:
         """Load, and be ready once a real forward pass has worked. Returns the seconds it took."""
         started = time.monotonic()
+        heap.give_back_large_blocks()
         model = await asyncio.to_thread(self._load)
         heap.give_back()
         self._batcher = batcher = self._batcher_for(model.engine)

@@ -3,7 +3,6 @@
 import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -63,7 +62,7 @@ class TokenisingThread:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._jobs: dict[str, deque[Job]] = {}
+        self._jobs: dict[str, dict[Job, None]] = {}  # by user, in order of arrival
         self._turns: FairQueue[str] = (
             FairQueue()
         )  # once for each user in `_jobs` but the one at work
@@ -95,9 +94,9 @@ class TokenisingThread:
         job = Job(user, slices, cost, self._loop.create_future())
         with self._lock:
             if user in self._jobs:
-                self._jobs[user].append(job)
+                self._jobs[user][job] = None
             else:
-                self._jobs[user] = deque([job])
+                self._jobs[user] = {job: None}
                 self._take_turn(job)
         self._bell.put(None)
         try:
@@ -110,8 +109,8 @@ class TokenisingThread:
         self._turns.push(job.user, job.user, min(job.cost, WINDOW))
 
     def _leave(self, job: Job) -> None:
-        with self._lock, suppress(KeyError, ValueError):
-            self._jobs[job.user].remove(job)
+        with self._lock:
+            self._jobs.get(job.user, {}).pop(job, None)
         if job.cost >= LARGE and self._trim_at is None:
             self._trim_at = time.monotonic() + TRIM_DELAY
             self._bell.put(None)
@@ -133,10 +132,10 @@ class TokenisingThread:
         ended = job.step()
         with self._lock:
             jobs = self._jobs[job.user]
-            if ended and jobs and jobs[0] is job:
-                jobs.popleft()
+            if ended:
+                jobs.pop(job, None)
             if jobs:
-                self._take_turn(jobs[0])
+                self._take_turn(next(iter(jobs)))
             else:
                 del self._jobs[job.user]
         if ended:
@@ -149,7 +148,7 @@ class TokenisingThread:
             while self._turns.peek() is not None:
                 user = self._turns.pop()
                 if jobs := self._jobs[user]:
-                    return jobs[0]
+                    return next(iter(jobs))
                 del self._jobs[user]  # its callers are gone
         return None
 

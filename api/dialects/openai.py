@@ -108,6 +108,11 @@ def embeddings(
         }
 
 
+def model_list(offer: Offer) -> dict[str, Any]:
+    """A ModelsResponse of all names of the model."""
+    return {"object": "list", "data": [model_card(name, offer) for name in offer.models]}
+
+
 def model_card(name: str, offer: Offer) -> dict[str, Any]:
     """A ModelCard of one of the names of the model."""
     owner = next(iter(offer.models)).rpartition("/")[0]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from api.answer import PIECE, Answer, json_bytes, json_pieces
 from api.dialects.openai import embeddings
 from api.errors import AnswerUnreadError, ClientGoneError
-from api.protocol import behind_connection
+from api.refused import behind_connection
 from api.unread import UnreadAnswers
 from embedder.postprocess import ENCODINGS, encoded
 from tests.api.asgi import Client, turns_during

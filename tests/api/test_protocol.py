@@ -17,9 +17,11 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from api import protocol
-from api.bounds import MAX_CONNECTIONS, MAX_PIPELINED, connections_allowed
+from api.bounds import MAX_CONNECTIONS, MAX_PIPELINED, READS_PER_TURN, connections_allowed
 from api.edge import Edge, Exchange
-from api.protocol import Connection, behind_connection
+from api.protocol import Connection
+from api.refused import behind_connection
+from api.turns import Turns
 from api.waiting import Waiting
 from request_state import state_of
 
@@ -80,6 +82,7 @@ class Served:
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setattr(protocol, "HEAD_TIMEOUT", HEAD_TIMEOUT)
     monkeypatch.setattr(Connection, "answer_timeout", ANSWER_TIMEOUT)
+    monkeypatch.setattr(Connection, "turns", Turns(READS_PER_TURN))  # of this event loop
     app = Served()
     edge = Edge(
         behind_connection(app), routes=["/ok"], fingerprint="f", record=app.exchanges.append

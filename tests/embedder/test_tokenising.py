@@ -153,3 +153,20 @@ async def test_memory_is_given_back_once_after_large_requests(
     await asyncio.wait_for(given.get(), 10)
     await asyncio.sleep(0.3)
     assert given.empty()
+
+
+class Unprintable:
+    """Stands for thousands of tokenized texts, which take seconds to print."""
+
+    def __repr__(self) -> str:
+        raise AssertionError("nobody prints texts")
+
+
+async def test_texts_are_not_printed_when_a_request_of_many_leaves(
+    thread: TokenisingThread,
+) -> None:
+    def slices() -> Iterator[list[TokenizedText]]:
+        yield [Unprintable()]  # type: ignore[list-item]
+
+    done = await asyncio.gather(*(thread.run(slices(), user="a", cost=1) for _ in range(3)))
+    assert [len(texts) for texts in done] == [1, 1, 1]

@@ -1,0 +1,66 @@
+"""Who gets a piece of work done in a turn of the event loop, and who waits for the next."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable
+from typing import TypeAlias
+
+Start: TypeAlias = Callable[[], None]
+Turn: TypeAlias = Callable[[], Awaitable[None]]
+
+
+async def next_turn() -> None:
+    """Until all else that is ready has had its turn."""
+    await asyncio.sleep(0)
+
+
+class Turns:
+    """A number of pieces of work per turn of the event loop, one of each user after another.
+
+    One request takes several turns: its head, its body, two answers of Redis, the vectors. With 64
+    connections that a stranger kept busy each turn took 6 ms, and another user's request 40 ms. A
+    user with one piece of work waits for one turn here, however much others have.
+
+    Args:
+        per_turn: pieces; together they should take about a millisecond.
+    """
+
+    def __init__(self, per_turn: int) -> None:
+        self._per_turn = self._left = per_turn
+        self._waiting: dict[Hashable, deque[Start]] = {}  # by user; who was served goes last
+        self._next_turn: asyncio.Handle | None = None
+
+    def take(self, *, user: Hashable, later: Start) -> bool:
+        """Whether to work now; else `later` is called in one of the next turns."""
+        self._begin_next_turn_later()
+        if self._left and not self._waiting:
+            self._left -= 1
+            return True
+        self._waiting.setdefault(user, deque()).append(later)
+        return False
+
+    async def wait(self, *, user: Hashable) -> None:
+        """Until a piece of work may be done. A cancelled caller uses up a place."""
+        turn = asyncio.Event()
+        if not self.take(user=user, later=turn.set):
+            await turn.wait()
+
+    def _begin_next_turn_later(self) -> None:
+        if self._next_turn is None:
+            self._next_turn = asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._next_turn = None
+        self._left = self._per_turn
+        while self._left and self._waiting:
+            self._begin_next_turn_later()
+            self._left -= 1
+            self._next()()
+
+    def _next(self) -> Start:
+        user = next(iter(self._waiting))
+        starts = self._waiting.pop(user)
+        start = starts.popleft()
+        if starts:
+            self._waiting[user] = starts
+        return start
