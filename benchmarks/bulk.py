@@ -264,10 +264,8 @@ def parts(output: Path) -> list[str]:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--json", type=Path, default=RESULTS / "bulk.json")
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
     parser.add_argument("--texts", type=int, default=20_000)

@@ -76,7 +76,7 @@ ALLOWED = {
         "wiring",
     },
     "drills": {"embedder", "lab"},
-    "hostile": {"embedder.prepare", "lab", "settings"},
+    "hostile": {"api.pages", "embedder.prepare", "lab", "settings"},
 }
 FOLDERS = tuple(ALLOWED)
 SERVICE = ("service", "wiring", "api", "auth", "gate", "quota", "embedder")
