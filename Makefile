@@ -10,6 +10,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
+SITE := .venv-site
 # Debian's python3 has no ensurepip without python3-venv, so the virtual environment borrows the outer pip.
 PIP = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 INSTALL = $(PIP) install --quiet --no-deps --require-hashes
@@ -30,7 +31,7 @@ containerize = cd / && $(abspath $(BIN))/bentoml containerize embedding-api:late
 
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: help install native native-linux serve embed-dataset test tools bench drill hostile soak lint token model model-info build docs lock clean \
+.PHONY: help install native native-linux serve embed-dataset test tools bench drill hostile soak lint token model model-info build docs site lock clean \
   faketime emulator arm-model engine image image-arm64 test-image test-arm64 test-compose bundle install-bundle test-bundle test-pythons sbom audit
 
 help: ## Show this list
@@ -142,6 +143,13 @@ lint: $(VENV)/dev ## ruff and mypy
 docs: $(VENV)/prepare ## Write the parts of the documents that are made from the code
 	@$(BIN)/python -m dev.documents
 
+# Links between documents work in the repository, so the site is built from a copy of the same places.
+site: $(SITE)/ready ## Build the documents into build/site; fails on a broken link
+	@rm -rf build/pages && mkdir -p build/pages
+	@git ls-files -z '*.md' LICENSE docs deploy examples benchmarks/results | xargs -0 cp --parents -t build/pages
+	@$(SITE)/bin/zensical build --strict --clean
+	@echo build/site/index.html
+
 lock: $(VENV)/dev ## Resolve the pinned dependencies again
 	@for group in "dev --extra prepare --extra bulk --extra dev" "prepare --extra prepare -c requirements/dev.txt" \
 	  "bulk --extra bulk -c requirements/dev.txt" "run -c requirements/dev.txt"; do \
@@ -151,9 +159,11 @@ lock: $(VENV)/dev ## Resolve the pinned dependencies again
 	done
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-package torch \
 	  --custom-compile-command "make lock" --group bench -o requirements/bench.txt
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	  --custom-compile-command "make lock" --group site -o requirements/site.txt
 
 clean: ## Remove what the other targets made here
-	rm -rf $(VENV) $(BENCH) build embedder/native/lib .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(SITE) build embedder/native/lib .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) dev/python_version.py
@@ -181,4 +191,11 @@ $(BENCH)/peers: requirements/bench.txt
 	@$(PYTHON) -m venv --without-pip $(BENCH)
 	@$(PIP) install --quiet --no-deps --retries 1 --timeout 20 --extra-index-url $(TORCH_INDEX) $(TORCH)
 	@$(INSTALL) -r $<
+	@touch $@
+
+$(SITE)/ready: PIP = $(PYTHON) -m pip --python $(SITE)/bin/python --disable-pip-version-check
+$(SITE)/ready: requirements/site.txt
+	@echo "Installing $< ..." >&2
+	@$(PYTHON) -m venv --without-pip $(SITE)
+	@$(PIP) install --quiet --no-deps --require-hashes -r $<
 	@touch $@

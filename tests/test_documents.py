@@ -1,11 +1,21 @@
-"""What the documents say is what the code does."""
+"""The documents agree with the code, stay short, and lead somewhere."""
 
 import re
+from pathlib import Path
+
+import pytest
+import yaml
 
 from dev.documents import DOCUMENTS, QUIET, ROOT, TABLES, env_example, with_tables
 from settings import Settings
 from tests.printed import blocks
 
+PAGES = sorted(
+    {*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").glob("*.md")}
+)
+MAX_LINES = {"README.md": 170, "README.ko.md": 170, "ARCHITECTURE.md": 120, "SECURITY.md": 80}
+MAX_LINES_OF_A_TASK = 200
+MAX_CHARACTERS = 120  # of a line; tables and code cannot be wrapped
 CONTRACT = {
     "MODEL_NAME", "MODEL_QUANTIZATION", "MAX_BATCH_SIZE", "MAX_SEQ_LENGTH", "HF_TOKEN", "SUPABASE_JWT_SECRET",
     "SUPABASE_URL", "SUPABASE_ANON_KEY", "REDIS_URL", "RATE_LIMIT_PER_MIN", "DEBUG",
@@ -33,13 +43,82 @@ def test_the_example_environment_is_that_of_the_code() -> None:
     assert (ROOT / ".env.example").read_text(encoding="utf-8") == env_example(), "run `make docs`"
 
 
-def test_the_readme_is_short() -> None:
-    for path in ROOT.glob("README*.md"):
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 170, path.name
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_and_lines_are_short(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    if page.parent == ROOT / "docs":
+        assert len(lines) <= MAX_LINES_OF_A_TASK
+    elif page.parent == ROOT and page.name in MAX_LINES:
+        assert len(lines) <= MAX_LINES[page.name]
+    too_long = [line for line in _prose(lines) if len(line) > MAX_CHARACTERS]
+    assert not too_long
 
 
-def test_the_architecture_is_short() -> None:
-    assert len((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()) <= 120
+def _prose(lines: list[str]) -> list[str]:
+    """Lines outside of fenced blocks and tables."""
+    prose = []
+    fenced = False
+    for line in lines:
+        if line.startswith("```"):
+            fenced = not fenced
+        elif not fenced and not line.startswith("|"):
+            prose.append(line)
+    return prose
+
+
+def test_the_site_has_every_page() -> None:
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    listed = set(_leaves(site["nav"]))
+    decisions = ROOT / "docs" / "decisions"
+    pages = {
+        str(page.relative_to(ROOT))
+        for page in PAGES
+        if page.parent != decisions or page.name == "README.md"
+    }
+    assert listed == pages
+
+
+def _leaves(nav: object) -> list[str]:
+    """Pages of a nav: a list of pages, and of titles with a page or with another list."""
+    if isinstance(nav, str):
+        return [nav]
+    entries = nav.values() if isinstance(nav, dict) else nav
+    assert not isinstance(entries, str)
+    return [page for entry in entries for page in _leaves(entry)]  # type: ignore[attr-defined]
+
+
+def test_the_architecture_names_what_is_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    tree = text.split("```")[1]
+    folder = ROOT
+    for line in tree.splitlines():
+        if not line.startswith(" ") and (found := re.match(r"(\w+)/", line)):
+            folder = ROOT / found[1]
+        elif not line.startswith(" "):
+            folder = ROOT
+        for name in re.findall(r"[\w/]+\.(?:py|lua)\b|\w+/(?=\s)", line):
+            inside = re.match(r"  (\w+)/", line)
+            places = [ROOT, folder, folder / inside[1]] if inside else [ROOT, folder]
+            assert any((place / name).exists() for place in places), f"{name}: {line.strip()}"
+
+
+def test_the_architecture_has_every_part() -> None:
+    tree = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("```")[1]
+    modules = {path.name for path in ROOT.glob("*.py")}
+    packages = {f"{path.parent.name}/" for path in ROOT.glob("*/__init__.py")}
+    missing = {name for name in modules | packages if name not in tree}
+    assert not missing
+
+
+def test_the_korean_settings_are_those_of_the_code() -> None:
+    text = (ROOT / "README.ko.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| (`[A-Z_`, ]+`) \| (.*?) \|", text.split("## 설정")[1])
+    assert rows
+    for names, defaults in rows:
+        told = re.findall(r"`([^`]*)`", defaults)
+        for name, default in zip(re.findall(r"[A-Z_]+", names), told or [""], strict=True):
+            actual = Settings.model_fields[name.lower()].default
+            assert default == ("" if actual is None else str(actual)), name
 
 
 def test_every_decision_is_in_the_index() -> None:
@@ -51,7 +130,7 @@ def test_every_decision_is_in_the_index() -> None:
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    for path in sorted({*DOCUMENTS, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")}):
+    for path in PAGES:
         text = path.read_text(encoding="utf-8")
         for link, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", text):
             target = path.parent / link if link else path
