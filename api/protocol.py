@@ -88,6 +88,8 @@ class Connection(HttpToolsProtocol):
         if self._answer_timer is not None:
             self._answer_timer.cancel()
         super().connection_lost(exc)
+        # A circle with up to 320 KB of a body that was refused: uvicorn's cycle knows the connection.
+        self.cycle = self._answering = None  # type: ignore[assignment]
 
     # --- requests -----------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 from starlette.types import Receive
 
 from api.errors import ClientGoneError, InvalidBodyError, MalformedBodyError
-from api.json_values import SLICE, TooManyValuesError, count_values
+from api.json_values import SLICE, TooManyValuesError, count_values, may_have_more
 from api.options import ASK_FOR_TEXTS, MAX_FIELDS, MAX_TEXTS, MAX_VALUES
 from api.turns import Turn, next_turn
 
@@ -42,9 +42,12 @@ async def read_json(model: type[Model], receive: Receive, turn: Turn = next_turn
     """
     body = await _whole(receive)
     try:
-        for _ in count_values(body, limit=MAX_VALUES):
-            if len(body) > SLICE:
-                await turn()
+        if len(body) > SLICE:
+            await turn()
+        if may_have_more(body, limit=MAX_VALUES):
+            for _ in count_values(body, limit=MAX_VALUES):
+                if len(body) > SLICE:
+                    await turn()
     except TooManyValuesError:
         raise InvalidBodyError(_TOO_MANY_VALUES) from None
     return parse_body(model, body)
@@ -76,7 +79,8 @@ def parse_body(model: type[Model], body: bytes) -> Model:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        # Its context holds the error, whose traceback holds this frame: a circle with the body in it.
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     raise _refusal(first)
 
 

@@ -4,7 +4,9 @@ import contextlib
 import ctypes
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h, mallopt(3)
-LARGE = 1_048_576  # bytes of a block that is given back as soon as it is freed
+LARGE = (
+    131_072  # bytes of a block that is given back as soon as it is freed; glibc begins with this
+)
 
 
 def give_back_large_blocks() -> None:
@@ -12,7 +14,7 @@ def give_back_large_blocks() -> None:
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, LARGE)
-        mallopt(_M_TRIM_THRESHOLD, 4 * LARGE)
+        mallopt(_M_TRIM_THRESHOLD, 32 * LARGE)
 
 
 def give_back() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api import json_values
-from api.json_values import SLICE, TooManyValuesError, count_values
+from api.json_values import SLICE, TooManyValuesError, count_values, may_have_more
 
 TEXT = st.text(st.sampled_from('\\",[{a한😀\n'))  # what could be taken for structure
 VALUES = st.recursive(
@@ -69,3 +69,13 @@ def test_a_long_text_is_counted_in_slices_and_refused_in_the_first_that_is_too_m
     slices = count_values(b"[" * 10 * SLICE, limit=SLICE - 1)
     with pytest.raises(TooManyValuesError):
         next(slices)
+
+
+@given(st.lists(VALUES) | st.dictionaries(TEXT, VALUES), st.integers(0, 40))
+def test_a_text_with_more_values_than_the_limit_is_always_counted(value: Any, limit: int) -> None:
+    text = json.dumps(value, ensure_ascii=False).encode()
+    assert inner_values(value) <= limit or may_have_more(text, limit=limit)
+
+
+def test_a_text_without_commas_and_brackets_is_not_counted() -> None:
+    assert not may_have_more(b'{"text": "' + b"a" * 1_000 + b'"}', limit=10)
