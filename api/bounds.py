@@ -8,7 +8,8 @@ from errors import GateError
 from gate.errors import BadHeader, BodyTimeout
 
 PIECE = 16_384  # bytes that are parsed between two looks at the counts
-READS_PER_TURN = 8  # of heads, or of up to 256,000 bytes of a body, on all connections
+LARGE_PIECE = 65_536  # the same within a body
+READS_PER_TURN = 8  # of up to LARGE_PIECE bytes, on all connections together
 MAX_OVERHEAD = 32_768  # bytes of a head; of framing, beyond as many as the body has
 MAX_HEADER_LINES = 128
 MAX_URL_BYTES = 8_192

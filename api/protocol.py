@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from api.bounds import (
     HEAD_TIMEOUT,
+    LARGE_PIECE,
     MAX_CONNECTIONS,
     MAX_HEADER_LINES,
     MAX_OVERHEAD,
@@ -97,7 +98,9 @@ class Connection(HttpToolsProtocol):
         if self._ended:
             return
         self._unset_keepalive_if_required()
-        if not self._held and self.turns.take(user=self._user(), later=self._read_held):
+        if not self._held and self.turns.take(
+            user=self._user(), later=self._read_held, cost=1 + len(data) // LARGE_PIECE
+        ):
             self._read(data)
         else:
             self._held.append(data)
@@ -116,9 +119,11 @@ class Connection(HttpToolsProtocol):
 
     def _read(self, data: bytes) -> None:
         pieces = memoryview(data)
-        for start in range(0, len(data), PIECE):
-            if not self._ended:
-                self._parse(pieces[start : start + PIECE])
+        start = 0
+        while start < len(data) and not self._ended:
+            size = LARGE_PIECE if self._in_body else PIECE  # uvicorn appends each to those before
+            self._parse(pieces[start : start + size])
+            start += size
         if not self._in_body and not self._ended and (self._in_head or self._overhead):
             self._wait_for_head()
 

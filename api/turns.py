@@ -27,16 +27,21 @@ class Turns:
 
     def __init__(self, per_turn: int) -> None:
         self._per_turn = self._left = per_turn
-        self._waiting: dict[Hashable, deque[Start]] = {}  # by user; who was served goes last
+        # By user, with its cost; who was served goes last.
+        self._waiting: dict[Hashable, deque[tuple[Start, int]]] = {}
         self._next_turn: asyncio.Handle | None = None
 
-    def take(self, *, user: Hashable, later: Start) -> bool:
-        """Whether to work now; else `later` is called in one of the next turns."""
+    def take(self, *, user: Hashable, later: Start, cost: int = 1) -> bool:
+        """Whether to work now; else `later` is called in one of the next turns.
+
+        Args:
+            cost: in pieces; the last one of a turn may cost more than is left.
+        """
         self._begin_next_turn_later()
-        if self._left and not self._waiting:
-            self._left -= 1
+        if self._left > 0 and not self._waiting:
+            self._left -= cost
             return True
-        self._waiting.setdefault(user, deque()).append(later)
+        self._waiting.setdefault(user, deque()).append((later, cost))
         return False
 
     async def wait(self, *, user: Hashable) -> None:
@@ -52,15 +57,16 @@ class Turns:
     def _turn(self) -> None:
         self._next_turn = None
         self._left = self._per_turn
-        while self._left and self._waiting:
+        while self._left > 0 and self._waiting:
             self._begin_next_turn_later()
-            self._left -= 1
-            self._next()()
+            start, cost = self._next()
+            self._left -= cost
+            start()
 
-    def _next(self) -> Start:
+    def _next(self) -> tuple[Start, int]:
         user = next(iter(self._waiting))
-        starts = self._waiting.pop(user)
-        start = starts.popleft()
-        if starts:
-            self._waiting[user] = starts
-        return start
+        waiting = self._waiting.pop(user)
+        first = waiting.popleft()
+        if waiting:
+            self._waiting[user] = waiting
+        return first
