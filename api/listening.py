@@ -9,7 +9,7 @@ import socket
 
 import uvicorn
 
-ACCEPTED = 16  # per turn: so many copies of the socket are listened to
+ACCEPTED = 4  # per turn: so many copies of the socket are listened to
 
 
 def accept_many_per_turn() -> None:

@@ -14,7 +14,6 @@ import fcntl
 import socket
 import sys
 import termios
-from collections.abc import Hashable
 from typing import Any, ClassVar
 
 import httptools
@@ -106,9 +105,9 @@ class Connection(HttpToolsProtocol):
             self._held.append(data)
             self.flow.pause_reading()
 
-    def _user(self) -> Hashable:
-        """Whose turns it takes: those of its last request's user, or its own before the first."""
-        return self if self.cycle is None else state_of(self.cycle.scope).user_id
+    def _user(self) -> str:
+        """Whose turns it takes: its last request's user's; new connections share one user's."""
+        return "new" if self.cycle is None else state_of(self.cycle.scope).user_id
 
     def _read_held(self) -> None:
         data = b"".join(self._held)

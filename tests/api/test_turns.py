@@ -8,6 +8,10 @@ from api.turns import Turns
 PER_TURN = 8
 
 
+def _work() -> None:
+    """Nothing."""
+
+
 async def test_a_few_are_read_at_once_and_the_others_in_later_turns() -> None:
     read: list[int] = []
     turns = Turns(PER_TURN)
@@ -75,12 +79,12 @@ async def test_a_cancelled_task_keeps_nobody_waiting() -> None:
 
 async def test_work_that_costs_much_leaves_less_for_others_in_its_turn() -> None:
     turns = Turns(PER_TURN)
-    taken = [turns.take(user="a", later=int, cost=PER_TURN // 2) for _ in range(3)]
+    taken = [turns.take(user="a", later=_work, cost=PER_TURN // 2) for _ in range(3)]
     assert taken == [True, True, False]
 
 
 async def test_work_that_costs_more_than_a_turn_has_is_done_all_the_same() -> None:
     turns = Turns(PER_TURN)
-    assert turns.take(user="a", later=int, cost=10 * PER_TURN)
+    assert turns.take(user="a", later=_work, cost=10 * PER_TURN)
     await asyncio.sleep(0)
-    assert turns.take(user="a", later=int, cost=10 * PER_TURN)
+    assert turns.take(user="a", later=_work, cost=10 * PER_TURN)
