@@ -146,7 +146,7 @@ docs: $(VENV)/prepare ## Write the parts of the documents that are made from the
 # Links between documents work in the repository, so the site is built from a copy of the same places.
 site: $(SITE)/ready ## Build the documents into build/site; fails on a broken link
 	@rm -rf build/pages && mkdir -p build/pages
-	@git ls-files -z '*.md' LICENSE docs deploy examples benchmarks/results | xargs -0 cp --parents -t build/pages
+	@git ls-files -co --exclude-standard -z '*.md' LICENSE docs deploy examples benchmarks/results | xargs -0 cp --parents -t build/pages
 	@$(SITE)/bin/zensical build --strict --clean
 	@echo build/site/index.html
 
