@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from embedder.errors import OptionError
 from embedder.model import EmbeddingModel
+from embedder.model import Engine as AnyEngine
 from embedder.postprocess import cut
 from embedder.tasks import prompts_for
 from embedder.tokens import TokenizedText
@@ -99,7 +100,7 @@ class PartEmbedder:
         fit, unfit = self._tokenised(part, rows)
         with self._computing:
             started = time.monotonic()
-            vectors = self._forward([tokens for _, tokens in fit])
+            vectors = forward(self._model.engine, [tokens for _, tokens in fit])
             seconds = time.monotonic() - started
         embedded, failed = self._embedded(part, fit, vectors)
         table = to_table(
@@ -176,21 +177,22 @@ class PartEmbedder:
             return RowError(f"at least {tokens.n_tokens} tokens, the limit is {limit}")
         return tokens
 
-    def _forward(self, tokens: Sequence[TokenizedText]) -> list[Vector | RowError]:
-        """One vector per text, or why there is none; texts that fail together are tried one by one."""
-        if not tokens:
-            return []
-        try:
-            vectors = self._model.engine.embed([text.ids for text in tokens])
-        except MemoryError:  # the machine's fault and no text's
-            raise
-        except Exception as error:
-            if len(tokens) == 1:
-                reason = f"the engine fails on it ({type(error).__name__}: {one_line(error)})"
-                return [RowError(reason)]
-            return [found for text in tokens for found in self._forward([text])]
-        finite = np.logical_and.reduce(np.isfinite(vectors), axis=1)
-        return [
-            vector if ok else RowError("the model gives no finite vector")
-            for vector, ok in zip(vectors, finite, strict=True)
-        ]
+
+def forward(engine: AnyEngine, tokens: Sequence[TokenizedText]) -> list[Vector | RowError]:
+    """One vector per text, or why there is none; texts that fail together are tried one by one."""
+    if not tokens:
+        return []
+    try:
+        vectors = engine.embed([text.ids for text in tokens])
+    except MemoryError:  # the machine's fault and no text's
+        raise
+    except Exception as error:
+        if len(tokens) == 1:
+            reason = f"the engine fails on it ({type(error).__name__}: {one_line(error)})"
+            return [RowError(reason)]
+        return [found for text in tokens for found in forward(engine, [text])]
+    finite = np.logical_and.reduce(np.isfinite(vectors), axis=1)
+    return [
+        vector if ok else RowError("the model gives no finite vector")
+        for vector, ok in zip(vectors, finite, strict=True)
+    ]
