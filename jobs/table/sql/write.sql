@@ -1,0 +1,25 @@
+-- Vectors of texts that are still those of their rows. A row that somebody else is writing is left
+-- out, not waited for: nobody waits for the worker, and it causes no deadlock.
+with found as materialized (
+    select v.id, v.vector, v.hash, {key_columns}
+    from unnest({ids}::bigint[], {vectors}::text[], {hashes}::bytea[]) as v(id, vector, hash)
+    join embedding_api.queue q on q.id = v.id
+    join {table} t on {key_matches}
+    where {content_hash} = v.hash
+    for no key update of t skip locked
+),
+written as (
+    update {table} t
+    set {embedding} = found.vector::{type}, {hash} = found.hash, {fingerprint} = {model}
+    from found
+    where {found_matches} and {content_hash} = found.hash
+    returning found.id
+),
+finished as (
+    delete from embedding_api.queue q using written where q.id = written.id returning q.id
+),
+counted as (
+    insert into embedding_api.written (name, rows)
+    select {name}, count(*) from finished having count(*) > 0
+)
+select id from finished
