@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import httpx
 import orjson
 
 from benchmarks.load import USERS, caller, post, serving
@@ -30,7 +31,7 @@ QUERIES = 100
 PACK_TOKENS = 256
 BATCH_TEXTS, BATCH_CHARACTERS = 1000, 1000
 CROWDS = {ONE_USER: 1, TEN_USERS: 10}
-WARM_UP = 10  # seconds until the crowd's batches have been tokenised
+STEADY, LONGEST = 2.0, 60.0  # seconds without a new highest of the queue; until then at most
 
 
 async def latencies(server: Server, query: str) -> list[float]:
@@ -57,6 +58,26 @@ def crowd(server: Server, users: int, body: bytes) -> Iterator[None]:
     finally:
         process.kill()
         process.join()
+
+
+def wait_until_queued(server: Server) -> None:
+    """Until the crowd's batches have been tokenised: the queue grows no more."""
+    highest, since = 0.0, time.monotonic()
+    deadline = since + LONGEST
+    while not highest or time.monotonic() - since < STEADY:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the crowd's batches were not queued")
+        time.sleep(0.1)
+        queued = queued_tokens(server)
+        if queued > highest:
+            highest, since = queued, time.monotonic()
+
+
+def queued_tokens(server: Server) -> float:
+    """As the service reports it."""
+    metrics = httpx.get(f"{server.url}/metrics").text
+    [line] = (line for line in metrics.splitlines() if line.startswith("embed_queue_tokens "))
+    return float(line.split()[1])
 
 
 def run_crowd(url: str, tokens: Sequence[str], body: bytes) -> None:
@@ -107,7 +128,7 @@ def measure(directory: Path | None) -> dict[str, Any]:
         found = {"alone": asyncio.run(latencies(server, query))}
         for condition, users in CROWDS.items():
             with crowd(server, users, body):
-                time.sleep(WARM_UP)
+                wait_until_queued(server)
                 found[condition] = asyncio.run(latencies(server, query))
     bound = 3 * percentile(found["alone"], 0.5) + pack
     figures = {condition: row(seconds, bound) for condition, seconds in found.items()}
