@@ -1,4 +1,4 @@
-"""Whole corpora to vectors: the engine of `embedder/` over files, part by part."""
+"""Bulk jobs: embed whole files with the engine of `embedder/`, part by part."""
 
 import importlib.util
 import sys
@@ -6,10 +6,10 @@ from typing import NoReturn
 
 
 def not_installed(name: str | None) -> NoReturn:
-    """End with what to do about a package that is needed here and not there."""
+    """Exit with the command that installs a missing package."""
     sys.exit(f"embedding-api: {name} is not installed: pip install -r requirements/bulk.txt")
 
 
-for _name in ("pyarrow", "tqdm"):  # ray and psycopg are asked for where they are used
+for _name in ("pyarrow", "tqdm"):  # ray and psycopg are checked where they are imported
     if importlib.util.find_spec(_name) is None:
         not_installed(_name)

@@ -1,6 +1,6 @@
-"""Parts on the machines of a Ray cluster: one engine per node, each in a worker.
+"""Embed parts on a Ray cluster: one engine per node, each in a worker process.
 
-A worker that dies is started again, and its parts are made again.
+Ray restarts a worker that dies, and its unfinished parts are embedded again.
 """
 
 import logging
@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray is imported; nothing is sent anywhere
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a warning of what is to come
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # no telemetry; read when ray is imported
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a FutureWarning
 
 from embedder.errors import EmbedderError
 from jobs import not_installed
-from jobs.embedding import PARTS_AT_ONCE, Done, Engine, PartEmbedder
+from jobs.embedding import PARTS_AT_ONCE, Engine, FinishedPart, PartEmbedder
 from jobs.errors import JobError, UsageError, one_line
 from jobs.input.parts import Part
 from jobs.job import Job
@@ -28,33 +28,41 @@ try:
 except ImportError as error:
     not_installed(error.name)
 
-PART_RETRIES = 5  # of a part whose worker dies each time; after that the part is the cause
-SILENCE = 60.0  # seconds without a finished part after which something is said
+PART_RETRIES = 5  # a part whose worker dies this often is taken for the cause
+SILENCE = 60.0  # seconds without a finished part before a message is printed
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A machine of the cluster and the CPUs that Ray gives away there."""
+    """A machine of the cluster, and the number of CPUs that Ray schedules there."""
 
     id: str
     cpus: int
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """The node of one engine, and its threads there."""
+class Placement:
+    """The node that one engine runs on, and its number of threads."""
 
     node: str
     threads: int
 
 
-def shares(nodes: Sequence[Node], *, workers: int | None, threads: int | None) -> list[Share]:
-    """One engine per node, with all its CPUs; with `threads`, as many engines as the node has room for.
+def placements(
+    nodes: Sequence[Node], *, workers: int | None, threads: int | None
+) -> list[Placement]:
+    """Distribute engines over nodes, the largest engines first.
 
-    The largest come first. Raises UsageError when there is no room; Ray would wait without end.
+    Args:
+        nodes: of the cluster.
+        workers: the number of engines; None for as many as fit.
+        threads: of each engine; None for one engine per node with all its CPUs.
+
+    Raises:
+        UsageError: the engines do not fit; Ray would wait for free CPUs without end.
     """
     found = [
-        Share(node.id, threads or node.cpus)
+        Placement(node.id, threads or node.cpus)
         for node in nodes
         if node.cpus
         for _ in range(node.cpus // (threads or node.cpus))
@@ -68,15 +76,19 @@ def shares(nodes: Sequence[Node], *, workers: int | None, threads: int | None) -
         cpus = ", ".join(str(node.cpus) for node in nodes)
         room = f"there is room for {len(found)} (CPUs of the nodes: {cpus})"
         raise UsageError(f"{workers} workers {each} do not fit: {room}")
-    return sorted(found, key=lambda share: -share.threads)[:workers]
+    return sorted(found, key=lambda placement: -placement.threads)[:workers]
 
 
 @contextmanager
 def running(address: str) -> Iterator[list[Node]]:
-    """The cluster at `address`, for the time of a job."""
+    """Connect to the cluster at `address`; yields its live nodes.
+
+    Raises:
+        JobError: the cluster cannot be reached.
+    """
     try:
         _connect(address)
-    except Exception as error:  # Ray raises that very class, too
+    except Exception as error:  # Ray also raises plain Exception
         raise JobError(f"Ray at {address} cannot be used: {one_line(error)}") from error
     try:
         alive = [node for node in ray.nodes() if node["Alive"]]
@@ -86,7 +98,7 @@ def running(address: str) -> Iterator[list[Node]]:
 
 
 def _connect(address: str) -> None:
-    """Twice: Ray gives its own processes 30 s, which a machine with much else to do may exceed."""
+    """Try twice: Ray allows its own processes 30 s, and a busy machine may take longer."""
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         ray.init(address=address, **quiet)
@@ -96,7 +108,7 @@ def _connect(address: str) -> None:
 
 
 class PartWorker:
-    """One engine. Takes parts and answers what became of them; errors are answers too."""
+    """One engine in a Ray actor. Errors are returned as messages, not raised."""
 
     def __init__(self, job: Job, engine: Engine) -> None:
         self._error: str | None = None
@@ -104,11 +116,11 @@ class PartWorker:
             self._parts = PartEmbedder(job, engine)
         except (JobError, EmbedderError) as error:
             self._error = one_line(error)
-        except Exception as error:  # Ray would tell it in twenty lines
+        except Exception as error:  # Ray would print a traceback of twenty lines
             self._error = f"{type(error).__name__}: {one_line(error)}"
 
-    def run(self, part: Part) -> Done | str:
-        """What became of a part, or why nothing did."""
+    def run(self, part: Part) -> FinishedPart | str:
+        """Embed a part; returns its result, or an error message of one line."""
         try:
             return self._error or self._parts.run(part)
         except JobError as error:
@@ -119,54 +131,68 @@ def embed(
     job: Job,
     parts: Sequence[Part],
     engine: Engine,
-    shares: Sequence[Share],
+    placements: Sequence[Placement],
     *,
     say: Callable[[str], None],
-) -> Iterator[Done]:
-    """Every part through the worker of one of the shares, in the order they finish.
+) -> Iterator[FinishedPart]:
+    """Embed parts on the cluster.
 
-    `say` gets a message when none finishes for a while. Raises JobError when a part cannot be made.
+    Args:
+        job: what is read and written.
+        parts: those to embed.
+        engine: the model and its limits; its `threads` are replaced by those of each placement.
+        placements: one per worker.
+        say: gets a message when no part finishes for SILENCE seconds.
+
+    Yields:
+        Each part, in the order in which they finish.
+
+    Raises:
+        JobError: a part cannot be embedded, or its worker keeps failing.
     """
-    actors = [_worker(job, engine, share) for share in shares]
-    watch = Watch([actor.__ray_ready__.remote() for actor in actors], say)
-    # A worker is in the pool once for each part it may have. In turns: each worker gets one part first.
+    actors = [_worker(job, engine, placement) for placement in placements]
+    watch = OutcomeWaiter([actor.__ray_ready__.remote() for actor in actors], say)
+    # A worker stands in the pool once for each part it may hold. The list repeats the workers in
+    # order, so that each gets its first part before any gets a second.
     pool = ActorPool(actors * PARTS_AT_ONCE)
     try:
         for outcome in _outcomes(pool, parts, watch):
             if isinstance(outcome, str):
-                while pool.has_next():  # a worker that is stopped at work makes Ray complain
+                while pool.has_next():  # Ray prints errors when a busy worker is stopped
                     pool.get_next_unordered()
                 raise JobError(outcome)
             yield outcome
     except RayError as error:
-        raise JobError(f"a worker failed: {one_line(error)}; the same command goes on") from error
+        raise JobError(
+            f"a worker failed: {one_line(error)}; the same command resumes the job"
+        ) from error
 
 
-def _worker(job: Job, engine: Engine, share: Share) -> Any:
-    """An actor on the node of its share, or on another one when that node is gone."""
+def _worker(job: Job, engine: Engine, placement: Placement) -> Any:
+    """An actor on the node of its placement, or on another when that node is gone."""
     options = {
-        "num_cpus": share.threads,
+        "num_cpus": placement.threads,
         "max_concurrency": PARTS_AT_ONCE,
         "max_restarts": -1,
         "max_task_retries": PART_RETRIES,
-        "scheduling_strategy": NodeAffinitySchedulingStrategy(share.node, soft=True),
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(placement.node, soft=True),
     }
-    engine = replace(engine, threads=share.threads)
+    engine = replace(engine, threads=placement.threads)
     return ray.remote(PartWorker).options(**options).remote(job, engine)
 
 
 @dataclass
-class Watch:
-    """Waits for the next outcome, and says so when it takes long."""
+class OutcomeWaiter:
+    """Waits for the next finished part, and prints a message when that takes long."""
 
-    loaded: Sequence[Any]  # a promise of each worker, kept when it has its engine
+    loaded: Sequence[Any]  # one Ray reference per worker, ready once its engine is loaded
     say: Callable[[str], None]
 
-    def next(self, pool: ActorPool) -> Done | str:
+    def next(self, pool: ActorPool) -> FinishedPart | str:
         silent = 0.0
         while True:
             try:
-                outcome: Done | str = pool.get_next_unordered(timeout=SILENCE)
+                outcome: FinishedPart | str = pool.get_next_unordered(timeout=SILENCE)
                 return outcome
             except TimeoutError:
                 silent += SILENCE
@@ -179,8 +205,10 @@ class Watch:
         return f"{len(self.loaded) - len(waiting)} of {len(self.loaded)} engines work{rest}"
 
 
-def _outcomes(pool: ActorPool, parts: Sequence[Part], watch: Watch) -> Iterator[Done | str]:
-    """One per part. Ray has at most PARTS_AT_ONCE parts per worker at a time."""
+def _outcomes(
+    pool: ActorPool, parts: Sequence[Part], watch: OutcomeWaiter
+) -> Iterator[FinishedPart | str]:
+    """One result per part. Ray holds at most PARTS_AT_ONCE parts per worker at a time."""
     for part in parts:
         if not pool.has_free():
             yield watch.next(pool)

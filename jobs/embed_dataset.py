@@ -2,9 +2,10 @@
 
     python -m jobs.embed_dataset INPUT OUTPUT [--text COLUMN] [--id COLUMN] [--task NAME] ...
 
-Model, precision and limits are the service's settings (MODEL_NAME, MODEL_QUANTIZATION, MAX_SEQ_LENGTH, ...).
-Killed at any point, the same command goes on. Exit status: 0 all rows embedded, 1 failed, 2 wrong use,
-3 done, and some rows are bad (OUTPUT/_bad_rows.jsonl says which and why).
+Model, precision and limits come from the service's settings (MODEL_NAME, MODEL_QUANTIZATION,
+MAX_SEQ_LENGTH, ...). After an interruption at any point the same command resumes the job.
+Exit status: 0 all rows embedded, 1 failed, 2 wrong use, 3 finished with bad rows, which
+OUTPUT/_bad_rows.jsonl lists with their reasons.
 """
 
 import argparse
@@ -21,12 +22,12 @@ from embedder.prepare import store
 from embedder.profile import Profile, model_tag
 from embedder.threads import available_threads
 from jobs import machine
-from jobs.command import finish, run_command, treat_sigterm_as_ctrl_c
-from jobs.embedding import Done, Engine
+from jobs.embedding import Engine, FinishedPart
 from jobs.errors import UsageError, printable
+from jobs.exit_status import finish, run_command, treat_sigterm_as_ctrl_c
 from jobs.input.parts import Part
 from jobs.input.rows import RowReader
-from jobs.job import Job, add_arguments, check_wanted, make_job
+from jobs.job import Job, add_arguments, check_supported, make_job
 from jobs.output import postgres
 from jobs.output.database import URL, database_of, shows_password
 from jobs.progress import Progress, Summary
@@ -47,18 +48,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="python -m jobs.embed_dataset", description="Embed files."
     )
     add_arguments(parser)
-    parser.add_argument("--threads", type=int, help="of an engine (default: one for each CPU)")
-    parser.add_argument("--address", help="of a Ray cluster; without, this machine alone")
+    parser.add_argument("--threads", type=int, help="per engine (default: one per CPU)")
+    parser.add_argument("--address", help="of a Ray cluster (default: this machine alone)")
     parser.add_argument(
-        "--workers", type=int, help="engines of the cluster (default: one per node)"
+        "--workers", type=int, help="engines on the cluster (default: one per node)"
     )
     parser.add_argument(
         "--to",
         metavar="postgresql://...",
-        help="a database to load the vectors into as well (default: DATABASE_URL, or PGHOST and "
-        "PGSERVICE); a password belongs in PGPASSWORD or ~/.pgpass",
+        help="a database to load the vectors into (default: DATABASE_URL, or PGHOST and "
+        "PGSERVICE); put a password into PGPASSWORD or ~/.pgpass",
     )
-    parser.add_argument("--table", help="of that database; made if it is not there")
+    parser.add_argument("--table", help="in that database; created if it does not exist")
     options = parser.parse_args(arguments)
     if min(options.workers or 1, options.threads or 1) < 1:
         parser.error("--workers and --threads should be 1 or more")
@@ -70,19 +71,23 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def find_model(settings: Settings) -> tuple[Path, Profile]:
-    """The prepared model that the service would load. Raises UsageError when there is none."""
+    """The prepared model that the service would load: its directory and profile.
+
+    Raises:
+        UsageError: the model store does not have it.
+    """
     name = model_tag(settings.model_name, settings.model_quantization, settings.model_backend)
     found = store.find(name)
     if found is None:
         raise UsageError(
-            f"the model store has no whole {name}: run download_model.py (make model) first"
+            f"the model store has no complete {name}: run download_model.py (make model) first"
         )
     tag, profile = found
     return Path(bentoml.models.get(tag).path), profile
 
 
 def engine_for(settings: Settings, *, threads: int | None) -> Engine:
-    """The service's engine with the service's limits."""
+    """An engine with the model and the limits of the service."""
     directory, profile = find_model(settings)
     return Engine(
         directory=directory,
@@ -95,7 +100,7 @@ def engine_for(settings: Settings, *, threads: int | None) -> Engine:
 
 
 def embed(options: argparse.Namespace, job: Job, engine: Engine, parts: Sequence[Part]) -> Summary:
-    """Make the parts that are missing."""
+    """Embed the parts that are missing."""
     done = job.output.done()
     missing = [part for part in parts if part.number not in done]
     total = sum(part.rows for part in parts)
@@ -112,9 +117,9 @@ def make(
     parts: Sequence[Part],
     progress: Progress,
 ) -> int:
-    """Every part, here or on a cluster. Returns how many threads were at work."""
+    """Embed parts, on this machine or on a cluster. Returns the number of threads at work."""
 
-    def count(finished: Iterable[Done]) -> None:
+    def count(finished: Iterable[FinishedPart]) -> None:
         for one in finished:
             progress.add(
                 one.part.rows,
@@ -126,18 +131,18 @@ def make(
     if not options.address:
         count(machine.embed(job, parts, engine, say=progress.say))
         return engine.threads
-    from jobs import cluster  # Ray: 2 s to import, and a machine alone does without
+    from jobs import cluster  # imports Ray, which takes 2 s and is not needed on one machine
 
     with cluster.running(options.address) as nodes:
         treat_sigterm_as_ctrl_c()
-        shares = cluster.shares(nodes, workers=options.workers, threads=options.threads)
-        shares = shares[: len(parts)]
-        count(cluster.embed(job, parts, engine, shares, say=progress.say))
-    return sum(share.threads for share in shares)
+        placements = cluster.placements(nodes, workers=options.workers, threads=options.threads)
+        placements = placements[: len(parts)]
+        count(cluster.embed(job, parts, engine, placements, say=progress.say))
+    return sum(placement.threads for placement in placements)
 
 
 def load(table: postgres.Table, job: Job, parts: Sequence[Part], *, quiet: bool) -> str:
-    """Put every part into the database, in the order of the input. Returns what became of it."""
+    """Load every part into the database, in the order of the input. Returns a line to print."""
     reader = RowReader(job.source, job.columns)
     total, loaded = sum(part.rows for part in parts), 0
     with tqdm(total=total, unit=" rows", desc=printable(table.name), disable=quiet) as progress:
@@ -148,7 +153,7 @@ def load(table: postgres.Table, job: Job, parts: Sequence[Part], *, quiet: bool)
 
 
 def make_table(options: argparse.Namespace, job: Job, profile: Profile) -> postgres.Table:
-    """The table that was asked for. Raises UsageError when no database was."""
+    """The table of `--table`. Raises UsageError when no database is named."""
     database = database_of(options.to, os.environ)
     if database is None:
         raise UsageError(f"--table wants a database: give --to, {URL}, or PGHOST and PGDATABASE")
@@ -159,8 +164,8 @@ def make_table(options: argparse.Namespace, job: Job, profile: Profile) -> postg
         options.table,
         job.types[job.columns.id] if job.columns.id else pa.int64(),
         {name: job.types[name] for name in job.columns.keep},
-        profile.size_of(job.wanted.dimensions),
-        job.wanted.output_type,
+        profile.size_of(job.options.dimensions),
+        job.options.output_type,
         profile.fingerprint,
     )
 
@@ -170,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
     job = make_job(options)
     engine = engine_for(load_settings(), threads=options.threads)
     profile = Profile.load(engine.directory)
-    check_wanted(job, profile)
+    check_supported(job, profile)
     table = make_table(options, job, profile) if options.table else None
     if table:
         table.prepare()

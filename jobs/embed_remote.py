@@ -1,9 +1,9 @@
-"""Embed files through a running service, for those who have its URL alone.
+"""Embed files over HTTP, with only the URL of a running service.
 
     JWT_TOKEN=... python -m jobs.embed_remote URL INPUT OUTPUT [--text COLUMN] [--concurrency N] ...
 
-Keeps to the service's limits: it waits as long as `Retry-After` says. Killed at any point, the same command goes
-on. Exit status as of jobs.embed_dataset.
+Observes the service's limits: waits as long as `Retry-After` says. After an interruption at any
+point the same command resumes the job. Exit statuses are those of jobs.embed_dataset.
 """
 
 import argparse
@@ -16,15 +16,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from embedder.errors import DimensionsError
-from jobs.command import finish, run_command
 from jobs.errors import RowError, UsageError, job_error
+from jobs.exit_status import finish, run_command
 from jobs.input.parts import Part
-from jobs.input.rows import Row, RowReader, refused
+from jobs.input.rows import Row, RowReader, refused_row
 from jobs.job import Job, add_arguments, check_packing, make_job
 from jobs.output.columns import Embedded, to_table
 from jobs.output.directory import Counts
 from jobs.progress import Progress
-from jobs.remote.answers import Answer, Card, Result, stack
+from jobs.remote.answers import Answer, ModelCard, Result, stack
 from jobs.remote.service_client import BATCH_TEXTS, RefusedError, ServiceClient
 
 
@@ -33,7 +33,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="python -m jobs.embed_remote", description="Embed files through a service."
     )
     parser.add_argument(
-        "url", metavar="URL", help="of the service, such as https://embeddings.example.com"
+        "url", metavar="URL", help="of the service, for example https://embeddings.example.com"
     )
     add_arguments(parser, part_rows=BATCH_TEXTS)
     parser.add_argument(
@@ -46,13 +46,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 class RemoteJob:
-    """A job whose engine is elsewhere."""
+    """A job whose texts are embedded by a service."""
 
     def __init__(self, job: Job, client: ServiceClient, dimensions: int) -> None:
         self._job, self._client, self._dimensions = job, client, dimensions
 
     async def run(self, parts: Sequence[Part], progress: Progress, *, concurrency: int) -> None:
-        """Every part, as many at a time as hold `concurrency` requests."""
+        """Embed parts, as many at a time as keep `concurrency` requests in flight."""
         waiting = iter(parts)
 
         async def work() -> None:
@@ -78,7 +78,7 @@ class RemoteJob:
         good: list[tuple[Row, Answer]] = []
         for row, result in zip(rows, await self._results(rows), strict=True):
             if isinstance(result, RowError):
-                bad.append(refused(part, row, result))
+                bad.append(refused_row(part, row, result))
             else:
                 good.append((row, result))
         answers = [answer for _, answer in good]
@@ -89,17 +89,17 @@ class RemoteJob:
             truncated=[answer.truncated for answer in answers],
         )
         table = to_table(
-            embedded, columns=job.columns, types=job.types, output_type=job.wanted.output_type
+            embedded, columns=job.columns, types=job.types, output_type=job.options.output_type
         )
         return await asyncio.to_thread(
             job.output.write, part.number, table, sorted(bad, key=lambda row: row.row)
         )
 
     async def _results(self, rows: Sequence[Row]) -> list[Result]:
-        """One per row; rows of one task, with a title or without, go together."""
+        """One result per row. Rows with the same task, with or without a title, share requests."""
         groups: dict[tuple[str | None, bool], list[Row]] = {}
         for row in rows:
-            task = row.task if self._job.columns.task else self._job.wanted.task
+            task = row.task if self._job.columns.task else self._job.options.task
             groups.setdefault((task, row.title is not None), []).append(row)
         results: dict[int, Result] = {}
         for (task, titles), group in groups.items():
@@ -108,23 +108,26 @@ class RemoteJob:
             except RefusedError as error:
                 if not self._job.columns.task:
                     raise
-                # the task of these rows, not of the job
+                # only these rows have the task that was refused
                 results |= {row.number: RowError(str(error)) for row in group}
         return [results[row.number] for row in rows]
 
     def _options(self, task: str | None) -> dict[str, Any]:
-        wanted = self._job.wanted
+        wanted = self._job.options
         given = {"task": task, "dimensions": wanted.dimensions, "truncate": wanted.truncate}
         return {name: value for name, value in given.items() if value is not None}
 
 
 def parts_at_once(part_rows: int, concurrency: int) -> int:
-    """One more than have `concurrency` batches: its requests fill the gap while another's last are answered."""
+    """One part more than `concurrency` requests need.
+
+    Its requests are sent while the last ones of another part are still being answered.
+    """
     return 1 + math.ceil(concurrency * BATCH_TEXTS / max(part_rows, BATCH_TEXTS))
 
 
 async def embed(options: argparse.Namespace, job: Job, token: str) -> int:
-    """Make the parts that are missing. Returns the exit status."""
+    """Embed the parts that are missing. Returns the exit status."""
     progress: Progress | None = None
 
     def say(text: str) -> None:
@@ -152,12 +155,16 @@ async def embed(options: argparse.Namespace, job: Job, token: str) -> int:
     return finish(job.output, parts, [str(summary)], quiet=options.quiet)
 
 
-def _dimensions(job: Job, card: Card) -> int:
-    """Of the vectors. Raises DimensionsError when the model has no such size."""
-    wanted, sizes = job.wanted.dimensions, card.dimensions
+def _dimensions(job: Job, card: ModelCard) -> int:
+    """The dimensions of the vectors.
+
+    Raises:
+        DimensionsError: the model does not support those that were asked for.
+    """
+    wanted, sizes = job.options.dimensions, card.dimensions
     if wanted is not None and wanted not in sizes:
         raise DimensionsError(wanted, sizes)
-    return check_packing(job.wanted, wanted or max(sizes))
+    return check_packing(job.options, wanted or max(sizes))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -169,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     with job.output.locked():
         try:
             return asyncio.run(embed(options, job, token))
-        except ExceptionGroup as group:  # of the tasks; the first that failed says it
+        except ExceptionGroup as group:  # of the tasks; the first failure is reported
             raise group.exceptions[0] from None
 
 

@@ -16,7 +16,7 @@ import sys
 
 from embedder.prepare import store
 from embedder.profile import Profile, model_tag
-from jobs.command import run_command
+from jobs.exit_status import run_command
 from jobs.embed_dataset import engine_for, find_model
 from jobs.errors import SOME_ROWS_BAD, UsageError, printable
 from jobs.output.database import URL, Database, database_of

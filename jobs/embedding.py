@@ -1,4 +1,4 @@
-"""Parts through one engine: rows in, a file of vectors out."""
+"""Embed one part with one engine: rows in, a file of vectors out."""
 
 import os
 import time
@@ -19,7 +19,7 @@ from embedder.tasks import prompts_for
 from embedder.tokens import TokenizedText
 from jobs.errors import JobError, RowError, job_error, one_line
 from jobs.input.parts import Part
-from jobs.input.rows import BadRow, Row, RowReader, refused
+from jobs.input.rows import BadRow, Row, RowReader, refused_row
 from jobs.job import Job
 from jobs.output.columns import Embedded, to_table
 from jobs.output.directory import Counts
@@ -27,43 +27,45 @@ from jobs.output.directory import Counts
 Vector: TypeAlias = NDArray[np.float32]  # (dimensions,)
 Fit: TypeAlias = list[tuple[Row, TokenizedText]]
 
-# Parts in work on one engine: one in it, one read and tokenised for it, one that is being written.
-# On a local disk one part keeps the engine busy for 93 % of the time, two and three for 99 %; the
-# third is for object stores, where reading and writing may take longer than the engine.
+# Parts in progress per engine: one is being embedded, one read and tokenised, one written. On a
+# local disk one part at a time keeps the engine busy for 93 % of the time, two or three for 99 %;
+# the third is for object stores, where reading and writing may take longer than the engine.
 PARTS_AT_ONCE = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Which model an engine has, its threads, and how much it reads at a time."""
+    """The model of an engine, its threads and its limits."""
 
     directory: Path
     fingerprint: str
     threads: int
-    max_tokens: int
-    batch_tokens: int
-    kernel: str | None = None  # of the native engine; None for the best
+    max_tokens: int  # per text
+    batch_tokens: int  # per forward pass
+    kernel: str | None = None  # of the native engine; None for the fastest
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """One part, finished."""
+class FinishedPart:
+    """One part that was embedded and written."""
 
     part: Part
     counts: Counts
-    seconds: float  # from the first row that was read to the file
-    core_seconds: float  # of those, the engine's, times its threads
+    seconds: float  # from the first row read to the file written
+    core_seconds: float  # seconds of the engine, times its threads
 
 
 class PartEmbedder:
-    """One engine and the files around it.
+    """One engine that embeds parts and writes them.
 
-    Threads share it: while one has the engine, another reads and tokenises the next part.
-    Raises JobError when the directory holds another model than `engine` says.
+    Threads share it: while one runs the engine, another reads and tokenises the next part.
+
+    Raises:
+        JobError: the directory holds another model than `engine` names.
     """
 
     def __init__(self, job: Job, engine: Engine) -> None:
-        # The tokenizer's thread pool uses every CPU unless this is set before its first use.
+        # The tokenizer's thread pool takes every CPU unless this is set before its first use.
         os.environ["RAYON_NUM_THREADS"] = str(engine.threads)
         self._job, self._threads = job, engine.threads
         self._reader = RowReader(job.source, job.columns)
@@ -76,12 +78,16 @@ class PartEmbedder:
         )
         if self._model.profile.fingerprint != engine.fingerprint:
             raise JobError(
-                f"{engine.directory} holds another model than on the machine of the command"
+                f"{engine.directory} holds another model than the machine of the command has"
             )
         self._reading, self._computing = Lock(), Lock()
 
-    def run(self, part: Part) -> Done:
-        """Make a part unless it is there. Raises JobError, whose one line names what is wrong."""
+    def run(self, part: Part) -> FinishedPart:
+        """Embed and write a part, unless it is already written.
+
+        Raises:
+            JobError: the part cannot be read, embedded or written; its message is one line.
+        """
         started = time.monotonic()
         try:
             counts = self._job.output.counts(part.number)
@@ -90,12 +96,12 @@ class PartEmbedder:
                 counts, computing = self._make(part)
         except Exception as error:
             raise job_error(error, part.path, part.file_row) from error
-        return Done(part, counts, time.monotonic() - started, computing * self._threads)
+        return FinishedPart(part, counts, time.monotonic() - started, computing * self._threads)
 
     def _make(self, part: Part) -> tuple[Counts, float]:
-        """Returns the engine's seconds besides."""
+        """Embed and write a part; returns its counts and the seconds of the engine."""
         job = self._job
-        with self._reading:  # it goes forward through a file
+        with self._reading:  # the reader has a position in a file
             rows, bad = self._reader.read(part)
         fit, unfit = self._tokenised(part, rows)
         with self._computing:
@@ -107,18 +113,18 @@ class PartEmbedder:
             embedded,
             columns=job.columns,
             types=job.types,
-            output_type=job.wanted.output_type,
+            output_type=job.options.output_type,
         )
         bad = sorted([*bad, *unfit, *failed], key=lambda row: row.row)
         return job.output.write(part.number, table, bad), seconds
 
     def _tokenised(self, part: Part, rows: Sequence[Row]) -> tuple[Fit, list[BadRow]]:
-        """Rows with their token ids, and those that have none."""
+        """Rows with their token ids, and rows that have none."""
         fit: Fit = []
         unfit: list[BadRow] = []
         for row, tokens in zip(rows, self._tokenise(rows), strict=True):
             if isinstance(tokens, RowError):
-                unfit.append(refused(part, row, tokens))
+                unfit.append(refused_row(part, row, tokens))
             else:
                 fit.append((row, tokens))
         return fit, unfit
@@ -129,12 +135,12 @@ class PartEmbedder:
         fit: Fit,
         found: Sequence[Vector | RowError],
     ) -> tuple[Embedded, list[BadRow]]:
-        """Rows with their vectors, and those that the engine fails on."""
+        """Rows with their vectors, and rows that the engine fails on."""
         kept: list[tuple[Row, TokenizedText, Vector]] = []
         failed: list[BadRow] = []
         for (row, tokens), vector in zip(fit, found, strict=True):
             if isinstance(vector, RowError):
-                failed.append(refused(part, row, vector))
+                failed.append(refused_row(part, row, vector))
             else:
                 kept.append((row, tokens, vector))
         profile = self._model.profile
@@ -143,7 +149,7 @@ class PartEmbedder:
             rows=[row for row, *_ in kept],
             vectors=cut(
                 vectors.reshape(-1, profile.dimensions),
-                profile.size_of(self._job.wanted.dimensions),
+                profile.size_of(self._job.options.dimensions),
             ),
             tokens=[len(tokens.ids) for _, tokens, _ in kept],
             truncated=[tokens.truncated for _, tokens, _ in kept],
@@ -151,7 +157,7 @@ class PartEmbedder:
         return embedded, failed
 
     def _tokenise(self, rows: Sequence[Row]) -> list[TokenizedText | RowError]:
-        """Token ids of each row behind the prompt of its task, or why there are none."""
+        """Token ids of each row, after the prompt of its task; an error for rows without any."""
         prompts = [self._prompt(row) for row in rows]
         pairs = zip(prompts, rows, strict=True)
         fine = [(prompt, row.text) for prompt, row in pairs if isinstance(prompt, str)]
@@ -166,25 +172,25 @@ class PartEmbedder:
     def _prompt(self, row: Row) -> str | RowError:
         titles = None if row.title is None else [row.title]
         try:
-            task = row.task if self._job.columns.task else self._job.wanted.task
+            task = row.task if self._job.columns.task else self._job.options.task
             return prompts_for(self._model.profile.tasks, task, titles=titles, n_texts=1)[0]
         except OptionError as error:
             return RowError(str(error))
 
     def _uncut(self, tokens: TokenizedText) -> TokenizedText | RowError:
-        if tokens.truncated and not self._job.wanted.truncate:
+        if tokens.truncated and not self._job.options.truncate:
             limit = self._model.max_tokens
             return RowError(f"at least {tokens.n_tokens} tokens, the limit is {limit}")
         return tokens
 
 
 def forward(engine: AnyEngine, tokens: Sequence[TokenizedText]) -> list[Vector | RowError]:
-    """One vector per text, or why there is none; texts that fail together are tried one by one."""
+    """One vector or error per text. When a batch fails, its texts are tried one by one."""
     if not tokens:
         return []
     try:
         vectors = engine.embed([text.ids for text in tokens])
-    except MemoryError:  # the machine's fault and no text's
+    except MemoryError:  # no single text is the cause
         raise
     except Exception as error:
         if len(tokens) == 1:

@@ -1,4 +1,4 @@
-"""One job: what is read, what is wanted of it, and where it goes. Workers get it whole."""
+"""One job: its input, its options and its output. It can be pickled, for workers."""
 
 import argparse
 from collections.abc import Mapping
@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 from embedder.tasks import prompts_for
 from jobs.errors import UsageError
-from jobs.input.files import InputFile, find_files, with_dialects
-from jobs.input.parts import Part, cut
+from jobs.input.files import InputFile, find_files, with_text_formats
+from jobs.input.parts import Part, split
 from jobs.input.rows import Columns
 from jobs.input.schema import types_of
+from jobs.location import Location, locate
 from jobs.output.columns import OUTPUT_TYPES
-from jobs.output.directory import Output
-from jobs.places import Place, locate
+from jobs.output.directory import OutputDirectory
 
-if TYPE_CHECKING:  # who has only the URL of a service has none of what it imports
+if TYPE_CHECKING:  # jobs over HTTP run without the packages that this imports
     from embedder.profile import Profile
 
-# Rows of a part: one or two seconds of the starter model on one core, longer with a larger model. A killed
-# worker loses that much work, and the progress bar moves in such steps.
+# Rows of a part: one or two seconds of the starter model on one core, longer with a larger model.
+# A killed worker loses at most this work, and the progress bar moves in these steps.
 PART_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """How texts are read and how vectors are stored."""
+class EmbedOptions:
+    """How texts are embedded and how vectors are stored."""
 
     task: str | None
     dimensions: int | None
@@ -35,38 +35,42 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything that decides what is written."""
+    """Everything that determines what is written."""
 
-    source: Place
+    source: Location
     files: tuple[InputFile, ...]
     columns: Columns
     types: Mapping[str, Any]  # pyarrow.DataType by column
-    wanted: Wanted
+    options: EmbedOptions
     part_rows: int
-    output: Output
+    output: OutputDirectory
 
     def parts(self) -> list[Part]:
-        """All of them, in the order of the input."""
+        """All parts, in the order of the input."""
         names = self.columns.names
-        return list(cut(self.source, self.files, names, part_rows=self.part_rows))
+        return list(split(self.source, self.files, names, part_rows=self.part_rows))
 
     def bound(self, space: Mapping[str, Any]) -> "Job":
-        """This job, its output made that of this job in the vector space `space`. Raises UsageError."""
+        """This job with its output directory reserved for it and the vector space `space`.
+
+        Raises:
+            UsageError: the directory holds something else.
+        """
         return replace(self, output=self.output.bind(self.manifest(space)))
 
     def manifest(self, space: Mapping[str, Any]) -> dict[str, Any]:
-        """What makes this output this output; `space` names the vector space."""
+        """What identifies an output: a job with another manifest may not write to it."""
         return {
             "input": [asdict(file) for file in self.files],
             "columns": asdict(self.columns),
-            **asdict(self.wanted),
+            **asdict(self.options),
             "part_rows": self.part_rows,
             **space,
         }
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, part_rows: int = PART_ROWS) -> None:
-    """What both commands take."""
+    """Add the arguments that both commands share."""
     parser.add_argument(
         "input",
         metavar="INPUT",
@@ -74,14 +78,14 @@ def add_arguments(parser: argparse.ArgumentParser, *, part_rows: int = PART_ROWS
     )
     parser.add_argument("output", metavar="OUTPUT", help="a directory; local or a URL, as INPUT")
     parser.add_argument(
-        "--text", default="text", metavar="COLUMN", help="what is embedded (default: text)"
+        "--text", default="text", metavar="COLUMN", help="the texts to embed (default: text)"
     )
     parser.add_argument(
-        "--id", metavar="COLUMN", help="kept with each vector; rows are numbered in any case"
+        "--id", metavar="COLUMN", help="stored with each vector, as the row number always is"
     )
     parser.add_argument("--title", metavar="COLUMN", help="titles of documents")
-    parser.add_argument("--task", metavar="NAME", help="of all texts: query, document, ...")
-    parser.add_argument("--task-column", metavar="COLUMN", help="a task for each text instead")
+    parser.add_argument("--task", metavar="NAME", help="of every text: query, document, ...")
+    parser.add_argument("--task-column", metavar="COLUMN", help="a task per text instead")
     parser.add_argument(
         "--keep", default="", metavar="COLUMN,...", help="columns to copy beside the vectors"
     )
@@ -97,24 +101,31 @@ def add_arguments(parser: argparse.ArgumentParser, *, part_rows: int = PART_ROWS
     parser.add_argument("--dimensions", type=int, help="cut vectors to this size")
     parser.add_argument("--output-type", choices=sorted(OUTPUT_TYPES), default="float32")
     parser.add_argument(
-        "--no-truncate", dest="truncate", action="store_false", help="long texts are bad rows"
+        "--no-truncate",
+        dest="truncate",
+        action="store_false",
+        help="report long texts as bad rows",
     )
     parser.add_argument(
-        "--part-rows", type=int, default=part_rows, help=f"rows of a file (default: {part_rows})"
+        "--part-rows",
+        type=int,
+        default=part_rows,
+        help=f"rows per output file (default: {part_rows})",
     )
     parser.add_argument(
         "--price-per-month",
         type=float,
         metavar="P",
-        help="of the machines; for the cost at the end",
+        help="price of the machines, for the cost in the summary",
     )
-    parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
 def make_job(options: argparse.Namespace) -> Job:
-    """Look at the input and see that it has what was asked for.
+    """Inspect the input and check that it has the columns that the options name.
 
-    Raises UsageError when it has not.
+    Raises:
+        UsageError: an option, a file or a column is wrong.
     """
     if options.task and options.task_column:
         raise UsageError("--task and --task-column exclude each other")
@@ -124,11 +135,11 @@ def make_job(options: argparse.Namespace) -> Job:
     output = locate(options.output)
     if output.is_in(source):
         raise UsageError(
-            "OUTPUT lies in INPUT, and would be read the next time; give it a place of its own"
+            "OUTPUT is inside INPUT, and would be read by the next run: give a directory elsewhere"
         )
     keep = tuple(name for name in options.keep.split(",") if name)
     columns = Columns(options.text, options.id, options.title, options.task_column, keep)
-    files = with_dialects(
+    files = with_text_formats(
         source,
         found,
         columns.names,
@@ -140,29 +151,35 @@ def make_job(options: argparse.Namespace) -> Job:
         files=tuple(files),
         columns=columns,
         types=types_of(source, files, columns),
-        wanted=Wanted(options.task, options.dimensions, options.output_type, options.truncate),
+        options=EmbedOptions(
+            options.task, options.dimensions, options.output_type, options.truncate
+        ),
         part_rows=options.part_rows,
-        output=Output(output),
+        output=OutputDirectory(output),
     )
 
 
-def check_wanted(job: Job, profile: "Profile") -> None:
-    """See that the model has the task, a place for titles and the size.
+def check_supported(job: Job, profile: "Profile") -> None:
+    """Check that the model supports the task, the titles and the dimensions.
 
-    Raises OptionError. Tasks of a column are seen row by row.
+    Tasks in a column are checked row by row.
+
+    Raises:
+        OptionError: the model does not support one of them.
+        UsageError: the dimensions do not fit the output type.
     """
     if job.columns.task is None:
         prompts_for(
             profile.tasks,
-            job.wanted.task,
+            job.options.task,
             titles=["title"] if job.columns.title else None,
             n_texts=1,
         )
-    check_packing(job.wanted, profile.size_of(job.wanted.dimensions))
+    check_packing(job.options, profile.size_of(job.options.dimensions))
 
 
-def check_packing(wanted: Wanted, size: int) -> int:
-    """`size`. Raises UsageError when vectors of it do not fill whole numbers of the output type."""
-    if size % OUTPUT_TYPES[wanted.output_type].per_number:
+def check_packing(options: EmbedOptions, size: int) -> int:
+    """Return `size`. Raises UsageError when it is no multiple of 8 and vectors are bits."""
+    if size % OUTPUT_TYPES[options.output_type].per_number:
         raise UsageError(f"{size} dimensions cannot be packed into bytes")
     return size

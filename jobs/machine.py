@@ -1,18 +1,18 @@
-"""Parts through one engine in this process.
+"""Embed parts with one engine in this process.
 
-A process that dies takes the job along, and the same command goes on: no second process has to be
-watched, and the machine holds one copy of everything.
+There is no worker process: nothing has to supervise one, and memory holds one copy of the model.
+When the process dies, the same command resumes the job.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
-from jobs.embedding import PARTS_AT_ONCE, Done, Engine, PartEmbedder
+from jobs.embedding import PARTS_AT_ONCE, Engine, FinishedPart, PartEmbedder
 from jobs.input.parts import Part
 from jobs.job import Job
 
-SILENCE = 60.0  # seconds without a finished part after which something is said
+SILENCE = 60.0  # seconds without a finished part before a message is printed
 
 
 def embed(
@@ -21,11 +21,24 @@ def embed(
     engine: Engine,
     *,
     say: Callable[[str], None],
-) -> Iterator[Done]:
-    """Every part, in their order. Raises JobError when one cannot be made."""
+) -> Iterator[FinishedPart]:
+    """Embed parts.
+
+    Args:
+        job: what is read and written.
+        parts: those to embed.
+        engine: the model and its limits.
+        say: gets a message when no part finishes for SILENCE seconds.
+
+    Yields:
+        Each part, in the order given.
+
+    Raises:
+        JobError: a part cannot be embedded.
+    """
     embedder = PartEmbedder(job, engine)
     pool = ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="part")
-    running: deque[Future[Done]] = deque()
+    running: deque[Future[FinishedPart]] = deque()
     try:
         for part in parts:
             running.append(pool.submit(embedder.run, part))
@@ -34,13 +47,13 @@ def embed(
         while running:
             yield _outcome(running.popleft(), say)
     except Exception:
-        pool.shutdown(cancel_futures=True)  # parts that were begun are finished, and stay
+        pool.shutdown(cancel_futures=True)  # parts already begun are finished and written
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _outcome(future: "Future[Done]", say: Callable[[str], None]) -> Done:
+def _outcome(future: "Future[FinishedPart]", say: Callable[[str], None]) -> FinishedPart:
     silent = 0.0
     while not wait([future], timeout=SILENCE).done:
         silent += SILENCE

@@ -1,4 +1,4 @@
-"""What a job shows while it runs, and its summary."""
+"""The progress bar of a job, and its summary at the end."""
 
 import sys
 import time
@@ -9,29 +9,31 @@ from typing import Self
 from tqdm import tqdm
 
 from jobs.errors import LONGEST_MESSAGE, printable
-from jobs.output.directory import NOTHING, Counts
+from jobs.output.directory import NO_COUNTS, Counts
 
 HOURS_PER_MONTH = 730
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What this run did, and how fast."""
+    """What this run embedded, and how fast."""
 
     counts: Counts
     seconds: float
-    loading: float  # of those, until the first engine was ready
-    core_seconds: float  # of engines at work
-    cores: int | None  # None: another machine's
+    loading: float  # seconds of those before the first engine was ready
+    core_seconds: float  # seconds of engines at work, times their threads
+    cores: int | None  # None when the engines are the service's
     price_per_month: float | None
-    before: int  # rows that an earlier run of the same command finished
+    before: int  # rows finished by an earlier run of the same command
 
     def __str__(self) -> str:
-        counts, seconds = self.counts, max(self.seconds - self.loading, 1e-9)
+        counts = self.counts
+        seconds = max(self.seconds - self.loading, 1e-9)
         rate = counts.tokens / seconds
         parts = [
-            f"{counts.texts:,} texts ({counts.truncated:,} truncated, {counts.failed:,} failed) and {counts.tokens:,} "
-            f"tokens in {tqdm.format_interval(self.seconds)}, {self.loading:.0f} s of it loading",
+            f"{counts.texts:,} texts ({counts.truncated:,} truncated, {counts.failed:,} failed) "
+            f"and {counts.tokens:,} tokens in {tqdm.format_interval(self.seconds)}, "
+            f"{self.loading:.0f} s of it loading",
             f"{counts.texts / seconds:,.1f} texts/s",
             f"{rate:,.0f} tokens/s",
         ]
@@ -49,7 +51,13 @@ class Summary:
 
 
 class Progress:
-    """A bar over rows: rates, time left, what was cut or failed. `quiet` shows nothing."""
+    """A bar over rows with rates, time left, and counts of truncated and failed rows.
+
+    Args:
+        rows: of the whole input.
+        done: of those, rows finished by an earlier run.
+        quiet: show nothing.
+    """
 
     def __init__(self, rows: int, *, done: int, quiet: bool) -> None:
         self._bar = tqdm(
@@ -65,7 +73,7 @@ class Progress:
         self._started = time.monotonic()
         self._loading: float | None = None
         self._core_seconds = 0.0
-        self.counts = NOTHING
+        self.counts = NO_COUNTS
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +84,7 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.close()  # what is printed next begins on a new line
+        self._bar.close()  # later output then begins on a new line
 
     def add(
         self,
@@ -86,7 +94,14 @@ class Progress:
         seconds: float,
         core_seconds: float = 0.0,
     ) -> None:
-        """Another part is there: its rows, good and bad, its seconds, and those of its engine."""
+        """Count a finished part.
+
+        Args:
+            rows: of the part, good and bad.
+            counts: what became of them.
+            seconds: from the first row read to the file written.
+            core_seconds: seconds of the engine, times its threads.
+        """
         self.counts += counts
         self._core_seconds += core_seconds
         elapsed = time.monotonic() - self._started
@@ -94,7 +109,8 @@ class Progress:
             self._loading = max(0.0, elapsed - seconds)
         rate = self.counts.tokens / max(elapsed - self._loading, 1e-9)
         self._bar.set_postfix_str(
-            f"{rate:,.0f} tokens/s, {self.counts.truncated:,} truncated, {self.counts.failed:,} failed",
+            f"{rate:,.0f} tokens/s, {self.counts.truncated:,} truncated, "
+            f"{self.counts.failed:,} failed",
             refresh=False,
         )
         self._bar.update(rows)
@@ -105,7 +121,7 @@ class Progress:
             self._bar.write(printable(text, most=LONGEST_MESSAGE), file=sys.stderr)
 
     def summary(self, *, cores: int | None, price_per_month: float | None) -> Summary:
-        """Of all that was added."""
+        """The summary of all parts that were added."""
         return Summary(
             counts=self.counts,
             seconds=time.monotonic() - self._started,

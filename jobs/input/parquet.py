@@ -1,4 +1,7 @@
-"""Parquet files in small pieces: a few bytes of one may stand for gigabytes, by compression or repetition."""
+"""Read Parquet files in bounded memory.
+
+A few bytes of a file may decode to gigabytes, through compression or repetition.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import repeat
@@ -11,40 +14,42 @@ import pyarrow.parquet as pq
 from jobs.errors import JobError, one_line
 from jobs.input.parquet_pages import pages
 from jobs.input.splitting import BLOCK
-from jobs.places import Place
+from jobs.location import Location
 
-# A column is decoded page by page; writers make pages of 1 MB or, of long texts, of some rows.
-LARGE = 64 << 20  # bytes of a page, which may have more only if the file has them too
-MOST_TIMES = 200  # larger than in the file; compressed text is 2 to 20 times larger
+# A column is decoded page by page. Usual pages have 1 MB, or a few rows when texts are long.
+LARGE = 64 << 20  # bytes; a larger page may not exceed MOST_TIMES its size in the file
+MOST_TIMES = 200  # decoded bytes per byte in the file; text compresses to between 1/2 and 1/20
 WIDEST = 4096  # bytes of a fixed-size value; decimals and UUIDs have 16
-LEVEL_BYTES = 4  # of a value in a list, when the list is decoded: levels and offsets
-BATCH_BYTES = 16 << 20  # of a column, if each row had the longest value of its dictionary
+LEVEL_BYTES = 4  # per value of a decoded list, for levels and offsets
+BATCH_BYTES = 16 << 20  # per column and batch, if each row had the longest value of its dictionary
 OBJECT_BYTES = 32  # of a number as a Python object
 
 
-def open_parquet(place: Place, path: str, names: Sequence[str] = ()) -> pq.ParquetFile:
-    """A Parquet file of which the columns `names` are read, in small pieces.
+def open_parquet(location: Location, path: str, names: Sequence[str] = ()) -> pq.ParquetFile:
+    """Open a Parquet file to read the columns `names`.
 
-    Raises JobError when the file is no Parquet, or when those columns have values of any size.
+    Raises:
+        JobError: the file is not Parquet, or one of the columns has fixed-size values of more than
+            WIDEST bytes.
     """
     try:
-        found = _open(place, path)
+        found = _open(location, path)
         leaves = list(_leaves(found.schema, names))
         for leaf in leaves:
             _check_width(path, found, leaf)
         repeated = [found.schema.column(leaf).path for leaf in leaves if _may_repeat(found, leaf)]
-        return _open(place, path, read_dictionary=repeated) if repeated else found
+        return _open(location, path, read_dictionary=repeated) if repeated else found
     except (pa.ArrowException, OSError) as error:
         raise JobError(f"{path} cannot be read as Parquet: {one_line(error)}") from error
 
 
-def _open(place: Place, path: str, **options: Any) -> pq.ParquetFile:
-    file = place.filesystem.open_input_file(path)
+def _open(location: Location, path: str, **options: Any) -> pq.ParquetFile:
+    file = location.filesystem.open_input_file(path)
     return pq.ParquetFile(file, buffer_size=BLOCK, pre_buffer=False, **options)
 
 
 def _leaves(schema: pq.ParquetSchema, names: Sequence[str]) -> Iterator[int]:
-    """Indices of what is stored of the columns `names`, which may be nested."""
+    """Indices of the stored columns below the columns `names`, which may be nested."""
     for index in range(len(schema)):
         path = schema.column(index).path
         if any(path == name or path.startswith(f"{name}.") for name in names):
@@ -63,9 +68,9 @@ def _check_width(path: str, parquet: pq.ParquetFile, leaf: int) -> None:
 
 
 def _may_repeat(parquet: pq.ParquetFile, leaf: int) -> bool:
-    """Whether lists of strings are kept as the file has them: each string once, and numbers of it.
+    """Whether lists of strings are read as a dictionary: each string once, and indices.
 
-    Not when they are large, since Arrow gathers the strings of a whole row group then.
+    Not when they are large: Arrow then holds the strings of a whole row group in memory.
     """
     column = parquet.schema.column(leaf)
     if not column.max_repetition_level or column.logical_type.type == "DECIMAL":
@@ -75,7 +80,10 @@ def _may_repeat(parquet: pq.ParquetFile, leaf: int) -> bool:
 
 
 def rows_within(size: int, parquet: pq.ParquetFile, names: Sequence[str]) -> int:
-    """How many rows have `size` bytes of the columns `names`, where rows are longest; 1 or more."""
+    """The number of rows that have `size` bytes in the columns `names`; at least 1.
+
+    Taken from the row group with the longest rows on average.
+    """
     leaves = list(_leaves(parquet.schema, names))
     mean = 1.0
     for group in map(parquet.metadata.row_group, range(parquet.metadata.num_row_groups)):
@@ -85,11 +93,21 @@ def rows_within(size: int, parquet: pq.ParquetFile, names: Sequence[str]) -> int
 
 
 def batches(
-    place: Place, path: str, parquet: pq.ParquetFile, names: Sequence[str], *, first: int, rows: int
+    location: Location,
+    path: str,
+    parquet: pq.ParquetFile,
+    names: Sequence[str],
+    *,
+    first: int,
+    rows: int,
 ) -> Iterator[pa.RecordBatch]:
-    """Rows from the row group `first` on, at most `rows` at a time. Raises JobError."""
+    """Rows from the row group `first` on, in batches of at most `rows`.
+
+    Raises:
+        JobError: a page decodes to far more bytes than the file has for it.
+    """
     leaves = list(_leaves(parquet.schema, names))
-    with place.filesystem.open_input_file(path) as file:
+    with location.filesystem.open_input_file(path) as file:
         for group in range(first, parquet.metadata.num_row_groups):
             chunks = [parquet.metadata.row_group(group).column(leaf) for leaf in leaves]
             lists = [parquet.schema.column(leaf).max_repetition_level > 0 for leaf in leaves]
@@ -103,9 +121,10 @@ def batches(
 
 
 def _longest(file: Any, path: str, chunk: Any, in_lists: bool) -> int:
-    """Bytes that no value of a column exceeds, where it may have long ones many times; 0 otherwise.
+    """An upper bound of the bytes of a value that a column may repeat; 0 if it repeats none.
 
-    Raises JobError for a page that no corpus has.
+    Raises:
+        JobError: a page decodes to far more bytes than the file has for it.
     """
     longest = 0
     for page in pages(file, path, chunk):
@@ -113,7 +132,7 @@ def _longest(file: Any, path: str, chunk: Any, in_lists: bool) -> int:
         if size > LARGE and size > MOST_TIMES * page.packed:
             raise JobError(
                 f"{path}: a page of {chunk.path_in_schema} unpacks to {size:,} bytes from "
-                f"{page.packed:,}, more than any corpus: if it is right, write it in smaller pages"
+                f"{page.packed:,}, too many for real texts: if it is valid, write smaller pages"
             )
         if page.repeats:
             longest = max(longest, page.unpacked)
@@ -121,7 +140,7 @@ def _longest(file: Any, path: str, chunk: Any, in_lists: bool) -> int:
 
 
 def python_bytes(array: pa.Array) -> int:
-    """About how much memory the values of `array` take as Python objects."""
+    """Roughly the memory that the values of `array` take as Python objects, in bytes."""
     kind = array.type
     if pa.types.is_dictionary(kind):
         if not _is_text(kind.value_type):

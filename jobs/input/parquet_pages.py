@@ -1,7 +1,7 @@
-"""Headers of the pages of a Parquet column: what a reader will unpack, before it does.
+"""Headers of the pages of a Parquet column: their decoded sizes, before they are decoded.
 
-A page is unpacked as a whole, and the file's footer may say something else. Headers are structs in
-Thrift's compact protocol (github.com/apache/thrift, doc/specs/thrift-compact-protocol.md).
+A page is always decoded whole, and the sizes in the file's footer may be wrong. Headers are structs
+in Thrift's compact protocol (github.com/apache/thrift, doc/specs/thrift-compact-protocol.md).
 """
 
 from collections.abc import Iterator
@@ -10,38 +10,43 @@ from typing import Any
 
 from jobs.errors import JobError
 
-FIRST_READ, LONGEST_HEADER = 256, 1 << 20  # bytes; a header may have the least and largest value
-DEEPEST = 8  # structs within structs; a page header has three
-DICTIONARY = 2  # of PageType
-DELTA_BYTE_ARRAY = 7  # of Encoding: a value is a length of the one before, and what follows
-# Structs of a header by kind of page: where they have the number of values, and the encoding.
+FIRST_READ = 256  # bytes
+LONGEST_HEADER = 1 << 20  # bytes; a header may hold the smallest and the largest value of its page
+DEEPEST = 8  # nested structs; a page header has three levels
+DICTIONARY = 2  # a PageType
+DELTA_BYTE_ARRAY = 7  # an Encoding: a value is a prefix of the previous one, and a suffix
+# By field of the header (one per page type): the fields of its number of values and its encoding.
 OF_VALUES = {5: (1, 2), 7: (1, 2), 8: (1, 4)}
-# Kinds of fields. Booleans have no bytes of their own.
+# Field types of Thrift. A boolean is in the type itself.
 STOP, TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(13)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a header says of its page."""
+    """The contents of a page header."""
 
-    kind: int
-    unpacked: int  # bytes
-    packed: int  # bytes
+    kind: int  # PageType
+    unpacked: int  # bytes, decoded
+    packed: int  # bytes in the file
     values: int
     encoding: int
 
     @property
     def repeats(self) -> bool:
-        """Whether each of many values may be about as long as the page."""
+        """Whether the page may hold many values that are each about as long as the page."""
         return self.kind == DICTIONARY or self.encoding == DELTA_BYTE_ARRAY
 
 
 class _Cut(Exception):
-    """The header goes on behind the bytes at hand."""
+    """The bytes end before the header does."""
 
 
 def pages(file: Any, path: str, chunk: Any) -> Iterator[Page]:
-    """Pages of a column in a row group, as many as a reader looks at. Raises JobError."""
+    """The pages of a column in a row group that a reader decodes.
+
+    Raises:
+        JobError: a page has no valid header.
+    """
     position = chunk.data_page_offset
     if chunk.has_dictionary_page and chunk.dictionary_page_offset:
         position = min(position, chunk.dictionary_page_offset)
@@ -54,7 +59,7 @@ def pages(file: Any, path: str, chunk: Any) -> Iterator[Page]:
 
 
 def _header(file: Any, path: str, position: int) -> tuple[Page, int]:
-    """A page, and the bytes of its header."""
+    """The page at a position of the file, and the length of its header in bytes."""
     size = FIRST_READ
     while True:
         content = file.read_at(size, position)
@@ -72,27 +77,27 @@ def _header(file: Any, path: str, position: int) -> tuple[Page, int]:
 
 
 def _page(fields: dict[int, Any]) -> Page | None:
-    """None where a number is missing, or is less than nothing."""
+    """The page of a parsed header; None when a number is missing or negative."""
     numbers = [fields.get(field) for field in (1, 2, 3)]
     for field, (values, encoding) in OF_VALUES.items():
         if isinstance(of_values := fields.get(field), dict):
             numbers += [of_values.get(values), of_values.get(encoding)]
             break
     else:
-        numbers += [0, 0]  # an index
+        numbers += [0, 0]  # an index page
     known = [number for number in numbers if isinstance(number, int) and number >= 0]
     return Page(*known) if len(known) == len(numbers) else None
 
 
 class _Header:
-    """Reads a struct from bytes. Raises _Cut where they end."""
+    """Parses a Thrift struct. Raises _Cut where the bytes end."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
         self.position = 0
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
-        """Numbers and structs by field."""
+        """Numbers and structs by field id."""
         if depth > DEEPEST:
             raise _Cut
         fields: dict[int, Any] = {}

@@ -1,4 +1,4 @@
-"""The rows of one part, each either fit to be embedded or with the reason why not."""
+"""The rows of one part: rows to embed, and bad rows with their reasons."""
 
 import json
 from dataclasses import dataclass
@@ -9,13 +9,14 @@ from embedder.tasks import LONGEST_TITLE
 from jobs.errors import JobError, RowError
 from jobs.input.files import TEXT_COLUMN
 from jobs.input.parts import Part
-from jobs.input.records import Record, Records
-from jobs.places import Place
+from jobs.input.record import Record
+from jobs.input.records import RecordReader
+from jobs.location import Location
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which column is what."""
+    """The names of the columns that are read."""
 
     text: str = TEXT_COLUMN
     id: str | None = None
@@ -25,17 +26,14 @@ class Columns:
 
     @property
     def names(self) -> list[str]:
-        """All of them, each once."""
-        return list(
-            dict.fromkeys(
-                name for name in (self.text, self.id, self.title, self.task, *self.keep) if name
-            )
-        )
+        """Every column, each once."""
+        given = (self.text, self.id, self.title, self.task, *self.keep)
+        return list(dict.fromkeys(name for name in given if name))
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row to embed. `number` counts from 0 through the whole input."""
+    """A row to embed. `number` counts from 0 over the whole input."""
 
     number: int
     text: str
@@ -47,7 +45,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that has no vector, and why; `file_row` counts from 0 in its file."""
+    """A row without a vector, and the reason.
+
+    `row` counts from 0 over the whole input, `file_row` from 0 in its file.
+    """
 
     row: int
     file: str
@@ -57,13 +58,17 @@ class BadRow:
 
 
 class RowReader:
-    """Rows of one input. Goes forward through a file where it can: each thread has one of its own."""
+    """Reads the rows of one input, forward through a file where possible. Not thread-safe."""
 
-    def __init__(self, place: Place, columns: Columns) -> None:
-        self._records, self._columns = Records(place, columns.names), columns
+    def __init__(self, location: Location, columns: Columns) -> None:
+        self._records, self._columns = RecordReader(location, columns.names), columns
 
     def read(self, part: Part) -> tuple[list[Row], list[BadRow]]:
-        """Good and bad rows of a part. Raises JobError when the file has changed or breaks its format."""
+        """Good and bad rows of a part.
+
+        Raises:
+            JobError: the file has changed, or cannot be read in its format.
+        """
         rows: list[Row] = []
         bad: list[BadRow] = []
         for record in self._records.read(part):
@@ -75,18 +80,18 @@ class RowReader:
         if len(rows) + len(bad) != part.rows:
             raise JobError(
                 f"{part.path} has {len(rows) + len(bad)} rows where {part.rows} were counted, from "
-                f"row {part.file_row} on: it changed meanwhile; give an OUTPUT of its own"
+                f"row {part.file_row} on: the file has changed; give another OUTPUT"
             )
         return rows, bad
 
 
 def bad_row(part: Part, number: int, error: RowError) -> BadRow:
-    """Where the row `number` of the whole input stands, and why it is bad."""
+    """The bad row with the number `number` in the whole input."""
     return BadRow(number, part.path, number - part.first_row + part.file_row, error.id, str(error))
 
 
-def refused(part: Part, row: Row, error: RowError) -> BadRow:
-    """A row that was read and cannot be embedded."""
+def refused_row(part: Part, row: Row, error: RowError) -> BadRow:
+    """The bad row for a row that was read and cannot be embedded."""
     error.id = row.id
     return bad_row(part, row.number, error)
 
@@ -96,7 +101,7 @@ def _row(number: int, record: Record | RowError, part: Part, columns: Columns) -
         raise record
     if part.file.format == "csv":
         record = _with_nulls(record, columns.text)
-    flat = _flat if part.file.format == "jsonl" else _as_it_is
+    flat = _flat if part.file.format == "jsonl" else _unchanged
     given = record.get(columns.id) if columns.id else None
     try:
         if columns.id and given is None:
@@ -112,21 +117,21 @@ def _row(number: int, record: Record | RowError, part: Part, columns: Columns) -
             {name: flat(record.get(name)) for name in columns.keep},
         )
     except RowError as error:
-        error.id = None if isinstance(given, list | dict) else given  # it may be what is wrong
+        error.id = None if isinstance(given, list | dict) else given  # the id itself may be wrong
         raise
 
 
 def _with_nulls(record: Record, text: str) -> Record:
-    """CSV has no null: an empty cell stands for it, except where a text should be."""
+    """CSV has no null: an empty cell is read as null, except in the text column."""
     return {name: value if name == text else value or None for name, value in record.items()}
 
 
 def _flat(value: Any) -> Any:
-    """What JSON has besides strings is kept as JSON."""
+    """Lists and objects are stored as JSON."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
-def _as_it_is(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
@@ -137,37 +142,39 @@ def _text(name: str, value: Any) -> str:
     if not text:
         raise RowError(f"{name} is empty")
     if is_blank(text):
-        raise RowError(f"{name} is blank: it has white space and invisible characters alone")
+        raise RowError(f"{name} is blank: it has only white space and invisible characters")
     return text
 
 
 def _title(name: str, value: Any) -> str | None:
-    """None for a blank one: it is no title."""
+    """The title; None for a blank one."""
     title = _string(name, value)
     if title is None or is_blank(title):
         return None
     if len(title) > LONGEST_TITLE:
-        raise RowError(
-            f"{name} has {len(title):,} characters, and a title at most {LONGEST_TITLE:,}"
-        )
+        raise RowError(f"{name} has {len(title):,} characters, a title may have {LONGEST_TITLE:,}")
     return title
 
 
 def _string(name: str, value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    raise RowError(f"{name} is no text")
+    raise RowError(f"{name} is not text")
 
 
 def _check_unicode(name: str, value: Any, part: Part) -> None:
-    """Bytes of another encoding were read as lone surrogates, which JSON can also spell out at any depth."""
+    """Refuse lone surrogates.
+
+    Bytes that are invalid in the encoding are read as lone surrogates, and JSON can also escape
+    them, at any depth.
+    """
     try:
         if isinstance(value, str):
             value.encode()
         elif isinstance(value, list | dict):
             json.dumps(value, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError:
-        encoding = part.file.dialect.encoding.upper()
+        encoding = part.file.text_format.encoding.upper()
         raise RowError(f"{name} is not valid {encoding}") from None
     except RecursionError:
         raise RowError(f"{name} is nested too deeply") from None

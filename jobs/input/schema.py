@@ -1,4 +1,4 @@
-"""Which columns files have, seen before anything is embedded."""
+"""The columns of the files and their types, checked before anything is embedded."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,22 +12,27 @@ from jobs.input.files import TEXT_COLUMN, InputFile
 from jobs.input.parquet import open_parquet
 from jobs.input.rows import Columns
 from jobs.input.text_format import csv_header
+from jobs.location import Location
 from jobs.output.columns import EMBEDDING, ID, ROW, TOKENS, TRUNCATED
-from jobs.places import Place
 
 
-def types_of(source: Place, files: Sequence[InputFile], columns: Columns) -> dict[str, Any]:
-    """pyarrow.DataType by column. Raises UsageError for one that is missing, is no text, or differs between files.
+def types_of(source: Location, files: Sequence[InputFile], columns: Columns) -> dict[str, Any]:
+    """The pyarrow.DataType of each column that is read.
 
-    A line of JSONL may leave out what may be null, so a title, a task or a kept column has to be in one file only.
+    A line of JSONL may omit a value that may be null, so a title, a task or a kept column has to
+    occur in one file only.
+
+    Raises:
+        UsageError: a column is missing, is not text where text is needed, or differs between files.
     """
     taken = {ROW, ID, EMBEDDING, TOKENS, TRUNCATED} & set(columns.keep)
     if taken:
         raise UsageError(
-            f"--keep cannot have {', '.join(sorted(taken))}: the output has such a column of its own"
+            f"--keep cannot have {', '.join(sorted(taken))}: "
+            "the output has its own column of that name"
         )
     types: dict[str, Any] = {}
-    missing: dict[str, str] = {}  # what to say of a column that no file has
+    missing: dict[str, str] = {}  # by column, the message for when no file has it
     for file in files:
         found = columns_of(source, file)
         if found is None:
@@ -61,28 +66,29 @@ def _check_text(name: str, kind: Any) -> None:
         raise UsageError(f"column {name!r} is {kind}, not text")
 
 
-def columns_of(place: Place, file: InputFile) -> Mapping[str, Any] | None:
-    """Columns of a file and their types; what is not Parquet holds strings. None of a file without rows or header.
+def columns_of(location: Location, file: InputFile) -> Mapping[str, Any] | None:
+    """The columns of a file and their types, which are strings in all formats but Parquet.
 
-    Of JSONL, those of the lines that can be read among the first.
+    Columns of JSONL are those of its first lines that can be parsed. Returns None for a file
+    without rows and header.
     """
     if file.format == "parquet":
-        with open_parquet(place, file.path) as parquet:
+        with open_parquet(location, file.path) as parquet:
             schema = parquet.schema_arrow
         return dict(zip(schema.names, schema.types, strict=True))
-    names = _names(place, file)
+    names = _names(location, file)
     return None if names is None else dict.fromkeys(names, pa.string())
 
 
-def _names(place: Place, file: InputFile) -> Sequence[str] | None:
+def _names(location: Location, file: InputFile) -> Sequence[str] | None:
     if file.size == 0:
         return None
     if file.format == "text":
         return [TEXT_COLUMN]
     if file.format == "csv":
-        header = csv_header(place, file.path, file.dialect)
+        header = csv_header(location, file.path, file.text_format)
         return header.names if header.names or header.stop < file.size else None
-    lines = [line for line in _first_lines(place, file) if line.strip()]
+    lines = [line for line in _first_lines(location, file) if line.strip()]
     found = [record for record in map(_parsed, lines) if record is not None]
     if lines and not found:
         raise UsageError(
@@ -91,17 +97,17 @@ def _names(place: Place, file: InputFile) -> Sequence[str] | None:
     return list(dict.fromkeys(name for record in found for name in record)) if lines else None
 
 
-def _first_lines(place: Place, file: InputFile) -> Iterator[str]:
-    """Lines of about one block, without those that are too long."""
-    dialect, size = file.dialect, 0
-    with place.filesystem.open_input_file(file.path) as stream:
-        start = dialect.content_start(stream)
-        for line in splitting.records(stream, start, quotes=False, unit=dialect.unit):
+def _first_lines(location: Location, file: InputFile) -> Iterator[str]:
+    """The lines of about one block, without lines that are too long."""
+    text_format, size = file.text_format, 0
+    with location.filesystem.open_input_file(file.path) as stream:
+        start = text_format.content_start(stream)
+        for line in splitting.records(stream, start, quotes=False, unit=text_format.unit):
             if size >= splitting.BLOCK:
                 return
             if line is not None:
                 size += len(line)
-                yield line.decode(dialect.encoding, "replace")
+                yield line.decode(text_format.encoding, "replace")
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Records of a text file as bytes: where they begin and end, without reading the file into memory."""
+"""Split a text file into records (lines, or CSV records), without reading it into memory."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 1 << 20  # bytes looked through at a time
-# Bytes of one record: what a row may take of memory before anybody has looked at it. JSON of empty
-# lists takes 24 times its bytes once it is parsed.
+BLOCK = 1 << 20  # bytes read at a time
+# Bytes of one record: bounds the memory of a row before it is parsed. Parsed JSON of empty lists
+# takes 24 times the bytes of its text.
 LONGEST = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive bytes of a file, and the records that end in them."""
+    """Consecutive bytes of a file, and where records end in them."""
 
     start: int  # offset of its first byte
     content: bytes
@@ -29,10 +29,14 @@ class Block:
 def blocks(
     stream: BinaryIO, start: int, stop: int | None = None, *, quotes: bool, unit: str = "u1"
 ) -> Iterator[Block]:
-    """Blocks from `start`, which begins a record, to `stop` or the end of the file.
+    """Read a file block by block and find the ends of its records.
 
-    With `quotes` a line break between quotes ends no record (RFC 4180). `unit` is the numpy type of
-    one line break. The last record may lack its own.
+    Args:
+        stream: the file.
+        start: offset of the first record.
+        stop: where to end; None for the end of the file.
+        quotes: a line break between quotes ends no record (RFC 4180).
+        unit: the numpy type of one line break. The last record may have none.
     """
     stream.seek(start)
     offset = end = start
@@ -41,7 +45,7 @@ def blocks(
     while content := stream.read(BLOCK if stop is None else min(BLOCK, stop - offset)):
         units = np.frombuffer(content, unit, len(content) // size)
         breaks = np.flatnonzero(units == ord("\n"))
-        if quotes:  # a break is inside quotes when an odd number of them stands before it
+        if quotes:  # a line break is inside quotes when the number of quotes before it is odd
             marks = np.flatnonzero(units == ord('"'))
             breaks = breaks[(n_quotes + np.searchsorted(marks, breaks)) % 2 == 0]
             n_quotes += len(marks)
@@ -56,9 +60,9 @@ def blocks(
 def records(
     stream: BinaryIO, start: int, stop: int | None = None, *, quotes: bool, unit: str = "u1"
 ) -> Iterator[bytes | None]:
-    """Each record with its line break; None for one of more than LONGEST bytes."""
+    """Each record with its line break; None for a record of more than LONGEST bytes."""
     held = bytearray()
-    length = 0  # of the record that has begun, also of what is not held
+    length = 0  # of the current record, including bytes that were not held
     for block in blocks(stream, start, stop, quotes=quotes, unit=unit):
         begin = 0
         for end in (block.ends - block.start).tolist():

@@ -1,4 +1,4 @@
-"""How the characters and fields of a text file are stored: told by an option, or seen in its first block."""
+"""Encoding and delimiter of a text file: given by an option, or detected in its first block."""
 
 import codecs
 import csv
@@ -10,21 +10,21 @@ from typing import BinaryIO
 
 from jobs.errors import UsageError, one_line
 from jobs.input import splitting
-from jobs.places import Place
+from jobs.location import Location
 
 UTF_8 = "utf-8"
 MARKS = {"utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE, UTF_8: codecs.BOM_UTF8}
-UNITS = {"utf-16-le": "<u2", "utf-16-be": ">u2"}  # numpy's; all others are looked at as bytes
-# Codecs that write ASCII as itself and give it another meaning behind a shift.
+UNITS = {"utf-16-le": "<u2", "utf-16-be": ">u2"}  # numpy types; other encodings are split as bytes
+# Codecs whose ASCII bytes mean other characters after a shift sequence.
 STATEFUL = ("hz", "iso2022", "utf_7")
 DELIMITERS = ",;\t|"
-csv.field_size_limit(sys.maxsize)  # a record has a limit of its own
+csv.field_size_limit(sys.maxsize)  # the length of a record is limited elsewhere
 COMMON = "cp949 (Excel in Korean), cp1252 (Excel in Western Europe), utf-16, ..."
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
-    """What a text file needs to be read."""
+class TextFormat:
+    """How a text file is decoded and split into fields."""
 
     encoding: str = UTF_8
     delimiter: str = ","  # of CSV
@@ -35,33 +35,34 @@ class Dialect:
         return UNITS.get(self.encoding, "u1")
 
     def decode(self, content: bytes) -> str:
-        """Bytes that are not of the encoding become lone surrogates.
+        """Decode; invalid bytes become lone surrogates.
 
-        Raises UnicodeDecodeError for half a character of UTF-16.
+        Raises:
+            UnicodeDecodeError: an incomplete code unit of UTF-16.
         """
         errors = "surrogateescape" if self.unit == "u1" else "surrogatepass"
         return content.decode(self.encoding, errors)
 
     def content_start(self, stream: BinaryIO) -> int:
-        """The offset of what follows a byte order mark."""
+        """The offset of the content, after a byte order mark if there is one."""
         stream.seek(0)
         mark = MARKS.get(self.encoding, b"\0")
         return len(mark) if stream.read(len(mark)) == mark else 0
 
 
-PLAIN = Dialect()
+PLAIN = TextFormat()
 
 
 @dataclass(frozen=True, slots=True)
 class CsvHeader:
-    """Names of the columns, and the offset of the first record behind them."""
+    """Names of the columns, and the offset of the first record after them."""
 
     names: list[str]
     stop: int
 
 
 def check_options(encoding: str | None, delimiter: str | None) -> None:
-    """Raises UsageError when no file can be read like that."""
+    """Raises UsageError when the encoding or the delimiter is invalid."""
     if encoding:
         _codec(encoding)
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
@@ -69,7 +70,7 @@ def check_options(encoding: str | None, delimiter: str | None) -> None:
 
 
 def _codec(encoding: str) -> str:
-    """Its name as Python writes it. UTF-16 without a byte order mark is as Windows writes it."""
+    """Python's name of an encoding. UTF-16 without a byte order mark is little-endian."""
     try:
         name = codecs.lookup(encoding).name
         name = {"utf-16": "utf-16-le", "utf-8-sig": UTF_8}.get(name, name)
@@ -81,26 +82,34 @@ def _codec(encoding: str) -> str:
     return name
 
 
-def dialect_of(
-    place: Place,
+def text_format_of(
+    location: Location,
     path: str,
     *,
     columns: Sequence[str] | None,
     encoding: str | None,
     delimiter: str | None,
-) -> Dialect:
-    """Of the file at `path`; `columns` are those that are wanted of a CSV file, None for other text.
+) -> TextFormat:
+    """The text format of a file.
 
-    Raises UsageError when the encoding has to be told.
+    Args:
+        location: where the file is.
+        path: of the file.
+        columns: the columns that the job reads of a CSV file; None for other text files.
+        encoding: given by the user; None to detect it.
+        delimiter: given by the user; None to detect it.
+
+    Raises:
+        UsageError: the encoding cannot be detected.
     """
-    with place.filesystem.open_input_file(path) as stream:
+    with location.filesystem.open_input_file(path) as stream:
         head = stream.read(splitting.BLOCK)
-    found = Dialect(_encoding_of(path, head, encoding, has_header=columns is not None))
+    found = TextFormat(_encoding_of(path, head, encoding, has_header=columns is not None))
     if columns is None:
         return found
     if delimiter:
-        return Dialect(found.encoding, delimiter)
-    return _best_delimiter(place, path, found.encoding, columns)
+        return TextFormat(found.encoding, delimiter)
+    return _best_delimiter(location, path, found.encoding, columns)
 
 
 def _encoding_of(path: str, head: bytes, given: str | None, *, has_header: bool) -> str:
@@ -111,7 +120,7 @@ def _encoding_of(path: str, head: bytes, given: str | None, *, has_header: bool)
     if marked:
         return marked
     lines = [line for line in head.split(b"\n") if not line.isascii()]
-    wrong = [line for line in lines[:-1] if not _is_utf_8(line)]  # the block may cut the last one
+    wrong = [line for line in lines[:-1] if not _is_utf_8(line)]  # the last may be incomplete
     in_header = has_header and not _is_utf_8(head.split(b"\n")[0])
     if (
         in_header
@@ -121,7 +130,7 @@ def _encoding_of(path: str, head: bytes, given: str | None, *, has_header: bool)
     ):
         raise UsageError(
             f"{path} is not UTF-8: name its encoding with --encoding, such as {COMMON}; "
-            "--encoding utf-8 lists the rows that are not as bad rows"
+            "--encoding utf-8 reports invalid rows as bad rows"
         )
     return UTF_8
 
@@ -134,44 +143,48 @@ def _is_utf_8(content: bytes) -> bool:
     return True
 
 
-def _best_delimiter(place: Place, path: str, encoding: str, columns: Sequence[str]) -> Dialect:
-    """The first that gives every column, or else the one that gives most of any."""
-    found: list[tuple[int, int, Dialect]] = []
+def _best_delimiter(
+    location: Location, path: str, encoding: str, columns: Sequence[str]
+) -> TextFormat:
+    """The delimiter whose header has most of the columns, then the one with most columns."""
+    found: list[tuple[int, int, TextFormat]] = []
     for delimiter in DELIMITERS:
-        dialect = Dialect(encoding, delimiter)
+        text_format = TextFormat(encoding, delimiter)
         try:
-            names = csv_header(place, path, dialect).names
+            names = csv_header(location, path, text_format).names
         except UsageError:
             continue
-        found.append((len(set(columns) & set(names)), len(names), dialect))
-    best = max(found, key=lambda one: one[:2], default=None)  # the first of equals
-    return best[2] if best else Dialect(encoding)
+        found.append((len(set(columns) & set(names)), len(names), text_format))
+    best = max(found, key=lambda one: one[:2], default=None)
+    return best[2] if best else TextFormat(encoding)
 
 
-def csv_header(place: Place, path: str, dialect: Dialect) -> CsvHeader:
+def csv_header(location: Location, path: str, text_format: TextFormat) -> CsvHeader:
     """The first record of a CSV file.
 
-    Raises UsageError when it is not exactly one record: rows that it swallowed would be lost
-    without a word.
+    Raises:
+        UsageError: it is not exactly one record; the rows in it would be lost silently.
     """
-    with place.filesystem.open_input_file(path) as stream:
-        start = dialect.content_start(stream)
+    with location.filesystem.open_input_file(path) as stream:
+        start = text_format.content_start(stream)
         stop = start + splitting.LONGEST + 1
-        first = next(splitting.records(stream, start, stop, quotes=True, unit=dialect.unit), b"")
+        first = next(
+            splitting.records(stream, start, stop, quotes=True, unit=text_format.unit), b""
+        )
     try:
         if first is None:
             raise csv.Error(f"it does not end in {splitting.LONGEST:,} bytes")
-        records = parse_csv(dialect.decode(first), dialect.delimiter)
+        records = parse_csv(text_format.decode(first), text_format.delimiter)
         if len(records) > 1:
-            raise csv.Error(f"it would swallow {len(records) - 1} lines behind it")
+            raise csv.Error(f"it would swallow {len(records) - 1} lines after it")
     except (csv.Error, UnicodeDecodeError) as error:
         raise UsageError(
-            f"{path} has no header that can be read ({one_line(error)}): lines end in a line feed, "
-            'and a quote in a name wants quotes around it ("size ("")")'
+            f"{path} has no valid header ({one_line(error)}): lines end in a line feed, "
+            'and a name with a quote is written in quotes ("size ("")")'
         ) from error
     return CsvHeader(records[0] if records else [], start + len(first))
 
 
 def parse_csv(text: str, delimiter: str) -> list[list[str]]:
-    """Raises csv.Error when `text` is not what RFC 4180 says."""
+    """The records of `text`. Raises csv.Error when it is not valid by RFC 4180."""
     return list(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter))

@@ -1,1 +1,1 @@
-"""Vectors to files and tables."""
+"""Vectors to Parquet files and PostgreSQL tables."""

@@ -1,4 +1,4 @@
-"""Vectors and what goes with them as columns of Parquet."""
+"""The columns of the output: vectors, ids, kept columns and token counts."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +18,11 @@ ID = "id"
 
 @dataclass(frozen=True, slots=True)
 class OutputType:
-    """How one value of a vector is stored."""
+    """How vectors are stored."""
 
     convert: Callable[[Vectors], NDArray[np.generic]]
-    arrow: Any  # pyarrow.DataType of one number
-    per_number: int = 1  # dimensions that one number holds
+    arrow: Any  # pyarrow.DataType of one stored number
+    per_number: int = 1  # dimensions in one stored number
 
 
 OUTPUT_TYPES: Mapping[str, OutputType] = {
@@ -35,18 +35,22 @@ OUTPUT_TYPES: Mapping[str, OutputType] = {
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Rows with their vectors, in the order of the input."""
+    """Rows and their vectors, in the order of the input."""
 
     rows: Sequence[Row]
     vectors: Vectors  # (n_rows, dimensions)
-    tokens: Sequence[int]  # that the model read of each
+    tokens: Sequence[int]  # per row, as the model read it
     truncated: Sequence[bool]
 
 
 def to_table(
     embedded: Embedded, *, columns: Columns, types: Mapping[str, Any], output_type: str
 ) -> pa.Table:
-    """`row`, `id` if there is one, the columns kept, `embedding` (a fixed-size list), `tokens`, `truncated`."""
+    """A table with one row per vector.
+
+    Its columns are `row`, `id` if the input has ids, the kept columns, `embedding` (a fixed-size
+    list), `tokens` and `truncated`.
+    """
     rows = embedded.rows
     arrays = {ROW: pa.array([row.number for row in rows], pa.int64())}
     if columns.id:
@@ -60,12 +64,16 @@ def to_table(
 
 
 def _array(values: Sequence[Any], kind: Any) -> pa.Array:
-    if pa.types.is_string(kind):  # what JSON has besides strings is kept as JSON
-        values = [
-            v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False)
-            for v in values
-        ]
+    if pa.types.is_string(kind):
+        values = [_as_string(value) for value in values]
     return pa.array(values, kind)
+
+
+def _as_string(value: Any) -> str | None:
+    """Numbers, booleans, lists and objects of JSON are stored as JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _fixed_size_lists(vectors: Vectors, output_type: OutputType) -> pa.FixedSizeListArray:

@@ -1,4 +1,4 @@
-"""A PostgreSQL to load into: how to reach it, and whose fault an error is."""
+"""A connection to PostgreSQL, and errors of it as messages for the user."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,27 +15,34 @@ except ImportError as error:
     not_installed(error.name)
 
 URL = "DATABASE_URL"
-# libpq reads these, ~/.pgpass and ~/.pg_service.conf by itself.
+# Variables that libpq reads itself, like ~/.pgpass and ~/.pg_service.conf.
 OF_LIBPQ = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE")
-# Classes of SQLSTATE that say the table or the rows are wrong: everything else, such as a lost
-# connection or a pooler's refusal, may be over when the same command is given again.
+# Classes of SQLSTATE for wrong tables and rows. Other errors, such as a lost connection or a
+# pooler's refusal, may be gone when the command is run again.
 OF_THE_TABLE = frozenset({"0A", "22", "23", "2B", "3F", "42", "54"})
-OF_A_SESSION = frozenset({"42P05"})  # a prepared statement that another client of a pooler made
+OF_A_SESSION = frozenset({"42P05"})  # a prepared statement of another client of the pooler
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """`conninfo` is a URL or key=value pairs of libpq; empty for what its environment says."""
+    """How to connect.
+
+    `conninfo` is a URL or key=value pairs of libpq; empty to use libpq's environment variables.
+    """
 
     conninfo: str = field(repr=False)
-    passwords: tuple[str, ...] = field(repr=False)  # not to be shown
+    passwords: tuple[str, ...] = field(repr=False)  # removed from messages
 
     @contextmanager
     def connection(self, purpose: str) -> Iterator[psycopg.Connection]:
-        """A connection in autocommit mode, which a transaction pooler may stand before.
+        """Connect in autocommit mode, with nothing that a transaction pooler does not support.
 
-        Raises UsageError, which begins with `purpose`, for what is wrong with tables and rows, and
-        JobError for everything else.
+        Args:
+            purpose: the beginning of the message of a UsageError.
+
+        Raises:
+            UsageError: a table or a row is wrong.
+            JobError: every other error of PostgreSQL.
         """
         try:
             with psycopg.connect(
@@ -43,26 +50,27 @@ class Database:
                 application_name="embedding-api",
                 connect_timeout=10,
                 autocommit=True,
-                prepare_threshold=None,  # a pooler gives each transaction another session
+                prepare_threshold=None,  # behind a pooler each transaction has another session
             ) as connection:
                 yield connection
         except psycopg.Error as error:
-            raise self._told(error, purpose) from None  # psycopg's own words may have a password
+            raise self._job_error(error, purpose) from None  # its message may have a password
 
-    def _told(self, error: psycopg.Error, purpose: str) -> JobError:
+    def _job_error(self, error: psycopg.Error, purpose: str) -> JobError:
         message = one_line(error)
         for password in self.passwords:
             message = message.replace(password, "***").replace(quote(password, safe=""), "***")
         state = error.sqlstate or ""
         if state[:2] in OF_THE_TABLE and state not in OF_A_SESSION:
             return UsageError(f"{purpose}: {message}")
-        return JobError(f"PostgreSQL: {message}; the same command goes on")
+        return JobError(f"PostgreSQL: {message}; the same command resumes the job")
 
 
 def database_of(given: str | None, environment: Mapping[str, str]) -> Database | None:
-    """The database of `--to`, or of the environment; None where neither names one.
+    """The database of `--to`, or of the environment; None when neither names one.
 
-    Raises UsageError for a connection string that cannot be read, without showing it.
+    Raises:
+        UsageError: the connection string is invalid; the message does not show it.
     """
     conninfo = given or environment.get(URL) or ""
     if not conninfo and not any(name in environment for name in OF_LIBPQ):
@@ -72,7 +80,11 @@ def database_of(given: str | None, environment: Mapping[str, str]) -> Database |
 
 
 def _password(conninfo: str) -> str | None:
-    """Raises UsageError where a part of a password might be read as a host, and shown as one."""
+    """The password of a connection string.
+
+    Raises:
+        UsageError: a part of the password may be parsed as a host, and messages would show it.
+    """
     try:
         parts = conninfo_to_dict(conninfo)
     except psycopg.Error:
@@ -81,13 +93,13 @@ def _password(conninfo: str) -> str | None:
     ports = str(parts.get("port") or "").split(",")
     if misread or not all(port.isdecimal() for port in ports if port):
         raise UsageError(
-            f"--to or {URL} is no connection string: write postgresql://USER@HOST:5432/DATABASE, "
-            "with @ : / in a password as %40 %3A %2F"
+            f"--to or {URL} is not a connection string: write "
+            "postgresql://USER@HOST:5432/DATABASE, with @ : / in a password as %40 %3A %2F"
         )
     password = parts.get("password")
     return str(password) if password else None
 
 
 def shows_password(given: str | None) -> bool:
-    """Whether everybody on this machine can read a password in the list of processes."""
+    """Whether the argument has a password, which every user of this machine can see in `ps`."""
     return bool(given and _password(given))

@@ -1,4 +1,4 @@
-"""Finished parts into a table with pgvector's types: as often as you like, each id once."""
+"""Load finished parts into a table with pgvector's types. Loading is idempotent: one row per id."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from jobs.input.parts import Part
 from jobs.input.rows import RowReader
 from jobs.output.columns import EMBEDDING, ID, ROW
 from jobs.output.database import Database
-from jobs.output.directory import Output
+from jobs.output.directory import OutputDirectory
 from jobs.output.sequences import advance, sequences_of
 
 try:
@@ -25,20 +25,20 @@ except ImportError as error:
     not_installed(error.name)
 
 TEXT, FINGERPRINT, BITS = "text", "fingerprint", "bits"
-# pgvector has no 8-bit integers; 16-bit floats hold them exactly, and are enough for every model.
+# pgvector has no 8-bit integers; 16-bit floats hold them exactly.
 NUMBERS, BINARY = ("vector", "halfvec"), ("bit",)
-_KIND = re.compile(r"(?:.+\.)?(vector|halfvec|bit)(?:\((\d+)\))?")  # may stand behind a schema
-# The one character that PostgreSQL's text cannot hold, and what stands for it.
+_KIND = re.compile(r"(?:.+\.)?(vector|halfvec|bit)(?:\((\d+)\))?")  # may have a schema before it
+# The only character that PostgreSQL's text cannot hold, and its replacement.
 NUL, REPLACEMENT = "\0", "\ufffd"
 STAGING = sql.Identifier("embedding_api_staging")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Where vectors go: columns `id` (unique), `embedding` and those kept.
+    """A table with the columns `id` (unique), `embedding` and the kept columns.
 
-    A table with a column `fingerprint` gets that of the vectors' space, and their texts in `text`
-    if it has such a column: what a search needs.
+    A column `fingerprint` gets the fingerprint of the vector space, and if there is one, a column
+    `text` gets the texts: a search needs both.
     """
 
     database: Database
@@ -50,9 +50,12 @@ class Table:
     fingerprint: str
 
     def prepare(self) -> None:
-        """Make the table if it is not there, and see that rows could be put into it.
+        """Create the table if it does not exist, and check that it can take the rows.
 
-        Raises UsageError before hours of work, not after them.
+        Called before the work, which may take hours.
+
+        Raises:
+            UsageError: the table cannot take the rows.
         """
         for name, kind in {ID: self.id_type, **self.kept}.items():
             if pa.types.is_nested(kind):
@@ -68,14 +71,23 @@ class Table:
             nothing = sql.SQL("SELECT {} FROM {} WHERE false").format(
                 _names(columns), self._identifier
             )
-            # Planning finds what is missing.
+            # Planning fails for a missing column, type or constraint.
             connection.execute(sql.SQL("EXPLAIN {}").format(self._insert(columns, nothing)))
 
-    def load(self, output: Output, parts: Sequence[Part], reader: RowReader) -> Iterator[int]:
-        """Put parts in, in the order given, each in one transaction; yields the rows of each.
+    def load(
+        self, output: OutputDirectory, parts: Sequence[Part], reader: RowReader
+    ) -> Iterator[int]:
+        """Load parts in the order given, each in one transaction.
 
-        An id that is there already gets its new vector; of one that comes twice the last counts.
-        `reader` has the texts.
+        An existing id gets its new vector. If an id occurs more than once, the last row wins.
+
+        Args:
+            output: where the parts are.
+            parts: those to load.
+            reader: reads the texts from the input.
+
+        Yields:
+            The number of rows of each part.
         """
         with self._connection() as connection:
             columns = self._columns(connection)
@@ -91,7 +103,7 @@ class Table:
                 yield len(rows)
 
     def count(self) -> int:
-        """Rows that are there now."""
+        """The number of rows in the table."""
         with self._connection() as connection:
             counted = sql.SQL("SELECT count(*) FROM {}").format(self._identifier)
             [(count,)] = connection.execute(counted).fetchall()
@@ -119,13 +131,13 @@ class Table:
     def _insert(self, columns: Sequence[str], select: sql.Composed) -> sql.Composed:
         names = [sql.Identifier(name) for name in columns if name != ID]
         updates = [sql.SQL("{0} = excluded.{0}").format(name) for name in names]
-        # A row that says the same already is not written again: a dead copy of it and of its index entries would stay.
-        # As text, since not every type that a column may have can be compared.
+        # An unchanged row is not written again, which would leave a dead copy of it and of its
+        # index entries. Compared as text, since not every type has an equality operator.
         differs = [
             sql.SQL("there.{0}::text IS DISTINCT FROM excluded.{0}::text").format(name)
             for name in names
         ]
-        # Ids are the input's, also where the table would give its own.
+        # Ids come from the input, also when the column generates its own.
         return sql.SQL(
             "INSERT INTO {} AS there ({}) OVERRIDING SYSTEM VALUE {} "
             "ON CONFLICT ({}) DO UPDATE SET {} WHERE {}"
@@ -155,7 +167,7 @@ class Table:
             yield stored[0], stored
 
     def _vectors(self, table: pa.Table) -> Iterator[str]:
-        """Each as PostgreSQL reads it: the shortest digits that give the same float back."""
+        """Each vector as PostgreSQL parses it, with the shortest digits that round-trip."""
         column = table.column(EMBEDDING).combine_chunks()
         numbers = column.flatten().to_numpy(zero_copy_only=False)
         values = numbers.reshape(len(column), column.type.list_size)
@@ -169,7 +181,7 @@ class Table:
         )
 
     def _create(self, connection: psycopg.Connection) -> None:
-        """A table that can be searched. Row level security: Supabase shows others to everybody."""
+        """Create a table for searching. Without row-level security Supabase makes it public."""
         binary = self.output_type == "binary"
         if not binary:
             connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
@@ -200,7 +212,7 @@ class Table:
             connection.execute(statement)
 
     def _columns_there(self, connection: psycopg.Connection) -> dict[str, str]:
-        """Type of each column that can be written; none of a table that is not there."""
+        """The type of each column that can be written; empty if the table does not exist."""
         found = connection.execute(
             "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
             "WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped "
@@ -210,7 +222,7 @@ class Table:
         return dict(found.fetchall())
 
     def _columns(self, connection: psycopg.Connection) -> list[str]:
-        """Those that are filled, the id first."""
+        """The columns that are loaded, the id first."""
         there = self._columns_there(connection)
         searched = [name for name in (TEXT, FINGERPRINT) if FINGERPRINT in there and name in there]
         return [ID, EMBEDDING, *dict.fromkeys((*self.kept, *searched))]
@@ -218,12 +230,12 @@ class Table:
     def _check_kind(self, connection: psycopg.Connection) -> None:
         found = self._columns_there(connection).get(EMBEDDING)
         if found is None:
-            return  # the plan will say so
+            return  # planning the insert fails with a message
         kind = _KIND.fullmatch(found)
         wanted = BINARY if self.output_type == "binary" else NUMBERS
         if not kind or kind[1] not in wanted:
             raise UsageError(
-                f"{self.name}.{EMBEDDING} is {found}, and {self.output_type} vectors want "
+                f"{self.name}.{EMBEDDING} is {found}, and {self.output_type} vectors need "
                 f"{' or '.join(wanted)}: give another --table or --output-type"
             )
         if kind[2] and int(kind[2]) != self.dimensions:
@@ -233,7 +245,7 @@ class Table:
             )
 
     def _check_space(self, connection: psycopg.Connection, columns: Sequence[str]) -> None:
-        """Vectors of two models do not mix."""
+        """Refuse a table that holds vectors of another model."""
         if FINGERPRINT not in columns or FINGERPRINT in self.kept:
             return
         first = sql.SQL("SELECT {} FROM {} LIMIT 1").format(
@@ -255,7 +267,7 @@ class Table:
 
     @property
     def _written(self) -> str:
-        """The name as PostgreSQL reads it."""
+        """The name as an SQL identifier."""
         return self._identifier.as_string()
 
 
@@ -264,7 +276,7 @@ def _names(columns: Sequence[str]) -> sql.Composable:
 
 
 def _texts(reader: RowReader, part: Part) -> dict[int, str]:
-    """Texts of a part's rows by number: parts of the output do not hold them."""
+    """The texts of a part by row number; finished parts do not hold them."""
     return {row.number: row.text for row in reader.read(part)[0]}
 
 

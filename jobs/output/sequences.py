@@ -1,11 +1,14 @@
-"""Sequences of a table that rows with ids of their own were put into: the next id is a free one."""
+"""Advance the sequences of a table after rows with explicit ids were loaded into it.
+
+Otherwise the next insert of the application would get an id that is taken.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
 
-# Of identity and serial columns, and of any default that takes the next value of a sequence.
+# Sequences of identity and serial columns, and of defaults that call nextval.
 FIND = """
 SELECT a.attname, d.objid::regclass::text FROM pg_depend d
 JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
@@ -20,7 +23,7 @@ JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
 WHERE a.attrelid = to_regclass(%(table)s) AND a.attname = ANY(%(columns)s)
     AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
 """
-# Never moves a sequence back. Takes no lock: the application's inserts would wait for it.
+# Never moves a sequence back. Takes no lock, since inserts of the application would wait for it.
 ADVANCE = """
 SELECT setval(q.seqrelid, ids.highest)
 FROM pg_sequence q, (SELECT max(id::bigint) AS highest FROM unnest(%(ids)s::text[]) AS id) ids
@@ -31,21 +34,21 @@ WHERE q.seqrelid = %(sequence)s::regclass AND q.seqincrement > 0 AND ids.highest
 
 @dataclass(frozen=True, slots=True)
 class OwnSequence:
-    """Where a column's own values come from."""
+    """The sequence that a column takes its default values from."""
 
     column: str
-    name: str  # as PostgreSQL writes it, quoted where it has to be
+    name: str  # as PostgreSQL writes it, quoted where necessary
 
 
 def sequences_of(
     connection: psycopg.Connection, table: str, columns: Sequence[str]
 ) -> list[OwnSequence]:
-    """Of those columns; `table` is written as PostgreSQL reads it."""
+    """The sequences of columns; `table` is an SQL identifier."""
     found = connection.execute(FIND, {"table": table, "columns": list(columns)}).fetchall()
     return [OwnSequence(*row) for row in found]
 
 
 def advance(connection: psycopg.Connection, sequence: OwnSequence, ids: Sequence[object]) -> None:
-    """Make the next value one above `ids`, where it is not yet."""
+    """Make the next value of a sequence larger than every id."""
     given = [str(one) for one in ids if one is not None]
     connection.execute(ADVANCE, {"sequence": sequence.name, "ids": given})

@@ -1,4 +1,4 @@
-"""Answers of the service, checked: they may come from anybody on the network."""
+"""Parse and check answers of the service, which are untrusted input from the network."""
 
 import base64
 import json
@@ -14,13 +14,13 @@ from jobs.errors import JobError, RowError, UsageError, one_line, printable
 
 MOST_DIMENSIONS = 65_536
 FINGERPRINT = re.compile(r"[!-~]{1,200}")
-TEXT_BYTES = 64  # of an answer, for each text besides its vector: tokens and two lists of places
-OTHER_BYTES = 65_536  # of an answer besides its texts, and of one without any
+TEXT_BYTES = 64  # of an answer per text, besides its vector: token count and indices
+OTHER_BYTES = 65_536  # of an answer, besides its texts
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP answer. The body of a refusal may be cut."""
+    """One HTTP answer. The body of a refusal may be truncated."""
 
     status: int
     body: bytes
@@ -29,8 +29,8 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """The model that a service serves."""
+class ModelCard:
+    """The model that the service serves."""
 
     fingerprint: str
     max_tokens: int
@@ -39,7 +39,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the service gave for one text."""
+    """The result of one text."""
 
     vector: np.ndarray[Any, np.dtype[np.float32]]
     tokens: int
@@ -49,8 +49,8 @@ class Answer:
 Result = Answer | RowError
 
 
-class Complaint(NamedTuple):
-    """Why a request was refused, by the service or a proxy; `param` is the field at fault."""
+class Refusal(NamedTuple):
+    """Why the service or a proxy refused a request; `param` names the wrong field."""
 
     code: str
     message: str
@@ -58,30 +58,38 @@ class Complaint(NamedTuple):
 
 
 def answer_bytes(n_texts: int, dimensions: int) -> int:
-    """How long an answer may be: each vector as float32 in base64."""
+    """The most bytes that an answer may have, with each vector as float32 in base64."""
     return OTHER_BYTES + n_texts * (TEXT_BYTES + dimensions * 16 // 3 + 4)
 
 
-def card_of(url: str, reply: Reply) -> Card:
-    """Raises UsageError when this is not the answer of a service."""
+def card_of(url: str, reply: Reply) -> ModelCard:
+    """Parse the answer of /v1/models.
+
+    Raises:
+        UsageError: it is not the answer of this service.
+    """
     try:
         card = json.loads(reply.body)["data"][0]
-        found = Card(reply.fingerprint, card["max_tokens"], card["dimensions"])
+        found = ModelCard(reply.fingerprint, card["max_tokens"], card["dimensions"])
         sizes = [*found.dimensions, found.max_tokens]
         right = all(type(size) is int and size > 0 for size in sizes) and found.dimensions
         if not right or max(found.dimensions) > MOST_DIMENSIONS:
-            raise ValueError("sizes that no model has")
+            raise ValueError("invalid sizes")
         if not FINGERPRINT.fullmatch(found.fingerprint):
             raise ValueError("no fingerprint")
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise UsageError(
-            f"{url} is not the URL of this service: /v1/models answers something else"
+            f"{url} is not the URL of an embedding-api: /v1/models gives another answer"
         ) from error
     return found
 
 
 def answers_of(reply: Reply, n_texts: int, dimensions: int) -> list[Answer]:
-    """One per text. Raises JobError for what no service of this kind answers."""
+    """Parse the answer of /batch-embed, one result per text.
+
+    Raises:
+        JobError: it is not a valid answer.
+    """
     try:
         body = json.loads(reply.body)
         vectors = [_vector(text, dimensions) for text in body["embeddings"]]
@@ -89,13 +97,13 @@ def answers_of(reply: Reply, n_texts: int, dimensions: int) -> list[Answer]:
         if not len(vectors) == len(tokens) == n_texts:
             raise ValueError(f"{len(vectors)} vectors and {len(tokens)} counts for {n_texts} texts")
         if any(type(count) is not int or not 0 <= count < 2**31 for count in tokens):
-            raise ValueError("counts of tokens that are none")
+            raise ValueError("invalid token counts")
         if not truncated <= set(range(n_texts)):
-            raise ValueError("places of texts that are none")
+            raise ValueError("invalid indices of truncated texts")
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise JobError(
-            f"the answer of the service cannot be used ({printable(one_line(error))}): see that URL "
-            "is that of an embedding-api, and the same command goes on"
+            f"the answer of the service cannot be used ({printable(one_line(error))}): check that "
+            "URL is that of an embedding-api, then run the same command again"
         ) from error
     return [
         Answer(vector, count, index in truncated)
@@ -113,33 +121,33 @@ def _vector(text: str, dimensions: int) -> np.ndarray[Any, np.dtype[np.float32]]
 
 
 def stack(answers: Sequence[Answer], dimensions: int) -> Vectors:
-    """(n, dimensions) float32, also of none."""
+    """The vectors as one array: (n, dimensions) float32, also for n = 0."""
     vectors = [answer.vector for answer in answers]
     return np.stack(vectors) if vectors else np.empty((0, dimensions), np.float32)
 
 
-def complaint_of(reply: Reply) -> Complaint:
-    """Its message can be shown to people: no control characters, and not long."""
+def refusal_of(reply: Reply) -> Refusal:
+    """The refusal in an answer. Its message is safe to print: short, no control characters."""
     try:
         error = json.loads(reply.body)["error"]
         param = error.get("param")
-        return Complaint(
+        return Refusal(
             str(error["code"]),
             printable(str(error["message"])),
             param if isinstance(param, str) else None,
         )
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return Complaint("", f"status {reply.status}", None)
+        return Refusal("", f"status {reply.status}", None)
 
 
 def check(reply: Reply) -> None:
-    """Raises JobError with what to do about an answer that ends the job."""
+    """Raises JobError, with advice, for an answer that ends the job."""
     if reply.status == 200:
         return
-    message = complaint_of(reply).message
+    message = refusal_of(reply).message
     advice = {
-        401: "put a valid access token in JWT_TOKEN, and the same command goes on",
-        404: "see that URL is that of the service, without a path",
-        409: "another model is served now than when this job began",
-    }.get(reply.status, "the same command goes on once that is mended")
+        401: "put a valid access token in JWT_TOKEN and run the same command again",
+        404: "check that URL is the URL of the service, without a path",
+        409: "the service now serves another model than when this job began",
+    }.get(reply.status, "the same command resumes the job once this is fixed")
     raise JobError(f"the service answers {reply.status} ({message}): {advice}")

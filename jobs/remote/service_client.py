@@ -1,4 +1,4 @@
-"""Texts through the HTTP service: as many per request as it takes, and fewer where it says so."""
+"""Embed texts over HTTP: in requests as large as the service accepts."""
 
 import asyncio
 import json
@@ -13,105 +13,125 @@ from jobs.errors import RowError, UsageError
 from jobs.input.rows import Row
 from jobs.remote.answers import (
     Answer,
-    Card,
-    Complaint,
+    ModelCard,
+    Refusal,
     Reply,
     Result,
     answer_bytes,
     answers_of,
     card_of,
     check,
-    complaint_of,
+    refusal_of,
 )
-from jobs.remote.exchange import Exchange, Request, TookTooLongError
+from jobs.remote.http_client import HttpClient, Request, TookTooLongError
 
-# What a request may hold: OpenAI's number of texts, and the service's MAX_BODY_BYTES with room for
-# its options. A service that takes less says so, once for each halving.
+# What a request may hold: OpenAI's limit of texts, and the default MAX_BODY_BYTES. The answers of a
+# service with lower limits make later requests smaller.
 BATCH_TEXTS = 2048
-OTHER_BODY_BYTES = 512  # of a body besides its texts and titles
+OTHER_BODY_BYTES = 512  # of a body, besides its texts and titles
 BATCH_BYTES = (8 << 20) - OTHER_BODY_BYTES
 FEW_TEXTS = 64  # a request that takes too long is not made smaller than this
-SHORTEST_CUT = (
-    1024  # bytes; no service takes less, and what is still too large is not so for its text
-)
-# Refusals for what a batch holds, or for how much; a proxy's 413 has no code of ours.
+SHORTEST_CUT = 1024  # bytes; a service that refuses shorter texts does not do so for their length
+# Codes of refusals for a text, or for the size of a batch. The 413 of a proxy has no code.
 OF_A_TEXT = frozenset(
     {"text_too_long", "invalid_text", "invalid_request", "body_too_large", "embedding_failed"}
 )
-# Of every text of the job.
+# Codes of refusals that concern every text of the job.
 OF_THE_JOB = frozenset({"task_unknown", "title_not_taken", "dimensions_not_allowed"})
-# Of several requests at once; a refused one is charged, so there are fewer from then on.
+# Codes of refusals for too many requests at once. Refused requests are charged, so later ones
+# are fewer at a time.
 OF_MANY_REQUESTS = frozenset({"too_many_concurrent", "user_queue_full"})
-# How much a service takes, in its message: texts that fit, texts at most, bytes of a body.
+# The limit in a message: texts that fit, the most texts, or bytes of a body.
 LIMIT = re.compile(r"(?:its first|at most|larger than) (\d{1,9}) ")
-OF_A_BATCH = re.compile(r"\btext \d{1,9} ")  # of a message: the number is one within a request
-OF_ONE = re.compile(r"(?:texts|title)\.(\d{1,9})")  # `param` of a text or title that is wrong
+OF_A_BATCH = re.compile(r"\btext \d{1,9} ")  # in a message: an index within the request
+OF_ONE = re.compile(r"(?:texts|title)\.(\d{1,9})")  # `param` of a wrong text or title
 
 
 class RefusedError(UsageError):
-    """An option that the service does not take; of a task's column, it is the fault of the rows with that task."""
+    """The service does not accept an option. Of a task in a column, this concerns its rows only."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """What is asked for each text of a request, besides the text."""
+    """The options of a request."""
 
-    fields: dict[str, Any]  # go into the body as they are
-    titles: bool
+    fields: dict[str, Any]  # fields of the body
+    titles: bool  # whether rows are sent with their titles
 
 
 class ServiceClient:
-    """One service and one token.
+    """Embeds rows with one service and one token.
 
     Args:
-        concurrency: requests in flight.
+        url: of the service, without a path.
+        token: the access token.
+        concurrency: the most requests in flight.
         say: gets a message when requests have to wait.
+
+    Raises:
+        UsageError: the URL or the token is invalid.
     """
 
     def __init__(
         self, url: str, token: str, *, concurrency: int, say: Callable[[str], None]
     ) -> None:
-        self._exchange = Exchange(url, token, connections=concurrency, say=say)
+        self._client = HttpClient(url, token, connections=concurrency, say=say)
         self._turn = asyncio.Semaphore(concurrency)
-        self._concurrency, self._surplus = concurrency, 0
-        self._batch_texts, self._batch_bytes = (
-            BATCH_TEXTS,
-            BATCH_BYTES,
-        )  # less once that is too much
+        self._concurrency = concurrency
+        self._surplus = 0  # turns that are not released when their request ends
+        self._batch_texts = BATCH_TEXTS  # lowered when the service refuses as many
+        self._batch_bytes = BATCH_BYTES  # lowered likewise
         self._dimensions = 0
 
     async def close(self) -> None:
-        await self._exchange.close()
+        await self._client.close()
 
-    async def look(self) -> Card:
-        """The served model's card.
+    async def look(self) -> ModelCard:
+        """The model that the service serves.
 
-        Raises UsageError when this is not the URL of a service, and JobError when nothing answers:
-        at once, since a service that nobody has seen yet is more likely misspelt than restarting.
+        Fails at once without an answer: at the start of a job the URL is more likely wrong than the
+        service restarting.
+
+        Raises:
+            UsageError: this is not the URL of a service.
+            JobError: the service does not answer.
         """
-        reply = await self._exchange.send(Request("GET", "/v1/models"), patient=False)
+        reply = await self._client.send(Request("GET", "/v1/models"), patient=False)
         check(reply)
-        return card_of(self._exchange.url, reply)
+        return card_of(self._client.url, reply)
 
     def expect(self, fingerprint: str, dimensions: int) -> None:
-        """From here on, other vectors than these are refused."""
-        self._exchange.expect(fingerprint)
+        """Refuse vectors of another space or size in later answers."""
+        self._client.expect(fingerprint)
         self._dimensions = dimensions
 
     async def embed(
         self, rows: Sequence[Row], options: dict[str, Any], *, titles: bool
     ) -> dict[int, Result]:
-        """What became of each row, by its number. `options` go into each body as they are."""
+        """Embed rows.
+
+        Args:
+            rows: those to embed.
+            options: fields of each request's body.
+            titles: whether rows are sent with their titles.
+
+        Returns:
+            The result of each row, by row number.
+
+        Raises:
+            RefusedError: the service does not accept an option.
+            JobError: the service does not answer, or refuses the job.
+        """
         wanted = RequestOptions(options, titles)
         found = await asyncio.gather(*(self._batch(batch, wanted) for batch in self._batches(rows)))
         return {number: result for results in found for number, result in results.items()}
 
     async def _batch(self, rows: Sequence[Row], wanted: RequestOptions) -> dict[int, Result]:
-        """A batch that is refused for what is in it is split, until the text is alone that it was refused for."""
+        """Embed a batch. One refused for its content is split until the refused text is alone."""
         found: dict[int, Result] = {}
         waiting: deque[Sequence[Row]] = deque([rows])
         while waiting:
-            batches = self._batches(waiting.popleft())  # the limits may be lower by now
+            batches = self._batches(waiting.popleft())  # again: the limits may be lower now
             waiting.extendleft(reversed(batches[1:]))
             results, smaller = await self._attempt(batches[0], wanted)
             found |= results
@@ -121,10 +141,10 @@ class ServiceClient:
     async def _attempt(
         self, rows: Sequence[Row], wanted: RequestOptions
     ) -> tuple[dict[int, Result], list[Sequence[Row]]]:
-        """What became of rows, and those that are to be sent again in smaller requests."""
+        """Send one request; returns results, and rows to send again in smaller requests."""
         try:
             async with self._one_turn():
-                reply = await self._exchange.send(
+                reply = await self._client.send(
                     self._request(rows, wanted),
                     refused=self._adapt,
                     may_shrink=len(rows) > FEW_TEXTS,
@@ -135,25 +155,25 @@ class ServiceClient:
         if reply.status == 200:
             answers = answers_of(reply, len(rows), self._dimensions)
             return {row.number: answer for row, answer in zip(rows, answers, strict=True)}, []
-        complaint = complaint_of(reply)
-        if complaint.code in OF_THE_JOB:
-            raise RefusedError(f"the service refuses this job: {complaint.message}")
-        if reply.status != 413 and complaint.code not in OF_A_TEXT:
+        refusal = refusal_of(reply)
+        if refusal.code in OF_THE_JOB:
+            raise RefusedError(f"the service refuses this job: {refusal.message}")
+        if reply.status != 413 and refusal.code not in OF_A_TEXT:
             check(reply)
-        return await self._refused(rows, wanted, reply, complaint)
+        return await self._refused(rows, wanted, reply, refusal)
 
     async def _refused(
-        self, rows: Sequence[Row], wanted: RequestOptions, reply: Reply, complaint: Complaint
+        self, rows: Sequence[Row], wanted: RequestOptions, reply: Reply, refusal: Refusal
     ) -> tuple[dict[int, Result], list[Sequence[Row]]]:
-        message = OF_A_BATCH.sub("the text ", complaint.message, count=1)
+        message = OF_A_BATCH.sub("the text ", refusal.message, count=1)
         if len(rows) == 1:
             return {rows[0].number: await self._alone(rows[0], wanted, reply, message)}, []
-        place = OF_ONE.fullmatch(complaint.param or "")
+        place = OF_ONE.fullmatch(refusal.param or "")
         if place and int(place[1]) < len(rows):  # it is wrong, and the others may be right
             at = int(place[1])
             others = [part for part in (rows[:at], rows[at + 1 :]) if part]
             return {rows[at].number: RowError(message)}, others
-        self._learn(rows, reply, complaint)
+        self._learn(rows, reply, refusal)
         return {}, self._smaller(rows)
 
     def _request(self, rows: Sequence[Row], wanted: RequestOptions) -> Request:
@@ -163,15 +183,15 @@ class ServiceClient:
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         return Request("POST", "/batch-embed", content, answer_bytes(len(rows), self._dimensions))
 
-    def _learn(self, rows: Sequence[Row], reply: Reply, complaint: Complaint) -> None:
-        """Make later requests as small as this one should have been."""
-        told = LIMIT.search(complaint.message)
+    def _learn(self, rows: Sequence[Row], reply: Reply, refusal: Refusal) -> None:
+        """Lower the limits of later requests to what the service accepts."""
+        told = LIMIT.search(refusal.message)
         limit = int(told[1]) if told else len(rows) // 2
-        if complaint.param == "texts":
+        if refusal.param == "texts":
             self._batch_texts = max(1, min(self._batch_texts, limit))
-        elif complaint.code == "too_many_tokens":
+        elif refusal.code == "too_many_tokens":
             self._at_most(sum(map(_size, rows[:limit])))
-        elif complaint.code == "body_too_large" and told:
+        elif refusal.code == "body_too_large" and told:
             self._at_most(limit - OTHER_BODY_BYTES)
         elif reply.status == 413:
             self._at_most(sum(map(_size, rows)) // 2)
@@ -183,14 +203,18 @@ class ServiceClient:
         return batched(rows, texts=self._batch_texts, size=self._batch_bytes)
 
     def _smaller(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
-        """The same rows in two requests or more."""
-        batches, middle = self._batches(rows), len(rows) // 2
-        return [*batches] if len(batches) > 1 else [rows[:middle], rows[middle:]]
+        """The same rows in two or more requests."""
+        batches = self._batches(rows)
+        if len(batches) > 1:
+            return [*batches]
+        middle = len(rows) // 2
+        return [rows[:middle], rows[middle:]]
 
     async def _alone(self, row: Row, wanted: RequestOptions, reply: Reply, message: str) -> Result:
-        """A refused text. One that no body holds loses its second half.
+        """The result of a text that was refused alone.
 
-        That is the same vector if the model's limit cuts it off too.
+        A text too large for a request is sent without its second half: if the model truncates that
+        half too, the vector is the same.
         """
         half = row.text[: len(row.text) // 2]
         may_be_cut = reply.status == 413 and wanted.fields.get("truncate", True)
@@ -203,7 +227,7 @@ class ServiceClient:
 
     @asynccontextmanager
     async def _one_turn(self) -> AsyncIterator[None]:
-        """The right to a request; one that proved too many is not given back."""
+        """Wait for a turn to send a request."""
         await self._turn.acquire()
         try:
             yield
@@ -214,18 +238,24 @@ class ServiceClient:
                 self._turn.release()
 
     def _adapt(self, reply: Reply) -> None:
-        if complaint_of(reply).code in OF_MANY_REQUESTS and self._concurrency > 1:
+        if refusal_of(reply).code in OF_MANY_REQUESTS and self._concurrency > 1:
             self._concurrency, self._surplus = self._concurrency - 1, self._surplus + 1
 
 
 def _size(row: Row) -> int:
-    """Bytes of a row in a body."""
+    """Bytes of a row in the body of a request."""
     shown = json.dumps([row.text, row.title], ensure_ascii=False)
     return len(shown.encode())
 
 
 def batched(rows: Sequence[Row], *, texts: int, size: int) -> list[list[Row]]:
-    """Rows in their order, in batches of what one request may hold; a longer text goes alone."""
+    """Group rows, in order, into batches that fit a request. A larger row is a batch of its own.
+
+    Args:
+        rows: those to send.
+        texts: the most rows of a batch.
+        size: the most bytes of a batch.
+    """
     batches: list[list[Row]] = []
     room = 0
     for row in rows:

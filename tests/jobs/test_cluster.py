@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cluster import Node, Share, shares
+from jobs.cluster import Node, Placement, placements
 from jobs.embed_dataset import parse
 from jobs.errors import UsageError
 from lab.server import ROOT
@@ -20,9 +20,9 @@ def nodes(*cpus: int) -> list[Node]:
 
 def test_each_node_has_one_engine_with_all_its_cpus_and_the_largest_come_first() -> None:
     cluster = nodes(0, 2, 8, 4)
-    everything = [Share("node-2", 8), Share("node-3", 4), Share("node-1", 2)]
-    assert shares(cluster, workers=None, threads=None) == everything
-    assert shares(cluster, workers=2, threads=None) == everything[:2]
+    everything = [Placement("node-2", 8), Placement("node-3", 4), Placement("node-1", 2)]
+    assert placements(cluster, workers=None, threads=None) == everything
+    assert placements(cluster, workers=2, threads=None) == everything[:2]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_engines_of_some_threads_fill_the_nodes(
     threads: int,
     engines: int,
 ) -> None:
-    found = shares(nodes(*cpus), workers=None, threads=threads)
+    found = placements(nodes(*cpus), workers=None, threads=threads)
     assert len(found) == engines
     for node in nodes(*cpus):
         assert sum(share.threads for share in found if share.node == node.id) <= node.cpus
@@ -56,7 +56,7 @@ def test_what_has_no_room_is_not_waited_for(
     said: str,
 ) -> None:
     with pytest.raises(UsageError, match=said):
-        shares(nodes(*cpus), workers=workers, threads=threads)
+        placements(nodes(*cpus), workers=workers, threads=threads)
 
 
 def test_workers_without_a_cluster_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +90,7 @@ with cluster.running("local") as [node]:
     engine = Engine("nowhere", "", threads=1, max_tokens=1, batch_tokens=1)
     part = Part(0, InputFile("a.txt", "text", 1, None), 0, 1, 1, 0, 0)
     try:
-        list(cluster.embed(None, [part], engine, [cluster.Share(node.id, 1)], say=say))
+        list(cluster.embed(None, [part], engine, [cluster.Placement(node.id, 1)], say=say))
     except Stop:
         print(json.dumps(said))
 """

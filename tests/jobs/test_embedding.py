@@ -48,7 +48,7 @@ def engine_of(directory: Path, fingerprint: str) -> embedding.Engine:
 
 def run(job: Job, model: Path, fault: Exception | None) -> tuple[pa.Table, dict[str, str]]:
     """The table of the only part, and why the other rows are bad by their id."""
-    job.output.place.filesystem.create_dir((job.output.place / "_bad").path)
+    job.output.location.filesystem.create_dir((job.output.location / "_bad").path)
     job = job.bound({})
     engine = engine_of(model, Profile.load(model).fingerprint)
     embedder = embedding.PartEmbedder(job, engine)
@@ -60,7 +60,7 @@ def run(job: Job, model: Path, fault: Exception | None) -> tuple[pa.Table, dict[
     again = embedder.run(part)
     assert (again.counts, again.core_seconds) == (counts, 0.0)
     job.output.finish([0])
-    bad = (job.output.place / "_bad_rows.jsonl").read().decode().splitlines()
+    bad = (job.output.location / "_bad_rows.jsonl").read().decode().splitlines()
     found = (
         pyarrow.json.read_json(pa.BufferReader("\n".join(bad).encode())).to_pylist() if bad else []
     )
@@ -90,8 +90,8 @@ def test_a_text_that_the_engine_fails_on_is_bad_and_its_neighbours_are_not(
 def test_a_machine_without_memory_is_no_texts_fault(job: Job, model: Path) -> None:
     with pytest.raises(JobError, match="no memory is left"):
         run(job, model, FAULTS["memory"])
-    assert job.output.place.exists()
-    assert not [info for info in job.output.place.files() if info.base_name.startswith("part-")]
+    assert job.output.location.exists()
+    assert not [info for info in job.output.location.files() if info.base_name.startswith("part-")]
 
 
 def test_what_a_worker_cannot_do_is_one_line_that_names_file_and_row(

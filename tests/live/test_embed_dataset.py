@@ -101,7 +101,7 @@ def test_finished_parts_go_into_a_database(embedded: Embedded, database_url: str
 PEAK = """
 import sys
 from pathlib import Path
-from jobs.command import run_command
+from jobs.exit_status import run_command
 from jobs.embed_dataset import main
 status = run_command(main)
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
@@ -136,7 +136,7 @@ def test_no_text_makes_a_job_larger(embedded: Embedded, tmp_path: Path) -> None:
     assert peak < ordinary + 300
 
 
-STOPPED = "embedding-api: stopped; the same command goes on\n"
+STOPPED = "embedding-api: stopped; the same command resumes the job\n"
 NO_RAY = 'raise SystemExit("Ray was imported")'
 
 
@@ -295,7 +295,7 @@ def test_a_full_disk_is_one_line_and_leaves_whole_parts(embedded: Embedded, tmp_
         (("--text", "body"), {}, "has no column 'body'; it has 'id', 'text'"),
         (("--task", "query"), {}, "this model has no prompt for the task 'query'"),
         (("--dimensions", "7"), {}, "dimensions of this model are 384, not 7"),
-        ((), {"MODEL_QUANTIZATION": "fp16"}, "the model store has no whole all-minilm-l6-v2-fp16"),
+        ((), {"MODEL_QUANTIZATION": "fp16"}, "the model store has no complete all-minilm-l6-v2-fp16"),
     ],
 )
 def test_what_cannot_work_is_told_in_one_line_before_anything_starts(

@@ -27,7 +27,7 @@ def test_a_link_out_of_the_input_is_followed_when_asked_alone(
     corpus: Path, make: MakeJob, link: str, target: str
 ) -> None:
     (corpus / link).symlink_to(target)
-    with pytest.raises(UsageError, match=f"{link} is a symbolic link, .* give --follow-links"):
+    with pytest.raises(UsageError, match=f"{link} is a symbolic link, .* allow that with --follow-links"):
         make(corpus)
     assert texts(make(corpus, "--follow-links")) == ["inside", "outside"]
 
@@ -56,11 +56,11 @@ def test_an_output_inside_the_input_is_refused_behind_links_too(
 ) -> None:
     (corpus.parent / "link").symlink_to("in/deep")
     (corpus.parent / "out").symlink_to("in/deep")
-    with pytest.raises(UsageError, match="OUTPUT lies in INPUT"):
+    with pytest.raises(UsageError, match="OUTPUT is inside INPUT"):
         make(corpus)  # its output is `out` beside the input
     (corpus.parent / "out").unlink()
     if place != "out":
-        with pytest.raises(UsageError, match="OUTPUT lies in INPUT"):
+        with pytest.raises(UsageError, match="OUTPUT is inside INPUT"):
             make_at(corpus, corpus.parent / place)
 
 
@@ -73,12 +73,12 @@ def make_at(source: Path, output: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["file://", "local://"])
 def test_a_local_url_is_a_local_path(corpus: Path, scheme: str) -> None:
-    with pytest.raises(UsageError, match="OUTPUT lies in INPUT"):
+    with pytest.raises(UsageError, match="OUTPUT is inside INPUT"):
         make_at(corpus, Path(f"{corpus}/out"))
     from jobs.embed_dataset import parse
     from jobs.job import make_job
 
-    with pytest.raises(UsageError, match="OUTPUT lies in INPUT"):
+    with pytest.raises(UsageError, match="OUTPUT is inside INPUT"):
         make_job(parse([f"{scheme}{corpus}", f"{corpus}/out"]))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jobs.errors import JobError, UsageError
 from jobs.input import splitting
 from jobs.input.files import find_files
-from jobs.input.parts import cut
+from jobs.input.parts import split
 from jobs.job import make_job
 from tests.jobs.conftest import MakeJob, everything, texts, write_jsonl
 
@@ -93,7 +93,7 @@ def test_a_line_break_between_quotes_ends_no_record(
     try:
         spans = [
             (part.start, part.stop, part.rows)
-            for part in cut(place, files, ["text"], part_rows=part_rows)
+            for part in split(place, files, ["text"], part_rows=part_rows)
         ]
     finally:
         splitting.BLOCK = before
@@ -157,8 +157,8 @@ def test_a_url_of_arrows_own_filesystems_is_read(tmp_path: Path, make: MakeJob) 
             "has no column 'titel'; it has 'text'",
         ),
         ("a.csv", b'id,text,size (")\n1,a,2\n2,b,3\n3,c,4\n', (), "would swallow 3 lines"),
-        ("a.csv", b'id,text,"size\n1,a,2\n2,b,3\n', (), "has no header that can be read"),
-        ("a.csv", b"id,text\r1,a\r2,b\r", (), "has no header that can be read"),
+        ("a.csv", b'id,text,"size\n1,a,2\n2,b,3\n', (), "has no valid header"),
+        ("a.csv", b"id,text\r1,a\r2,b\r", (), "has no valid header"),
         ("a.csv", b"\n1,a\n", (), "has no column 'text'"),
         ("a.parquet", b"nothing of the kind", (), "cannot be read as Parquet"),
         ("a.gz", b"", (), "holds no file whose name ends in"),
@@ -182,7 +182,7 @@ def test_a_quote_that_nothing_closes_is_told_before_the_rest_is_in_memory(
     monkeypatch.setattr(splitting, "LONGEST", 10_000)
     path = tmp_path / "a.csv"
     path.write_text("id,text\n" + "1,a\n" * 20 + '2,"b\n' + "3,c\n" * 100_000)
-    with pytest.raises(JobError, match=r"in row 20, or a quote there that nothing closes"):
+    with pytest.raises(JobError, match=r"in row 20, or a quote there that is not closed"):
         make(path).parts()
     path.write_text("id,text\n" + "1,a\n" * 100_000)
     assert sum(part.rows for part in make(path).parts()) == 100_000
@@ -242,13 +242,13 @@ def test_a_first_line_longer_than_a_block_is_read_whole(
 
 
 def test_an_input_that_is_not_there_is_named(tmp_path: Path, make: MakeJob) -> None:
-    with pytest.raises(UsageError, match=r"nowhere\.jsonl is not there"):
+    with pytest.raises(UsageError, match=r"nowhere\.jsonl does not exist"):
         make(tmp_path / "nowhere.jsonl")
 
 
 def test_an_output_inside_the_input_is_refused(tmp_path: Path, make: MakeJob) -> None:
     write(tmp_path / "a.txt", numbered(1))
-    with pytest.raises(UsageError, match="OUTPUT lies in INPUT"):
+    with pytest.raises(UsageError, match="OUTPUT is inside INPUT"):
         make(tmp_path)
 
 

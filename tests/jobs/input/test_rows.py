@@ -16,9 +16,9 @@ from api.options import Titles
 from embedder.tasks import LONGEST_TITLE
 from jobs.errors import JobError
 from jobs.input.files import find_files
-from jobs.input.parts import cut
+from jobs.input.parts import split
 from jobs.input.rows import Columns, RowReader
-from jobs.places import Place
+from jobs.location import Location
 from tests.jobs.conftest import MakeJob, everything, write_jsonl
 
 
@@ -53,7 +53,7 @@ def test_bad_lines_of_jsonl_have_a_reason(tmp_path: Path, make: MakeJob) -> None
         2: "text is empty",
         3: "text is not valid UTF-8",
         4: "text is not valid UTF-8",
-        5: "text is no text",
+        5: "text is not text",
         7: "the line is empty",
         8: "not a JSON object",
         9: "id is null",
@@ -168,7 +168,7 @@ def test_rows_of_parquet_are_those_of_the_part_in_whatever_order_parts_come(
         pa.table({"text": [f"text {n}" for n in range(50)]}), path, row_group_size=group_rows
     )
     place, files = find_files(str(path))
-    parts = list(cut(place, files, ["text"], part_rows=part_rows))
+    parts = list(split(place, files, ["text"], part_rows=part_rows))
     reader = RowReader(place, Columns())
     for start in starts:
         part = parts[start % len(parts)]
@@ -199,7 +199,7 @@ def test_a_row_group_is_decoded_once_and_not_for_every_part_in_it(
             return file
 
     job = make(path)
-    place = Place(fs.PyFileSystem(fs.FSSpecHandler(Counted())), str(path))
+    place = Location(fs.PyFileSystem(fs.FSSpecHandler(Counted())), str(path))
     reader = RowReader(place, job.columns)
     assert sum(len(reader.read(part)[0]) for part in job.parts()) == len(table)
     assert path.stat().st_size <= read < 2 * path.stat().st_size
@@ -212,7 +212,7 @@ BLANK = [" \t ", "\u200b", "\ufeff\u00ad", "\u3000\u3164", "\u2800\n"]
 def test_a_text_that_shows_nothing_is_a_bad_row(tmp_path: Path, make: MakeJob, text: str) -> None:
     source = write_jsonl(tmp_path / "a.jsonl", [{"text": text}, {"text": f"{text}a"}])
     assert reasons(source, make) == {
-        0: "text is blank: it has white space and invisible characters alone"
+        0: "text is blank: it has only white space and invisible characters"
     }
 
 
@@ -243,5 +243,5 @@ def test_titles_have_the_limit_that_requests_have(tmp_path: Path, make: MakeJob)
     titles = ["\U0001f600" * LONGEST_TITLE, "\U0001f600" * (LONGEST_TITLE + 1)]
     source = write_jsonl(tmp_path / "a.jsonl", [{"text": "a", "head": title} for title in titles])
     assert reasons(source, make, "--title", "head") == {
-        1: "head has 1,001 characters, and a title at most 1,000"
+        1: "head has 1,001 characters, a title may have 1,000"
     }

@@ -116,7 +116,7 @@ def test_a_column_that_is_missing_is_told_with_the_columns_that_there_are(
         (("--delimiter", '"'), "--delimiter should be one character"),
     ],
 )
-def test_what_no_file_can_be_read_with_is_refused(
+def test_an_encoding_or_delimiter_that_no_file_can_have_is_refused(
     tmp_path: Path, make: MakeJob, options: tuple[str, ...], said: str
 ) -> None:
     (tmp_path / "a.csv").write_text("text\na\n")
@@ -124,7 +124,7 @@ def test_what_no_file_can_be_read_with_is_refused(
         make(tmp_path / "a.csv", *options)
 
 
-def test_the_dialect_is_part_of_what_an_output_is_of(tmp_path: Path, make: MakeJob) -> None:
+def test_the_text_format_is_part_of_what_an_output_is_of(tmp_path: Path, make: MakeJob) -> None:
     (tmp_path / "a.csv").write_text("text;n\na;b\n")
     semicolon, comma = make(tmp_path / "a.csv"), make(tmp_path / "a.csv", "--text", "text;n")
     assert semicolon.manifest({})["input"] != comma.manifest({})["input"]

@@ -8,24 +8,24 @@ import pyarrow as pa
 
 from embedder.postprocess import normalise
 from jobs.input.files import find_files
-from jobs.input.parts import cut
+from jobs.input.parts import split
 from jobs.input.rows import Columns, Row, RowReader
+from jobs.location import locate
 from jobs.output.columns import Embedded, to_table
 from jobs.output.database import Database
-from jobs.output.directory import Output
+from jobs.output.directory import OutputDirectory
 from jobs.output.postgres import Table
-from jobs.places import locate
 from tests.jobs.conftest import write_jsonl
 
 DIMENSIONS = 16
 VECTORS = normalise(np.random.default_rng(0).normal(size=(4, DIMENSIONS)).astype(np.float32))
 
 
-def output(directory: Path, ids: list[object], output_type: str = "float32") -> Output:
+def output(directory: Path, ids: list[object], output_type: str = "float32") -> OutputDirectory:
     """Parts of two ids each."""
     place = locate(str(directory))
     place.filesystem.create_dir((place / "_bad").path)
-    found = Output(place).bind({})
+    found = OutputDirectory(place).bind({})
     kind = pa.string() if isinstance(ids[0], str) else pa.int64()
     for part in range(len(ids) // 2):
         numbers = (2 * part, 2 * part + 1)
@@ -45,15 +45,15 @@ def table(url: str, output_type: str = "float32", id_type: pa.DataType = pa.int6
     )
 
 
-def load(into: Table, parts: Output) -> list[int]:
+def load(into: Table, parts: OutputDirectory) -> list[int]:
     """The parts, and the texts of their rows from an input."""
     count = len(parts.done())
     records = [{"text": f"text {n}\0"} for n in range(2 * count)]
-    source = write_jsonl(Path(parts.place.path).parent / "texts.jsonl", records)
+    source = write_jsonl(Path(parts.location.path).parent / "texts.jsonl", records)
     place, files = find_files(str(source))
     into.prepare()
     reader = RowReader(place, Columns())
-    return list(into.load(parts, list(cut(place, files, ["text"], part_rows=2)), reader))
+    return list(into.load(parts, list(split(place, files, ["text"], part_rows=2)), reader))
 
 
 def stored(connection: psycopg.Connection, column: str = "embedding") -> dict[object, str]:

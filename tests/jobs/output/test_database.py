@@ -75,7 +75,9 @@ def test_the_command_comes_before_the_environment() -> None:
     ],
 )
 def test_a_password_that_is_not_escaped_is_told_and_not_shown(url: str) -> None:
-    with pytest.raises(UsageError, match=r"is no connection string: .* as %40 %3A %2F") as raised:
+    with pytest.raises(
+        UsageError, match=r"is not a connection string: .* as %40 %3A %2F"
+    ) as raised:
         database_of(url, {})
     assert "hush" not in str(raised.value)
 

@@ -12,9 +12,9 @@ import pytest
 from embedder.postprocess import normalise, to_binary, to_int8
 from jobs.errors import JobError, UsageError
 from jobs.input.rows import BadRow, Columns, Row
+from jobs.location import UNFINISHED, locate
 from jobs.output.columns import OUTPUT_TYPES, Embedded, to_table
-from jobs.output.directory import BAD_ROWS, MANIFEST, Counts, Output, part_name
-from jobs.places import UNFINISHED, locate
+from jobs.output.directory import BAD_ROWS, MANIFEST, Counts, OutputDirectory, part_name
 
 COLUMNS = Columns(id="id", keep=("url",))
 VECTORS = normalise(np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32))
@@ -32,15 +32,15 @@ def table(output_type: str = "float32", embedded: Embedded = EMBEDDED) -> pa.Tab
 
 
 @pytest.fixture
-def empty(tmp_path: Path) -> Output:
+def empty(tmp_path: Path) -> OutputDirectory:
     """A place that is nobody's yet."""
-    output = Output(locate(str(tmp_path / "out")))
-    output.place.filesystem.create_dir((output.place / "_bad").path)
+    output = OutputDirectory(locate(str(tmp_path / "out")))
+    output.location.filesystem.create_dir((output.location / "_bad").path)
     return output
 
 
 @pytest.fixture
-def output(empty: Output) -> Output:
+def output(empty: OutputDirectory) -> OutputDirectory:
     return empty.bind({"a": 1})
 
 
@@ -81,20 +81,22 @@ def test_ids_and_kept_columns_stand_beside_the_vectors() -> None:
     }
 
 
-def test_a_directory_of_parts_reads_as_one_table(output: Output) -> None:
+def test_a_directory_of_parts_reads_as_one_table(output: OutputDirectory) -> None:
     with output.locked():
         counts = [output.write(0, table(), BAD), output.write(1, table(), [])]
         assert output.finish([0, 1]) == 1
-    assert pq.read_table(output.place.path).num_rows == 6
+    assert pq.read_table(output.location.path).num_rows == 6
     assert output.done() == {0, 1}
     assert (
         [output.counts(0), output.counts(1)] == counts == [Counts(3, 12, 1, 1), Counts(3, 12, 1, 0)]
     )
-    assert '"reason": "text is empty"' in (Path(output.place.path) / "_bad_rows.jsonl").read_text()
+    assert (
+        '"reason": "text is empty"' in (Path(output.location.path) / "_bad_rows.jsonl").read_text()
+    )
 
 
-def test_the_same_part_written_twice_is_the_same_to_the_byte(output: Output) -> None:
-    path = Path(output.place.path) / "part-00000000.parquet"
+def test_the_same_part_written_twice_is_the_same_to_the_byte(output: OutputDirectory) -> None:
+    path = Path(output.location.path) / "part-00000000.parquet"
     output.write(0, table(), BAD)
     first = path.read_bytes()
     output.write(0, table(), BAD)
@@ -102,7 +104,9 @@ def test_the_same_part_written_twice_is_the_same_to_the_byte(output: Output) -> 
     assert output.finish([0]) == 1
 
 
-def test_a_job_with_other_options_is_refused_and_the_difference_named(empty: Output) -> None:
+def test_a_job_with_other_options_is_refused_and_the_difference_named(
+    empty: OutputDirectory,
+) -> None:
     empty.bind({"dimensions": 384, "task": "query", "input": [1]})
     output = empty.bind(
         {"dimensions": 384, "task": None, "input": [1]}
@@ -113,21 +117,23 @@ def test_a_job_with_other_options_is_refused_and_the_difference_named(empty: Out
         empty.bind({"dimensions": 128, "task": None, "input": [2]})
 
 
-def test_a_directory_of_something_else_is_refused(empty: Output) -> None:
-    (Path(empty.place.path) / "holiday.jpg").write_bytes(b"")
-    with pytest.raises(UsageError, match="holds files of something else"):
+def test_a_directory_of_something_else_is_refused(empty: OutputDirectory) -> None:
+    (Path(empty.location.path) / "holiday.jpg").write_bytes(b"")
+    with pytest.raises(UsageError, match="holds other files"):
         empty.bind({})
 
 
-def test_a_job_that_was_killed_while_it_wrote_its_manifest_goes_on(empty: Output) -> None:
-    (Path(empty.place.path) / f"{UNFINISHED}{MANIFEST}.1").write_bytes(b"{")
+def test_a_job_that_was_killed_while_it_wrote_its_manifest_goes_on(empty: OutputDirectory) -> None:
+    (Path(empty.location.path) / f"{UNFINISHED}{MANIFEST}.1").write_bytes(b"{")
     with empty.locked():
         empty.bind({}).write(0, table(), [])
-    assert not list(Path(empty.place.path).glob(f"{UNFINISHED}*"))
+    assert not list(Path(empty.location.path).glob(f"{UNFINISHED}*"))
 
 
-def test_what_a_killed_writer_left_is_swept_at_the_start_and_at_the_end(output: Output) -> None:
-    directory = Path(output.place.path)
+def test_what_a_killed_writer_left_is_swept_at_the_start_and_at_the_end(
+    output: OutputDirectory,
+) -> None:
+    directory = Path(output.location.path)
 
     def leave() -> None:
         for path in (
@@ -142,42 +148,44 @@ def test_what_a_killed_writer_left_is_swept_at_the_start_and_at_the_end(output: 
         assert not list(directory.rglob(f"{UNFINISHED}*"))
 
 
-def test_a_worker_of_an_older_job_cannot_write_into_a_new_one(empty: Output) -> None:
+def test_a_worker_of_an_older_job_cannot_write_into_a_new_one(empty: OutputDirectory) -> None:
     old = empty.bind({"dimensions": 384})
     new = empty.bind({"dimensions": 128})
-    with pytest.raises(JobError, match="belongs to another job by now"):
+    with pytest.raises(JobError, match="now belongs to another job"):
         old.write(0, table(), BAD)
-    assert [path.name for path in Path(empty.place.path).rglob("*.*")] == [MANIFEST]
+    assert [path.name for path in Path(empty.location.path).rglob("*.*")] == [MANIFEST]
     assert new.done() == set()
 
 
-def test_a_part_of_another_job_is_not_taken_for_ours(empty: Output) -> None:
+def test_a_part_of_another_job_is_not_taken_for_ours(empty: OutputDirectory) -> None:
     old = empty.bind({"dimensions": 384})
     old.write(0, table(), [])
-    (Path(empty.place.path) / MANIFEST).unlink()
-    (Path(empty.place.path) / part_name(0)).rename(Path(empty.place.path).parent / "late")
+    (Path(empty.location.path) / MANIFEST).unlink()
+    (Path(empty.location.path) / part_name(0)).rename(Path(empty.location.path).parent / "late")
     new = empty.bind({"dimensions": 128})
-    (Path(empty.place.path).parent / "late").rename(Path(empty.place.path) / part_name(0))
+    (Path(empty.location.path).parent / "late").rename(Path(empty.location.path) / part_name(0))
     assert new.done() == set()
     assert new.counts(0) is None
     with pytest.raises(JobError, match=r"lacks 1 parts, part-00000000\.parquet first"):
         new.finish([0])
 
 
-def test_a_job_with_a_part_missing_does_not_end_well(output: Output) -> None:
+def test_a_job_with_a_part_missing_does_not_end_well(output: OutputDirectory) -> None:
     for number in (0, 1, 2):
         output.write(number, table(), [])
-    (Path(output.place.path) / part_name(1)).unlink()
+    (Path(output.location.path) / part_name(1)).unlink()
     with pytest.raises(JobError, match=r"lacks 1 parts, part-00000001\.parquet first"):
         output.finish([0, 1, 2])
-    assert not (Path(output.place.path) / BAD_ROWS).exists()
+    assert not (Path(output.location.path) / BAD_ROWS).exists()
 
 
-def test_bad_rows_of_an_attempt_that_ended_before_its_part_are_forgotten(output: Output) -> None:
+def test_bad_rows_of_an_attempt_that_ended_before_its_part_are_forgotten(
+    output: OutputDirectory,
+) -> None:
     output.write(0, table(), BAD)
     output.write(0, table(), [])
     assert output.finish([0]) == 0
-    assert (Path(output.place.path) / BAD_ROWS).read_bytes() == b""
+    assert (Path(output.location.path) / BAD_ROWS).read_bytes() == b""
 
 
 def test_names_of_parts_sort_as_their_numbers() -> None:
@@ -185,12 +193,12 @@ def test_names_of_parts_sort_as_their_numbers() -> None:
     assert sorted(map(part_name, numbers)) == [part_name(number) for number in numbers]
 
 
-def test_two_jobs_do_not_write_to_one_place(output: Output) -> None:
+def test_two_jobs_do_not_write_to_one_place(output: OutputDirectory) -> None:
     code = f"""
 import sys
-from jobs.output.directory import BAD_ROWS, MANIFEST, Counts, Output, part_name
-from jobs.places import locate
-with Output(locate({output.place.path!r})).locked():
+from jobs.output.directory import BAD_ROWS, MANIFEST, Counts, OutputDirectory, part_name
+from jobs.location import locate
+with OutputDirectory(locate({output.location.path!r})).locked():
     print("locked", flush=True)
     sys.stdin.read()
 """
@@ -209,20 +217,20 @@ with Output(locate({output.place.path!r})).locked():
 @pytest.mark.parametrize(
     "content", [b"", b"half a part", b"PAR1 and then nothing of the kind PAR1"]
 )
-def test_a_damaged_part_is_one_that_is_missing(output: Output, content: bytes) -> None:
+def test_a_damaged_part_is_one_that_is_missing(output: OutputDirectory, content: bytes) -> None:
     output.write(0, table(), [])
     output.write(1, table(), [])
-    (Path(output.place.path) / part_name(0)).write_bytes(content)
+    (Path(output.location.path) / part_name(0)).write_bytes(content)
     assert output.counts(0) is None
     assert output.done() == {1}
 
 
-def test_bad_rows_can_be_read_by_people_and_programs(output: Output) -> None:
+def test_bad_rows_can_be_read_by_people_and_programs(output: OutputDirectory) -> None:
     ids = ["안녕하세요 😀", "caf\udce9", "\x9b2J\u202e\x1b", {"url": "책"}]
     bad = [BadRow(3 + n, "말뭉치.jsonl", 3, given, "text is empty") for n, given in enumerate(ids)]
     output.write(0, table(), bad)
     output.finish([0])
-    content = (Path(output.place.path) / BAD_ROWS).read_bytes().decode()
+    content = (Path(output.location.path) / BAD_ROWS).read_bytes().decode()
     assert '"file": "말뭉치.jsonl"' in content
     assert '"id": "안녕하세요 😀"' in content
     assert all(char.isprintable() for char in content.replace("\n", ""))

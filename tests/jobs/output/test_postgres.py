@@ -105,11 +105,11 @@ def test_a_table_that_was_there_is_filled_its_own_ids_included(
         ),
         (
             "id bigint primary key, url text, embedding bit(16)",
-            r"is bit\(16\), and float32 vectors want vector",
+            r"is bit\(16\), and float32 vectors need vector",
         ),
         (
             "id bigint primary key, url text, embedding real[]",
-            r"is real\[\], and float32 vectors want vector",
+            r"is real\[\], and float32 vectors need vector",
         ),
     ],
 )
@@ -128,7 +128,7 @@ def test_bits_do_not_go_into_a_column_of_numbers(
     connection.execute(
         "CREATE TABLE corpus (id bigint primary key, url text, embedding vector(16))"
     )
-    with pytest.raises(UsageError, match=r"is vector\(16\), and binary vectors want bit"):
+    with pytest.raises(UsageError, match=r"is vector\(16\), and binary vectors need bit"):
         table(database_url, "binary").prepare()
 
 
@@ -168,14 +168,14 @@ import sys
 import pyarrow as pa
 from jobs.output.database import Database
 from jobs.input.files import InputFile
-from jobs.output.directory import Output
+from jobs.output.directory import OutputDirectory
 from jobs.input.parts import Part
-from jobs.places import locate
+from jobs.location import locate
 from jobs.output.postgres import Table
 url, place, count, once = sys.argv[1:]
 parts = [Part(n, InputFile("", "text", 0, None), 0, 0, 0, 0, 0) for n in range(int(count))]
 table = Table(Database(url, ()), "corpus", pa.int64(), {"url": pa.string()}, 16, "float32", "ours")
-for _ in table.load(Output(locate(place)), parts, None):
+for _ in table.load(OutputDirectory(locate(place)), parts, None):
     print("loaded", flush=True)
     if once:
         sys.stdin.read()
@@ -187,7 +187,7 @@ def test_a_load_that_is_killed_is_taken_up_again(
 ) -> None:
     parts = output(tmp_path, [5, 6, 7, 8])
     connection.execute("CREATE TABLE corpus (id int PRIMARY KEY, url text, embedding vector(16))")
-    arguments = [sys.executable, "-c", LOADER, database_url, parts.place.path, "2"]
+    arguments = [sys.executable, "-c", LOADER, database_url, parts.location.path, "2"]
     with subprocess.Popen(
         [*arguments, "once"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     ) as loader:

@@ -1,4 +1,4 @@
-"""Where files lie: a local path, or the URL of any filesystem that pyarrow or fsspec knows."""
+"""Where files are: a local path, or a URL of any filesystem that pyarrow or fsspec supports."""
 
 import os
 import secrets
@@ -14,14 +14,14 @@ from jobs.errors import UsageError, one_line
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A path on a filesystem. Workers on other machines get it as it is."""
+class Location:
+    """A path on a filesystem. It can be pickled, for workers on other machines."""
 
     filesystem: Any  # pyarrow.fs.FileSystem
     path: str
 
-    def __truediv__(self, name: str) -> "Place":
-        return Place(self.filesystem, f"{self.path.rstrip('/')}/{name}")
+    def __truediv__(self, name: str) -> "Location":
+        return Location(self.filesystem, f"{self.path.rstrip('/')}/{name}")
 
     @property
     def name(self) -> str:
@@ -38,17 +38,17 @@ class Place:
     def exists(self) -> bool:
         return bool(self.info().type != fs.FileType.NotFound)
 
-    def is_in(self, other: "Place") -> bool:
-        """Whether this is `other` or below it; local paths are compared behind symbolic links."""
+    def is_in(self, other: "Location") -> bool:
+        """Whether this is `other` or below it, with symbolic links of local paths resolved."""
         if not self.filesystem.equals(other.filesystem):
             return False
-        paths = [place.path.rstrip("/") for place in (self, other)]
+        paths = [location.path.rstrip("/") for location in (self, other)]
         if self.is_local:
             paths = [os.path.realpath(path) for path in paths]
         return f"{paths[0]}/".startswith(f"{paths[1]}/")
 
     def files(self, *, recursive: bool = False) -> list[Any]:
-        """FileInfos of the files in this directory, by path; none if it is not there."""
+        """pyarrow's FileInfo of each file in this directory, by path; empty if it is missing."""
         found = self.filesystem.get_file_info(
             fs.FileSelector(self.path, recursive=recursive, allow_not_found=True)
         )
@@ -62,9 +62,9 @@ class Place:
         return content
 
     def write(self, chunks: Iterable[bytes]) -> None:
-        """Write the file whole: readers see what was there before, or all of `chunks`."""
+        """Write the file atomically: readers see the old content, or all of `chunks`."""
         name = f"{UNFINISHED}{self.name}.{secrets.token_hex(4)}"
-        unfinished = Place(self.filesystem, f"{os.path.dirname(self.path)}/{name}")
+        unfinished = Location(self.filesystem, f"{os.path.dirname(self.path)}/{name}")
         try:
             with self.filesystem.open_output_stream(unfinished.path) as file:
                 for chunk in chunks:
@@ -77,22 +77,22 @@ class Place:
             raise
 
     def remove(self) -> None:
-        """Delete the file if it is there."""
+        """Delete the file if it exists."""
         if self.exists():
             self.filesystem.delete_file(self.path)
 
 
-UNFINISHED = ".unfinished-"  # readers of Parquet directories pass over names that begin with a dot
+UNFINISHED = ".unfinished-"  # readers of Parquet directories skip names that begin with a dot
 
 
-def locate(url: str) -> Place:
-    """The place that a path or URL names. Raises UsageError when no filesystem takes it."""
+def locate(url: str) -> Location:
+    """The location of a path or URL. Raises UsageError when no filesystem supports it."""
     if "://" not in url:
-        return Place(fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(url)))
+        return Location(fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(url)))
     try:
-        return Place(*fs.FileSystem.from_uri(url))
+        return Location(*fs.FileSystem.from_uri(url))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        pass  # not one of Arrow's own
+        pass  # not a filesystem of Arrow; fsspec has more
     except OSError as error:
         raise UsageError(f"{url} cannot be reached: {one_line(error)}") from error
     import fsspec.implementations.local
@@ -102,12 +102,12 @@ def locate(url: str) -> Place:
     except (ImportError, ValueError, OSError) as error:
         raise UsageError(f"{url} cannot be reached: {one_line(error)}") from error
     if isinstance(filesystem, fsspec.implementations.local.LocalFileSystem):
-        return Place(fs.LocalFileSystem(), path)
-    return Place(fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path)
+        return Location(fs.LocalFileSystem(), path)
+    return Location(fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path)
 
 
 def _sync(path: str) -> None:
-    """A renamed file must be whole after a power cut too."""
+    """Flush a file to disk before it is renamed, so that it is complete after a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from jobs.command import INTERRUPTED
+from jobs.exit_status import INTERRUPTED
 from lab.server import ROOT
 from tests.live.bulk import environment
 
@@ -31,7 +31,7 @@ asyncio.run(wait())
 
 def command(work: str) -> str:
     body = "\n".join(f"    {line}" for line in work.splitlines())
-    head = "import sys\nfrom jobs.command import run_command\ndef main():\n"
+    head = "import sys\nfrom jobs.exit_status import run_command\ndef main():\n"
     return f"{head}{body}\nsys.exit(run_command(main))"
 
 
@@ -54,7 +54,7 @@ def test_a_command_that_is_stopped_ends_at_once_with_one_line(
         process.send_signal(number)
         _, said = process.communicate(timeout=10)
     assert process.returncode == INTERRUPTED
-    assert said == "embedding-api: stopped; the same command goes on\n"
+    assert said == "embedding-api: stopped; the same command resumes the job\n"
 
 
 def test_sigterm_ends_a_command_that_a_shell_put_in_the_background() -> None:
