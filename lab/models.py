@@ -16,7 +16,7 @@ REAL_TOKENIZER = HOME / "random-embeddinggemma-real-tokenizer"
 
 
 def random_embeddinggemma() -> Path:
-    """EmbeddingGemma's architecture at full size, random weights: for speed and memory alone."""
+    """EmbeddingGemma's architecture at full size with random weights, for speed and memory."""
     if not (FULL_SIZE / "modules.json").exists():
         from lab.random_embeddinggemma import FULL, build
 
@@ -25,7 +25,7 @@ def random_embeddinggemma() -> Path:
 
 
 def with_real_tokenizer() -> Path:
-    """The same with Gemma 3's own tokenizer: its 262,144 words take memory too."""
+    """The same with the tokenizer of Gemma 3, whose 262,144 words take memory too."""
     if REAL_TOKENIZER.exists():
         return REAL_TOKENIZER
     unfinished = REAL_TOKENIZER.with_suffix(".unfinished")
@@ -38,7 +38,7 @@ def with_real_tokenizer() -> Path:
 
 
 def prepared(name: str | None, quantization: str) -> Path:
-    """The directory that the service would load for MODEL_NAME `name`."""
+    """The directory that the service loads for MODEL_NAME `name`; None for the starter model."""
     import bentoml
 
     from download_model import prepare_model

@@ -1,4 +1,4 @@
-"""Small BERT models of every kind the engine runs, with random weights."""
+"""Small BERT models of every architecture that the engine supports, with random weights."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,16 @@ def build(
     dense: tuple[Dense, ...] = (),
     **fields: Any,
 ) -> Source:
-    """A sentence-transformers directory; `tokenizer` is where one with 30,522 words lies."""
+    """Write a sentence-transformers directory.
+
+    Args:
+        directory: where to write it.
+        architecture: of transformers, such as "bert".
+        tokenizer: the directory of a tokenizer with 30,522 words.
+        pooling: "mean" or "cls".
+        dense: modules after the pooling.
+        fields: replace FIELDS of the transformer's config.
+    """
     torch.manual_seed(0)
     model = AutoModel.from_config(AutoConfig.for_model(architecture, **FIELDS | fields))
     for parameter in model.parameters():

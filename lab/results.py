@@ -1,4 +1,4 @@
-"""benchmarks/results: what each benchmark wrote last, and the names in it."""
+"""The files of benchmarks/results, and the names in them."""
 
 import json
 from pathlib import Path
@@ -14,13 +14,13 @@ OPENVINO_AVX_VNNI = "OpenVINO int8, AVX-VNNI"
 ONNX_RUNTIME = "ONNX Runtime dynamic int8"
 LLAMA_CPP = "llama.cpp Q8_0"
 FP32 = "sentence-transformers fp32"
-HELD_BACK = (AVX2, AVX_VNNI, OPENVINO_AVX2, OPENVINO_AVX_VNNI)  # to instructions of older CPUs
+HELD_BACK = (AVX2, AVX_VNNI, OPENVINO_AVX2, OPENVINO_AVX_VNNI)  # limited to those of older CPUs
 
 ONE_USER, TEN_USERS = "beside one user's batches", "beside ten users' batches"
 FAIRNESS = (ONE_USER, TEN_USERS)
 
 
 def results(name: str) -> dict[str, Any]:
-    """What a benchmark wrote last."""
+    """The last results of a benchmark. Raises FileNotFoundError when there are none."""
     loaded: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     return loaded

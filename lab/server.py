@@ -1,4 +1,4 @@
-"""A real `bentoml serve` in a process of its own."""
+"""A real server: `bentoml serve` in its own process."""
 
 import atexit
 import os
@@ -20,7 +20,7 @@ import jwt
 ROOT = Path(__file__).resolve().parent.parent
 BENTOML = Path(sys.executable).with_name("bentoml")
 SECRET = "a-secret-for-tests-of-48-characters-and-no-more!"
-# What tests send; parts of it must not be found in a log.
+# Parts of texts that tests send; they must not appear in a log.
 TEXTS = (
     "playing a guitar",
     "안녕하세요",
@@ -33,7 +33,7 @@ USER = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a0001"
 
 
 def copy_source(directory: Path) -> Path:
-    """A copy of the source tree without the developer's own `.env`: tests know every setting."""
+    """Copy the source tree without the developer's `.env`, so that tests know every setting."""
     unwanted = shutil.ignore_patterns(".*", "__pycache__", "build")
     return Path(shutil.copytree(ROOT, directory, dirs_exist_ok=True, ignore=unwanted))
 
@@ -43,9 +43,9 @@ atexit.register(shutil.rmtree, SOURCE, ignore_errors=True)
 
 
 def token(user_id: str = USER, **claims: object) -> str:
-    """An access token as Supabase signs it with a shared secret; a claim of None is left out.
+    """An access token as Supabase signs it with a shared secret; claims of None are left out.
 
-    Good for a working day: some are made when tests are collected and used when their turn comes.
+    Valid for 8 hours, since some are made when tests are collected and used much later.
     """
     now = int(time.time())
     everything = {
@@ -61,7 +61,7 @@ def token(user_id: str = USER, **claims: object) -> str:
 
 
 def free_port() -> int:
-    """A port nobody listens on."""
+    """A port that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -69,7 +69,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Server:
-    """A running server and where its output goes."""
+    """A running server and the file of its output."""
 
     url: str
     process: "subprocess.Popen[bytes]"
@@ -79,11 +79,12 @@ class Server:
         return self.log_file.read_text(errors="replace")
 
     def client(self, bearer: str | None = None) -> httpx.Client:
-        """A client that sends `bearer`, or a valid token of `USER`."""
+        """An HTTP client that sends `bearer`, by default a valid token of `USER`."""
         headers = {"Authorization": f"Bearer {bearer or token()}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=60)
 
     def wait_until_ready(self, seconds: float = 60) -> None:
+        """Raises AssertionError if the server ends or is not ready in time."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             assert self.process.poll() is None, f"the server ended:\n{self.log()}"
@@ -107,7 +108,21 @@ def serve(
     port: int | None = None,
     bentoml: Path = BENTOML,
 ) -> Iterator[Server]:
-    """`bentoml serve TARGET` with `environment` on top of a bare one, ended with SIGTERM."""
+    """Run `bentoml serve TARGET`, and end it with SIGTERM.
+
+    Args:
+        log_file: where its output goes.
+        environment: added to the environment of bare_environment.
+        target: a Bento or a directory.
+        directory: where it is started.
+        ready: wait until it is ready.
+        port: None for a free one.
+        bentoml: the program.
+
+    Raises:
+        AssertionError: it did not start, or its log has a secret or a text.
+        subprocess.TimeoutExpired: it did not stop within 30 seconds of SIGTERM.
+    """
     port = port or free_port()
     command = [str(bentoml), "serve", target]
     with log_file.open("wb") as log:
@@ -135,7 +150,7 @@ def serve(
 
 
 def assert_nothing_leaked(log: str) -> None:
-    """No secret, no token, no text of any test: every server's whole log is looked through when it ends."""
+    """Check that a log has no secret, no token and no text of a test."""
     lines = [
         line
         for line in log.splitlines()
@@ -145,7 +160,7 @@ def assert_nothing_leaked(log: str) -> None:
 
 
 def bare_environment() -> dict[str, str]:
-    """What a process needs to run, none of our settings in it."""
+    """The variables that a process needs to run, with the secret as the only setting."""
     kept = ("PATH", "HOME", "LANG", "TMPDIR", "BENTOML_HOME")
     return {name: os.environ[name] for name in kept if name in os.environ} | {
         "SUPABASE_JWT_SECRET": SECRET

@@ -1,4 +1,4 @@
-"""A Supabase project as the outside world sees it: real keys, and tokens signed with them."""
+"""The keys of a Supabase project, and tokens signed with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-NOW = 1_750_000_000.0  # seconds since 1970, where the tests' clocks begin
+NOW = 1_750_000_000.0  # seconds since 1970, where the clocks of tests begin
 ISSUER = "https://abcdefghijklmnopqrst.supabase.co/auth/v1"
 SECRET = "0f6f0cc1f1c1aa7a5a0b3a4b8d8a1c53"
 USER = "6b0e6f4e-53f2-4f7d-9c0a-1a2b3c4d5e6f"
@@ -25,7 +25,7 @@ Claims = dict[str, Any]
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock that a test sets."""
 
     def __init__(self, now: float = NOW) -> None:
         self.now = now
@@ -39,13 +39,13 @@ _RSA_KEYS: dict[str, rsa.RSAPrivateKey] = {}
 
 
 def ec_key(name: str = "first") -> ec.EllipticCurvePrivateKey:
-    """One P-256 key a name."""
+    """One P-256 key per name."""
     return _EC_KEYS.setdefault(name, ec.generate_private_key(ec.SECP256R1()))
 
 
 def rsa_key(name: str = "first") -> rsa.RSAPrivateKey:
-    """One 2048-bit key a name."""
-    if name not in _RSA_KEYS:  # half a second each
+    """One 2048-bit key per name."""
+    if name not in _RSA_KEYS:  # generating one takes half a second
         _RSA_KEYS[name] = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     return _RSA_KEYS[name]
 
@@ -64,7 +64,7 @@ def jwks(*keys: Mapping[str, Any]) -> bytes:
 
 
 def claims(**changes: Any) -> Claims:
-    """The claims of a signed-in user's access token; a change to ... leaves the claim out."""
+    """The claims of a signed-in user's access token; a change to `...` removes a claim."""
     merged = {
         "iss": ISSUER,
         "sub": USER,
@@ -83,7 +83,7 @@ def claims(**changes: Any) -> Claims:
 
 @dataclass
 class Project:
-    """Signs what it is told to sign."""
+    """Signs tokens with each algorithm."""
 
     secret: str = SECRET
 
@@ -99,7 +99,7 @@ class Project:
         return jwt.encode(claims(**changes), rsa_key(key), algorithm="RS256", headers=headers)
 
     def user_token(self) -> str:
-        """The token of a user nobody has seen yet."""
+        """The token of a new user."""
         return self.hs256(sub=str(uuid.uuid4()))
 
 
@@ -108,11 +108,10 @@ def b64(data: bytes) -> str:
 
 
 def sign_raw(header: bytes, payload: bytes, secret: bytes = SECRET.encode()) -> str:
-    """An HS256 signature over any bytes at all, well formed or not."""
+    """A token with an HS256 signature over any bytes, well formed or not."""
     signing_input = f"{b64(header)}.{b64(payload)}"
-    return (
-        f"{signing_input}.{b64(hmac.new(secret, signing_input.encode(), hashlib.sha256).digest())}"
-    )
+    digest = hmac.new(secret, signing_input.encode(), hashlib.sha256).digest()
+    return f"{signing_input}.{b64(digest)}"
 
 
 def sign_hs256(content: Mapping[str, Any], secret: str = SECRET, **header: Any) -> str:

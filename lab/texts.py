@@ -1,11 +1,11 @@
-"""Texts of a wanted number of tokens."""
+"""Texts with a given number of tokens."""
 
 from embedder.prepare.sentences import SENTENCES
 from embedder.tokens import Tokenizer
 
 
 def text_of(n_tokens: int, tokenizer: Tokenizer) -> str:
-    """Words of several languages that make `n_tokens` tokens, special tokens included."""
+    """Words of several languages with at most `n_tokens` tokens, including special tokens."""
     words = " ".join([*SENTENCES] * (1 + n_tokens // 400)).split()
     low, high = 1, len(words)
     while low < high:

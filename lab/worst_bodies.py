@@ -1,4 +1,4 @@
-"""The request bodies that cost most to parse, one of each kind."""
+"""The request bodies that take longest to parse, one of each kind."""
 
 from collections.abc import Iterable
 
@@ -18,7 +18,7 @@ def titles(values: Iterable[bytes]) -> bytes:
 
 
 def worst_bodies(size: int = SIZE) -> dict[str, bytes]:
-    """By name, each of about `size` bytes, for /batch-embed."""
+    """Bodies for /batch-embed by name, each of about `size` bytes."""
     strings = {
         "ASCII": b"a",
         "Korean": "한".encode(),
@@ -63,5 +63,5 @@ def worst_bodies(size: int = SIZE) -> dict[str, bytes]:
 
 
 def for_openai(body: bytes) -> bytes:
-    """The same for /v1/embeddings."""
+    """The same body for /v1/embeddings."""
     return body.replace(b'{"texts"', b'{"model":"m","input"', 1)
