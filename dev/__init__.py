@@ -1,1 +1,1 @@
-"""What a developer's machine needs around the service."""
+"""Programs for developers: serving, tokens, documents, bundles, bills of materials."""

@@ -1,9 +1,9 @@
-"""How fast the engine should be on a Neoverse N1, worked out without one.
+"""Estimate the speed of the engine on a Neoverse N1, without one.
 
 python -m dev.arm_model
 
-qemu counts how often every run of instructions of a forward pass is executed; llvm-mca says how
-many cycles each run takes on that core, with every load a hit in L1 and every branch predicted.
+qemu counts how often each block of instructions of a forward pass is executed. llvm-mca tells how
+many cycles each block takes on that core, if every load hits L1 and every branch is predicted.
 """
 
 import json
@@ -21,15 +21,15 @@ from dev import arm_program, arm_shape
 from dev.arm_trace import Words, executions
 
 CPU, TRIPLE = "neoverse-n1", "aarch64"
-FETCH = 4  # instructions a cycle; llvm-mca knows only how many micro-operations can be issued
+FETCH = 4  # instructions per cycle; llvm-mca only models the issue of micro-operations
 GHZ, CORES = 3.0, 4
 TOKENS = 128
-LLVM = "19"  # older ones have no Neoverse N1 of its own
+LLVM = "19"  # older versions have no model of the Neoverse N1
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one execution of some instructions, when they are repeated."""
+    """The cost of one execution of a block that is executed repeatedly."""
 
     instructions: int
     sdot: int
@@ -37,14 +37,14 @@ class Cost:
 
 
 def tool(name: str) -> str:
-    """Raises SystemExit when it is not there."""
+    """The path of a program of LLVM. Raises SystemExit when it is missing."""
     if path := shutil.which(f"{name}-{LLVM}"):
         return path
     sys.exit(f"{name}-{LLVM} is missing. On Debian or Ubuntu: apt-get install llvm-{LLVM}")
 
 
 def costs(blocks: Sequence[Words]) -> list[Cost]:
-    """One for each block, from one run of llvm-mca."""
+    """The cost of each block, from one run of llvm-mca."""
     listing = disassembled(blocks)
     begin, end = "# LLVM-MCA-BEGIN", "# LLVM-MCA-END"
     source = "\n".join(line for lines in listing for line in (begin, *lines, end))
@@ -73,7 +73,7 @@ def filtered(command: Sequence[str], text: str) -> str:
 
 @dataclass(frozen=True)
 class Pass:
-    """What some executions come to; `hot` is the block with most SDOT."""
+    """The total cost of executions; `hot` is the block with most SDOT instructions."""
 
     instructions: float
     sdot: float
@@ -94,7 +94,7 @@ class Pass:
         )
 
     def with_layers(self, two: "Pass", layers: int) -> "Pass":
-        """Of `layers`, where `self` has one and `two` has two."""
+        """Extrapolate to `layers` layers, where `self` has one layer and `two` has two."""
 
         def at(name: str) -> float:
             one = getattr(self, name)
@@ -114,7 +114,7 @@ def measured(directory: Path, layers: int) -> Pass:
 def report(whole: Pass) -> Iterable[str]:
     hot, speed = whole.hot, TOKENS * GHZ * 1e9 / whole.cycles
     weights = arm_shape.LAYERS * arm_shape.PER_LAYER * TOKENS / 16
-    yield f"hot loop        {hot.sdot} SDOT in {hot.cycles:.1f} cycles, the most is 2 a cycle"
+    yield f"hot loop        {hot.sdot} SDOT in {hot.cycles:.1f} cycles, at most 2 per cycle"
     yield f"one text        {TOKENS} tokens"
     yield f"  instructions  {whole.instructions / 1e6:,.0f} M"
     yield f"  SDOT          {whole.sdot / 1e6:,.0f} M, {weights / 1e6:,.0f} M of them with weights"

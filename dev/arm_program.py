@@ -1,7 +1,7 @@
-"""The engine as a static ARM64 program, and qemu to run it: no ARM machine is needed.
+"""The engine as a static ARM64 program that qemu runs, so that no ARM machine is needed.
 
-The kernels are the objects of the library that ships; the rest is compiled for a C library that
-can be linked statically.
+The kernels are the object files of the shipped library. Everything else is compiled for a C library
+that can be linked statically.
 """
 
 import shutil
@@ -30,7 +30,7 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Texts to embed with one model, by each of some kernels."""
+    """Texts to embed with one model, by each of the kernels."""
 
     model: Path
     token_ids: Sequence[TokenIds]
@@ -39,7 +39,7 @@ class Case:
 
 
 def make() -> Path:
-    """The program, compiled if need be. Raises build.BuildError."""
+    """Compile the program if necessary; returns its path. Raises build.BuildError."""
     shipped = build.compiler_for(NAME)
     static = replace(shipped, command=tuple(map(_static, shipped.command)))
     units = [unit for unit in build.units(NAME, shipped) if unit.source == build.KERNEL_SOURCE]
@@ -56,14 +56,15 @@ def make() -> Path:
 
 
 def _static(word: str) -> str:
-    """glibc has no static library here, musl has."""
+    """The target with musl instead of glibc, which has no static library here."""
     return _TRIPLE if word == build.TARGETS[NAME].triple else word
 
 
 def emulator(cpu: str, *options: str) -> list[str]:
-    """qemu as one CPU; 7.2 computes int8 wrongly on its default one.
+    """The command of qemu for one CPU; qemu 7.2 computes int8 wrongly on its default CPU.
 
-    Raises SystemExit when qemu is not there.
+    Raises:
+        SystemExit: qemu is missing.
     """
     if not (path := shutil.which(EMULATOR)):
         sys.exit(f"{EMULATOR} is missing. On Debian or Ubuntu: apt-get install qemu-user-static")
@@ -71,12 +72,12 @@ def emulator(cpu: str, *options: str) -> list[str]:
 
 
 def kernels(cpu: str) -> tuple[str, ...]:
-    """What the engine finds on a CPU, best first."""
+    """The kernels that the engine supports on a CPU, fastest first."""
     return tuple(_output(cpu).decode().split())
 
 
 def run(cpu: str, directory: Path, cases: Sequence[Case]) -> list[dict[str, Vectors]]:
-    """The vectors of each case, by kernel. `directory` is for the cases' files."""
+    """The vectors of each case by kernel: (n_texts, dimensions). Writes files to `directory`."""
     paths = [written(case, directory / f"{i}.case") for i, case in enumerate(cases)]
     values = np.frombuffer(_output(cpu, *paths), np.float32)
     found: list[dict[str, Vectors]] = []
@@ -98,7 +99,7 @@ def _output(cpu: str, *arguments: Path) -> bytes:
 
 
 def written(case: Case, path: Path) -> Path:
-    """`path` with what arm_program.cpp reads in it."""
+    """Write a case to `path` in the format of arm_program.cpp, and return `path`."""
     weights = Weights(case.model)
     names = struct.pack("256s64s", str(case.model).encode(), " ".join(case.kernels).encode())
     counts = struct.pack("3i", case.threads, len(weights.tensors), len(case.token_ids))

@@ -1,6 +1,6 @@
-"""A model of EmbeddingGemma's sizes with random weights and few layers, for counting instructions.
+"""A model with EmbeddingGemma's sizes, random weights and few layers, for counting instructions.
 
-All layers cost the same on texts that are shorter than the window.
+All layers cost the same on texts shorter than the sliding window.
 """
 
 from collections.abc import Iterator

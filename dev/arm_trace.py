@@ -1,4 +1,4 @@
-"""Which instructions a program executes, and how often, as qemu's log tells."""
+"""Count the instructions that a program executes, from the log of qemu."""
 
 import subprocess
 import sys
@@ -8,14 +8,14 @@ from pathlib import Path
 
 from dev import arm_program
 
-Words = tuple[str, ...]  # instructions, in hexadecimal digits
-# Blocks are joined when one follows the other this often. The loops of the products come apart at
-# a branch that only few rows take.
+Words = tuple[str, ...]  # instructions in hexadecimal
+# Blocks are joined when one follows the other this often. A rarely taken branch splits the loops
+# of the products into several blocks.
 MOSTLY = 0.9
 
 
 def executions(cpu: str, case: Path) -> dict[Words, int]:
-    """How often each run of instructions is executed."""
+    """How often each sequence of instructions is executed."""
     log = ["-d", "in_asm,exec,nochain", "-D", "/dev/stderr"]
     command = [*arm_program.emulator(cpu, *log), str(arm_program.make()), str(case)]
     null, pipe = subprocess.DEVNULL, subprocess.PIPE
@@ -34,7 +34,7 @@ def executions(cpu: str, case: Path) -> dict[Words, int]:
 
 
 def _read(log: Iterable[str]) -> tuple[dict[int, list[str]], Counter[tuple[int, int]]]:
-    """The blocks' instructions, by address, and how often one block came after another."""
+    """The instructions of each block by address, and how often one block follows another."""
     code: dict[int, list[str]] = {}
     steps: Counter[tuple[int, int]] = Counter()
     current: list[str] = []
@@ -55,7 +55,7 @@ def _read(log: Iterable[str]) -> tuple[dict[int, list[str]], Counter[tuple[int, 
 
 
 def _runs(counts: Counter[int], steps: Counter[tuple[int, int]]) -> list[list[int]]:
-    """Blocks that mostly follow each other, joined: the parts of a loop overlap on a real core."""
+    """Join blocks that mostly follow each other: parts of a loop overlap on a real core."""
     after: dict[int, int] = {}
     before: dict[int, int] = {}
     for (first, second), count in steps.most_common():

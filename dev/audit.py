@@ -1,8 +1,8 @@
-"""Ask the package index for known vulnerabilities of what is shipped.
+"""Ask the package index for known vulnerabilities of the shipped packages.
 
 python -m dev.audit
 
-Exit status 0: none is known. 1: some are. 2: not checked, for want of data.
+Exit status 0: none is known. 1: some are known. 2: not checked, since the index has no data.
 """
 
 import json
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 LOCK = Path(__file__).parent.parent / "requirements" / "run.txt"
-# An index that knows of no vulnerability in this one has no data: CVE-2019-10906, CVE-2020-28493, ...
+# An index that reports no vulnerability of this version has no data (CVE-2019-10906, ...).
 KNOWN_TO_BE_VULNERABLE = "jinja2==2.10"
 SECONDS = 300
 NOT_CHECKED = 2
@@ -21,8 +21,8 @@ NOT_CHECKED = 2
 def main() -> int:
     if not has_data():
         print(
-            "not checked: no data about vulnerabilities can be had from pypi.org here; "
-            "run `make audit` where it can be reached",
+            "not checked: the package index has no data about vulnerabilities; "
+            "run `make audit` where pypi.org can be reached",
             file=sys.stderr,
         )
         return NOT_CHECKED
@@ -31,7 +31,7 @@ def main() -> int:
 
 
 def has_data() -> bool:
-    """Whether the index tells of a vulnerability that is known since 2019."""
+    """Whether the index reports a vulnerability that is known since 2019."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write(KNOWN_TO_BE_VULNERABLE)
         file.flush()

@@ -1,4 +1,4 @@
-"""One tarball with all that a machine without a network needs: wheels, the Bento with its model, checksums.
+"""One tarball for a machine without a network: wheels, the Bento with its model, checksums.
 
 python -m dev.bundle TARBALL [MACHINE]
 """
@@ -17,7 +17,7 @@ from bentoml.models import Model
 
 ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements" / "run.txt"
-# What Python 3.11 on glibc 2.28 or newer takes, newest first: Debian 10, Ubuntu 18.10, Oracle Linux 8 and later.
+# Tags that glibc 2.28 and later supports (Debian 10, Ubuntu 18.10, Oracle Linux 8), newest first.
 TAGS = ("manylinux_2_28", "manylinux_2_27", "manylinux2014")
 
 
@@ -31,19 +31,17 @@ def bundle(tarball: Path, machine: str) -> None:
         _pack_bento(directory / "bento")
         _write_checksums(directory)
         tarball.parent.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(
-            tarball, "w"
-        ) as tar:  # wheels and weights are compressed as far as they go
-            tar.add(directory, directory.name, filter=_nobodys)
+        # Not compressed: wheels are, and weights cannot be.
+        with tarfile.open(tarball, "w") as tar:
+            tar.add(directory, directory.name, filter=_owned_by_root)
 
 
 def _download(wheels: Path, machine: str) -> None:
-    # The interpreter that this virtual environment was made from has pip; the environment has none.
+    # This virtual environment has no pip; the interpreter that it was made from has.
     pip = [sys._base_executable, "-m", "pip", "download", "--quiet", "--dest", str(wheels)]  # type: ignore[attr-defined]
     platforms = [part for tag in TAGS for part in ("--platform", f"{tag}_{machine}")]
-    subprocess.run(
-        [*pip, "--no-deps", "pip"], check=True
-    )  # installs the others where Python comes without one
+    # pip itself, for machines whose Python has none.
+    subprocess.run([*pip, "--no-deps", "pip"], check=True)
     locked = [
         "--no-deps",
         "--require-hashes",
@@ -56,7 +54,7 @@ def _download(wheels: Path, machine: str) -> None:
 
 
 def _pack_bento(target: Path) -> None:
-    """The newest Bento, its model inside, as an image has it."""
+    """Copy the newest Bento, with its model inside as in an image."""
     bento = bentoml.get("embedding-api:latest")
     shutil.copytree(bento.path, target, ignore=shutil.ignore_patterns("__pycache__"))
     [packed] = bento.info.all_models
@@ -77,7 +75,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
+def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = 0
     member.uname = member.gname = "root"
     member.mode |= 0o555 if member.isdir() else 0o444

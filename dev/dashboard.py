@@ -1,4 +1,4 @@
-"""The dashboard as a picture: its own queries, asked of a real Prometheus, drawn without Grafana.
+"""Draw the Grafana dashboard as a picture, without Grafana: its queries are sent to Prometheus.
 
 python -m dev.dashboard http://127.0.0.1:9090 picture.png [MINUTES]
 """
@@ -23,17 +23,18 @@ DASHBOARD = (
     Path(__file__).parent.parent / "deploy" / "grafana" / "dashboards" / "embedding-api.json"
 )
 COLUMNS = 24  # of Grafana's grid
-ROW_INCHES, COLUMN_INCHES, GAP = 0.3, 0.55, 0.12  # the gap in both
+ROW_INCHES, COLUMN_INCHES = 0.3, 0.55
+GAP = 0.12  # between panels, in rows and columns
 TICK_INCHES, LETTER_INCHES, LINE_INCHES = 0.6, 0.045, 0.17  # of labels of 6 points
-MINUTES = (1, 2, 5, 10, 15, 30, 60)  # between two labels of the time
-# What Grafana's list of alerts asks Prometheus for, as a query.
+MINUTES = (1, 2, 5, 10, 15, 30, 60)  # possible steps between labels of the time axis
+# The query for the panel that lists alerts.
 LISTED = {"expr": "ALERTS", "legendFormat": "{{alertname}}: {{alertstate}}", "instant": True}
 COLOURS = {"green": "#2f855a", "red": "#c53030", "text": "#222222"}
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a panel: its name, when in days since 1970 (as matplotlib counts), and how much."""
+    """One line of a panel. Times are in days since 1970, the unit of matplotlib."""
 
     name: str
     times: list[float]
@@ -42,14 +43,14 @@ class Series:
 
 @dataclass(frozen=True)
 class Source:
-    """A Prometheus, and the time that is shown: `seconds` up to `end`, in seconds since 1970."""
+    """A Prometheus, and the period shown: `seconds` before `end`, in seconds since 1970."""
 
     url: str
     end: float
     seconds: int
 
     def ask(self, panel: dict[str, Any]) -> list[Series]:
-        """What a panel shows. Raises httpx.HTTPStatusError where Prometheus does not take a query."""
+        """The series of a panel. Raises httpx.HTTPStatusError when a query is invalid."""
         return [series for target in panel.get("targets", [LISTED]) for series in self._ask(target)]
 
     def _ask(self, target: dict[str, Any]) -> Iterator[Series]:
@@ -84,7 +85,7 @@ def dashboard() -> dict[str, Any]:
 
 
 def with_variables(expr: str, seconds: int, step: int) -> str:
-    """A query with Grafana's variables and the dashboard's own replaced, longest name first."""
+    """Replace the variables of Grafana and of the dashboard, longest name first."""
     variables = {"__rate_interval": f"{max(60, 4 * step)}s", "__range": f"{seconds}s"}
     variables |= {item["name"]: item["query"] for item in dashboard()["templating"]["list"]}
     for name in sorted(variables, key=len, reverse=True):
@@ -162,17 +163,17 @@ def _draw_series(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None
 
 
 def _steps(top: float, *, binary: bool) -> Locator:
-    """Bytes in powers of two: 954 MiB is no round number."""
+    """Ticks of the value axis; of bytes in powers of two, since 954 MiB is not a round number."""
     return MultipleLocator(2.0 ** round(math.log2(top / 4))) if binary else MaxNLocator(5)
 
 
 def _draw_clock(axes: Axes, columns: int) -> None:
-    """Whole minutes, as many as there is room for."""
+    """Label the time axis with whole minutes, as many as fit."""
     axes.xaxis_date()
     begin, end = axes.get_xlim()
     room = max(2, round(columns * COLUMN_INCHES / TICK_INCHES))
     step = next((step for step in MINUTES if (end - begin) * 1440 / step <= room), None)
-    if step is None:  # of a single point matplotlib shows four years
+    if step is None:  # for a single point matplotlib shows four years
         axes.xaxis.set_major_locator(AutoDateLocator(maxticks=room))  # type: ignore[no-untyped-call]
     else:
         axes.xaxis.set_major_locator(MinuteLocator(range(0, 60, step)))  # type: ignore[no-untyped-call]
@@ -180,7 +181,7 @@ def _draw_clock(axes: Axes, columns: int) -> None:
 
 
 def _draw_legend(axes: Axes) -> None:
-    """Below the axes, in as many columns as fit their width; from the third row on they give way."""
+    """Draw the legend below the axes, in as many columns as fit; the axes shrink for many rows."""
     names = [str(label) for label in axes.get_legend_handles_labels()[1]]
     at, figure = axes.get_position(), axes.get_figure(root=True)
     inches = figure.get_size_inches() if figure else (1.0, 1.0)
@@ -236,7 +237,7 @@ DRAW = {
 
 
 def picture_of(source: Source) -> Figure:
-    """Every panel where the dashboard has it."""
+    """All panels at their positions in the dashboard."""
     panels = dashboard()["panels"]
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
     size = (COLUMNS * COLUMN_INCHES, rows * ROW_INCHES)
@@ -255,7 +256,7 @@ def picture_of(source: Source) -> Figure:
 
 
 def _card(figure: Figure, at: dict[str, int], rows: int) -> Axes:
-    """The sheet of one panel, with a gap to the next."""
+    """The background of one panel, with a gap to the next."""
     left, bottom = (at["x"] + GAP) / COLUMNS, 1 - (at["y"] + at["h"] - GAP) / rows
     card = figure.add_axes(
         (left, bottom, (at["w"] - 2 * GAP) / COLUMNS, (at["h"] - 2 * GAP) / rows),
@@ -268,7 +269,7 @@ def _card(figure: Figure, at: dict[str, int], rows: int) -> Axes:
 
 
 def _inside(card: Bbox, at: dict[str, int], kind: str) -> tuple[float, float, float, float]:
-    """Where a panel draws: below its title, with room for what stands beside and below the axes."""
+    """The area of the axes: below the title, with room for labels to the left and below."""
     beside, below = (1.1, 1.9) if kind == "timeseries" else (0.3, 0.3)  # in Grafana's units
     column, row = card.width / at["w"], card.height / at["h"]
     return (
@@ -280,7 +281,7 @@ def _inside(card: Bbox, at: dict[str, int], kind: str) -> tuple[float, float, fl
 
 
 def draw(source: Source, path: Path) -> None:
-    """The picture as a file."""
+    """Write the picture to a file."""
     picture_of(source).savefig(path)
 
 

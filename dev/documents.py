@@ -1,4 +1,4 @@
-"""The parts of the documents that are made from the code: `make docs` writes them, a test compares them.
+"""Generate parts of the documents from code and results: `make docs` writes them, tests compare.
 
 python -m dev.documents
 """
@@ -21,7 +21,7 @@ DOCUMENTS = (
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "deploy" / "RUNBOOK.md",
 )
-QUIET = 0.85  # of its memory limit that a process may hold before EmbeddingMemoryHigh tells of it
+QUIET = 0.85  # share of the memory limit above which the alert EmbeddingMemoryHigh fires
 _BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 _EXAMPLES = {
     "MODEL_NAME": "google/embeddinggemma-300m",
@@ -43,25 +43,24 @@ def settings_table() -> str:
 
 
 def sizing_table() -> str:
-    """What the service did on so many cores of the machine that was measured, and the memory it should have."""
+    """A Markdown table of speed and memory by number of cores, with the least memory limit."""
     figures = results("sizing")
     machine = figures["machine"]
     lines = [
-        "| Cores | Tokens/s, texts of 128 | One query of 16 tokens | Memory at its peak | Least `MEMORY` |",
+        "| Cores | Tokens/s, texts of 128 | One query of 16 tokens | Memory at its peak | "
+        "Least `MEMORY` |",
         "| ---: |" + " ---: |" * 4,
     ]
     for row in figures["rows"]:
         peak = row["rss_peak_mb"]
         cells = [
+            str(row["threads"]),
             f"{row['tokens_per_second_128']:,.0f}",
             f"{row['query_ms']:.0f} ms",
             f"{peak:,.0f} MB",
+            f"{math.ceil(peak / QUIET / 64) * 64}M",
         ]
-        lines.append(
-            f"| {row['threads']} | "
-            + " | ".join([*cells, f"{math.ceil(peak / QUIET / 64) * 64}M"])
-            + " |"
-        )
+        lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
         f"All lines are measured, on {machine['cpu']} with {', '.join(machine['instructions'])}.",
@@ -70,7 +69,7 @@ def sizing_table() -> str:
 
 
 def env_example() -> str:
-    """`.env.example`: every setting with its default, those that a deployment fills in with a sample."""
+    """The content of `.env.example`: every setting, with its default or an example."""
     lines = ["# Copy to .env. A line that begins with # shows the default.", ""]
     for name, field in Settings.model_fields.items():
         key = name.upper()
@@ -95,7 +94,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
 
 
 def with_tables(document: str) -> str:
-    """`document` with each table between its two marks, `<!-- NAME -->` and `<!-- /NAME -->`, written again."""
+    """Replace each table between its marks, `<!-- NAME -->` and `<!-- /NAME -->`."""
     return _BLOCK.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], document)
 
 

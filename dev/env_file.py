@@ -1,4 +1,4 @@
-"""The .env of a new checkout."""
+"""Write the .env of a new checkout."""
 
 import os
 import secrets
@@ -11,13 +11,16 @@ SUPABASE_JWT_SECRET={secret}
 """
 
 
-# With any of these the users are somebody's already.
-_WHOSE_USERS = ("SUPABASE_JWT_SECRET", "SUPABASE_URL", "SUPABASE_JWKS", "SUPABASE_JWKS_URL")
+# Each of these names the project whose users are served.
+_PROJECT = ("SUPABASE_JWT_SECRET", "SUPABASE_URL", "SUPABASE_JWKS", "SUPABASE_JWKS_URL")
 
 
 def ensure_env_file(directory: Path) -> bool:
-    """Write `.env` with a random secret, readable by its owner alone, where nothing says whose users are served."""
-    if any(map(os.environ.get, _WHOSE_USERS)):
+    """Write `.env` with a random secret, unless it exists or the environment names a project.
+
+    Only its owner can read the file. Returns whether it was written.
+    """
+    if any(map(os.environ.get, _PROJECT)):
         return False
     try:
         descriptor = os.open(directory / ENV_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,4 +1,4 @@
-"""Whether this Python runs the project: `make` asks before pip does. Any Python 3 can read this.
+"""Check that this Python can run the project, before pip does. Works in any Python 3.
 
 python dev/python_version.py
 """
@@ -9,7 +9,7 @@ FIRST, LAST = (3, 11), (3, 13)
 
 
 def complaint(version: "tuple[int, int]", executable: str, *, in_venv: bool) -> "str | None":
-    """What to do about a version that is not supported, in one line."""
+    """One line that says what to do about an unsupported version; None for a supported one."""
     if FIRST <= version <= LAST:
         return None
     found = f"{executable} is {version[0]}.{version[1]}"

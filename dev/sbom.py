@@ -1,4 +1,4 @@
-"""What is shipped: a CycloneDX bill of materials of the locked packages, and the licences of all.
+"""A CycloneDX bill of materials of the shipped packages, and the licences of all that is shipped.
 
 python -m dev.sbom DIRECTORY
 """
@@ -26,21 +26,21 @@ IMAGE = {
 }
 
 
-# What an image has that is in no lock.
+# Parts of an image that are not in the lock file.
 BESIDES = """
 | Besides | Where it comes from | Licence |
 | --- | --- | --- |
 | embedding-api | this repository | MIT |
-| CPython, pip and Debian's packages | the base image docker.io/library/python:3.11-slim, as it is | PSF-2.0, MIT, and those in /usr/share/doc/*/copyright |
-| embedder/native/lib | this repository, with functions of the compiler's own run-time library (Zig's compiler-rt) | MIT |
-| native code inside wheels | its package, which has the notices | as those say; numpy's libgfortran: GPL-3.0 with the GCC runtime exception |
-| all-MiniLM-L6-v2 | MODEL=baked and bundles alone, unless another model is chosen | Apache-2.0 |
-| google/embeddinggemma-300m | MODEL=baked and bundles alone, where chosen | Gemma Terms of Use: who passes the weights on passes the terms on |
+| CPython, pip and Debian's packages | the base image docker.io/library/python:3.11-slim, unchanged | PSF-2.0, MIT, and those in /usr/share/doc/*/copyright |
+| embedder/native/lib | this repository, with functions of the run-time library of the compiler (compiler-rt of Zig) | MIT |
+| native code inside wheels | its package, which has the notices | as the notices say; numpy's libgfortran: GPL-3.0 with the GCC runtime exception |
+| all-MiniLM-L6-v2 | with MODEL=baked and in bundles, unless another model is chosen | Apache-2.0 |
+| google/embeddinggemma-300m | with MODEL=baked and in bundles, where chosen | Gemma Terms of Use, which must be passed on with the weights |
 """  # noqa: E501
 
 
 def shipped(lock: str) -> dict[str, str]:
-    """Version by name of what `lock` puts into the image."""
+    """The version of each package of a lock file that is installed in the image."""
     pins = filter(None, map(_PIN.match, lock.splitlines()))
     return {
         pin["name"]: pin["version"]
@@ -50,7 +50,7 @@ def shipped(lock: str) -> dict[str, str]:
 
 
 def licence(name: str) -> str:
-    """What an installed package says its licence is: an SPDX expression where it gives one."""
+    """The licence in the metadata of an installed package, as an SPDX expression if it has one."""
     about = metadata.metadata(name)
     classifiers = [
         line.split(" :: ")[-1]
@@ -68,7 +68,7 @@ def licence(name: str) -> str:
 
 
 def licences() -> str:
-    """Markdown tables: every package in the image, and what else may be in it."""
+    """Markdown tables of every package in the image and of its other parts."""
     rows = [
         f"| {name} | {version} | {licence(name)} |"
         for name, version in shipped(LOCK.read_text()).items()

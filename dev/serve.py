@@ -1,4 +1,4 @@
-"""`make serve`: a secret, a model, a server, and a call that works when pasted.
+"""`make serve`: write a secret, prepare a model, start the server and print a first call.
 
 python -m dev.serve
 """
@@ -26,13 +26,13 @@ from errors import ConfigurationError
 from settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
-_INVITATION = """
+_FIRST_CALL = """
 Ready. Compare a text with two others:
 
 curl {url}/similarity \\
   -H 'Authorization: Bearer {token}' \\
   -H 'Content-Type: application/json' \\
-  -d '{{"text": "A man is playing a guitar", "texts": ["Someone plays an instrument", "It rained all day"]}}'
+  -d '{{"text": "A man is playing a guitar", "texts": ["Someone plays an instrument", "It rained"]}}'
 
 Vectors: POST /embed    Documentation: {url}/docs    Another token: make token    Stop: Ctrl-C
 """
@@ -40,7 +40,7 @@ KEEP_ALIVE = 75  # seconds; longer than the 60 s for which proxies keep an idle 
 
 
 def main() -> NoReturn:
-    """Become the server, and leave nothing beside it: this process would hold 60 MB."""
+    """Replace this process by the server; as its parent it would hold 60 MB."""
     if ensure_env_file(ROOT):
         print("Wrote .env with a new secret.", flush=True)
     settings = load_settings()
@@ -49,7 +49,7 @@ def main() -> NoReturn:
     _ensure_model(settings)
     bentoml_command = str(Path(sys.executable).with_name("bentoml"))
     if os.fork() == 0:
-        _invite(settings, server=os.getppid(), has_keys=has_keys)
+        _print_when_ready(settings, server=os.getppid(), has_keys=has_keys)
         os._exit(0)
     os.chdir(ROOT)
     command = [bentoml_command, "serve", "--timeout-keep-alive", str(KEEP_ALIVE)]
@@ -57,8 +57,8 @@ def main() -> NoReturn:
 
 
 def _check(settings: Settings) -> bool:
-    """Whether the key set is at hand. What would end the start later ends it before the model is prepared."""
-    import wiring  # it reads `.env` when it is imported
+    """Check the settings before the model is prepared; returns whether the key set was fetched."""
+    import wiring  # reads `.env` when it is imported
 
     async def check() -> bool:
         await wiring.check()
@@ -88,20 +88,21 @@ def _check_port(settings: Settings) -> None:
             probe.bind((str(settings.host), settings.port))
         except OSError as error:
             sys.exit(
-                f"embedding-api: cannot listen on {settings.host}:{settings.port} ({error.strerror}). "
-                "Stop what runs there, or choose another port: make serve PORT=8001"
+                f"embedding-api: cannot listen on {settings.host}:{settings.port} "
+                f"({error.strerror}). Stop the program that listens there, "
+                "or choose another port: make serve PORT=8001"
             )
 
 
-def _invite(settings: Settings, *, server: int, has_keys: bool) -> None:
-    """Say what to do with the server once it is ready; `server` is the parent's process id."""
+def _print_when_ready(settings: Settings, *, server: int, has_keys: bool) -> None:
+    """Print a first call once the server is ready; `server` is its process id."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     while os.getppid() == server:
         with (
             contextlib.suppress(urllib.error.URLError, OSError),
             urllib.request.urlopen(f"{_url(settings)}/readyz", timeout=2),
         ):
-            print(_invitation(settings, has_keys=has_keys), flush=True)
+            print(_first_call(settings, has_keys=has_keys), flush=True)
             return
         time.sleep(0.05)
 
@@ -111,14 +112,14 @@ def _url(settings: Settings) -> str:
     return f"http://{host}:{settings.port}"
 
 
-def _invitation(settings: Settings, *, has_keys: bool) -> str:
+def _first_call(settings: Settings, *, has_keys: bool) -> str:
     url = _url(settings)
     if settings.supabase_jwt_secret is not None:
-        return _INVITATION.format(url=url, token=development_token(settings))
+        return _FIRST_CALL.format(url=url, token=development_token(settings))
     if not has_keys:
         return (
-            f"\nServing on {url}, but the project's key set cannot be fetched: every call gets 503 until it can. "
-            "Check SUPABASE_URL.\n"
+            f"\nServing on {url}, but the project's key set cannot be fetched: "
+            "every call gets 503 until it can. Check SUPABASE_URL.\n"
         )
     return (
         f"\nReady: {url}. Sign in to Supabase and send the session's access_token as "

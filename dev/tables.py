@@ -1,10 +1,10 @@
-"""benchmarks/results/*.json -> the tables of the documents, which `make docs` puts in place."""
+"""Tables of the documents from benchmarks/results/*.json; `make docs` inserts them."""
 
 from lab.results import FAIRNESS, OURS, results
 
 
 def engine_table() -> str:
-    """Tokens a second by side and workload, how many times more our int8 makes of them, memory."""
+    """Tokens per second by engine and workload, how many times faster ours is, and memory."""
     figures = results("engine")
     rates, factors = figures["tokens_per_second"], figures["times_faster_than"]
     head = ["Tokens/s", *rates, "Memory MB"]
@@ -17,12 +17,12 @@ def engine_table() -> str:
         ]
         lines.append(_row([side, *cells, f"{memory:,.0f}"]))
     shares = [f"{share['median']:.0%}" for share in figures["share_of_bound"].values()]
-    lines.append(_row([f"{OURS} in what the machine can do at most", *shares, ""]))
+    lines.append(_row([f"{OURS}, share of the machine's bound", *shares, ""]))
     return "\n".join(lines) + "\n"
 
 
 def summary_table() -> str:
-    """The engine in short: two workloads, memory, and how near int8 comes to fp32."""
+    """The engines in short: two workloads, memory, and the quality of int8 against fp32."""
     figures, quality = results("engine"), results("quality")["starter_int8_against_fp32"]
     rates = figures["tokens_per_second"]
     columns = ["1 × 16", "mixed 8–512"]
@@ -36,7 +36,7 @@ def summary_table() -> str:
 
 
 def contention_table() -> str:
-    """Share of the quiet machine's tokens a second that is left beside others."""
+    """Tokens per second beside other processes, as a share of the rate on a quiet machine."""
     shares = results("contention")["share_of_quiet"]
     sides = list(next(iter(shares.values())))
     lines = [_row(["Of the quiet rate", *sides]), "| --- |" + " ---: |" * len(sides)]
@@ -46,7 +46,7 @@ def contention_table() -> str:
 
 
 def serving_table() -> str:
-    """Latency and throughput over HTTP by callers at a time."""
+    """Latency and throughput over HTTP by number of callers."""
     figures = results("serving")
     head = ["Callers", "p50 ms", "p95 ms", "p99 ms", "texts/s", "tokens/s", "CPU ms/request"]
     lines = [_row(head), "| ---: |" + " ---: |" * (len(head) - 1)]
@@ -58,7 +58,7 @@ def serving_table() -> str:
 
 
 def fairness_table() -> str:
-    """How long one user's query takes beside other users' batches."""
+    """The latency of one user's query while other users send batches."""
     head = ["p50 / p95 ms of a query", "alone", *FAIRNESS, "bound"]
     lines = [_row(head), "| --- |" + " ---: |" * (len(head) - 1)]
     for model, figures in results("fairness")["models"].items():

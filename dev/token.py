@@ -1,4 +1,4 @@
-"""Development tokens: what Supabase would give a signed-in user, signed with our own secret.
+"""Development tokens: access tokens like those of Supabase, signed with the secret of `.env`.
 
 python -m dev.token [USER_ID]
 """
@@ -22,7 +22,8 @@ def development_token(settings: Settings, user_id: str | None = None) -> str:
     """
     if settings.supabase_jwt_secret is None:
         sys.exit(
-            "SUPABASE_JWT_SECRET is not set: sign in to Supabase for a token, or run `make serve` once for a secret."
+            "SUPABASE_JWT_SECRET is not set: sign in to Supabase for a token, "
+            "or run `make serve` once for a secret."
         )
     try:
         subject = str(uuid.UUID(user_id)) if user_id else str(uuid.uuid4())
