@@ -1,4 +1,4 @@
-"""`make bundle`, then `make install-bundle` in a network namespace with nothing but a loopback.
+"""`make bundle`, then `make install-bundle` in a network namespace with only a loopback interface.
 
 make test-bundle
 """
@@ -13,7 +13,7 @@ import pytest
 
 from lab.server import ROOT, SECRET, token
 
-# Runs in the namespace: install from the bundle, start, ask, and say what the network is like.
+# Runs in the namespace: check that there is no network, install the bundle, start it, send a call.
 SCRIPT = """
 set -eu
 ip link set lo up
@@ -24,14 +24,14 @@ for i in $(seq 300); do curl -sf -m 5 -o /dev/null 127.0.0.1:8000/readyz && brea
 curl -sf 127.0.0.1:8000/embed -H "Authorization: Bearer $3" -H 'Content-Type: application/json' \\
   -d '{"text": "A man is playing a guitar"}' && answered=0 || answered=$?
 kill $server
-wait $server || true  # make tells of the signal
+wait $server || true  # make fails because of the signal
 exit $answered
 """
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle made from a store of its own, which is gone."""
+    """A bundle made from a new model store, which is then deleted."""
     directory = tmp_path_factory.mktemp("bundle")
     home, tarball = directory / "home", directory / "bundle.tar"
     environment = os.environ | {"BENTOML_HOME": str(home), "HF_HUB_OFFLINE": "1"}
@@ -41,9 +41,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tarball
 
 
-def test_it_installs_and_serves_without_a_network_what_its_settings_say(
-    bundle: Path, tmp_path: Path
-) -> None:
+def test_it_installs_and_serves_without_a_network(bundle: Path, tmp_path: Path) -> None:
     there = tmp_path / "embedding-api"
     there.mkdir()
     (there / ".env").write_text(f"SUPABASE_JWT_SECRET={SECRET}\n")

@@ -1,10 +1,10 @@
-"""`up -d` of the compose file with podman-compose: what the RUNBOOK says of it holds where containers really run.
+"""Bring the compose file up with podman-compose, and check what the runbook says about it.
 
     make test-compose
 
-Runs inside deploy/image/lab.sh, and in a network of its own, where ports 80 and 8000 are free. No registry is asked:
-the service's image is ours, those of Redis, Prometheus and Caddy are the same programs out of Debian's packages under
-the names that the compose file gives. Grafana is no Debian package and stays away.
+Runs inside deploy/image/lab.sh, in its own network namespace, where ports 80 and 8000 are free. It
+needs no registry: the images of Redis, Prometheus and Caddy are made from Debian's packages, with
+the names that the compose file gives. Debian has no package of Grafana, which is left out.
 """
 
 import ctypes
@@ -27,25 +27,28 @@ from lab.server import ROOT, SECRET, assert_nothing_leaked, token
 
 DEPLOY = ROOT / "deploy"
 SERVICES = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())["services"]
-# What the real images say of themselves.
+# The instructions of the real images.
 RECIPES = {
     "redis": "RUN mkdir /data && chown 999:1000 /data\nWORKDIR /data\n"
     """ENTRYPOINT ["sh", "-c", "exec \\"$@\\" --protected-mode no", "--"]""",
-    "prometheus": 'RUN mkdir /prometheus && chown 65534:65534 /prometheus\nENTRYPOINT ["prometheus"]',
+    "prometheus": "RUN mkdir /prometheus && chown 65534:65534 /prometheus\n"
+    'ENTRYPOINT ["prometheus"]',
     "caddy": "ENV XDG_DATA_HOME=/data XDG_CONFIG_HOME=/config\n"
     'CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]',
 }
 STARTED = ("embedding-api", *RECIPES)
 SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources")
 PACKAGES = "base-files,busybox,ca-certificates,netcat-openbsd,redis-server,prometheus,caddy"
-# The tools of recipes and health checks; packages are unpacked and not configured.
+# Programs for the recipes and health checks; packages are unpacked and not configured.
 TOOLS = """
-for tool in sh wget touch mkdir chown; do [ -e "$1/usr/bin/$tool" ] || ln -s busybox "$1/usr/bin/$tool"; done
+for tool in sh wget touch mkdir chown; do
+  [ -e "$1/usr/bin/$tool" ] || ln -s busybox "$1/usr/bin/$tool"
+done
 ln -s nc.openbsd "$1/usr/bin/nc"
 mkdir -p "$1/tmp"
 """
-CLONE_NEWNET = 0x40000000  # of linux/sched.h; os.unshare is of Python 3.12
-READ_BY_MAKE_ALONE = "hf_of-the-one-who-prepares"
+CLONE_NEWNET = 0x40000000  # of linux/sched.h; os.unshare needs Python 3.12
+READ_BY_MAKE_ALONE = "hf_token-for-preparing-the-model"
 
 
 def run(*command: str | Path, timeout: float = 600, **options: Any) -> str:
@@ -87,7 +90,7 @@ def eventually(holds: Callable[[], bool], seconds: float = 60) -> bool:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home of whoever made the service's image as README says, with the model store in ~/bentoml."""
+    """A home directory with the model store in ~/bentoml, after `make image`."""
     home = tmp_path_factory.mktemp("home")
     environment = os.environ | {"BENTOML_HOME": str(home / "bentoml"), "HF_HUB_OFFLINE": "1"}
     command = ("make", "image", "ENGINE=podman", "OPTIONS=--opt network=host")
@@ -107,40 +110,23 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> None:
     for service, recipe in RECIPES.items():
         tag = SERVICES[service]["image"]
         name = f"docker.io/{tag if '/' in tag else 'library/' + tag}"
-        run(
-            "podman",
-            "build",
-            "-q",
-            "-t",
-            name,
-            "-f",
-            "-",
-            input=f"FROM localhost/packages\n{recipe}\n",
-        )
+        content = f"FROM localhost/packages\n{recipe}\n"
+        run("podman", "build", "-q", "-t", name, "-f", "-", input=content)
 
 
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """podman-compose, apart from what the project needs."""
+    """podman-compose in its own directory, apart from the project's packages."""
     directory = tmp_path_factory.mktemp("tools")
     outer = Path(sys.executable).resolve()  # the virtual environment has no pip
-    run(
-        outer,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--target",
-        directory,
-        "podman-compose==1.6.0",
-        timeout=300,
-    )
+    install = ("-m", "pip", "install", "--quiet", "--target", directory, "podman-compose==1.6.0")
+    run(outer, *install, timeout=300)
     return directory
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """deploy/ as on a server."""
+    """A copy of deploy/, as on a server."""
     folder = tmp_path_factory.mktemp("server") / "deploy"
     shutil.copytree(DEPLOY, folder, ignore=shutil.ignore_patterns("__pycache__"))
     folder.joinpath(".env").write_text(
@@ -153,7 +139,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(
     home: Path, stand_ins: None, tools: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A network with nothing in it for all that follows, when nothing more is to be fetched."""
+    """Move this process into a network namespace without a network, once all is downloaded."""
     assert ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) == 0
     run("ip", "link", "set", "lo", "up")
     networks = f'\n[network]\nnetwork_config_dir = "{tmp_path_factory.mktemp("networks")}"\n'
@@ -163,7 +149,7 @@ def alone(
 
 @pytest.fixture(scope="module", autouse=True)
 def compose(alone: None, home: Path, tools: Path, folder: Path) -> Iterator[Callable[..., str]]:
-    """All of it up, the model in the volume as the RUNBOOK says to fill it; in the end down."""
+    """Fill the model volume as the runbook says, bring the services up, and finally down."""
     environment = os.environ | {"PYTHONPATH": str(tools), "HOME": str(home)}
 
     def compose(*arguments: str) -> str:
@@ -191,7 +177,7 @@ def compose(alone: None, home: Path, tools: Path, folder: Path) -> Iterator[Call
 
 @pytest.mark.parametrize("service", STARTED)
 def test_it_comes_up_and_its_health_check_says_so(service: str) -> None:
-    """Whoever has systemd has the checks run by it; here each is run by hand."""
+    """Each health check is run by hand, as there may be no systemd to run it."""
 
     def healthy() -> bool:
         return not subprocess.run(

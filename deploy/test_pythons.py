@@ -1,4 +1,4 @@
-"""Every Python that the project supports serves the same vectors: those of them that are on this machine.
+"""Every supported Python serves the same vectors; tries each one that this machine has.
 
 make test-pythons
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dev.python_version import FIRST, LAST
+from lab.models import prepared
 from lab.server import BENTOML, ROOT, SOURCE, serve
-from tests.conftest import model_store  # noqa: F401 (a fixture)
 
 TEXT = {"text": "A man is playing a guitar"}
 OWN = sys.version_info[:2]
@@ -20,7 +20,7 @@ OTHERS = [(3, minor) for minor in range(FIRST[1], LAST[1] + 1) if (3, minor) != 
 
 
 def found(version: tuple[int, int]) -> Path | None:
-    """The interpreter of a version; pyenv has some that are not on the PATH."""
+    """The interpreter of a version, on the PATH or of pyenv; None when there is none."""
     name = f"python{version[0]}.{version[1]}"
     places = [*map(Path, os.environ["PATH"].split(":")), *Path.home().glob(".pyenv/versions/*/bin")]
     candidates = (place / name for place in places if (place / name).is_file())
@@ -39,8 +39,14 @@ def test_there_is_another_python_to_try() -> None:
     assert PYTHONS, f"install one of {OTHERS}"
 
 
+@pytest.fixture(scope="module")
+def model() -> None:
+    """The starter model in the store that `serve` passes on."""
+    prepared(None, "fp32")
+
+
 @pytest.mark.parametrize("python", PYTHONS, ids=lambda path: path.name)
-@pytest.mark.usefixtures("model_store")
+@pytest.mark.usefixtures("model")
 def test_it_serves_the_same_vectors(python: Path, tmp_path: Path) -> None:
     venv = tmp_path / "venv"
     subprocess.run([python, "-m", "venv", venv], check=True, timeout=120)
