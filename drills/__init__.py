@@ -1,1 +1,1 @@
-"""Everything that can fail is made to fail: real processes under load, every answer checked."""
+"""Fault drills: inject faults into real processes under load, and check every answer."""

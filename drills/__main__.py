@@ -1,4 +1,4 @@
-"""Fault drills: every drill on real processes, and a table of what callers saw.
+"""Run the fault drills on real processes, and write a table of what callers saw.
 
 python -m drills [NAME ...]
 """
@@ -21,7 +21,7 @@ from drills.load import Load
 from drills.refusal import SEEN as DAMAGED_SEEN
 from drills.refusal import TITLE as DAMAGED
 from drills.refusal import damaged_model
-from drills.report import Result, complaints, known, save, table
+from drills.report import Expected, Result, known, problems, save, table
 from drills.table import DRILLS, Drill
 from embedder.model import EmbeddingModel
 from embedder.postprocess import Vectors
@@ -38,19 +38,17 @@ RECOVERY = 120.0  # seconds
 
 @cache
 def references(long: bool) -> tuple[tuple[str, ...], Vectors]:
-    """Texts, and their vectors as the bare engine makes them."""
+    """Texts, and their vectors from the bare engine: (n_texts, dimensions)."""
     directory = prepared(str(random_embeddinggemma()), "int8") if long else prepared(None, "fp32")
     model = EmbeddingModel.load(directory, num_threads=2)
-    texts = (
-        SENTENCES
-        if not long
-        else tuple(text_of(n, model.tokenizer) for n in (2048, 2000, 1900, 1800))
-    )
-    return tuple(texts), model.embed(texts)
+    texts = tuple(SENTENCES)
+    if long:
+        texts = tuple(text_of(n, model.tokenizer) for n in (2048, 2000, 1900, 1800))
+    return texts, model.embed(texts)
 
 
 def run(drill: Drill) -> Result:
-    """One drill from a fresh start to the end."""
+    """Run one drill on a new server."""
     texts, vectors = references(drill.long_texts)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
@@ -92,16 +90,14 @@ async def _play(drill: Drill, stage: Stage) -> Result:
         await asyncio.sleep(CALM)
         began = time.monotonic()
         await drill.fault(stage)
-        whole = stage.healed if stage.ends else await _recovered(stage)
+        healthy = stage.healed if stage.ends else await _recovered(stage)
         if not stage.ends:
             await asyncio.sleep(CALM)
         ended = None if stage.ends else time.monotonic()
     found = Counter(call.outcome for call in load.calls)
-    details = Counter(
-        call.detail for call in load.calls if call.outcome in ("wrong", "lost", "refused")
-    )
+    details = Counter(call.detail for call in load.calls if call.outcome != "right")
     notes = [*stage.notes, *(f"{count} x {detail}" for detail, count in details.most_common(4))]
-    end = time.monotonic() if stage.ends else max(whole, load.last_trouble())
+    end = time.monotonic() if stage.ends else max(healthy, load.last_trouble())
     return Result(
         title=drill.title,
         calls=len(load.calls),
@@ -114,20 +110,28 @@ async def _play(drill: Drill, stage: Stage) -> Result:
     )
 
 
+def expected(drill: Drill) -> Expected:
+    return Expected(may_lose=drill.may_lose, may_refuse=drill.may_refuse, seen=drill.seen)
+
+
 async def _recovered(stage: Stage) -> float:
-    """When the service says that all is well. Raises TimeoutError."""
+    """Wait until /health reports no problem; returns the time of time.monotonic().
+
+    Raises:
+        TimeoutError: it still does after RECOVERY seconds.
+    """
     async with (
         asyncio.timeout(RECOVERY),
         httpx.AsyncClient(base_url=stage.server.url, timeout=30) as client,
     ):
         while True:
             try:
-                if (answer := await client.get("/health")).is_success and answer.json()[
-                    "redis"
-                ] == "ok":
-                    return time.monotonic()
+                answer = await client.get("/health")
             except httpx.TransportError:
                 pass
+            else:
+                if answer.is_success and answer.json()["redis"] == "ok":
+                    return time.monotonic()
             await asyncio.sleep(0.05)
 
 
@@ -149,13 +153,7 @@ def main() -> None:
         print(table([result]).splitlines()[-1], flush=True)
         save([results[title] for title in titles if title in results])
         drill = DRILLS.get(name)
-        failed += (
-            complaints(
-                result, may_lose=drill.may_lose, may_refuse=drill.may_refuse, seen=drill.seen
-            )
-            if drill
-            else complaints(result, seen=DAMAGED_SEEN)
-        )
+        failed += problems(result, expected(drill) if drill else Expected(seen=DAMAGED_SEEN))
     sys.exit("\n".join(failed) or 0)
 
 

@@ -1,4 +1,4 @@
-"""What is done to the service, each by the means that the real thing would use."""
+"""The faults, each injected by realistic means: signals, cgroups, a full disk, real sockets."""
 
 import asyncio
 import contextlib
@@ -20,8 +20,8 @@ from lab.redis_server import RedisServer
 from lab.server import Server, token
 
 CGROUPS = Path("/sys/fs/cgroup")
-UNIFIED = (CGROUPS / "cgroup.controllers").exists()  # version 2
-# Files of a group: limits in bytes or in microseconds of each 100 ms, and what came of them.
+UNIFIED = (CGROUPS / "cgroup.controllers").exists()  # cgroup version 2
+# Files of a group: limits in bytes, or in microseconds per 100 ms, and counters.
 FILES = (
     {"memory": "memory.max", "peak": "memory.peak", "hits": "memory.events", "cpu": "cpu.max"}
     if UNIFIED
@@ -36,41 +36,41 @@ FILES = (
 
 @dataclass
 class Stage:
-    """Where a drill plays: the processes, and a directory that is its own."""
+    """The processes of a drill, and a temporary directory."""
 
     directory: Path
     server: Server
     redis: RedisServer
     keys: KeyServer
     load: Load
-    healed: float = (
-        0.0  # time.monotonic() when the fault was taken away, or made if it is to heal by itself
-    )
-    ends: bool = False  # the server is not to come back
+    # time.monotonic() when the fault was removed, or injected if the service has to recover itself
+    healed: float = 0.0
+    ends: bool = False  # the fault ends the server for good
     notes: list[str] = field(default_factory=list)
 
     def worker(self) -> psutil.Process:
+        """The worker process of the server."""
         [process] = psutil.Process(self.server.process.pid).children()
         return process
 
     def heal(self) -> None:
+        """Note the time at which the fault was removed."""
         self.healed = time.monotonic()
 
     async def status(self, bearer: str) -> str:
-        """Status and code of one call with `bearer`."""
+        """The status of one call with `bearer`, and the code of an error."""
         headers = {"Authorization": f"Bearer {bearer}"}
         async with httpx.AsyncClient(
             base_url=self.server.url, headers=headers, timeout=30
         ) as client:
             answer = await client.post("/embed", json={"text": self.load.texts[0]})
-        return (
-            "200"
-            if answer.status_code == 200
-            else f"{answer.status_code} {answer.json()['error']['code']}"
-        )
+        if answer.status_code == 200:
+            return "200"
+        return f"{answer.status_code} {answer.json()['error']['code']}"
 
 
 async def redis_killed(stage: Stage) -> None:
+    """Kill Redis, and start it again after 5 s."""
     stage.redis.kill()
     await asyncio.sleep(5)
     await asyncio.to_thread(stage.redis.start)
@@ -78,6 +78,7 @@ async def redis_killed(stage: Stage) -> None:
 
 
 async def redis_frozen(stage: Stage) -> None:
+    """Stop Redis for 30 s with SIGSTOP."""
     stage.redis.hang()
     await asyncio.sleep(30)
     stage.redis.wake()
@@ -85,13 +86,14 @@ async def redis_frozen(stage: Stage) -> None:
 
 
 async def worker_killed(stage: Stage) -> None:
+    """Kill the worker; the supervisor starts another."""
     stage.heal()
     stage.worker().kill()
     await asyncio.sleep(0.2)
 
 
 async def sigterm(stage: Stage) -> None:
-    """With requests in flight that take seconds."""
+    """Send SIGTERM while requests that take seconds are in flight."""
     headers = {"Authorization": f"Bearer {token()}"}
     async with httpx.AsyncClient(base_url=stage.server.url, headers=headers, timeout=60) as client:
         long = [
@@ -108,7 +110,7 @@ async def sigterm(stage: Stage) -> None:
 
 
 async def slow_clients(stage: Stage) -> None:
-    """A thousand send a header one byte a second."""
+    """Send 1,000 request heads, each one byte per second."""
     async with _connections(stage, 1000) as writers:
         for byte in b"POST /embed HTTP/1.1":
             for writer in writers:
@@ -118,7 +120,7 @@ async def slow_clients(stage: Stage) -> None:
 
 
 async def many_connections(stage: Stage) -> None:
-    """Five thousand that say nothing, for 15 s."""
+    """Hold 5,000 idle connections for 15 s."""
     async with _connections(stage, 5000) as writers:
         stage.notes.append(f"{len(writers)} opened")
         await asyncio.sleep(15)
@@ -142,7 +144,7 @@ async def _connections(stage: Stage, count: int) -> AsyncIterator[list[asyncio.S
 
 
 async def leaving_clients(stage: Stage) -> None:
-    """Sixty batches whose callers leave at every moment of the work."""
+    """Send 60 batches whose callers disconnect at different stages of the work."""
     headers = {"Authorization": f"Bearer {token()}"}
     for number in range(60):
         async with httpx.AsyncClient(base_url=stage.server.url, headers=headers) as client:
@@ -156,13 +158,14 @@ async def leaving_clients(stage: Stage) -> None:
 
 
 async def half_a_core(stage: Stage) -> None:
+    """Limit the server to half a core for 20 s."""
     with cgroup("cpu", 50_000, stage.server.process.pid):
         await asyncio.sleep(20)
     stage.heal()
 
 
 async def full_disk(stage: Stage) -> None:
-    """Log, temporary files and model store on a file system without a byte left."""
+    """Fill the filesystem of the log, the temporary files and the model store."""
     filler = stage.directory / "disk" / "filler"
     subprocess.run(
         ["dd", "if=/dev/zero", f"of={filler}", "bs=64k"], check=False, capture_output=True
@@ -183,7 +186,10 @@ def _all_right(stage: Stage, seconds: float) -> bool:
 
 
 async def clock_jumps(stage: Stage) -> None:
-    """Wall clock an hour ahead for 10 s, then back; a token of ten minutes must expire and be good again."""
+    """Set the wall clock an hour ahead for 10 s, then back.
+
+    A token with ten minutes left must expire, and be valid again.
+    """
     clock, short = stage.directory / "clock", token(exp=int(time.time()) + 600)
     seen = [await stage.status(short)]
     for offset in ("+3600s", "+0s"):
@@ -199,25 +205,23 @@ async def clock_jumps(stage: Stage) -> None:
 
 
 async def no_key_server(stage: Stage) -> None:
-    """The key server goes for 10 s and comes back with a new key, which a new token is signed with."""
+    """Stop the key server for 10 s, and start it with a new key that signs a new token."""
     stage.keys.stop()
     await asyncio.sleep(5)
-    seen = [await stage.status(stage.keys.sign("second"))]
+    meanwhile = await stage.status(stage.keys.sign("second"))
     await asyncio.sleep(5)
     stage.keys.start("first", "second")
     stage.heal()
-    latest = stage.healed + 60
-    while (
-        status := await stage.status(stage.keys.sign("second"))
-    ) != "200" and time.monotonic() < latest:
+    status = await stage.status(stage.keys.sign("second"))
+    while status != "200" and time.monotonic() < stage.healed + 60:
         await asyncio.sleep(0.2)
-    stage.notes.append(
-        f"a new key's token meanwhile: {seen[0]}, {time.monotonic() - stage.healed:.1f} s later: {status}"
-    )
+        status = await stage.status(stage.keys.sign("second"))
+    later = time.monotonic() - stage.healed
+    stage.notes.append(f"a new key's token meanwhile: {meanwhile}, {later:.1f} s later: {status}")
 
 
 async def long_texts(stage: Stage) -> None:
-    """The load itself is the fault: texts of 2,048 tokens within 700 MB."""
+    """Wait: the load is the fault, with texts of 2,048 tokens and 700 MB of memory."""
     await asyncio.sleep(40)
     stage.heal()
     group = _group("memory", stage.server.process.pid)
@@ -234,10 +238,15 @@ def _group(controller: str, pid: int) -> Path:
 
 @contextlib.contextmanager
 def cgroup(controller: str, limit: int, pid: int) -> Iterator[None]:
-    """A process and its children within `limit`, then back where they came from.
+    """Limit a process and its children, and finally move them back to their own group.
+
+    Args:
+        controller: "cpu" or "memory".
+        limit: in microseconds per 100 ms, or in bytes.
+        pid: of the process.
 
     Raises:
-        OSError: this system has no such controller, or may not be told (needs root).
+        OSError: this system has no such controller, or this process may not use it (needs root).
     """
     group = _group(controller, pid)
     if UNIFIED:
@@ -259,14 +268,14 @@ def cgroup(controller: str, limit: int, pid: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def within_700_mb(stage: Stage) -> Iterator[None]:
-    """From the first moment: memory is charged to the group where it is first touched."""
+    """Limit memory from the start, since a page is charged to the group that touches it first."""
     with cgroup("memory", 700_000_000, stage.server.process.pid):
         yield
 
 
 @contextlib.contextmanager
 def few_files(stage: Stage) -> Iterator[None]:
-    """The soft limit that most systems start with."""
+    """Limit open files to 1,024, the default soft limit of most systems."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.prlimit(stage.server.process.pid, resource.RLIMIT_NOFILE, (1024, hard))
     yield

@@ -1,4 +1,4 @@
-"""A steady load of valid calls, every answer compared with the vector that it should be."""
+"""A steady load of valid calls; every answer is compared with the expected vector."""
 
 import asyncio
 import time
@@ -32,16 +32,25 @@ class Call:
 
 @dataclass
 class Load:
-    """`callers` users, each sending a text, waiting for its vector, and for `pause` seconds; every other of them
-    on a new connection each time.
+    """Users who each send a text, wait for the answer, pause, and repeat.
 
-    A call is `refused` when it was told so (429 or 503 with Retry-After, or no connection at all), and `lost`
-    when it was taken and not answered, or answered with a fault.
+    Every second user opens a new connection for each call. A call is `refused` when it gets 429 or
+    503 with Retry-After, or no connection. It is `lost` when it was accepted and then not answered,
+    or answered with another error.
+
+    Attributes:
+        url: of the service.
+        texts: sent in turns.
+        vectors: the expected ones: (len(texts), dimensions).
+        callers: the number of users.
+        pause: seconds between the calls of a user.
+        sign: makes the token of a user id.
+        calls: all that have ended.
     """
 
     url: str
     texts: Sequence[str]
-    vectors: Vectors  # (len(texts), dimensions)
+    vectors: Vectors
     callers: int = 4
     pause: float = 0.1
     sign: Callable[[str], str] = token
@@ -54,7 +63,7 @@ class Load:
         try:
             yield
         finally:
-            stop.set()  # nobody leaves without an answer: a call that hangs is one that is lost after PATIENCE
+            stop.set()  # calls in flight are waited for; one that hangs is lost after PATIENCE
             await asyncio.gather(*tasks)
 
     async def _caller(self, number: int, stop: asyncio.Event) -> None:
@@ -82,11 +91,8 @@ class Load:
         except httpx.TransportError as error:
             return "lost", type(error).__name__
         if answer.status_code == 200:
-            return (
-                ("right", "")
-                if self._is_right(answer, index)
-                else ("wrong", self.texts[index][:20])
-            )
+            right = self._is_right(answer, index)
+            return ("right", "") if right else ("wrong", self.texts[index][:20])
         told = answer.status_code in (429, 503) and int(answer.headers.get("retry-after", 0)) > 0
         return ("refused" if told else "lost"), f"{answer.status_code} {_code(answer)}"
 
@@ -99,7 +105,12 @@ class Load:
         return vector.shape == expected.shape and bool(np.abs(vector - expected).max() < TOLERANCE)
 
     def longest_stall(self, since: float, until: float | None = None) -> float:
-        """Seconds that a caller had no right answer, at most, from `since` to `until` or the last right one."""
+        """The longest time in seconds that a caller had no right answer.
+
+        Args:
+            since: the beginning, on time.monotonic().
+            until: the end; None for the last right answer.
+        """
         return max(
             (self._stall(caller, since, until) for caller in range(self.callers)), default=0.0
         )
@@ -117,7 +128,7 @@ class Load:
         return max((later - earlier for earlier, later in pairwise(marks)), default=0.0)
 
     def last_trouble(self) -> float:
-        """When the last call ended that had no right answer; minus infinity if all had."""
+        """When the last call without a right answer ended; minus infinity if there is none."""
         return max(
             (call.ended for call in self.calls if call.outcome != "right"), default=float("-inf")
         )
@@ -127,4 +138,4 @@ def _code(answer: httpx.Response) -> str:
     try:
         return str(answer.json()["error"]["code"])
     except (ValueError, KeyError, TypeError):
-        return "without our envelope"
+        return "without an error code"

@@ -1,4 +1,4 @@
-"""A model file with one damaged block: the service must refuse to start."""
+"""A drill with a damaged model file: the service must refuse to start."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ SEEN = r"exit status 1: .*model\.safetensors is damaged \(SHA-256"
 
 
 def damaged_model() -> dict[str, Any]:
-    """The row of the table: how long the refusal took, and its one line."""
+    """The row of the table, with the time until the refusal and its message."""
     stored = prepared(None, "fp32")
     with tempfile.TemporaryDirectory(prefix="drill-") as directory:
         home = Path(directory)

@@ -1,4 +1,4 @@
-"""What the drills and the soak saw -> deploy/DRILLS.md, deploy/drills.json."""
+"""Write the results of the drills and the soak to deploy/DRILLS.md and JSON files beside it."""
 
 import json
 import re
@@ -14,18 +14,23 @@ DEPLOY = Path(__file__).parent.parent / "deploy"
 TABLE, RESULTS, SOAK = DEPLOY / "DRILLS.md", DEPLOY / "drills.json", DEPLOY / "soak.json"
 TEXT = """# Fault drills
 
-`make drill` last wrote to this on {date} ({cpu}, {threads} threads, Python {python}, kernel {kernel}).
+`make drill` last wrote this on {date} ({cpu}, {threads} threads, Python {python}, kernel {kernel}).
 
-Four callers, two of them on a new connection each time, send a sentence, compare its vector with the bare engine's
-and wait 0.1 s (two send texts of 2,048 tokens without a pause where it says so). *Lost* is a call that was taken and
-then got no answer, or a fault; *refused* one that was told to come back (429 or 503 with Retry-After) or was not let
-in at all. *Longest stall* is the longest time that one caller had no right answer, *recovered* the time from the end of
-the fault, or from the blow itself where nothing is repaired from outside, to the last call with trouble and a
-`/health` without complaint. *At the limit* counts the allocations for which the kernel first had to take back memory,
-cached files included; with none, the service stayed below by itself.
+Four callers send a sentence, compare its vector with the vector of the bare engine and wait 0.1 s.
+Two of them open a new connection for each call. In drills with texts of 2,048 tokens, two callers
+send without a pause.
 
-`make drill` fails on a wrong vector, on a lost call or a refused one where none is expected (a killed worker may lose
-what was in flight, and it and SIGTERM refuse newcomers), and on a row whose last column is not what it should be.
+- *Lost*: a call that was accepted and then got no answer, or an error.
+- *Refused*: a call that got 429 or 503 with Retry-After, or no connection.
+- *Longest stall*: the longest time that one caller had no right answer.
+- *Recovered*: the time from the end of the fault to the last call without a right answer and a
+  `/health` without problems. Where the service recovers by itself, it begins with the fault.
+- *At the limit*: the allocations for which the kernel first had to reclaim memory, including cached
+  files. With none, the service stayed below the limit by itself.
+
+`make drill` fails on a wrong vector, on a lost or refused call where none is expected, and on a row
+whose last column differs from what is expected. A killed worker may lose the calls in flight; after
+that and after SIGTERM new calls may be refused.
 
 {table}
 {soak}"""
@@ -41,8 +46,17 @@ WORDS = {
 
 
 @dataclass(frozen=True)
+class Expected:
+    """What a drill may show, and what its notes must match."""
+
+    seen: str  # a regular expression
+    may_lose: int = 0  # calls
+    may_refuse: bool = False
+
+
+@dataclass(frozen=True)
 class Result:
-    """What callers saw."""
+    """What callers saw in one drill."""
 
     title: str
     calls: int
@@ -54,21 +68,22 @@ class Result:
     notes: str
 
 
-def complaints(
-    result: Result, *, may_lose: int = 0, may_refuse: bool = False, seen: str
-) -> list[str]:
-    """What should not have been, or should have."""
-    found = [f"{result.wrong} wrong vectors"] * (result.wrong > 0)
-    found += [f"{result.lost} calls lost, at most {may_lose} may be"] * (result.lost > may_lose)
-    found += [f"{result.refused} calls refused, none may be"] * (
-        result.refused > 0 and not may_refuse
-    )
-    found += [f"not seen: {seen}"] * (re.search(seen, result.notes) is None)
-    return [f"{result.title}: {complaint}" for complaint in found]
+def problems(result: Result, expected: Expected) -> list[str]:
+    """One line for each difference from what was expected."""
+    found = []
+    if result.wrong:
+        found.append(f"{result.wrong} wrong vectors")
+    if result.lost > expected.may_lose:
+        found.append(f"{result.lost} calls lost, at most {expected.may_lose} may be")
+    if result.refused and not expected.may_refuse:
+        found.append(f"{result.refused} calls refused, none may be")
+    if re.search(expected.seen, result.notes) is None:
+        found.append(f"not seen: {expected.seen}")
+    return [f"{result.title}: {problem}" for problem in found]
 
 
 def table(results: Sequence[Result]) -> str:
-    """Markdown."""
+    """A Markdown table of results."""
     head = [
         "Drill",
         "Calls",
@@ -85,7 +100,7 @@ def table(results: Sequence[Result]) -> str:
 
 
 def save(results: Sequence[Result]) -> None:
-    """Write the drills' figures, and the document."""
+    """Write the results of the drills, and the document."""
     found = {
         "machine": machine(),
         "date": _today(),
@@ -96,7 +111,7 @@ def save(results: Sequence[Result]) -> None:
 
 
 def save_soak(figures: Mapping[str, Any]) -> str:
-    """Write the soak's figures, and the document. Returns its part of that."""
+    """Write the results of the soak, and the document; returns the section about the soak."""
     soak = {"date": _today(), **figures}
     SOAK.write_text(json.dumps(soak, indent=1) + "\n")
     _write()
@@ -104,16 +119,14 @@ def save_soak(figures: Mapping[str, Any]) -> str:
 
 
 def known() -> list[Result]:
-    """What the drills saw last time."""
-    return (
-        [Result(**row) for row in json.loads(RESULTS.read_text())["drills"]]
-        if RESULTS.exists()
-        else []
-    )
+    """The last results of the drills."""
+    if not RESULTS.exists():
+        return []
+    return [Result(**row) for row in json.loads(RESULTS.read_text())["drills"]]
 
 
 def _write() -> None:
-    """The document, from the figures alone."""
+    """Write the document from the JSON files."""
     about = {"date": _today(), "machine": machine()} | (
         json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     )
@@ -127,7 +140,7 @@ def _today() -> str:
 
 
 def paragraph(soak: Mapping[str, Any]) -> str:
-    """What `make soak` saw, as Markdown."""
+    """The section about the soak, as Markdown."""
     first, last, limits = (soak[name] for name in ("after_warm_up", "end", "limits"))
     counts = ", ".join(f"{count:,} {outcome}" for outcome, count in soak["calls"].items())
     lines = [
@@ -135,11 +148,12 @@ def paragraph(soak: Mapping[str, Any]) -> str:
         "",
         f"`make soak` wrote this on {soak['date']}: {soak['minutes']:g} minutes with Redis at "
         f"{soak['calls_a_second']:.0f} calls/s,",
-        f"{soak['share_of_capacity']:.0%} of the {soak['capacity']:.0f} that the machine did at the start ({counts}).",
-        "Growth is the slope of a line through what followed the first quarter, ± two standard errors; the soak fails",
-        "when what is sure of it is over the limit.",
+        f"{soak['share_of_capacity']:.0%} of the {soak['capacity']:.0f} calls/s at the start "
+        f"({counts}).",
+        "Growth is the slope of a line through the samples after the first quarter, with two",
+        "standard errors. The soak fails when the slope less that uncertainty is over the limit.",
         "",
-        "| Of the worker | After the first quarter | At the end | Growth an hour | Limit |",
+        "| Of the worker | After the first quarter | At the end | Growth per hour | Limit |",
         "| --- | ---: | ---: | ---: | ---: |",
         *(
             f"| {WORDS[name]} | {first[name]:,.0f} | {last[name]:,.0f} | "

@@ -1,4 +1,4 @@
-"""A soak: 80 % of what the service can do, for a while, and what grows meanwhile.
+"""A soak: load the service with 80 % of its capacity for a while, and measure what grows.
 
 python -m drills.soak [MINUTES]
 """
@@ -26,16 +26,17 @@ from lab.server import Server, serve
 
 CALLERS, SHARE = 8, 0.8
 EVERY = 2.0  # seconds between samples
-WARM = 0.25  # of the time, left out of the slopes: arenas and caches fill once
-# An hour may add this much and not more, beyond what the line through the samples leaves open.
+WARM = 0.25  # share of the time that is not measured, in which arenas and caches fill
+# The most that an hour may add, less the uncertainty of the slope.
 LIMITS = {"rss_mb": 120.0, "files": 5.0, "threads": 5.0, "series": 5.0, "tasks": 5.0}
-# Allocators settle within five minutes and add two MB; from LONG minutes on they are in the warm-up.
+# Allocators add 2 MB within five minutes. In runs of LONG minutes this is part of the warm-up, so
+# that the limit can be lower.
 LONG, LONG_RSS_MB = 20.0, 5.0
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The worker at one moment; `tasks` are those of its event loop."""
+    """The worker at one moment; `tasks` are the asyncio tasks of its event loop."""
 
     seconds: float
     rss_mb: float
@@ -46,6 +47,7 @@ class Sample:
 
 
 def sample(server: Server, began: float) -> Sample:
+    """Measure the worker; `began` is when the load began, on time.monotonic()."""
     [worker] = psutil.Process(server.process.pid).children()
     lines = [
         line
@@ -64,7 +66,7 @@ def sample(server: Server, began: float) -> Sample:
 
 
 def growth(samples: Sequence[Sample], name: str) -> tuple[float, float]:
-    """What an hour adds to a figure, and two standard errors of it: least squares over what follows the warm-up."""
+    """The growth of a figure per hour, and two standard errors: least squares after the warm-up."""
     settled = samples[int(len(samples) * WARM) :]
     hours = np.array([one.seconds for one in settled]) / 3600
     (slope, _), covariance = np.polyfit(hours, [getattr(one, name) for one in settled], 1, cov=True)
@@ -72,7 +74,7 @@ def growth(samples: Sequence[Sample], name: str) -> tuple[float, float]:
 
 
 async def capacity_of(load: Load) -> tuple[float, float]:
-    """Calls a second without a pause, and the pause between a caller's calls that leaves a fifth of them free."""
+    """The calls per second without pauses, and the pause in seconds that reduces them to SHARE."""
     load.pause = 0.0
     async with load.running():
         await asyncio.sleep(2)
@@ -88,7 +90,7 @@ async def capacity_of(load: Load) -> tuple[float, float]:
 
 
 async def soak(server: Server, load: Load, minutes: float) -> tuple[float, list[Sample]]:
-    """Calls a second that the service can do, and samples of it while it does most of them."""
+    """The capacity in calls per second, and samples of the worker under SHARE of it."""
     capacity, load.pause = await capacity_of(load)
     began, samples = time.monotonic(), []
     async with load.running():
@@ -118,10 +120,8 @@ def main() -> None:
         server = stack.enter_context(serve(directory / "log", environment))
         load = Load(server.url, texts, vectors, callers=CALLERS)
         capacity, samples = asyncio.run(soak(server, load, minutes))
-    rate, grown = (
-        len(load.calls) / samples[-1].seconds,
-        {name: growth(samples, name) for name in LIMITS},
-    )
+    rate = len(load.calls) / samples[-1].seconds
+    grown = {name: growth(samples, name) for name in LIMITS}
     limits = LIMITS | ({"rss_mb": LONG_RSS_MB} if minutes >= LONG else {})
     result = {
         "minutes": minutes,
@@ -140,10 +140,9 @@ def main() -> None:
         for name, (slope, error) in grown.items()
         if slope - error > limits[name]
     ]
-    sys.exit(
-        "\n".join(failed)
-        or (f"not all right: {result['calls']}" if set(result["calls"]) != {"right"} else 0)
-    )
+    if set(result["calls"]) != {"right"}:
+        failed.append(f"not all calls were right: {dict(result['calls'])}")
+    sys.exit("\n".join(failed) or 0)
 
 
 if __name__ == "__main__":

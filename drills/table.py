@@ -1,4 +1,4 @@
-"""Every drill: what is done, to which service, under which load."""
+"""Every drill: its fault, its service and its load."""
 
 import os
 import shutil
@@ -15,19 +15,22 @@ Environment = dict[str, str]
 
 @dataclass(frozen=True)
 class Drill:
-    """`prepare` gives settings before the start, `frame` surrounds the server from its first moment."""
+    """One drill.
+
+    `prepare` returns settings before the server starts. `frame` is entered when the server has
+    started, and left after it has ended.
+    """
 
     title: str
     fault: Callable[[Stage], Awaitable[None]]
     prepare: Callable[[Path, ExitStack], Environment] = lambda directory, stack: {}
     frame: Callable[[Stage], AbstractContextManager[None]] = lambda stage: nullcontext()
-    signed_by_key: bool = False  # tokens of the key server instead of the secret
-    long_texts: bool = (
-        False  # 2,048 tokens on EmbeddingGemma's size instead of sentences on the starter model
-    )
+    signed_by_key: bool = False  # tokens are signed by a key of the key server, not by the secret
+    # Texts of 2,048 tokens with a model of EmbeddingGemma's size, not sentences with the starter.
+    long_texts: bool = False
     may_lose: int = 0  # calls
     may_refuse: bool = False
-    seen: str = ""  # a regular expression for what must have been seen
+    seen: str = ""  # a regular expression that the notes must match
 
 
 def _full_disk(directory: Path, stack: ExitStack) -> Environment:
@@ -43,7 +46,7 @@ def _all_but_the_starter(directory: str, names: list[str]) -> list[str]:
 
 
 def _clock(directory: Path, stack: ExitStack) -> Environment:
-    """libfaketime of Debian's package faketime, told through a file; timers go on as they were."""
+    """Set the wall clock by libfaketime, through a file; monotonic clocks are not changed."""
     library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
     assert library, "The clock is moved by libfaketime. On Debian: apt-get install faketime"
     (directory / "clock").write_text("+0s")
