@@ -1,1 +1,1 @@
-"""What an input costs: every kind of worst request at full speed, and what others see of it."""
+"""The worst request of each kind, sent at full speed: its cost, and its effect on other users."""

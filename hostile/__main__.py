@@ -1,4 +1,4 @@
-"""What every kind of hostile input costs, each on a service of its own.
+"""Measure the cost of each kind of hostile input, each on a new service.
 
 python -m hostile [ROW ...]
 """
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 
-from hostile.report import complaints, known, save, table
+from hostile.report import known, missed, save, table
 from hostile.run import run
 from hostile.table import ROWS
 from lab.models import HOME, prepared
@@ -19,7 +19,7 @@ from lab.models import HOME, prepared
 
 @cache
 def environment(titles: bool) -> Mapping[str, str]:
-    """The starter model in int8, or a small one of EmbeddingGemma's family, which reads titles."""
+    """Settings for the starter model in int8, or for a small Gemma model, which accepts titles."""
     name = _gemma() if titles else None
     prepared(name, "int8")
     return {"BENTOML_HOME": os.environ["BENTOML_HOME"]} | ({"MODEL_NAME": name} if name else {})
@@ -51,7 +51,7 @@ def main() -> None:
         results[name] = result
         print(table([result]).splitlines()[-1], flush=True)
         save({known: results[known] for known in ROWS if known in results})
-        failed += [f"{name}: {complaint}" for complaint in complaints(result)]
+        failed += [f"{name}: {target}" for target in missed(result)]
     sys.exit("\n".join(failed) or 0)
 
 

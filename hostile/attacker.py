@@ -1,7 +1,7 @@
-"""The attackers, in a process of their own: python -m hostile.attacker < orders
+"""The attackers, in their own process: python -m hostile.attacker < orders
 
-Orders are one line of JSON with `row`, `port`, `tokens` and `seconds`, and one line to begin. Prints `ready`,
-and in the end what came of it.
+Reads one line of JSON with `row`, `port`, `tokens` and `seconds`, prints `ready`, and attacks after
+a second line. Finally prints the counts of outcomes as JSON.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ NICENESS = 2
 
 
 async def attack(kind: Attack, front: Front, seconds: float) -> None:
-    """At full speed for so many seconds; then every connection is cut."""
+    """Attack at full speed for some seconds, then abort every connection."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await kind.run(front)

@@ -1,4 +1,4 @@
-"""Ways to send: each at full speed until it is cancelled, outcomes counted as they come."""
+"""Ways to attack: each runs at full speed until it is cancelled, and counts its outcomes."""
 
 import asyncio
 import base64
@@ -13,14 +13,14 @@ from typing import Literal, Protocol
 
 from hostile.wire import PIECE, Call, Connection
 
-ATTACKER, VICTIM = "203.0.113.9", "198.51.100.7"  # as a proxy on this machine would report them
+ATTACKER, VICTIM = "203.0.113.9", "198.51.100.7"  # client addresses in X-Forwarded-For
 UNSENDABLE = (OSError, EOFError)  # asyncio.IncompleteReadError is an EOFError
 Bearer = Literal["users", "nobody", "forged", "made-up key", "too large"]
 
 
 @dataclass
 class Front:
-    """Where an attack happens: the port, the attackers' tokens, and what came of it."""
+    """The target of an attack: the port, the tokens of the attackers, and counts of outcomes."""
 
     port: int
     tokens: Sequence[str]
@@ -29,7 +29,7 @@ class Front:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A new one, aborted in the end; what breaks it is counted, and followed by a pause."""
+        """A new connection, finally aborted. An error of it is counted and followed by a pause."""
         opened: Connection | None = None
         try:
             opened = await Connection.open(self.port)
@@ -43,15 +43,22 @@ class Front:
 
 
 class Attack(Protocol):
+    """A way to attack."""
+
     async def run(self, front: Front) -> None:
-        """Until cancelled."""
+        """Attack until cancelled."""
 
 
 @dataclass(frozen=True)
 class Flood:
-    """`connections` of each user send, read the answer, and send again, `depth` requests at once.
+    """Each user sends requests on several connections, and the next when the answer is read.
 
-    `bearer` is what they show; `address` what a proxy would say of them, "" for another each time.
+    Attributes:
+        calls: sent in turns.
+        connections: per user.
+        depth: requests that are pipelined on a connection.
+        bearer: the kind of token.
+        address: in X-Forwarded-For; empty for another in each request.
     """
 
     calls: tuple[Call, ...]
@@ -86,7 +93,7 @@ class Flood:
 
 @dataclass(frozen=True)
 class Trickle:
-    """Bad tokens from the victim's own address: a `burst`, then one every `pause` seconds."""
+    """Bad tokens from the victim's address: `burst` at once, then one every `pause` seconds."""
 
     call: Call
     burst: int = 60
@@ -105,7 +112,7 @@ class Trickle:
 
 @dataclass(frozen=True)
 class Leave:
-    """`connections` send, and leave `after` so many seconds; again and again."""
+    """Each user sends a request, disconnects `after` some seconds, and repeats."""
 
     call: Call
     connections: int
@@ -128,7 +135,10 @@ class Leave:
 
 @dataclass(frozen=True)
 class SlowBody:
-    """`connections` of each user announce a body and send `first` bytes of it, then `drop` bytes a second."""
+    """Each user announces a body of `length` bytes and sends it slowly.
+
+    `first` bytes are sent at once, then `drop` bytes per second.
+    """
 
     call: Call
     connections: int
@@ -158,7 +168,7 @@ class SlowBody:
 
 @dataclass(frozen=True)
 class Unread:
-    """`connections` of each user ask for large answers, and read none of them."""
+    """Each user requests large answers, and reads none of them."""
 
     call: Call
     connections: int
@@ -176,7 +186,7 @@ class Unread:
 
 @dataclass(frozen=True)
 class Silent:
-    """`connections` that say nothing, or one byte of a head a second where `drip`."""
+    """Connections that are idle, or with `drip` send one byte of a head per second."""
 
     connections: int
     drip: bool = False
@@ -204,7 +214,7 @@ class Silent:
 
 @dataclass(frozen=True)
 class LargeHead:
-    """A head of `size` bytes: `line` again and again, behind `start`."""
+    """A head of `size` bytes: `start`, then `line` repeated."""
 
     size: int
     line: bytes
@@ -235,7 +245,7 @@ class LargeHead:
 
 
 def bad_token(kind: Bearer, number: int) -> str:
-    """A token that nobody signed; `number` makes it another one."""
+    """A token with an invalid signature, different for each `number`."""
     if kind == "forged":
         header = _base64('{"alg":"HS256"}')
         return f"{header}.{_base64(str(number))}.{random.getrandbits(256):064x}"
@@ -252,7 +262,7 @@ def _base64(text: str) -> str:
 async def _each(
     front: Front, connections: int, work: Callable[[Front, str], Awaitable[None]]
 ) -> None:
-    """So many connections of each user."""
+    """Run `work` on some connections of each user."""
     await asyncio.gather(
         *(work(front, token) for token in front.tokens for _ in range(connections))
     )

@@ -1,4 +1,4 @@
-"""The worst bodies of each kind, as bytes. What is as large as may be follows MAX_BODY_BYTES."""
+"""The worst bodies of each kind, as bytes. The largest follow the default of MAX_BODY_BYTES."""
 
 import json
 from collections.abc import Sequence
@@ -9,22 +9,22 @@ from embedder.prepare.sentences import SENTENCES
 from settings import Settings
 
 MB = 1_000_000
-LARGEST = int(Settings.model_fields["max_body_bytes"].default) - 256  # room for the fields around
+LARGEST = int(Settings.model_fields["max_body_bytes"].default) - 256  # less room for other fields
 MAX_TEXTS = int(Settings.model_fields["max_texts_per_request"].default)
 
 DOTS = "."  # every character is a token
 SPACES = " "  # no character is a token
 EMOJI = "😀"
-COMBINING = "e\u0301\u0323\u0308\u0316"  # in another order than that of normalisation
-HANGUL = "각"  # decomposes into three
-WORD = "a"  # one word without an end
+COMBINING = "e\u0301\u0323\u0308\u0316"  # normalisation reorders them
+HANGUL = "각"  # decomposes into three characters
+WORD = "a"  # one endless word
 WORDS = "word "
 ESCAPE = "\\u0041"
 PAIR = "\\ud83d\\ude00"  # 12 bytes for one character
 
 
 def text_of(piece: str, size: int = MB) -> str:
-    """`piece` as often as fits into `size` bytes of UTF-8."""
+    """`piece` repeated to `size` bytes of UTF-8."""
     return piece * (size // len(piece.encode()))
 
 
@@ -43,7 +43,7 @@ def of_texts(piece: str, *, n: int, size: int = LARGEST, field: str = "texts") -
 
 @cache
 def of_passages(n: int, characters: int, field: str = "texts", **fields: Any) -> bytes:
-    """A body with `n` different texts of so many characters, as a corpus has them."""
+    """A body with `n` different texts of some characters each, like a corpus."""
     words = " ".join(filter(str.isascii, SENTENCES)) * (2 + characters // 100)
     texts = [words[start % 97 :][:characters] for start in range(n)]
     return _json({field: texts, **fields})
@@ -51,26 +51,26 @@ def of_passages(n: int, characters: int, field: str = "texts", **fields: Any) ->
 
 @cache
 def of_items(item: str, field: str, **fields: Any) -> bytes:
-    """The largest body in which `field` is a list of one JSON value again and again."""
+    """The largest body in which `field` is a list of one JSON value repeated."""
     return _around(field, "[" + ",".join([item] * (LARGEST // (len(item) + 1) - 32)) + "]", fields)
 
 
 @cache
 def of_keys(**fields: Any) -> bytes:
-    """The largest body of members that no route knows."""
+    """The largest body of unknown members."""
     return _json({**fields, **{f"{number:x}": 1 for number in range(LARGEST // 11)}})
 
 
 @cache
 def of_one_key(**fields: Any) -> bytes:
-    """The largest body that says the same member again and again."""
+    """The largest body that repeats one member."""
     members = ",".join(['"text":"x"'] * (LARGEST // 11 - 32))
     return _around("text", '"x"', fields)[:-1] + b"," + members.encode() + b"}"
 
 
 @cache
 def of_depth(field: str, **fields: Any) -> bytes:
-    """The largest body of lists within lists."""
+    """The largest body of nested lists."""
     depth = LARGEST // 2 - 128
     return _around(field, "[" * depth + "]" * depth, fields)
 
@@ -83,13 +83,13 @@ def of_digits(field: str, n: int = LARGEST - 128, **fields: Any) -> bytes:
 
 @cache
 def of_escapes(escape: str, field: str = "text", size: int = MB) -> bytes:
-    """A body whose text is written in escapes, `size` bytes of them."""
+    """A body whose text is `size` bytes of escapes."""
     return _around(field, '"' + escape * (min(size, LARGEST) // len(escape) - 32) + '"', {})
 
 
 @cache
 def of_titles(n: int, characters: int) -> bytes:
-    """A small body whose one title is read before each of `n` texts."""
+    """A small body whose only title is put before each of `n` texts."""
     return _json({"texts": ["x"] * n, "title": "t" * characters, "task": "document"})
 
 
@@ -100,12 +100,12 @@ def no_json() -> bytes:
 
 @cache
 def sentences(n: int, field: str = "texts") -> bytes:
-    """What an honest caller sends."""
+    """A body of an ordinary caller."""
     return _json({field: [SENTENCES[i % len(SENTENCES)] for i in range(n)]})
 
 
 def _around(field: str, value: str, fields: dict[str, Any]) -> bytes:
-    """A body with `value` as it is, which no encoder need write."""
+    """A body in which the JSON of `field` is `value`."""
     head = json.dumps({**fields, field: None}, ensure_ascii=False)
     return head.removesuffix("null}").encode() + value.encode() + b"}"
 

@@ -1,4 +1,4 @@
-"""What the service's processes use: CPU seconds, resident memory, and whether one was restarted."""
+"""Measure the processes of the service: CPU seconds, resident memory and restarts."""
 
 import contextlib
 import threading
@@ -8,22 +8,22 @@ from pathlib import Path
 
 import psutil
 
-EVERY = 0.05  # seconds between looks
-RUNAWAY_MB = 6_000.0  # beyond this the attack is ended, for the sake of the machine
+EVERY = 0.05  # seconds between samples
+RUNAWAY_MB = 6_000.0  # above this the attack is ended, to protect the machine
 _GONE = (psutil.NoSuchProcess, OSError)
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One moment on time.monotonic()."""
+    """The counters at one moment."""
 
-    at: float
+    at: float  # time.monotonic()
     cpu_seconds: float  # of all processes so far
     rss_mb: float  # of the worker; 0 while there is none
 
 
 class Meter:
-    """Of one supervisor and its worker; looks in a thread from `start` to `stop`."""
+    """Measures a supervisor and its worker, in a thread between `start` and `stop`."""
 
     def __init__(self, supervisor: int) -> None:
         self._supervisor = psutil.Process(supervisor)
@@ -35,9 +35,9 @@ class Meter:
         self.runaway = threading.Event()
 
     def start(self) -> None:
-        """Peaks count from here."""
+        """Start to measure the peak."""
         if self._worker is not None:
-            with contextlib.suppress(*_GONE):  # 5 resets the peak (proc(5))
+            with contextlib.suppress(*_GONE):  # 5 resets VmHWM (proc(5))
                 Path(f"/proc/{self._worker.pid}/clear_refs").write_text("5")
         self._thread.start()
 
@@ -50,7 +50,7 @@ class Meter:
         return Mark(time.monotonic(), self._cpu_seconds(), self._rss_mb())
 
     def _cpu_seconds(self) -> float:
-        """Of all processes, ended ones included."""
+        """CPU seconds of all processes, including ended ones."""
         total = 0.0
         for process in [self._supervisor, *self._children()]:
             with contextlib.suppress(*_GONE):

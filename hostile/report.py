@@ -1,4 +1,4 @@
-"""What the rows cost -> docs/hostile.md, benchmarks/results/hostile.json."""
+"""Write the results of rows to docs/hostile.md and benchmarks/results/hostile.json."""
 
 import json
 import time
@@ -12,25 +12,24 @@ from lab.results import RESULTS
 
 FILE = RESULTS / "hostile.json"
 DOCUMENT = RESULTS.parent.parent / "docs" / "hostile.md"
-STALL_MS = 50.0  # above the longest while nothing was done to the service
+# Targets.
+STALL_MS = 50.0  # above the longest stall of the idle service
 PEAK_MB = 150.0  # above idle
 AFTER_MB = 50.0  # above idle, 10 s later
-SLOWER = 3  # times the idle p95, and one pass of the engine
+SLOWER = 3  # times the idle p95, besides one forward pass
 
 
 @dataclass(frozen=True)
 class Result:
-    """One row. `cpu_s` is what the attackers made the service's processes work; memory of the worker."""
+    """The result of one row. Memory is that of the worker process."""
 
     name: str
     title: str
     per_minute: int
     users: int
     seconds: float
-    outcomes: Mapping[
-        str, int
-    ]  # status and code of the attackers' answers, or what else became of them
-    cpu_s: float
+    outcomes: Mapping[str, int]  # of the attackers' requests, by status and code
+    cpu_s: float  # seconds that the service worked for the attackers
     idle_mb: float
     peak_mb: float  # above idle
     stall_ms: float
@@ -50,40 +49,44 @@ class Result:
     notes: str
 
     @property
-    def p95_bar_ms(self) -> float:
+    def most_p95_ms(self) -> float:
         return SLOWER * self.idle_p95_ms + self.pack_ms
 
+    @property
+    def most_stall_ms(self) -> float:
+        return self.idle_stall_ms + STALL_MS
 
-def complaints(result: Result) -> list[str]:
-    """What is over its bar, one line each."""
-    return [*properties(result), *times(result)]
+
+def missed(result: Result) -> list[str]:
+    """One line per target that was missed."""
+    return [*missed_on_any_machine(result), *missed_times(result)]
 
 
-def properties(result: Result) -> list[str]:
-    """What must hold on every machine, however slow."""
-    found = [f"restarted {result.restarts} times"] * bool(result.restarts)
-    found += [f"the victim was not answered 200: {dict(result.victim_failures)}"] * bool(
-        result.victim_failures
-    )
-    found += [f"memory rose by {result.peak_mb:.0f} MB, {PEAK_MB:.0f} at most"] * (
-        result.peak_mb > PEAK_MB
-    )
-    found += [f"{result.after_mb:.0f} MB of it stayed, {AFTER_MB:.0f} at most"] * (
-        result.after_mb > AFTER_MB
-    )
-    found += [result.notes] * bool(result.notes)
+def missed_on_any_machine(result: Result) -> list[str]:
+    """Targets that do not depend on the speed of the machine."""
+    found = []
+    if result.restarts:
+        found.append(f"restarted {result.restarts} times")
+    if result.victim_failures:
+        found.append(f"the victim was not answered 200: {dict(result.victim_failures)}")
+    if result.peak_mb > PEAK_MB:
+        found.append(f"memory rose by {result.peak_mb:.0f} MB, {PEAK_MB:.0f} at most")
+    if result.after_mb > AFTER_MB:
+        found.append(f"{result.after_mb:.0f} MB of it stayed, {AFTER_MB:.0f} at most")
+    if result.notes:
+        found.append(result.notes)
     return found
 
 
-def times(result: Result) -> list[str]:
-    """What depends on the machine, judged by its idle while."""
-    stall, p95 = result.idle_stall_ms + STALL_MS, result.p95_bar_ms
-    found = [f"/livez stood still for {result.stall_ms:.0f} ms, {stall:.0f} at most"] * (
-        result.stall_ms > stall
-    )
-    found += [f"the victim's p95 was {result.victim_p95_ms:.0f} ms, {p95:.0f} at most"] * (
-        result.victim_p95_ms > p95
-    )
+def missed_times(result: Result) -> list[str]:
+    """Targets that depend on the machine, relative to its idle period."""
+    stall, most_stall = result.stall_ms, result.most_stall_ms
+    p95, most_p95 = result.victim_p95_ms, result.most_p95_ms
+    found = []
+    if stall > most_stall:
+        found.append(f"/livez stalled for {stall:.0f} ms, {most_stall:.0f} at most")
+    if p95 > most_p95:
+        found.append(f"the victim's p95 was {p95:.0f} ms, {most_p95:.0f} at most")
     return found
 
 
@@ -96,33 +99,34 @@ HEAD = (
     "Stays, MB",
     "Stall, ms",
     "Victim p50, p95, ms",
-    "Over the bar",
+    "Missed",
 )
 TEXT = """# What an input costs
 
 `make hostile` wrote this on {date} ({cpu}, {threads} threads, Python {python}, kernel {kernel}).
 
-Each row starts a service with the starter model and every limit at its default, except requests per
-minute: 10 where the row says "at the default limit", no limit in the others, so that the work itself is
-seen. Attackers send at full speed for some seconds; meanwhile a victim, another user at another address
-unless the row says so, embeds one sentence after the other, and a probe asks for `/livez` every few
-milliseconds. All share the machine.
+Each row starts a service with the starter model and the default limits. Requests per minute are 10
+where the row says "at the default limit", and not limited in the other rows, to show the cost of
+the work. Attackers send at full speed for some seconds. Meanwhile a victim embeds one sentence
+after another, and a probe polls `/livez` every few milliseconds. The victim is another user at
+another address, unless the row says otherwise. All share the machine.
 
-- *Charged*: requests and tokens of the attackers, as `/usage` tells them.
+- *Charged*: requests and tokens of the attackers, from `/usage`.
 - *CPU*: seconds that the service worked for the attackers.
-- *Memory*: its peak above that of the idle service; *stays*: what of it was left at most 10 s later.
-- *Stall*: the longest time without an answer to `/livez`, and in brackets the longest before the attack.
-- *Victim*: median and 95th percentile of its calls, and in brackets its p95 before the attack.
+- *Memory*: the peak above the idle service; *stays*: how much was left, at most 10 s later.
+- *Stall*: the longest time without an answer to `/livez`, in brackets before the attack.
+- *Victim*: median and 95th percentile of its calls, in brackets its p95 before the attack.
+- *Missed*: the targets that were missed.
 
-The bar: nothing restarts; the victim is always answered 200, and its p95 is at most {slower} times the idle one
-and one pass of the engine ({pack:.0f} ms); memory rises by {peak:.0f} MB at most and is back to within
-{after:.0f} MB; no stall is longer than {stall:.0f} ms above the idle one.
+Targets: nothing restarts. The victim is always answered 200, and its p95 is at most {slower} times
+the idle p95 plus one forward pass ({pack:.0f} ms). Memory rises by at most {peak:.0f} MB, and at
+most {after:.0f} MB of it stay. No stall is more than {stall:.0f} ms longer than the idle one.
 
 {tables}"""
 
 
 def table(results: Sequence[Result]) -> str:
-    """Markdown."""
+    """A Markdown table of results."""
     lines = [HEAD, ("---",) + ("---:",) * 7 + ("---",), *map(_cells, results)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
@@ -138,7 +142,7 @@ def _cells(result: Result) -> tuple[str, ...]:
         f"{result.after_mb:.0f}",
         f"{result.stall_ms:.0f} ({result.idle_stall_ms:.0f})",
         f"{result.victim_p50_ms:.0f}, {result.victim_p95_ms:.0f} ({result.idle_p95_ms:.0f})",
-        "; ".join(complaints(result)) or "no",
+        "; ".join(missed(result)) or "none",
     )
 
 
@@ -147,14 +151,14 @@ def _most(outcomes: Mapping[str, int], n: int = 4) -> list[tuple[str, int]]:
 
 
 def known() -> dict[str, Result]:
-    """What the rows cost last time."""
+    """The last results by name of the row."""
     if not FILE.exists():
         return {}
     return {row["name"]: Result(**row) for row in json.loads(FILE.read_text())["rows"]}
 
 
 def save(results: Mapping[str, Result]) -> None:
-    """Write the figures, and the document."""
+    """Write the results, and the document."""
     about = {"machine": machine(), "date": time.strftime("%Y-%m-%d")}
     rows = [asdict(result) for result in results.values()]
     FILE.write_text(json.dumps({**about, "rows": rows}, indent=1, ensure_ascii=False) + "\n")
@@ -162,15 +166,17 @@ def save(results: Mapping[str, Result]) -> None:
 
 
 def document(results: Mapping[str, Result], about: Mapping[str, Any]) -> str:
-    """All groups, each with its table."""
+    """The document: the introduction, and a table for each group of rows."""
     parts = [
         f"## {group}\n\n{table([results[name] for name in rows if name in results])}"
         for group, rows in GROUPS.items()
     ]
     packs = [result.pack_ms for result in results.values()]
-    bars = {"slower": SLOWER, "peak": PEAK_MB, "after": AFTER_MB, "stall": STALL_MS}
-    pack = sum(packs) / max(len(packs), 1)
-    text = TEXT.format(
-        tables="\n".join(parts), pack=pack, date=about["date"], **about["machine"], **bars
+    targets = {"slower": SLOWER, "peak": PEAK_MB, "after": AFTER_MB, "stall": STALL_MS}
+    return TEXT.format(
+        tables="\n".join(parts),
+        pack=sum(packs) / max(len(packs), 1),
+        date=about["date"],
+        **about["machine"],
+        **targets,
     )
-    return text

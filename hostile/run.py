@@ -1,4 +1,4 @@
-"""One row: an idle while, the attack, and what stays of it."""
+"""One row: an idle period, the attack, and the time until the service is idle again."""
 
 import json
 import subprocess
@@ -16,24 +16,31 @@ from hostile.stage import Child, Stage, staged
 from hostile.table import ROWS, Row
 from lab.server import Server
 
-WARM, IDLE = 0.5, 1.5  # seconds before the attack; the second part is what is compared with
-SETTLE = 10.0  # seconds in which memory has to come back
-NEAR_MB = 50.0  # of the idle memory, which counts as back
-BUSY = 0.3  # CPU seconds a second above idle that count as still at work
+WARM = 0.5  # seconds of calls that are not counted
+IDLE = 1.5  # seconds before the attack that it is compared with
+SETTLE = 10.0  # seconds in which memory has to be released
+NEAR_MB = 50.0  # above idle that count as released
+BUSY = 0.3  # CPU seconds per second above idle that count as still at work
 SENTENCE = json.dumps({"text": "A man is playing a guitar."})
 LARGE = json.dumps({"texts": ["A man is playing a guitar. " * 37] * 100})  # 100 KB
-PACK = {"text": "word " * 1_000}  # as many tokens as the model reads
-VICTIMS, FRESH = 256, 4_000  # victims, who take turns: the limit is for each of them
+PACK = {"text": "word " * 1_000}  # more tokens than the model reads
+VICTIMS, FRESH = 256, 4_000  # victims take turns, since the request limit is per user
 
 
 def run(name: str, environment: Mapping[str, str]) -> Result:
-    """The row of that name on a service of its own, with `environment` on top of the row's."""
-    row, result = ROWS[name], None
+    """Run a row on a new service.
+
+    Args:
+        name: of the row.
+        environment: settings besides those of the row.
+    """
+    row = ROWS[name]
+    result = None
     frame = staged(environment, per_minute=row.per_minute, hanging_keys=row.hanging_keys)
     try:
         with frame as stage:
             result = play(name, stage)
-    except subprocess.TimeoutExpired:  # of the service, which was killed then
+    except subprocess.TimeoutExpired:  # the service did not stop and was killed
         if result is None:
             raise
         return replace(result, notes="it did not stop within 30 s of SIGTERM")
@@ -41,13 +48,16 @@ def run(name: str, environment: Mapping[str, str]) -> Result:
 
 
 def play(name: str, stage: Stage, *, seconds: float | None = None, idle: float = IDLE) -> Result:
-    """The row of that name on `stage`.
+    """Run a row on a running service.
 
     Args:
-        seconds: of attack, instead of the row's.
-        idle: seconds before it that it is compared with.
+        name: of the row.
+        stage: the service.
+        seconds: of attack; None for those of the row.
+        idle: seconds before the attack that it is compared with.
     """
-    row, pack = ROWS[name], _pack_seconds(stage)
+    row = ROWS[name]
+    pack = _pack_seconds(stage)
     seconds = seconds or row.seconds
     attackers = stage.users(row.users)
     with ExitStack() as stack:
@@ -79,7 +89,7 @@ def play(name: str, stage: Stage, *, seconds: float | None = None, idle: float =
 
 @dataclass(frozen=True)
 class Seen:
-    """What was measured: before, when the attack began and ended, and when all was quiet again."""
+    """What was measured: before, at the beginning and the end of the attack, and idle again."""
 
     before: Mark
     struck: Mark
@@ -91,9 +101,9 @@ class Seen:
 
     @property
     def attackers_cpu(self) -> float:
-        """Seconds of CPU since the attack began, without those of the victim and the polls.
+        """CPU seconds since the attack began, less those of the victim and the polls.
 
-        What these cost is known from the while before, per call of either.
+        Their cost per call is that of the idle period before.
         """
         spent = self.struck.cpu_seconds - self.before.cpu_seconds
         began, struck = self.before.at, self.struck.at
@@ -105,9 +115,12 @@ class Seen:
 def _result(
     name: str, outcomes: dict[str, int], charged: tuple[int, int], pack: float, seen: Seen
 ) -> Result:
-    row, struck, meter = ROWS[name], seen.struck.at, seen.meter
+    row = ROWS[name]
+    meter = seen.meter
+    struck = seen.struck.at
     idle = seen.calls.between(seen.before.at, struck)
-    during, since = seen.calls.between(struck, seen.ended.at), seen.calls.since(struck)
+    during = seen.calls.between(struck, seen.ended.at)
+    since = seen.calls.since(struck)
     return Result(
         name=name,
         title=row.title,
@@ -137,7 +150,7 @@ def _result(
 
 
 def _pack_seconds(stage: Stage) -> float:
-    """A text as long as the model reads, alone: at most what a victim waits for a pass under way."""
+    """Seconds of a text of the full length, alone: the longest wait for a running forward pass."""
     found = []
     for bearer in stage.users(4):
         with stage.server.client(bearer) as client:
@@ -148,7 +161,7 @@ def _pack_seconds(stage: Stage) -> float:
 
 
 def _witnesses(row: Row, stage: Stage) -> tuple[AbstractContextManager[Child], ...]:
-    """The victim, and who polls /livez."""
+    """The victim, and a probe that polls /livez."""
     tokens = stage.users(FRESH if row.fresh_tokens else VICTIMS)
     large = row.victim == "large"
     path, body = ("/tokenize", LARGE) if large else ("/embed", SENTENCE)
@@ -157,7 +170,7 @@ def _witnesses(row: Row, stage: Stage) -> tuple[AbstractContextManager[Child], .
 
 
 def _watch(attacker: Child, meter: Meter, seconds: float) -> dict[str, int]:
-    """What came of the attack, which is ended where the service's memory runs away."""
+    """Wait for the end of the attack and return its outcomes; end it when memory runs away."""
     deadline = time.monotonic() + 3 * seconds + 10
     while not attacker.ended and time.monotonic() < deadline and not meter.runaway.is_set():
         time.sleep(0.05)
@@ -165,9 +178,10 @@ def _watch(attacker: Child, meter: Meter, seconds: float) -> dict[str, int]:
 
 
 def _settle(meter: Meter, before: Mark, struck: Mark) -> None:
-    """Until memory is back and nothing is worked on, for SETTLE seconds at most."""
+    """Wait until memory is released and the service is idle, for at most SETTLE seconds."""
     load = (struck.cpu_seconds - before.cpu_seconds) / (struck.at - before.at)
-    deadline, last = time.monotonic() + SETTLE, meter.mark()
+    deadline = time.monotonic() + SETTLE
+    last = meter.mark()
     while time.monotonic() < deadline:
         time.sleep(0.5)
         now = meter.mark()
@@ -178,7 +192,7 @@ def _settle(meter: Meter, before: Mark, struck: Mark) -> None:
 
 
 def _charged(server: Server, tokens: Sequence[str]) -> tuple[int, int]:
-    """Requests and tokens that the users were charged, all together; -1 where nobody says."""
+    """The requests and tokens that all users were charged; -1 when the service does not tell."""
     requests = used = 0
     try:
         for bearer in tokens:

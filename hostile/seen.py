@@ -1,4 +1,4 @@
-"""What a witness saw: calls with their time, and figures of some of them."""
+"""The calls of a witness, and figures of them."""
 
 import json
 from collections import Counter
@@ -10,7 +10,7 @@ from lab.figures import percentile
 
 @dataclass(frozen=True)
 class Calls:
-    """[started on time.monotonic(), seconds, status] of each, in their order."""
+    """(start on time.monotonic(), seconds, status) of each call, in order."""
 
     calls: Sequence[tuple[float, float, int]]
 
@@ -22,7 +22,7 @@ class Calls:
         return len(self.calls)
 
     def between(self, first: float, last: float) -> "Calls":
-        """Those that began within."""
+        """The calls that began between two times."""
         return Calls([call for call in self.calls if first <= call[0] < last])
 
     def since(self, first: float) -> "Calls":
@@ -30,7 +30,7 @@ class Calls:
 
     @property
     def longest_ms(self) -> float:
-        """The longest time without a good answer."""
+        """The longest time without an answer of status 200."""
         last_good, longest = None, 0.0
         for began, seconds, status in self.calls:
             last_good = began if last_good is None else last_good
@@ -40,13 +40,10 @@ class Calls:
         return longest * 1e3
 
     def percentile_ms(self, share: float) -> float:
-        """Of all, good or not; 0 where there is none."""
+        """A percentile over all calls; 0 when there are none."""
         return percentile([seconds for _, seconds, _ in self.calls] or [0.0], share) * 1e3
 
     def failures(self) -> dict[str, int]:
-        """Answers other than 200 by status; 0 stands for none at all."""
-        return {
-            str(status): n
-            for status, n in Counter(c[2] for c in self.calls).items()
-            if status != 200
-        }
+        """The number of answers other than 200 by status; status 0 is a call without an answer."""
+        counts = Counter(status for *_, status in self.calls)
+        return {str(status): n for status, n in counts.items() if status != 200}

@@ -1,4 +1,4 @@
-"""Where rows play: a running service, and users that it has not seen."""
+"""A running service for a row, and new users of it."""
 
 import itertools
 import json
@@ -17,11 +17,11 @@ from hostile.table import ALIAS
 from lab.key_server import KeyServer
 from lab.server import ROOT, Server, serve, token
 
-TOKENS_PER_DAY = 10**12  # never reached; with it /usage says what was charged
+TOKENS_PER_DAY = 10**12  # never reached; with a limit /usage tells what was charged
 
 
 class Child:
-    """A process that gets orders, says that it is ready, begins when told, and reports in the end."""
+    """A process that reads orders, prints `ready`, begins when told, and finally reports."""
 
     def __init__(self, module: str, orders: Mapping[str, object]) -> None:
         command = [sys.executable, "-m", f"hostile.{module}"]
@@ -40,13 +40,13 @@ class Child:
         return self._process.poll() is not None
 
     def report(self) -> str:
-        """Its last line; waits for it."""
+        """Wait for the last line that the process prints, and return it."""
         line = self._read()
         self._process.wait()
         return line
 
     def kill(self) -> None:
-        """Also one that has ended."""
+        """Kill the process if it still runs, and close its pipes."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -60,19 +60,19 @@ class Child:
 
 @dataclass(frozen=True)
 class Stage:
-    """A running service, and who signs the tokens that it takes."""
+    """A running service, and the key server that signs its tokens."""
 
     server: Server
     keys: KeyServer | None = None
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def users(self, n: int) -> list[str]:
-        """A token of each of `n` users whom nobody has seen before."""
+        """The tokens of `n` new users."""
         return [self._sign(f"00000000-0000-4000-8000-{next(self._numbers):012x}") for _ in range(n)]
 
     @contextmanager
     def child(self, module: str, **orders: object) -> Iterator[Child]:
-        """A process that is told the port besides, and is gone in the end."""
+        """A process with these orders and the port, killed at the end."""
         child = Child(module, orders | {"port": httpx.URL(self.server.url).port})
         try:
             yield child
@@ -89,7 +89,13 @@ class Stage:
 def staged(
     environment: Mapping[str, str], *, per_minute: int, hanging_keys: bool = False
 ) -> Iterator[Stage]:
-    """A service of that environment, its limit of requests, and a key server that hangs if asked for."""
+    """Run a service.
+
+    Args:
+        environment: its settings.
+        per_minute: its limit of requests.
+        hanging_keys: sign tokens with a key server that hangs once the service has started.
+    """
     settings = {
         "RATE_LIMIT_PER_MIN": str(per_minute),
         "TOKENS_PER_DAY": str(TOKENS_PER_DAY),

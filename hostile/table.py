@@ -22,12 +22,15 @@ from hostile.bodies import MB, of_items, of_text, of_texts
 from hostile.wire import Call
 
 ALIAS = "m"  # of the served model, whichever it is
-DEFAULT, HIGH = 10, 1_000_000  # RATE_LIMIT_PER_MIN: as it comes, and so high that the work is seen
+DEFAULT, HIGH = 10, 1_000_000  # RATE_LIMIT_PER_MIN: the default, and one that is never reached
 
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of cost. The victim calls /embed with a sentence unless `large`, then /tokenize with 100 KB."""
+    """One kind of attack.
+
+    The victim calls /embed with a sentence; if it is "large", /tokenize with 100 KB.
+    """
 
     title: str
     attack: Attack
@@ -35,9 +38,9 @@ class Row:
     per_minute: int = HIGH
     seconds: float = 3.0
     victim: Literal["sentence", "large"] = "sentence"
-    fresh_tokens: bool = False  # the victim shows a token that the service has not seen
-    hanging_keys: bool = False  # the key server answers once, then no more
-    titles: bool = False  # on a model that reads titles
+    fresh_tokens: bool = False  # each call of the victim has a token that the service has not seen
+    hanging_keys: bool = False  # the key server answers once, then hangs
+    titles: bool = False  # with a model that accepts titles
 
 
 def _post(path: str, body: Callable[[], bytes], **how: object) -> Flood:

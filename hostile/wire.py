@@ -1,4 +1,4 @@
-"""HTTP by hand: what no client library would send, at the least cost to the machine it shares."""
+"""HTTP written by hand: requests that no client library sends, with little CPU time."""
 
 import asyncio
 import json
@@ -14,18 +14,18 @@ LENGTH = b"content-length:"
 
 @dataclass(frozen=True)
 class Call:
-    """A request: GET without a body, POST with one, which is made when the attack begins."""
+    """A request: GET without a body, POST with one. The body is made when the attack begins."""
 
     path: str
     body: Callable[[], bytes] | None = None
 
     def request(self, *headers: str) -> bytes:
-        """The whole of it, with more header lines."""
+        """The whole request, with additional header lines."""
         body = b"" if self.body is None else self.body()
         return self.head(*headers, length=None if self.body is None else len(body)) + body
 
     def head(self, *headers: str, length: int | None = None) -> bytes:
-        """Its head alone, which announces `length` bytes."""
+        """The head alone, which announces `length` bytes."""
         lines = [f"{'GET' if length is None else 'POST'} {self.path} HTTP/1.1", "Host: x"]
         if length is not None:
             lines += ["Content-Type: application/json", f"Content-Length: {length}"]
@@ -33,7 +33,7 @@ class Call:
 
 
 class Connection:
-    """One connection to the service; what goes wrong with it raises OSError or EOFError."""
+    """One connection to the service. Its errors are OSError and EOFError."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer, self._ends = reader, writer, False
@@ -44,22 +44,22 @@ class Connection:
 
     @property
     def usable(self) -> bool:
-        """Whether all was sent and neither end closes: another request may follow."""
+        """Whether another request may follow: all is sent and neither end closes."""
         transport = self._writer.transport
         sent = transport.get_write_buffer_size() == 0
         return sent and not self._ends and not transport.is_closing()
 
     def send(self, data: bytes) -> None:
-        """Without waiting: the answer may come before all of it is sent."""
+        """Send without waiting: the answer may come before all is sent."""
         self._writer.write(data)
 
     async def push(self, data: bytes) -> None:
-        """As fast as the other end takes it."""
+        """Send as fast as the other end reads."""
         self._writer.write(data)
         await self._writer.drain()
 
     async def answer(self) -> str:
-        """Status and, of an error, its code. Reads the whole answer."""
+        """Read the whole answer; returns its status, and the code of an error."""
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         status = int(head[9:12])
         self._ends = CLOSE in head
@@ -67,7 +67,7 @@ class Connection:
         return f"{status} {_code(body)}".strip()
 
     async def closed(self) -> None:
-        """When the other end has closed."""
+        """Wait until the other end closes."""
         while await self._reader.read(PIECE):
             pass
 

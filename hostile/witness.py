@@ -1,8 +1,9 @@
-"""Those who must not notice, each in a process of its own: python -m hostile.witness < orders
+"""A caller that the attack must not affect, in its own process: python -m hostile.witness < orders
 
-Orders are one line of JSON with `port`, `path`, `body` (null for GET), `tokens` and `pause`, one line to begin,
-and one to end. Every call shows the next of `tokens`; where there are any, every other call comes on a new
-connection. Prints `ready`, and in the end all calls as [started on time.monotonic(), seconds, status].
+Reads one line of JSON with `port`, `path`, `body` (null for GET), `tokens` and `pause`, prints
+`ready`, calls after a second line and ends after a third. Each call has the next of `tokens`. With
+tokens, every second call has a new connection. Finally prints all calls as JSON:
+[start on time.monotonic(), seconds, status].
 """
 
 import contextlib
@@ -19,12 +20,12 @@ from hostile.attacks import VICTIM
 from hostile.wire import HOST
 
 PATIENCE = 60.0  # seconds for one answer
-NICENESS = -10  # what is late here is to be the service, not the process that asks
-LOST = 0  # in place of a status
+NICENESS = -10  # so that delays are those of the service, not of this process
+LOST = 0  # the status of a call without an answer
 
 
 class Witness:
-    """One caller."""
+    """Calls one path again and again."""
 
     def __init__(self, port: int, path: str, body: str | None, tokens: list[str]) -> None:
         self._connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)

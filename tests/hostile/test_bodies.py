@@ -1,4 +1,4 @@
-"""The worst bodies are what they say: as large as may be, and JSON where they claim to be."""
+"""The worst bodies are within the limit of the service, and valid JSON where they should be."""
 
 import json
 from functools import partial
@@ -13,7 +13,7 @@ ROWS_OF_BODIES = {name: row for name, row in ROWS.items() if isinstance(row.atta
 
 
 @pytest.mark.parametrize("name", ROWS_OF_BODIES)
-def test_a_body_is_one_that_the_service_reads_to_the_end(name: str) -> None:
+def test_a_body_is_within_the_limit_of_the_service(name: str) -> None:
     attack = ROWS_OF_BODIES[name].attack
     assert isinstance(attack, Flood)
     for call in attack.calls:
@@ -30,11 +30,11 @@ def test_a_body_is_one_that_the_service_reads_to_the_end(name: str) -> None:
         partial(bodies.of_keys, text="x"),
     ],
 )
-def test_what_is_written_by_hand_is_json(body: partial[bytes]) -> None:
+def test_bodies_written_by_hand_are_json(body: partial[bytes]) -> None:
     assert isinstance(json.loads(body()), dict)
 
 
-def test_texts_of_many_share_the_largest_body() -> None:
+def test_many_texts_fill_the_largest_body() -> None:
     texts = json.loads(bodies.of_texts(bodies.HANGUL, n=2_048))["texts"]
     assert len(texts) == 2_048
     assert len(bodies.of_texts(bodies.HANGUL, n=2_048)) > 0.9 * bodies.LARGEST

@@ -1,4 +1,7 @@
-"""What an attacker at full speed does to others is bounded, and paid for. Figures are for `make hostile`."""
+"""The effect of an attacker on other users is bounded, and the attacker is charged.
+
+Figures are measured by `make hostile`.
+"""
 
 import os
 from collections.abc import Iterator
@@ -6,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hostile.report import properties
+from hostile.report import missed_on_any_machine
 from hostile.run import play
 from hostile.stage import Stage, staged
 from hostile.table import DEFAULT
@@ -20,7 +23,7 @@ FULL = {"413 too_many_tokens", "429 user_queue_full", "503 queue_full"}
 SLOW = {"408 body_timeout"}
 CUT_OFF = {"closed"}
 
-# What each row's attackers may be told besides a refusal.
+# The answers that the attackers of a row may get, besides a refusal.
 ANSWERS = {
     "dots": TOO_LONG,
     "dots-64": SERVED,
@@ -59,11 +62,11 @@ def stage(model_store: Path) -> Iterator[Stage]:
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_others_are_served_meanwhile_and_the_senders_pay(name: str, stage: Stage) -> None:
+def test_other_users_are_served_and_the_attackers_are_charged(name: str, stage: Stage) -> None:
     result = play(name, stage, seconds=1.0, idle=0.3)
-    assert properties(result) == []
+    assert missed_on_any_machine(result) == []
     assert set(result.outcomes) <= ANSWERS[name] | REFUSED
     answered = sum(result.outcomes[told] for told in set(result.outcomes) - REFUSED - UNANSWERED)
     assert (0 if name in STRANGERS else answered) <= result.requests <= DEFAULT * result.users
     if name == "leaving":
-        assert result.requests == DEFAULT  # although nobody was there to read an answer
+        assert result.requests == DEFAULT  # although nobody read an answer

@@ -1,10 +1,10 @@
-"""A row over its bar is told, and only such a row."""
+"""The report names the targets that a row missed, and only those."""
 
 from dataclasses import replace
 
 import pytest
 
-from hostile.report import Result, complaints, document, properties
+from hostile.report import Result, document, missed, missed_on_any_machine
 from hostile.seen import Calls
 from hostile.table import GROUPS, ROWS
 
@@ -37,8 +37,8 @@ FINE = Result(
 MACHINE = {"cpu": "a CPU", "threads": 2, "python": "3.11", "kernel": "avx2"}
 
 
-def test_a_row_within_its_bars_is_fine() -> None:
-    assert complaints(FINE) == []
+def test_a_row_within_its_targets_misses_none() -> None:
+    assert missed(FINE) == []
 
 
 @pytest.mark.parametrize(
@@ -51,24 +51,24 @@ def test_a_row_within_its_bars_is_fine() -> None:
         ({"notes": "ended early"}, "ended early"),
     ],
 )
-def test_a_property_that_does_not_hold_is_told_on_every_machine(
+def test_a_property_that_does_not_hold_is_reported_on_any_machine(
     fault: dict[str, object], told: str
 ) -> None:
-    [complaint] = properties(replace(FINE, **fault))  # type: ignore[arg-type]
-    assert told in complaint
+    [line] = missed_on_any_machine(replace(FINE, **fault))  # type: ignore[arg-type]
+    assert told in line
 
 
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        ({"stall_ms": 56.0}, "/livez stood still for 56 ms, 55 at most"),
+        ({"stall_ms": 56.0}, "/livez stalled for 56 ms, 55 at most"),
         ({"victim_p95_ms": 35.0}, "p95 was 35 ms, 34 at most"),
     ],
 )
-def test_times_are_judged_by_the_idle_while(fault: dict[str, object], told: str) -> None:
+def test_times_are_compared_with_the_idle_period(fault: dict[str, object], told: str) -> None:
     found = replace(FINE, **fault)  # type: ignore[arg-type]
-    assert properties(found) == []
-    assert told in complaints(found)[0]
+    assert missed_on_any_machine(found) == []
+    assert told in missed(found)[0]
 
 
 def test_a_stall_ends_with_the_next_good_answer() -> None:
