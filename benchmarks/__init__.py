@@ -1,1 +1,1 @@
-"""Measurements. Ratios within one run, medians and spread; never part of the tests."""
+"""Measurements: medians, spread, and ratios within one run. They are not part of the tests."""

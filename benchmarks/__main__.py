@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other, each in a process of its own; then the pictures.
+"""Run every benchmark, one after the other, each in its own process; then draw the plots.
 
 python -m benchmarks
 """

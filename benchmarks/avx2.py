@@ -1,11 +1,10 @@
-"""Engines held to the instructions of older CPUs: AVX2, and AVX-VNNI.
+"""Compare engines limited to the instructions of older CPUs: AVX2 and AVX-VNNI.
 
     python -m benchmarks.avx2 [--json PATH] [--quick]
 
-Ours takes its kernel by name, OpenVINO from ONEDNN_MAX_CPU_ISA. In AVX2 that leaves OpenVINO int8
-weights that it multiplies in fp32: its dynamic quantisation cannot be loaded there, and its static
-one is slower still. ONNX Runtime chooses by CPUID alone and cannot be held back; it is
-here with all instructions of this machine.
+Our kernel is chosen by name, OpenVINO's by ONEDNN_MAX_CPU_ISA. With AVX2, OpenVINO multiplies int8
+weights in fp32: its dynamic quantisation cannot be loaded, and its static quantisation is slower
+still. ONNX Runtime cannot be limited; it uses all instructions of this machine.
 """
 
 from benchmarks.report import arguments, save

@@ -1,4 +1,4 @@
-"""How long the worst body of each kind keeps the event loop from everybody else.
+"""Measure how long the worst body of each kind blocks the event loop.
 
 python -m benchmarks.bodies
 """

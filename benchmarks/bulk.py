@@ -1,10 +1,10 @@
-"""Jobs over files: against the bare engine, of four rows, in memory, and killed again and again.
+"""Measure jobs over files: throughput, the time of a small job, memory, and repeated kills.
 
     python -m benchmarks.bulk [--json PATH] [--quick] [--texts N] [--kills N] [--rounds N]
 
-Of the model that MODEL_NAME and MODEL_QUANTIZATION name. `within_bar` of the results says which
-bars were met; the status is 1 when rows were lost or differ. Texts of the comparison have 12 words
-on average (1 to 250; some 36 tokens), those of memory and kills 6 (some 20).
+Uses the model of MODEL_NAME and MODEL_QUANTIZATION. `within_bar` in the results tells which targets
+were met. Exits with status 1 when rows were lost or differ. Texts for throughput have 12 words on
+average (1 to 250; about 36 tokens), those for memory and kills 6 (about 20 tokens).
 """
 
 import argparse
@@ -40,18 +40,21 @@ from settings import load_settings
 BIT_EQUAL = "bit-equal to an undisturbed run"
 MIXED, SHORT = 12, 6  # words of a text on average
 LONGEST = 250
-MEMORY_TIMES = 20  # how much larger the larger input is
-FEW = 4  # rows of a job that is all start
-LEAST_SHARE, MOST_TIMES = 0.9, 1.3  # of the bare engine's rate; of the smaller input's memory
-LEAST_BUSY, MOST_SECONDS = 0.95, 3.0  # of the job's time, the engine's; for a few rows
+MEMORY_TIMES = 20  # size of the larger input in sizes of the smaller
+FEW = 4  # rows of a job whose time is mostly its start
+LEAST_SHARE = 0.9  # of the bare engine's tokens per second
+MOST_TIMES = 1.3  # memory of the larger input in memory of the smaller
+LEAST_BUSY = 0.95  # share of the job's time in which the engine runs
+MOST_SECONDS = 3.0  # of the job with FEW rows
 
 
 def texts_of(count: int, words: int) -> list[str]:
-    """Seeded texts in many languages, no two the same.
+    """Different texts in many languages, from a fixed seed.
 
-    Lengths are log-normal, and one text has the longest.
+    Lengths are log-normal with `words` as their scale, and one text has LONGEST words.
     """
-    chance, vocabulary = random.Random(0), " ".join(SENTENCES).split()
+    chance = random.Random(0)
+    vocabulary = " ".join(SENTENCES).split()
     drawn = (round(chance.lognormvariate(-0.3, 0.8) * words) for _ in range(count))
     lengths = [LONGEST, *(min(LONGEST, max(1, length)) for length in drawn)][:count]
     chosen = (chance.choices(vocabulary, k=length) for length in lengths)
@@ -59,7 +62,7 @@ def texts_of(count: int, words: int) -> list[str]:
 
 
 def write_corpus(path: Path, texts: Sequence[str], first: int = 0) -> Path:
-    """Rows of `id` and `text` in the format of the name; all of a Parquet file in one row group."""
+    """Write rows of `id` and `text` in the format of the suffix; Parquet in one row group."""
     rows = [{"id": str(first + number), "text": text} for number, text in enumerate(texts)]
     if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=len(rows))
@@ -75,7 +78,7 @@ def write_corpus(path: Path, texts: Sequence[str], first: int = 0) -> Path:
 
 
 def bare_engine(directory: Path, texts: list[str], threads: int) -> float:
-    """Tokens a second with all texts at hand, tokenising included and loading not."""
+    """Tokens per second with all texts in memory, including tokenising, without loading."""
     settings = load_settings()
     model = EmbeddingModel.load(
         directory,
@@ -91,7 +94,7 @@ def bare_engine(directory: Path, texts: list[str], threads: int) -> float:
 
 
 def resident_mb(pid: int) -> float:
-    """Of a process and all below it, together."""
+    """Resident megabytes of a process and its descendants."""
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
@@ -102,7 +105,7 @@ def resident_mb(pid: int) -> float:
 
 @contextmanager
 def watched(pid: int) -> Iterator[list[float]]:
-    """The greatest resident megabytes so far, seen at 5 Hz."""
+    """Sample the resident megabytes at 5 Hz; yields a list whose only value is the maximum."""
     peak, over = [0.0], threading.Event()
 
     def look() -> None:
@@ -125,7 +128,7 @@ def start(source: Path, output: Path) -> "subprocess.Popen[str]":
 
 
 def job(source: Path, output: Path) -> dict[str, float]:
-    """One undisturbed job: what its summary says, the whole command's seconds, memory."""
+    """Run one job undisturbed; returns its rates, the seconds of the whole command and memory."""
     started = time.perf_counter()
     with start(source, output) as process, watched(process.pid) as peak:
         summary = process.communicate()[0]
@@ -145,7 +148,7 @@ def job(source: Path, output: Path) -> dict[str, float]:
 
 
 def throughput(model: Path, directory: Path, count: int, rounds: int) -> dict[str, Any]:
-    """The bare engine and a job, taking turns."""
+    """Compare jobs with the bare engine, in turns."""
     texts = texts_of(count, MIXED)
     source = write_corpus(directory / "corpus.jsonl", texts)
     bare: list[float] = []
@@ -173,7 +176,7 @@ def throughput(model: Path, directory: Path, count: int, rounds: int) -> dict[st
 
 
 def few_rows(directory: Path, rounds: int) -> dict[str, Any]:
-    """Seconds of a whole command over a few rows."""
+    """Measure the seconds of a whole command over a few rows."""
     source = write_corpus(directory / "few.jsonl", texts_of(FEW + 1, SHORT)[1:])
     runs = [job(source, directory / f"few {number}") for number in range(rounds)]
     seconds = spread([run["seconds_with_start"] for run in runs])
@@ -182,7 +185,7 @@ def few_rows(directory: Path, rounds: int) -> dict[str, Any]:
 
 
 def memory(directory: Path, count: int) -> dict[str, Any]:
-    """Peak memory over an input and one 20 times as large, each one row group of Parquet."""
+    """Compare the peak memory of an input and one 20 times as large, each one row group."""
     found = {}
     for name, texts in (("small", count), ("large", count * MEMORY_TIMES)):
         source = write_corpus(directory / f"{name}.parquet", texts_of(texts, SHORT))
@@ -193,8 +196,10 @@ def memory(directory: Path, count: int) -> dict[str, Any]:
 
 
 def kills(directory: Path, count: int, times: int) -> dict[str, Any]:
-    """`times` kill -9, spread over the job; then every part and every row."""
-    source, output, calm = directory / "kills", directory / "killed", directory / "calm"
+    """Kill a job with SIGKILL `times` times, then compare every part and row."""
+    source = directory / "kills"
+    output = directory / "killed"
+    calm = directory / "calm"
     source.mkdir()
     texts = texts_of(count, SHORT)
     half, rest = count // 2, count * 3 // 4
@@ -228,12 +233,15 @@ def disturb(
     n_parts: int,
     times: int,
 ) -> tuple[list[dict[str, Any]], int]:
-    """A kill at a random moment of each of `times` equal stretches; the same command after each."""
+    """Kill a job at a random moment of each of `times` equal intervals, and start it again.
+
+    Returns what was done at each kill, and the exit status of the last run.
+    """
     chance = random.Random()
     moments: list[dict[str, Any]] = []
     process, began = start(source, output), time.perf_counter()
     while len(moments) < times:
-        # The last stretch is left alone.
+        # No kill in the last interval.
         wanted = n_parts * (len(moments) + chance.random()) / (times + 1)
         while len(parts(output)) < wanted and process.poll() is None:
             time.sleep(0.02)
@@ -250,7 +258,7 @@ def disturb(
 
 
 def complete(output: Path, count: int) -> bool:
-    """Whether every row is there once, under its own id, with a vector of length one."""
+    """Whether every row occurs once, with its id and a vector of length one."""
     table = pq.read_table(output)
     flat = table.column("embedding").combine_chunks().flatten().to_numpy()
     lengths = np.linalg.norm(flat.reshape(len(table), -1), axis=1)
@@ -267,10 +275,10 @@ def parse() -> argparse.Namespace:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--json", type=Path, default=RESULTS / "bulk.json")
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the texts")
     parser.add_argument("--texts", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--kills", type=int, default=10, help="0 leaves that and memory out")
+    parser.add_argument("--kills", type=int, default=10, help="0 skips kills and memory")
     return parser.parse_args()
 
 

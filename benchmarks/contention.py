@@ -1,9 +1,9 @@
-"""What is left of 8 texts of 128 tokens at a time when the cores are not the engine's alone.
+"""Measure the engine while other processes use the cores, with 8 texts of 128 tokens.
 
     python -m benchmarks.contention [--json PATH] [--quick]
 
-Beside a busy process on every core an engine can have half of each, under a quota of 1.5 CPUs three
-quarters of two. The conditions take turns, ours and v0.1 in each; shares are within a round.
+Beside a busy process per core an engine can have half of each core; with a quota of 1.5 CPUs, three
+quarters of two. Conditions alternate, with ours and v0.1 in each. Shares are within a round.
 """
 
 import sys
@@ -32,12 +32,15 @@ CONDITIONS: dict[str, Callable[[int], AbstractContextManager[None]]] = {
     QUOTA: neighbours.quota,
     EVENT_LOOP: neighbours.event_loop,
 }
-CALLS = 12  # in a turn: about 2 s of a quiet machine, 20 periods of a quota
-Rates = dict[str, dict[str, list[float]]]  # tokens a second by condition and side
+CALLS = 12  # per turn: about 2 s on a quiet machine, 20 periods of a quota
+Rates = dict[str, dict[str, list[float]]]  # tokens per second by condition and side
 
 
 def measure(rounds: int, calls: int) -> tuple[Rates, dict[str, str]]:
-    """All calls of a turn count, not their median: a collapse may hit one in ten."""
+    """Measure all conditions. A turn counts as a whole: its median could hide one slow call in ten.
+
+    Returns the rates, and the reasons why sides are missing.
+    """
     lengths = next(workload.lengths for workload in WORKLOADS if workload.name == AT_128)
     token_ids, random = texts(lengths), np.random.default_rng(0)
     with loaded([OURS, V0_1]) as (sides, missing):
@@ -53,7 +56,7 @@ def measure(rounds: int, calls: int) -> tuple[Rates, dict[str, str]]:
 
 
 def summary(rates: Rates) -> dict[str, Any]:
-    """Rates, and shares of the same side's quiet rate in the same round."""
+    """Rates, and shares of the rate of the same side in the quiet part of the same round."""
     return {
         "tokens_per_second": {
             condition: {name: spread(values) for name, values in by_side.items()}

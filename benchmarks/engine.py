@@ -1,9 +1,9 @@
-"""The bare engine against others on EmbeddingGemma's architecture at full size (random weights).
+"""Compare the bare engine with others, on EmbeddingGemma's architecture with random weights.
 
     python -m benchmarks.engine [--json PATH] [--quick]
 
-The same token ids for all sides, two threads, each side in a process of its own, taking turns. Each
-round measures the machine's peak as well, so that a share is of what the machine gave at that time.
+All sides get the same token ids and two threads, each in its own process, in turns. Each round also
+measures the peak of the machine, so that shares are of the peak at that time.
 """
 
 import sys
@@ -18,11 +18,11 @@ from benchmarks.workloads import AT_128, ONE_2048, QUICK, WORKLOADS
 from lab.figures import spread
 from lab.results import HELD_BACK, OURS
 
-LEAST_COSINE = 0.95  # int8 of any kind gives 0.99 and more, a layer that is computed wrongly 0.87
+LEAST_COSINE = 0.95  # int8 has 0.99 or more; with one wrong layer the cosine is 0.87
 
 
 def summary(measured: Sequence[Rounds]) -> dict[str, Any]:
-    """Every figure by workload, or by side."""
+    """All figures, by workload or by side."""
     rates: dict[str, Any] = by_workload(measured, Rounds.rates)
     long, short = (rates[name][OURS]["median"] for name in (ONE_2048, AT_128))
     return {
@@ -38,7 +38,7 @@ def summary(measured: Sequence[Rounds]) -> dict[str, Any]:
 
 
 def peaks(measured: Sequence[peak.Peak]) -> dict[str, Any]:
-    """The machine over the whole run."""
+    """The peak of the machine over the whole run."""
     return {
         "instruction": measured[0].instruction,
         "gops_per_core": spread([one.gops_per_core for one in measured]),
@@ -61,7 +61,7 @@ def main() -> int:
     cosines = least_cosines(measured)
     wrong = [name for name, cosine in cosines.items() if cosine < LEAST_COSINE]
     if wrong:
-        print(f"The comparison is void, other vectors: {', '.join(wrong)}", file=sys.stderr)
+        print(f"not comparable, wrong vectors: {', '.join(wrong)}", file=sys.stderr)
     return len(wrong)
 
 

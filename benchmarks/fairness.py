@@ -1,8 +1,8 @@
-"""How long one user's query takes beside one and ten users who send batch after batch.
+"""Measure the latency of one user's query while one or ten other users send batches.
 
     python -m benchmarks.fairness [--json PATH]
 
-Batches are LangChain's default: 1,000 texts of 1,000 characters. Bounds on the queue are the default.
+Batches are LangChain's default: 1,000 texts of 1,000 characters. Limits of the queue are defaults.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ STEADY, LONGEST = 2.0, 60.0  # seconds without a new highest of the queue; until
 
 
 async def latencies(server: Server, query: str) -> list[float]:
-    """Seconds of each of one user's calls, one after the other with a pause between; all are 200."""
+    """Seconds of each call of one user, in sequence with pauses. All calls must succeed."""
     seconds = []
     async with caller(server, USERS[0]) as client:
         for _ in range(QUERIES):
@@ -48,7 +48,7 @@ async def latencies(server: Server, query: str) -> list[float]:
 
 @contextmanager
 def crowd(server: Server, users: int, body: bytes) -> Iterator[None]:
-    """Other users in a process of their own, whose work does not hold up the measured one's."""
+    """Other users, in their own process so that they do not delay the measured calls."""
     arguments = (server.url, [token(user) for user in USERS[1 : users + 1]], body)
     process = get_context("spawn").Process(target=run_crowd, args=arguments, daemon=True)
     process.start()
@@ -88,7 +88,7 @@ def run_crowd(url: str, tokens: Sequence[str], body: bytes) -> None:
 
 
 async def batches(url: str, bearer: str, body: bytes) -> None:
-    """One user's, one after the other, without end; waits as told."""
+    """Send batches of one user without end; waits as long as Retry-After says."""
     headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"}
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(url, headers=headers, timeout=timeout) as client:
@@ -100,7 +100,7 @@ async def batches(url: str, bearer: str, body: bytes) -> None:
 
 
 def texts_for(model: EmbeddingModel) -> tuple[str, bytes, float]:
-    """The query, the body of a batch, and the median seconds of a pack of it."""
+    """The query, the body of a batch, and the median seconds of one forward pass of it."""
     text = text_of(2 * BATCH_CHARACTERS, model.tokenizer)[:BATCH_CHARACTERS]
     batch = {
         "model": model.profile.model_id,
@@ -118,7 +118,7 @@ def texts_for(model: EmbeddingModel) -> tuple[str, bytes, float]:
 
 
 def measure(directory: Path | None) -> dict[str, Any]:
-    """The figures of one model; the starter without `directory`."""
+    """The figures of one model; of the starter model when `directory` is None."""
     name = str(directory) if directory else None
     model = EmbeddingModel.load(prepared(name, "int8"), num_threads=len(os.sched_getaffinity(0)))
     query, body, pack = texts_for(model)

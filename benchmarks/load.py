@@ -1,4 +1,4 @@
-"""A live server under load: callers over HTTP, and what the server's processes use meanwhile."""
+"""A real server under load: callers over HTTP, and the CPU and memory of the server."""
 
 import asyncio
 import os
@@ -21,9 +21,11 @@ USERS = [f"00000000-0000-4000-8000-{number:012x}" for number in range(64)]
 
 @contextmanager
 def serving(model: Path | None = FULL_SIZE, *, bounded: bool = False) -> Iterator[Server]:
-    """The service in int8 with the model of that directory, or the starter.
+    """Run the service in int8.
 
-    No limit is in the way, or if `bounded` those that are no quota have their defaults.
+    Args:
+        model: the directory of the model; None for the starter model.
+        bounded: keep the default limits of queue and concurrency. Quotas are never reached.
     """
     name = str(model) if model else ""
     prepared(name or None, "int8")
@@ -45,7 +47,7 @@ def serving(model: Path | None = FULL_SIZE, *, bounded: bool = False) -> Iterato
 
 @asynccontextmanager
 async def caller(server: Server, user: str = USERS[0]) -> AsyncIterator[aiohttp.ClientSession]:
-    """An HTTP client that is `user`; the lightest at hand, for it shares the server's CPU."""
+    """An HTTP client with a token of `user`. aiohttp, since it takes little of the server's CPU."""
     headers = {"Authorization": f"Bearer {token(user)}"}
     timeout, connector = aiohttp.ClientTimeout(total=300), aiohttp.TCPConnector(limit=256)
     async with aiohttp.ClientSession(
@@ -55,7 +57,7 @@ async def caller(server: Server, user: str = USERS[0]) -> AsyncIterator[aiohttp.
 
 
 async def post(client: aiohttp.ClientSession, path: str, body: object) -> Any:
-    """The answer's JSON. Raises aiohttp.ClientResponseError for a status other than 200."""
+    """Send a POST and return the JSON. Raises aiohttp.ClientResponseError for an error status."""
     async with client.post(path, json=body) as answer:
         answer.raise_for_status()
         return await answer.json()
@@ -63,7 +65,7 @@ async def post(client: aiohttp.ClientSession, path: str, body: object) -> Any:
 
 @dataclass
 class Load:
-    """What a load did."""
+    """The measurements of a load."""
 
     latencies: list[float] = field(default_factory=list)  # seconds
     tokens: int = 0
@@ -72,7 +74,7 @@ class Load:
 
 
 async def closed_loop(server: Server, texts: Sequence[str], *, concurrency: int) -> Load:
-    """Every text once, `concurrency` callers at a time."""
+    """Send every text once, with `concurrency` callers."""
     load, waiting = Load(), iter(texts)
     async with caller(server) as client:
 
@@ -94,19 +96,19 @@ async def work_off(server: Server, load: Load, workers: Sequence[object]) -> Non
 
 
 def processes(server: Server) -> list[psutil.Process]:
-    """The supervisor and all below it."""
+    """The supervisor and its descendants."""
     supervisor = psutil.Process(server.process.pid)
     return [supervisor, *supervisor.children(recursive=True)]
 
 
 def pss_mb(server: Server) -> dict[str, float]:
-    """Resident megabytes by process, the supervisor first; a shared page is counted in parts."""
+    """Megabytes (PSS) by process, the supervisor first; shared pages are divided."""
     sizes = [float(process.memory_full_info().pss) / 1e6 for process in processes(server)]
     return {f"process {number}": size for number, size in enumerate(sizes)} | {"all": sum(sizes)}
 
 
 def peak_mb(server: Server) -> float:
-    """The most that each process has ever had resident, added up."""
+    """The sum of the peak resident megabytes of each process."""
     statuses = [Path(f"/proc/{process.pid}/status").read_text() for process in processes(server)]
     return sum(int(status.split("VmHWM:")[1].split()[0]) for status in statuses) * 1024 / 1e6
 

@@ -1,9 +1,9 @@
-"""What the service keeps in memory, and how long it takes to start.
+"""Measure the memory of the service, and the time of its start.
 
     python -m benchmarks.memory [--json PATH]
 
-EmbeddingGemma's size with Gemma 3's own tokenizer, int8. No engine runs in this process: it would
-map the same weights, and a page that two processes map counts half for each.
+Uses a model of EmbeddingGemma's size with the tokenizer of Gemma 3, in int8. No engine runs in this
+process: it would map the same weights, and PSS divides a page between the processes that map it.
 """
 
 import asyncio
@@ -21,18 +21,18 @@ from lab.server import Server
 from lab.texts import text_of
 
 STARTS = 5
-LOOK = 0.1  # seconds between two looks while texts are embedded
+LOOK = 0.1  # seconds between two samples of memory
 
 
 def ready_after(model: Path) -> float:
-    """Seconds from start until the service says that it is ready."""
+    """Seconds from the start until the service is ready."""
     started = time.perf_counter()
     with serving(model):
         return time.perf_counter() - started
 
 
 async def most_during(server: Server, texts: list[str]) -> dict[str, float]:
-    """The most that all processes together have resident while four callers send the texts."""
+    """The sample with the most memory while four callers send the texts."""
     load = asyncio.create_task(closed_loop(server, texts, concurrency=4))
     looks = [pss_mb(server)]
     while not load.done():

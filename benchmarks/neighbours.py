@@ -1,9 +1,9 @@
-"""What a process may have to share its machine with: spinners, a quota, an event loop.
+"""Conditions under which a process shares its machine: spinners, a quota, an event loop.
 
     python -m benchmarks.neighbours spin CORE SECONDS
     python -m benchmarks.neighbours serve SECONDS
 
-Each ends by itself after SECONDS, should whoever started it be gone.
+Each process ends after SECONDS, even if its parent has ended.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from pathlib import Path
 
 LONGEST = 300  # seconds
 CPUS = 1.5
-PERIOD = 100_000  # microseconds in which a cgroup may use CPUS of them
+PERIOD = 100_000  # microseconds of a period of the quota
 GROUPS = Path("/sys/fs/cgroup")
-REQUESTS = 500  # a second at most, of the event loop
+REQUESTS = 500  # the most per second of the event loop
 REQUEST, ANSWER = b"ping\n", b"pong\n"
 
 
@@ -30,7 +30,7 @@ def quiet(_pid: int) -> Iterator[None]:
 
 @contextmanager
 def spinners(_pid: int) -> Iterator[None]:
-    """A busy process on every core."""
+    """Run a busy process on every core."""
     with ExitStack() as stack:
         for core in os.sched_getaffinity(0):
             stack.enter_context(_process("spin", str(core), str(LONGEST)))
@@ -40,7 +40,7 @@ def spinners(_pid: int) -> Iterator[None]:
 
 @contextmanager
 def event_loop(_pid: int) -> Iterator[None]:
-    """An asyncio server on the same cores that answers REQUESTS a second."""
+    """Run an asyncio server on the same cores that answers REQUESTS per second."""
     with _process("serve", str(LONGEST)):
         time.sleep(0.5)
         yield
@@ -48,9 +48,10 @@ def event_loop(_pid: int) -> Iterator[None]:
 
 @contextmanager
 def quota(pid: int) -> Iterator[None]:
-    """The process in a cgroup of CPUS CPUs, and back where it was. Needs root.
+    """Limit a process to CPUS CPUs by a cgroup, and finally move it back. Needs root.
 
-    Raises OSError where no such cgroup can be made.
+    Raises:
+        OSError: the cgroup cannot be made.
     """
     first = GROUPS / "cpu" if (GROUPS / "cpu").exists() else GROUPS
     line = next(

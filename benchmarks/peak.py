@@ -1,9 +1,9 @@
-"""What the machine can do at most: int8 products from registers alone, and reading memory.
+"""Measure the peak of the machine: int8 products in registers, and memory bandwidth.
 
     python -m benchmarks.peak
 
-A workload's bound is the slower of two: its products at the peak, or the weights read once. Of
-EmbeddingGemma's layers: attention, the norms and the Dense layers behind the pooling do not count.
+The bound of a workload is the slower of its products at the peak and one read of the weights. Only
+the products of EmbeddingGemma's layers count, not attention, norms and the Dense layers after them.
 """
 
 import json
@@ -23,12 +23,12 @@ FLAGS = ("-O3", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-nostdlib++", "-p
 PRODUCTS = ((768, 1280), (768, 768), (768, 2304), (1152, 768))
 LAYERS = 24
 WEIGHTS = LAYERS * sum(k * n for k, n in PRODUCTS)  # 101.4 MB in int8
-OPERATIONS = 2 * WEIGHTS  # 202.9 million for a token
+OPERATIONS = 2 * WEIGHTS  # 202.9 million per token
 
 
 @dataclass(frozen=True)
 class Peak:
-    """One measurement; `gops` is one core's times the threads."""
+    """One measurement. `gops` is `gops_per_core` times the threads."""
 
     instruction: str
     gops_per_core: float
@@ -36,13 +36,13 @@ class Peak:
     gb_per_second: float
 
     def bound(self, n_tokens: int) -> float:
-        """Seconds that `n_tokens` take at least."""
+        """The least seconds that `n_tokens` take."""
         return max(OPERATIONS * n_tokens / self.gops, WEIGHTS / self.gb_per_second) / 1e9
 
 
 @cache
 def program() -> Path:
-    """peak.cpp, compiled once by what compiles the engine."""
+    """Compile peak.cpp if necessary, with the compiler of the engine; returns the program."""
     target = HOME / "peak"
     if not target.exists() or target.stat().st_mtime < SOURCE.stat().st_mtime:
         HOME.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def program() -> Path:
 
 
 def measure(threads: int) -> Peak:
-    """Half a second's work."""
+    """Measure for half a second."""
     line = subprocess.run([program(), str(threads)], check=True, capture_output=True, text=True)
     return Peak(**json.loads(line.stdout))
 

@@ -1,4 +1,4 @@
-"""benchmarks/results/*.json -> the pictures that README shows.
+"""Draw the plots of the documents from benchmarks/results/*.json.
 
 python -m benchmarks.plots
 """
@@ -20,7 +20,7 @@ from lab.results import (
     results,
 )
 
-# A colour a library, a shade a precision.
+# One colour per library, one shade per precision.
 COLOURS = {
     OURS: "#1b7f5c",
     "ours fp32": "#8fc7b1",
@@ -35,7 +35,7 @@ COLOURS = {
 
 
 def engine_plot() -> None:
-    """Tokens a second by workload and side."""
+    """Plot tokens per second by workload and side."""
     figures = results("engine")
     rates = figures["tokens_per_second"]
     figure, axes = pyplot.subplots(1, len(rates), figsize=(14, 4))
@@ -50,13 +50,13 @@ def engine_plot() -> None:
         axis.set_xlim(0, max(values) * 1.25)
         axis.spines[["top", "right"]].set_visible(False)
     cpu = figures["machine"]["cpu"]
-    figure.suptitle(f"EmbeddingGemma-300m, tokens a second, 2 threads of {cpu}", fontsize=10)
+    figure.suptitle(f"EmbeddingGemma-300m, tokens per second, 2 threads of {cpu}", fontsize=10)
     figure.tight_layout()
     figure.savefig(RESULTS / "engine.png", dpi=110)
 
 
 def serving_plot() -> None:
-    """Latency and throughput by concurrency."""
+    """Plot latency and throughput by concurrency."""
     figures = results("serving")
     http = figures["http"]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2))
@@ -68,7 +68,7 @@ def serving_plot() -> None:
             color=colour,
             label=f"p{percentile}",
         )
-    left.set(xlabel="callers", ylabel="ms", title="Latency of a text")
+    left.set(xlabel="callers", ylabel="ms", title="Latency per text")
     left.legend(frameon=False)
     right.bar(
         list(http),

@@ -1,23 +1,23 @@
-"""Does a vector depend on its neighbours, and what does int8 cost?
+"""Measure whether a vector depends on its batch, and the quality of int8.
 
     python -m benchmarks.quality [--json PATH]
 
-Invariance: each text alone against the same text in packs of others; no bit may differ. Quality:
-int8 against fp32 on the starter model's real weights, by cosine and by Spearman's correlation of
-all pairs' similarities.
+Invariance: each text alone and the same text in batches; no bit may differ. Quality: int8 against
+fp32 with the real weights of the starter model, by cosine and by Spearman's correlation of the
+similarities of all pairs.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.report import arguments, save
 from benchmarks.workloads import mixed_lengths, texts
 from embedder.model import EmbeddingModel
 from embedder.postprocess import Vectors
 from embedder.prepare.sentences import SENTENCES
+from embedder.prepare.verify import spearman
 from embedder.tokens import TokenIds
 from lab.models import prepared, random_embeddinggemma
 
@@ -27,7 +27,7 @@ def load(directory: Path) -> EmbeddingModel:
 
 
 def differing(model: EmbeddingModel, token_ids: Sequence[TokenIds]) -> int:
-    """Vectors in which a bit differs between a text alone and among others, in three orders."""
+    """The number of vectors with a bit that differs between alone and in a batch, in 3 orders."""
     alone = np.concatenate([model.engine.embed([ids]) for ids in token_ids])
     random, count = np.random.default_rng(0), 0
     for _ in range(3):
@@ -38,21 +38,15 @@ def differing(model: EmbeddingModel, token_ids: Sequence[TokenIds]) -> int:
 
 
 def against(quantised: Vectors, reference: Vectors) -> dict[str, float]:
-    """Cosines text by text, and how alike the two rank all pairs of texts."""
+    """Cosines per text, and the rank correlation of the similarities of all pairs."""
     cosines = (quantised * reference).sum(axis=1)
     upper = np.triu_indices(len(reference), 1)
     pairs = [(vectors @ vectors.T)[upper] for vectors in (quantised, reference)]
-    spearman = _pearson(*(np.argsort(np.argsort(values)).astype(np.float64) for values in pairs))
     return {
         "mean_cosine": float(cosines.mean()),
         "min_cosine": float(cosines.min()),
-        "spearman_of_pairs": spearman,
+        "spearman_of_pairs": spearman(*pairs),
     }
-
-
-def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    x, y = x - x.mean(), y - y.mean()
-    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
 
 
 def main() -> None:

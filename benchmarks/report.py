@@ -1,4 +1,4 @@
-"""Where a benchmark's figures go."""
+"""The arguments of a benchmark, and the file of its results."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from lab.results import RESULTS
 
 
 def arguments(name: str, description: str | None) -> argparse.Namespace:
-    """`--json PATH`, by default benchmarks/results/NAME.json; `--quick` for a short form."""
+    """Parse `--json PATH`, by default benchmarks/results/NAME.json, and `--quick`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", type=Path, default=RESULTS / f"{name}.json")
     parser.add_argument("--quick", action="store_true")
@@ -19,7 +19,7 @@ def arguments(name: str, description: str | None) -> argparse.Namespace:
 
 
 def save(path: Path, figures: Mapping[str, Any]) -> None:
-    """Write `figures` with the machine they were measured on, and show them."""
+    """Write and print figures, with the machine that they were measured on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"machine": machine(), **figures}, indent=1, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")

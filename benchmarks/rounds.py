@@ -1,4 +1,4 @@
-"""Sides that take turns at a workload, and what comes of it."""
+"""Rounds of a workload, in which the sides take turns, and figures of them."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ Spread = dict[str, float]
 
 @dataclass
 class Rounds:
-    """What the rounds of one workload gave, by side."""
+    """The measurements of one workload, by side."""
 
     workload: Workload
     seconds: dict[str, list[float]]
@@ -26,17 +26,16 @@ class Rounds:
     vectors: dict[str, Matrix] = field(default_factory=dict)
 
     def rates(self) -> dict[str, Spread]:
-        """Tokens a second."""
+        """Tokens per second, by side."""
         n_tokens = self.workload.n_tokens
         return {
             name: spread([n_tokens / one for one in taken]) for name, taken in self.seconds.items()
         }
 
     def times_faster(self, side: str) -> dict[str, Spread]:
-        """How many times faster `side` is than each.
+        """How many times faster `side` is than each side.
 
-        Ratios are within a round, whose sides are neighbours in time: what slows the machine for
-        seconds falls on both.
+        Ratios are within a round, so that a slow period of the machine affects both.
         """
         own = self.seconds[side]
         return {
@@ -44,12 +43,12 @@ class Rounds:
         }
 
     def share_of_bound(self, side: str) -> Spread:
-        """The least time that the machine would need, in the time that `side` needs."""
+        """The least time that the machine needs, as a share of the time of `side`."""
         bounds = [one.bound(self.workload.n_tokens) for one in self.peaks]
         return spread(np.divide(bounds, self.seconds[side]).tolist())
 
     def least_cosines(self) -> dict[str, float]:
-        """Of any text's vector and fp32's, by side."""
+        """The smallest cosine to the vectors of fp32, by side."""
         if FP32 not in self.vectors:
             return {}
         exact = self.vectors[FP32]
@@ -62,7 +61,7 @@ class Rounds:
 def measure(
     sides: Mapping[str, Side], workload: Workload, peak: Callable[[], Peak] | None = None
 ) -> Rounds:
-    """The sides take turns in a new order each round: noise falls on all of them."""
+    """Run a workload. The order of the sides is random in each round, so that noise affects all."""
     token_ids, random = texts(workload.lengths), np.random.default_rng(0)
     found = Rounds(workload, {name: [] for name in sides})
     for number in range(workload.rounds):
@@ -82,12 +81,12 @@ def by_workload(
 
 
 def least_times_faster(measured: Sequence[Rounds], side: str) -> dict[str, float]:
-    """Median ratios of the workload where `side` does worst, by other side."""
+    """The median ratio of the workload in which `side` is worst, by other side."""
     ratios = [rounds.times_faster(side) for rounds in measured]
     return {name: min(one[name]["median"] for one in ratios) for name in ratios[0]}
 
 
 def least_cosines(measured: Sequence[Rounds]) -> dict[str, float]:
-    """Of any text of any workload, by side."""
+    """The smallest cosine of any text of any workload, by side."""
     cosines = [rounds.least_cosines() for rounds in measured]
     return {name: min(one[name] for one in cosines) for name in cosines[0]}

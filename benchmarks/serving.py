@@ -1,4 +1,4 @@
-"""The service over HTTP against the bare engine on the same texts (random weights, int8).
+"""Compare the service over HTTP with the bare engine on the same texts (random weights, int8).
 
 python -m benchmarks.serving [--json PATH]
 """
@@ -19,14 +19,15 @@ from lab.texts import text_of
 
 # Requests at each concurrency; texts of 16 to 256 tokens.
 CONCURRENCY = {1: 60, 8: 240, 32: 480}
-ROUNDS = 3  # of the bare engine and of the server, in turn: a slow moment falls on both
+ROUNDS = 3  # of the bare engine and the server in turns, so that a slow period affects both
 LENGTHS = (16, 24, 32, 48, 64, 96, 128, 256)
-QUERY, QUERIES = 16, 100  # tokens of the text that one caller sends, and how often in a round
+QUERY = 16  # tokens of the text that one caller sends
+QUERIES = 100  # per round
 Figures = dict[str, float]
 
 
 def alone(model: EmbeddingModel, text: str) -> float:
-    """Milliseconds at the p50 of one text in this process, tokenising included."""
+    """The median milliseconds of one text in this process, including tokenising."""
     seconds = []
     for _ in range(QUERIES):
         started = time.perf_counter()
@@ -36,7 +37,7 @@ def alone(model: EmbeddingModel, text: str) -> float:
 
 
 def bare_engine(model: EmbeddingModel, texts: list[str]) -> float:
-    """Tokens a second with all texts at hand, tokenising included."""
+    """Tokens per second with all texts in memory, including tokenising."""
     started = time.perf_counter()
     tokens = model.tokenizer.encode(texts, max_tokens=model.max_tokens)
     model.engine.embed([text.ids for text in tokens])
@@ -44,15 +45,15 @@ def bare_engine(model: EmbeddingModel, texts: list[str]) -> float:
 
 
 def medians(rounds: list[Figures]) -> Figures:
-    """Of each figure, over the rounds."""
+    """The median of each figure over the rounds."""
     return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
 
 
 def figures(load: Load) -> Figures:
     return {
-        **{
-            f"p{share}_ms": percentile(load.latencies, share / 100) * 1000 for share in (50, 95, 99)
-        },
+        "p50_ms": percentile(load.latencies, 0.50) * 1000,
+        "p95_ms": percentile(load.latencies, 0.95) * 1000,
+        "p99_ms": percentile(load.latencies, 0.99) * 1000,
         "texts_per_second": len(load.latencies) / load.seconds,
         "tokens_per_second": load.tokens / load.seconds,
         "cpu_ms_per_request": load.cpu_seconds / len(load.latencies) * 1000,
@@ -60,7 +61,7 @@ def figures(load: Load) -> Figures:
 
 
 async def one_caller(server: Server, model: EmbeddingModel) -> Figures:
-    """What HTTP adds to the latency of a short text when nobody else calls."""
+    """The latency that HTTP adds to a short text when there is no other caller."""
     query = text_of(QUERY, model.tokenizer)
     await closed_loop(server, [query] * QUERIES, concurrency=1)
     rounds = []
@@ -73,7 +74,7 @@ async def one_caller(server: Server, model: EmbeddingModel) -> Figures:
 
 
 async def many_callers(server: Server, model: EmbeddingModel, texts: list[str]) -> dict[str, Any]:
-    """Latency and throughput at each concurrency, and the bare engine's throughput."""
+    """Latency and throughput at each concurrency, and the throughput of the bare engine."""
     await closed_loop(server, texts[:20], concurrency=4)
     bare: list[float] = []
     served: dict[str, list[Figures]] = {str(concurrency): [] for concurrency in CONCURRENCY}

@@ -1,6 +1,6 @@
-"""Engines to compare, each in a process of its own as its users run it.
+"""Engines to compare, each in its own process.
 
-The side whose turn it is not is stopped (SIGSTOP): no pool that spins while idle disturbs another.
+A side is stopped with SIGSTOP except in its turns, since the thread pools of some spin while idle.
 """
 
 import multiprocessing
@@ -35,8 +35,8 @@ OTHERS_PYTHON = os.environ.get("BENCH_PYTHON", str(ROOT / ".venv-bench" / "bin" 
 
 
 @dataclass(frozen=True)
-class Kind:
-    """How a side is made: a module of benchmarks.peers, and what to load it with."""
+class SideSpec:
+    """How a side is made: a module of benchmarks.peers, its options and environment."""
 
     module: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -44,41 +44,42 @@ class Kind:
 
     @property
     def python(self) -> str:
-        """Others ask for other versions of packages than the service runs on."""
+        """The interpreter; others need other versions of packages than the service."""
         return sys.executable if self.module == "ours" else OTHERS_PYTHON
 
 
-SIDES: dict[str, Kind] = {
-    OURS: Kind("ours"),
-    "ours fp32": Kind("ours", {"precision": "fp32"}),
-    AVX2: Kind("ours", {"kernel": "avx2"}),
-    AVX_VNNI: Kind("ours", {"kernel": "avxvnni"}),
-    V0_1: Kind("v0_1"),
-    LITERT: Kind("litert"),
-    OPENVINO: Kind("openvino"),
-    OPENVINO_AVX2: Kind("openvino", {"group": "0"}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
-    OPENVINO_AVX_VNNI: Kind("openvino", environment={"ONEDNN_MAX_CPU_ISA": "AVX2_VNNI"}),
-    ONNX_RUNTIME: Kind("onnx_runtime"),
-    LLAMA_CPP: Kind("llama_cpp"),
-    "sentence-transformers bf16": Kind("sentence_transformers", {"dtype": "bfloat16"}),
-    FP32: Kind("sentence_transformers"),
+SIDES: dict[str, SideSpec] = {
+    OURS: SideSpec("ours"),
+    "ours fp32": SideSpec("ours", {"precision": "fp32"}),
+    AVX2: SideSpec("ours", {"kernel": "avx2"}),
+    AVX_VNNI: SideSpec("ours", {"kernel": "avxvnni"}),
+    V0_1: SideSpec("v0_1"),
+    LITERT: SideSpec("litert"),
+    OPENVINO: SideSpec("openvino"),
+    OPENVINO_AVX2: SideSpec("openvino", {"group": "0"}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
+    OPENVINO_AVX_VNNI: SideSpec("openvino", environment={"ONEDNN_MAX_CPU_ISA": "AVX2_VNNI"}),
+    ONNX_RUNTIME: SideSpec("onnx_runtime"),
+    LLAMA_CPP: SideSpec("llama_cpp"),
+    "sentence-transformers bf16": SideSpec("sentence_transformers", {"dtype": "bfloat16"}),
+    FP32: SideSpec("sentence_transformers"),
 }
 
 
 class Unavailable(Exception):
-    """A side that cannot run here; its message says why."""
+    """A side cannot run here; the message says why."""
 
 
 class Side:
-    """One engine, loaded and stopped until it is called.
+    """One engine in a process, loaded, and stopped until it is called.
 
-    Raises Unavailable.
+    Raises:
+        Unavailable: it cannot run here.
     """
 
     def __init__(self, name: str) -> None:
-        kind = SIDES[name]
-        command = [kind.python, "-m", "benchmarks.worker", name]
-        environment = {**os.environ, **kind.environment}
+        spec = SIDES[name]
+        command = [spec.python, "-m", "benchmarks.worker", name]
+        environment = {**os.environ, **spec.environment}
         _run([*command, "prepare"], environment)
         self._connection, theirs = multiprocessing.Pipe()
         self._log = HOME / f"{name}.log"
@@ -90,7 +91,7 @@ class Side:
         try:
             self.version: str = self._connection.recv()
         except EOFError:
-            raise Unavailable(f"it ended while it was loaded, see {self._log}") from None
+            raise Unavailable(f"it ended while loading, see {self._log}") from None
         self._stop()
 
     @property
@@ -98,7 +99,10 @@ class Side:
         return self._process.pid
 
     def __call__(self, token_ids: Sequence[Ids], calls: int) -> tuple[list[float], Matrix]:
-        """Seconds of each of `calls` calls, after one that is not counted; and the vectors."""
+        """Embed texts `calls` times, after one call that is not counted.
+
+        Returns the seconds of each call, and the vectors: (n_texts, dimensions).
+        """
         self._process.send_signal(signal.SIGCONT)
         self._connection.send((token_ids, calls))
         seconds, vectors = self._connection.recv()
@@ -106,13 +110,13 @@ class Side:
         return seconds, vectors
 
     def pss_mb(self) -> float:
-        """Resident megabytes of its process, a page that others share counted in part."""
+        """Megabytes (PSS) of the process; shared pages are divided."""
         lines = Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("Pss:")).split()[1]) * 1024 / 1e6
 
     def close(self) -> None:
         self._process.send_signal(signal.SIGCONT)
-        with suppress(BrokenPipeError):  # it has ended already
+        with suppress(BrokenPipeError):  # the process has already ended
             self._connection.send(None)
         self._process.wait()
 
@@ -122,7 +126,7 @@ class Side:
 
 @contextmanager
 def loaded(names: Sequence[str]) -> Iterator[tuple[dict[str, Side], dict[str, str]]]:
-    """The sides of those names that can run here, and of the others why they cannot."""
+    """Load sides; yields those that can run here, and the reasons why others cannot, by name."""
     sides: dict[str, Side] = {}
     missing: dict[str, str] = {}
     for name in names:

@@ -1,9 +1,9 @@
-"""What one core and what two serve over HTTP, and the memory that takes.
+"""Measure the speed over HTTP and the memory of the service by number of cores.
 
     python -m benchmarks.sizing [--json PATH]
 
-Of EmbeddingGemma's size, random weights, int8. The service's processes are held to the cores by
-affinity, as a container is by its quota; with all cores its callers share them.
+Uses a model of EmbeddingGemma's size with random weights, in int8. The processes of the service are
+limited to cores by affinity. With all cores, the callers share them.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ async def measure(server: Server, query: str, passage: str, longest: str) -> dic
 
 
 def row(threads: int, texts: tuple[str, str, str]) -> dict[str, Any]:
-    """One service on `threads` cores; children inherit the affinity they are started with."""
+    """Measure one service on `threads` cores; its processes inherit the affinity."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, set(sorted(cores)[:threads]))
     try:

@@ -1,9 +1,9 @@
-"""What the figures should be, against what they are.
+"""Check the results of benchmarks against targets.
 
-    python -m benchmarks.bars
+    python -m benchmarks.targets
 
-Reads benchmarks/results and ends with status 1 when a target is missed or was not measured. Ratios
-are those of one run.
+Reads benchmarks/results and exits with status 1 when a target is missed or was not measured. Ratios
+are within one run.
 """
 
 import sys
@@ -28,12 +28,13 @@ from lab.results import (
 SHARE_OF_BARE_ENGINE = ("throughput", "share_of_bare_engine")
 ENGINE_BUSY = ("throughput", "engine_busy", "median")
 STARTER = "starter_int8_against_fp32"
+LONG_OF_SHORT = "rate_at_2048_of_rate_at_128"
 PEERS = (LLAMA_CPP, OPENVINO, LITERT, ONNX_RUNTIME)
 
 
 @dataclass(frozen=True)
-class Bar:
-    """One figure of one benchmark's results and the least, or the most, that it should be."""
+class Target:
+    """One figure in the results of a benchmark, and the least or the most that it should be."""
 
     meaning: str
     benchmark: str
@@ -43,7 +44,7 @@ class Bar:
 
     @property
     def figure(self) -> float:
-        """Not a number when it was not measured."""
+        """The measured value; NaN when it was not measured."""
         try:
             found = results(self.benchmark)
             for key in self.place:
@@ -62,34 +63,34 @@ class Bar:
         return f"| {self.meaning} | {bound} | {self.figure:.4g} | {verdict} |"
 
 
-def faster(workload: str, side: str, times: float) -> Bar:
-    """Our int8 engine against another."""
+def faster(workload: str, side: str, times: float) -> Target:
+    """Our int8 engine against another engine."""
     place = ("times_faster_than", workload, side, "median")
-    return Bar(f"{workload}, times faster than {side}", "engine", place, times)
+    return Target(f"{workload}, times faster than {side}", "engine", place, times)
 
 
-def share_of_bound(workload: str, share: float) -> Bar:
-    """Our int8 engine against the machine."""
+def share_of_bound(workload: str, share: float) -> Target:
+    """Our int8 engine against the limits of the machine."""
     place = ("share_of_bound", workload, "median")
-    return Bar(f"{workload}, share of the machine's bound", "engine", place, share)
+    return Target(f"{workload}, share of the machine's bound", "engine", place, share)
 
 
-def beside(condition: str, share: float) -> Bar:
-    """Our int8 engine on a machine that it shares."""
+def beside(condition: str, share: float) -> Target:
+    """Our int8 engine while other processes use the machine."""
     place = ("share_of_quiet", condition, OURS, "median")
-    return Bar(f"{AT_128}, share of the quiet rate: {condition}", "contention", place, share)
+    return Target(f"{AT_128}, share of the quiet rate: {condition}", "contention", place, share)
 
 
-def ahead(side: str) -> Bar:
-    """The least ratio of any workload."""
+def ahead(side: str) -> Target:
+    """Our int8 engine against another engine, on the workload with the smallest ratio."""
     place = ("least_times_faster", side)
-    return Bar(f"any workload, times faster than {side}", "engine", place, 1)
+    return Target(f"any workload, times faster than {side}", "engine", place, 1)
 
 
-def beside_batches(model: str, condition: str) -> Bar:
-    """A query among other users' batches."""
+def beside_batches(model: str, condition: str) -> Target:
+    """A query while other users send batches."""
     meaning = f"{model}, p95 {condition}, in (3 idle p50 + one pack)"
-    return Bar(meaning, "fairness", ("models", model, condition, "share_of_bound"), most=1)
+    return Target(meaning, "fairness", ("models", model, condition, "share_of_bound"), most=1)
 
 
 ENGINE = (
@@ -100,28 +101,28 @@ ENGINE = (
     faster(AT_128, V0_1, 1.6),
     share_of_bound(MIXED, 0.65),
     share_of_bound(ONE_512, 0.60),
-    Bar(
-        "1 × 2,048, share of the rate at 8 × 128", "engine", ("rate_at_2048_of_rate_at_128",), 0.60
-    ),
+    Target("1 × 2,048, share of the rate at 8 × 128", "engine", (LONG_OF_SHORT,), 0.60),
     faster(MIXED, LLAMA_CPP, 6),
     *(faster(MIXED, side, 2) for side in (OPENVINO, LITERT, ONNX_RUNTIME)),
     *(ahead(side) for side in PEERS),
     beside(SPINNERS, 0.45),
     beside(QUOTA, 0.70),
     beside(EVENT_LOOP, 0.70),
-    Bar("AVX2, any workload, times OpenVINO", "avx2", ("least_times_faster", OPENVINO_AVX2), 1),
+    Target("AVX2, any workload, times OpenVINO", "avx2", ("least_times_faster", OPENVINO_AVX2), 1),
 )
 SERVICE = (
-    Bar("bare engine's tokens/s, 32 callers", "serving", ("share_of_bare_engine_at_32",), 0.90),
-    Bar(
+    Target("bare engine's tokens/s, 32 callers", "serving", ("share_of_bare_engine_at_32",), 0.90),
+    Target(
         "ms over the engine's, one caller",
         "serving",
         ("one_caller", "EmbeddingGemma", "added_p50_ms"),
         most=1.5,
     ),
-    Bar("the same, starter model", "serving", ("one_caller", "starter", "added_p50_ms"), most=1.5),
-    Bar("MB (PSS) of all processes", "memory", ("pss_mb", "most"), most=350),
-    Bar("seconds from start to ready", "memory", ("ready_after_s", "median"), most=2.5),
+    Target(
+        "the same, starter model", "serving", ("one_caller", "starter", "added_p50_ms"), most=1.5
+    ),
+    Target("MB (PSS) of all processes", "memory", ("pss_mb", "most"), most=350),
+    Target("seconds from start to ready", "memory", ("ready_after_s", "median"), most=2.5),
     *(
         beside_batches(model, condition)
         for model in ("starter", "EmbeddingGemma")
@@ -129,19 +130,23 @@ SERVICE = (
     ),
 )
 QUALITY = (
-    Bar("int8 vectors that differ alone and in a batch", "quality", ("differing", "int8"), most=0),
-    Bar("fp32 vectors that differ alone and in a batch", "quality", ("differing", "fp32"), most=0),
-    Bar("starter int8, mean cosine to fp32", "quality", (STARTER, "mean_cosine"), 0.9995),
-    Bar("starter int8, least cosine to fp32", "quality", (STARTER, "min_cosine"), 0.997),
-    Bar("starter int8, Spearman of pairs", "quality", (STARTER, "spearman_of_pairs"), 0.9995),
+    Target(
+        "int8 vectors that differ alone and in a batch", "quality", ("differing", "int8"), most=0
+    ),
+    Target(
+        "fp32 vectors that differ alone and in a batch", "quality", ("differing", "fp32"), most=0
+    ),
+    Target("starter int8, mean cosine to fp32", "quality", (STARTER, "mean_cosine"), 0.9995),
+    Target("starter int8, least cosine to fp32", "quality", (STARTER, "min_cosine"), 0.997),
+    Target("starter int8, Spearman of pairs", "quality", (STARTER, "spearman_of_pairs"), 0.9995),
 )
 JOBS = (
-    Bar("a job's share of the bare engine's tokens/s", "bulk", SHARE_OF_BARE_ENGINE, 0.9),
-    Bar("share of a job's time that its engine is busy", "bulk", ENGINE_BUSY, 0.95),
-    Bar("seconds of a job of four rows", "bulk", ("few_rows", "seconds", "median"), most=3),
-    Bar("times the memory for 20 times the input", "bulk", ("memory", "times"), most=1.3),
-    Bar(
-        "a job killed 10 times is bit-equal to a calm one",
+    Target("a job's share of the bare engine's tokens/s", "bulk", SHARE_OF_BARE_ENGINE, 0.9),
+    Target("share of a job's time that its engine is busy", "bulk", ENGINE_BUSY, 0.95),
+    Target("seconds of a job of four rows", "bulk", ("few_rows", "seconds", "median"), most=3),
+    Target("times the memory for 20 times the input", "bulk", ("memory", "times"), most=1.3),
+    Target(
+        "a job killed 10 times is bit-equal to an undisturbed one",
         "bulk",
         ("kills", "within_bar", BIT_EQUAL),
         1,
@@ -149,14 +154,14 @@ JOBS = (
 )
 
 
-BARS = (*ENGINE, *SERVICE, *QUALITY, *JOBS)
+TARGETS = (*ENGINE, *SERVICE, *QUALITY, *JOBS)
 
 
-def bars_table() -> str:
+def targets_table() -> str:
     head = ["| Target | Should be | Is | |", "| --- | ---: | ---: | --- |"]
-    return "\n".join([*head, *(bar.line() for bar in BARS), ""])
+    return "\n".join([*head, *(target.line() for target in TARGETS), ""])
 
 
 if __name__ == "__main__":
-    print(bars_table())
-    sys.exit(0 if all(bar.met for bar in BARS) else 1)
+    print(targets_table())
+    sys.exit(0 if all(target.met for target in TARGETS) else 1)

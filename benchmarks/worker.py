@@ -1,11 +1,11 @@
-"""One side of a comparison in a process of its own.
+"""The process of one side of a comparison.
 
     python -m benchmarks.worker NAME prepare
     python -m benchmarks.worker NAME DESCRIPTOR
 
-The second reads (token ids, calls) from the connection of that file descriptor until it gets None,
-and answers each with the seconds of every call and the vectors. First it sends the version of what
-it runs.
+The second sends the version of its package to the connection with that file descriptor. Then it
+reads (token ids, calls) from it until None, and answers with the seconds of each call and the
+vectors.
 """
 
 import importlib
@@ -19,7 +19,7 @@ from benchmarks.sides import SIDES, THREADS
 
 
 def serve(connection: Connection, embed: Any) -> None:
-    """Runs each request once more than it asks: the first call wakes threads and fills caches."""
+    """Answer requests. One more call is made before those that count, to fill caches."""
     for token_ids, calls in iter(connection.recv, None):
         vectors, seconds = embed(token_ids), []
         for _ in range(calls):

@@ -1,4 +1,4 @@
-"""The texts that engines are compared on: their lengths, and how often they are run."""
+"""The workloads on which engines are compared: lengths of texts, and numbers of calls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ VOCABULARY = 262_144
 
 @dataclass(frozen=True)
 class Workload:
-    """Texts that are at hand together."""
+    """Texts that are embedded in one call."""
 
     name: str
     lengths: Sequence[int]
     rounds: int
-    calls: int = 1  # of a side when it is its turn; their median counts
+    calls: int = 1  # per turn of a side; their median counts
 
     @property
     def n_tokens(self) -> int:
@@ -31,7 +31,7 @@ def texts(lengths: Sequence[int], *, seed: int = 0) -> list[Ids]:
 
 
 def mixed_lengths(total: int, *, seed: int = 0) -> list[int]:
-    """Log-normal lengths of 8 to 512 tokens, `total` tokens in all."""
+    """Log-normal lengths of 8 to 512 tokens, with at least `total` tokens in all."""
     random, lengths = np.random.default_rng(seed), list[int]()
     while sum(lengths) < total:
         lengths.append(int(np.clip(random.lognormal(4.2, 1.0), 8, 512)))
@@ -47,7 +47,7 @@ WORKLOADS = (
     Workload(ONE_512, [512], rounds=15, calls=2),
     Workload(ONE_2048, [2048], rounds=7),
 )
-# Every path once, a few minutes.
+# A short form, which takes a few minutes.
 QUICK = (
     Workload(ONE_16, [16], rounds=3, calls=3),
     Workload(AT_128, [128] * 8, rounds=2),

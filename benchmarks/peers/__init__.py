@@ -1,8 +1,8 @@
-"""Ours and others with the same model, each as its best user runs it: one module each.
+"""The engines that are compared, with the same model and their best settings, one per module.
 
-A module has `prepare()`, which makes what it loads unless it is there already; `load(...)`, which
-gives the function from token ids to vectors; and PACKAGE, whose version is reported. None imports
-embedder when it is imported: v0.1 brings a package of that name.
+A module has `prepare()`, which makes the model file unless it exists; `load(...)`, which returns a
+function from token ids to vectors; and PACKAGE, whose version is reported. None of them imports
+embedder at import, since v0.1 has a package of that name.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,13 +14,13 @@ Ids = NDArray[np.int64]
 Matrix = NDArray[np.float32]
 Embed = Callable[[Sequence[Ids]], Matrix]
 
-# Tokens of a padded batch, padding included. By 32 texts of any length instead, ONNX Runtime makes a
-# third as many tokens a second of mixed ones.
+# Tokens of a padded batch, including padding. With batches of 32 texts of any length, ONNX Runtime
+# has a third of the tokens per second on mixed lengths.
 BATCH_TOKENS = 512
 
 
 def batches(token_ids: Sequence[Ids]) -> list[list[int]]:
-    """Numbers of texts of similar length, at most BATCH_TOKENS in a padded batch."""
+    """Indices of texts of similar length, in batches of at most BATCH_TOKENS with padding."""
     found: list[list[int]] = []
     batch: list[int] = []
     for number in sorted(range(len(token_ids)), key=lambda number: len(token_ids[number])):
@@ -32,7 +32,7 @@ def batches(token_ids: Sequence[Ids]) -> list[list[int]]:
 
 
 def padded(texts: Sequence[Ids]) -> tuple[Ids, Ids]:
-    """Token ids and mask, as many columns as the longest text has tokens."""
+    """Token ids and attention mask: (n_texts, tokens of the longest text)."""
     ids = np.zeros((len(texts), max(map(len, texts))), np.int64)
     mask = np.zeros_like(ids)
     for row, text in enumerate(texts):
@@ -41,7 +41,7 @@ def padded(texts: Sequence[Ids]) -> tuple[Ids, Ids]:
 
 
 def in_padded_batches(run: Callable[[Ids, Ids], Matrix]) -> Embed:
-    """What embeds any number of texts through `run`, which takes one padded batch."""
+    """A function that embeds any number of texts with `run`, which embeds one padded batch."""
 
     def embed(token_ids: Sequence[Ids]) -> Matrix:
         order = batches(token_ids)

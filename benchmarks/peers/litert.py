@@ -1,7 +1,7 @@
-"""LiteRT: XNNPACK with int8 weights and activations, one signature for each of a few lengths.
+"""LiteRT: XNNPACK with int8 weights and activations, with one signature per length.
 
-Its converter knows fixed shapes alone, so a text is padded to the next of LENGTHS. Batches would be
-more signatures still, and bring nothing: 128 tokens already keep two cores busy.
+Its converter supports fixed shapes only, so a text is padded to the next of LENGTHS. Batches would
+need more signatures and gain nothing, since 128 tokens already keep two cores busy.
 """
 
 from collections.abc import Sequence
@@ -54,10 +54,10 @@ def _convert(target: Any) -> None:
 def _one_kv_head(
     _module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, **_: Any
 ) -> tuple[Any, None]:
-    """Attention in which all query heads read one key: their rows follow each other in one product.
+    """Attention with one key head: the rows of all query heads are in one product.
 
-    The usual way repeats the key for every head; litert-torch 0.10 converts that product wrongly
-    (cosine of the vectors to the original's 0.87).
+    The usual form repeats the key for every head. litert-torch 0.10 converts that product wrongly
+    (cosine to the original 0.87).
     """
     batch, heads, n, width = query.shape
     scores = (query.reshape(batch, 1, heads * n, width) * scaling) @ key.transpose(2, 3)

@@ -1,4 +1,4 @@
-"""llama.cpp in Q8_0, through the C interface that llama-cpp-python brings."""
+"""llama.cpp in Q8_0, through the C interface of llama-cpp-python."""
 
 import ctypes
 import json
@@ -16,12 +16,12 @@ PACKAGE = "llama-cpp-python"
 MODEL = HOME / "llama-cpp-q8_0.gguf"
 DENSE = {"dense_2": "2_Dense", "dense_3": "3_Dense"}
 Q8_0 = gguf.GGMLQuantizationType.Q8_0
-MOST_TOKENS = 2048  # of one pack; a longer text needs one as long as itself
-MOST_TEXTS = 64
+MOST_TOKENS = 2048  # per pack, so that the longest text fits
+MOST_TEXTS = 64  # per pack
 
 
 def prepare() -> None:
-    """Matrices become Q8_0, norms stay fp32 with the 1 added that Gemma leaves to the code."""
+    """Convert the model: matrices in Q8_0, norms in fp32 plus the 1 that Gemma's code adds."""
     if MODEL.exists():
         return
     unfinished = MODEL.with_suffix(".unfinished")
@@ -36,11 +36,11 @@ def prepare() -> None:
         writer.add_dense_features_dims(name, dense.shape[1], dense.shape[0])
         tensors[f"{name}.weight"] = dense
     for name, value in tensors.items():
-        its_name = names.get_name(name, try_suffixes=(".weight",))
+        gguf_name = names.get_name(name, try_suffixes=(".weight",))
         if value.ndim == 2:
-            writer.add_tensor(its_name, gguf.quants.quantize(value, Q8_0), raw_dtype=Q8_0)
+            writer.add_tensor(gguf_name, gguf.quants.quantize(value, Q8_0), raw_dtype=Q8_0)
         else:
-            writer.add_tensor(its_name, 1 + value)
+            writer.add_tensor(gguf_name, 1 + value)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -49,7 +49,7 @@ def prepare() -> None:
 
 
 def _describe(writer: gguf.GGUFWriter) -> int:
-    """The number of layers."""
+    """Write the metadata of the model; returns its number of layers."""
     config = json.loads((FULL_SIZE / "config.json").read_text(encoding="utf-8"))
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
@@ -102,7 +102,7 @@ def load(threads: int) -> Embed:
 
 
 def _packs(token_ids: Sequence[Ids]) -> list[list[Ids]]:
-    """Texts end to end: no padding, so that their order may stay."""
+    """Texts in packs without padding, in the given order."""
     packs: list[list[Ids]] = [[]]
     for text in token_ids:
         full = sum(map(len, packs[-1])) + len(text) > BATCH_TOKENS or len(packs[-1]) == MOST_TEXTS

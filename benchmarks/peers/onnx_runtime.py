@@ -1,4 +1,4 @@
-"""ONNX Runtime's stock dynamic int8: `quantize_dynamic` as its documentation shows it."""
+"""ONNX Runtime with its dynamic int8: `quantize_dynamic` as in its documentation."""
 
 import onnxruntime
 import torch

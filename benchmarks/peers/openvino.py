@@ -12,8 +12,8 @@ from lab.models import HOME
 PACKAGE = "openvino"
 MODEL = HOME / "openvino" / "int8.xml"
 INPUTS = ("input_ids", "attention_mask")
-# Values that share a scale, of those tried the fastest. With the default, 32, 8 texts of 128 tokens
-# take 1.1 times as long, with the default precision, bf16 where the CPU has it, 1.5 times.
+# Values per scale; the fastest of those tried. With the default of 32, 8 texts of 128 tokens take
+# 1.1 times as long; with the default precision, bf16 if the CPU has it, 1.5 times.
 GROUP = "128"
 OPTIONS = {
     "INFERENCE_PRECISION_HINT": "f32",

@@ -1,4 +1,4 @@
-"""This project's engine."""
+"""The engine of this project."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The original over a padded batch as one torch module, for the converters of other runtimes."""
+"""The original model over a padded batch as one torch module, for converters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +11,13 @@ from lab.models import FULL_SIZE
 
 
 class Padded(nn.Module):
-    """Transformer, mean, Dense layers and norm, its masks made here: converters see plain tensors.
+    """Transformer, mean pooling, Dense layers and normalisation.
 
-    `as_mask` gives from booleans, true where a key is read, what the attention adds or takes.
+    Masks are computed here, so that converters see plain tensors.
+
+    Args:
+        model: the original.
+        as_mask: turns booleans, true where a key is attended to, into the mask of the attention.
     """
 
     def __init__(
@@ -28,10 +32,10 @@ class Padded(nn.Module):
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         position = torch.arange(input_ids.shape[1])
         distance = (position[:, None] - position[None, :]).abs()
-        # Padding reads itself: a row that reads nothing is not a number.
-        read = attention_mask[:, None, None, :].bool() | (distance == 0)
-        near = read & (distance < self.window)
-        masks = {"full_attention": self.as_mask(read), "sliding_attention": self.as_mask(near)}
+        # Padding attends to itself: a row that attends to nothing would be NaN.
+        full = attention_mask[:, None, None, :].bool() | (distance == 0)
+        sliding = full & (distance < self.window)
+        masks = {"full_attention": self.as_mask(full), "sliding_attention": self.as_mask(sliding)}
         hidden = self.transformer(input_ids=input_ids, attention_mask=masks).last_hidden_state
         weight = attention_mask[..., None].to(hidden.dtype)
         pooled = (hidden * weight).sum(1) / weight.sum(1)
@@ -43,7 +47,7 @@ class Padded(nn.Module):
 def original(
     attention: str, as_mask: Callable[[torch.Tensor], torch.Tensor] = lambda read: read
 ) -> Padded:
-    """The full-size random model in fp32 with the attention function of that name."""
+    """The full-size random model in fp32, with the named attention function of transformers."""
     model = SentenceTransformer(
         str(FULL_SIZE), device="cpu", model_kwargs={"attn_implementation": attention}
     )
@@ -52,5 +56,5 @@ def original(
 
 
 def example(rows: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask to trace with."""
+    """Token ids and attention mask for tracing: (rows, width) each."""
     return torch.randint(5, 1000, (rows, width)), torch.ones(rows, width, dtype=torch.int64)

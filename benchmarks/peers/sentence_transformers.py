@@ -1,4 +1,4 @@
-"""sentence-transformers without its tokeniser, in its precisions."""
+"""sentence-transformers without its tokeniser, in fp32 or bf16."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ PACKAGE = "sentence-transformers"
 
 
 def prepare(**_: Any) -> None:
-    """It reads the original."""
+    """Nothing to do: the original is loaded."""
 
 
 def load(threads: int, *, dtype: str = "float32") -> Embed:

@@ -1,4 +1,4 @@
-"""Version 0.1 of this project, which ran ONNX Runtime: its own code from git, its own model."""
+"""Version 0.1 of this project, which used ONNX Runtime, with its code from git."""
 
 import importlib
 import os
@@ -13,7 +13,7 @@ PACKAGE = "onnxruntime"
 COMMIT = "6c8b36d"
 CODE = HOME / "v0.1"
 MODEL = HOME / "v0.1-int8"
-PACK_TOKENS = 1024  # its MAX_BATCH_TOKENS; the default, 256, is slower
+PACK_TOKENS = 1024  # MAX_BATCH_TOKENS of that version; its default of 256 is slower
 
 
 def prepare() -> None:
