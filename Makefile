@@ -1,57 +1,58 @@
-# `make help` lists what there is.
-# The first Python that runs the project: pyenv puts commands of that name there which do not run.
+# `make help` lists the targets.
+# The first of these commands that runs a supported Python: those of pyenv may exist and not run.
 PYTHON ?= $(eval PYTHON := $$(or $$(shell for one in python3.11 python3.12 python3.13 python3; do \
   ! $$$$one dev/python_version.py > /dev/null 2>&1 || { echo $$$$one; break; }; done),python3))$(PYTHON)
 TORCH := torch==2.13.0
-# The package index serves torch with several GB of CUDA; this one serves it without. Where it cannot be
-# reached pip goes on with what its own configuration offers.
+# PyPI's torch requires several GB of CUDA packages; this index has torch without CUDA. If it cannot be
+# reached, pip uses the indexes of its own configuration.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
 SITE := .venv-site
-# Debian's python3 has no ensurepip without python3-venv, so the virtual environment borrows the outer pip.
+# Debian's python3 has no ensurepip without python3-venv, so the pip outside the virtual environment is used.
 PIP = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 INSTALL = $(PIP) install --quiet --no-deps --require-hashes
 
 VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' settings.py)
-# Looked for once, and only when an image is made: the first that works, which a docker without its daemon does not.
+# The first container engine that works (docker needs its daemon). Searched once, and only to make an image.
 ENGINE ?= $(eval ENGINE := $$(shell for one in docker podman buildah; do \
   ! $$$$one info > /dev/null 2>&1 || { echo $$$$one; break; }; done))$(ENGINE)
 MODEL ?= volume
 MACHINE ?= $(shell uname -m)
 BUNDLE ?= build/embedding-api-$(VERSION)-$(MACHINE).tar
 DIRECTORY ?= $(HOME)/.local/share
-# From /: elsewhere BentoML 1.4 refuses its own copy of the Dockerfile template (bentoml/BentoML#5566).
-# podman and buildah leave HEALTHCHECK out of their own image format; buildah makes one layer unless told.
+# Run in /, since elsewhere BentoML 1.4 refuses its own copy of the Dockerfile template (bentoml/BentoML#5566).
+# The default image format of podman and buildah has no HEALTHCHECK, and buildah makes one layer by default.
 containerize = cd / && $(abspath $(BIN))/bentoml containerize embedding-api:latest --backend $(ENGINE) \
   $(if $(filter docker,$(ENGINE)),,--opt format=docker) $(if $(filter buildah,$(ENGINE)),--opt layers) \
   --opt build-arg=MODEL=$(MODEL) --opt label=org.opencontainers.image.version=$(VERSION) $(OPTIONS)
 
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: help install native native-linux serve embed-dataset test tools bench drill hostile soak lint token model model-info build docs site lock clean \
-  faketime emulator arm-model engine image image-arm64 test-image test-arm64 test-compose bundle install-bundle test-bundle test-pythons sbom audit
+.PHONY: help install native native-linux serve embed-dataset test tools bench drill hostile soak lint token model \
+  model-info build docs site lock clean faketime emulator arm-model engine image image-arm64 test-image test-arm64 \
+  test-compose bundle install-bundle test-bundle test-pythons sbom audit
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
 
 install: $(VENV)/prepare ## Install what `make serve` needs into .venv
 
-native: $(VENV)/prepare ## Compile the engine for this machine, where it changed [CXX=clang++]
+native: $(VENV)/prepare ## Compile the engine for this machine, if it changed [CXX=clang++]
 	@$(BIN)/python -m embedder.native.build
 
-native-linux: $(VENV)/prepare ## The same for both architectures that images and bundles are made for
+native-linux: $(VENV)/prepare ## Compile the engine for both architectures of images and bundles
 	@$(BIN)/python -m embedder.native.build --target linux-x86_64 --target linux-aarch64
 
-serve: native ## Prepare the model if need be, then serve on HOST:PORT (127.0.0.1:8000)
+serve: native ## Prepare the model if necessary, then serve on HOST:PORT (127.0.0.1:8000)
 	@$(BIN)/python -m dev.serve
 
-model: native ## Prepare the model of MODEL_NAME (FORCE=1 to do it again)
+model: native ## Prepare the model of MODEL_NAME (FORCE=1: again)
 	@$(BIN)/python download_model.py $(if $(FORCE),--force)
 
-model-info: $(VENV)/prepare ## Show the prepared model's profile and verification report
+model-info: $(VENV)/prepare ## Show the profile and the verification report of the prepared model
 	@$(BIN)/python download_model.py --info
 
 token: $(VENV)/prepare ## Print a development token [USER_ID=uuid]
@@ -64,60 +65,63 @@ build: native-linux model ## Build the Bento
 embed-dataset: model $(VENV)/bulk ## Embed files [ARGS="INPUT OUTPUT --id id ..."]
 	@$(BIN)/python -m jobs.embed_dataset $(ARGS)
 
+NO_ENGINE = No docker, podman or buildah works here: install one, start its daemon, or name it in ENGINE
 engine: # fails before the Bento is built
-	@: $(or $(ENGINE),$(error No docker, podman or buildah works here: install one, start its daemon, or name it in ENGINE))
+	@: $(or $(ENGINE),$(error $(NO_ENGINE)))
 
-image: engine build ## Make the container image, without weights (MODEL=baked: with them) [ENGINE=docker|podman|buildah]
+image: engine build ## Make the image without weights (MODEL=baked: with) [ENGINE=docker|podman|buildah]
 	@$(containerize) -t embedding-api:$(VERSION) -t embedding-api:latest
 
-image-arm64: engine build ## The same for ARM64, on any machine
+image-arm64: engine build ## Make the image for ARM64, on any machine
 	@$(containerize) --opt platform=linux/arm64 -t embedding-api:$(VERSION)-arm64
 
-test-image: $(VENV)/dev ## Build the image with no registry, start it, check its vectors (root on Debian 12)
+test-image: $(VENV)/dev ## Build the image without a registry, start it, check its vectors (root on Debian 12)
 	@deploy/image/lab.sh $$(dpkg --print-architecture) $(abspath $(BIN))/python -m pytest -s deploy/image
 
-test-arm64: $(VENV)/dev ## The same for ARM64, on an emulated Neoverse N1
+test-arm64: $(VENV)/dev ## Test the image for ARM64 on an emulated Neoverse N1 (root on Debian 12)
 	@deploy/image/lab.sh arm64 $(abspath $(BIN))/python -m pytest -s deploy/image
 
-test-compose: $(VENV)/dev ## Bring deploy/docker-compose.yml up with podman-compose and no registry (root on Debian 12)
-	@deploy/image/lab.sh $$(dpkg --print-architecture) $(abspath $(BIN))/python -m pytest -s deploy/test_compose_up.py
+test-compose: $(VENV)/dev ## Run deploy/docker-compose.yml with podman-compose (root on Debian 12)
+	@deploy/image/lab.sh $$(dpkg --print-architecture) \
+	  $(abspath $(BIN))/python -m pytest -s deploy/test_compose_up.py
 
-bundle: build ## One tarball for a machine without a network [MACHINE=aarch64] [BUNDLE=file]
+bundle: build ## Make one tarball for a machine without a network [MACHINE=aarch64] [BUNDLE=file]
 	@$(BIN)/python -m dev.bundle $(BUNDLE) $(MACHINE)
 	@echo "$(BUNDLE)"
 
-install-bundle: ## Install BUNDLE with no network, and serve it with the .env of here or there [DIRECTORY=~/.local/share]
+install-bundle: ## Install BUNDLE without a network, and serve it [DIRECTORY=~/.local/share]
 	@mkdir -p $(DIRECTORY) && tar xf $(BUNDLE) -C $(DIRECTORY)
 	@[ -e $(DIRECTORY)/embedding-api/.env ] || [ ! -e .env ] || cp -p .env $(DIRECTORY)/embedding-api
 	@cd $(DIRECTORY)/embedding-api && ./install.sh && exec ./serve.sh
 
-test-bundle: $(VENV)/dev ## Make a bundle; install and serve it in a network namespace (root)
+test-bundle: $(VENV)/dev ## Make a bundle, and serve it in a network namespace (root)
 	@$(BIN)/python -m pytest deploy/test_bundle.py
 
-test-pythons: native $(VENV)/dev ## Serve with each other supported Python of this machine; the vectors are the same
+test-pythons: native $(VENV)/dev ## Check that each supported Python of this machine gives the same vectors
 	@$(BIN)/python -m pytest deploy/test_pythons.py
 
-sbom: $(VENV)/dev ## Write the bill of materials and the licences of what is shipped into build/
+sbom: $(VENV)/dev ## Write the bill of materials and the licences to build/
 	@$(BIN)/python -m dev.sbom build
 
-audit: $(VENV)/dev ## Ask the package index for known vulnerabilities of what is shipped
+audit: $(VENV)/dev ## Ask the package index for known vulnerabilities of the shipped packages
 	@$(BIN)/python -m dev.audit
 
 test: tools native $(VENV)/dev ## Run the whole test suite
 	@$(BIN)/python -m pytest
 
-# What tests and drills drive: a browser, a JavaScript client, proxies, Prometheus, a clock that can be set, a compiler
-# with sanitizers. A program's packages stand behind it where they have other names. Root on Debian gets what is
-# missing; Debian starts caddy, nginx and prometheus then, and what was missing is stopped again.
-tools: PROGRAMS = caddy chromium clang-19=clang-19+libclang-rt-19-dev curl docker-compose nginx node=nodejs npm pgbouncer prometheus \
-  qemu-aarch64-static=qemu-user-static
+# The programs that tests and drills use: a browser, a JavaScript client, proxies, Prometheus, a fake clock, a compiler
+# with sanitizers. PROGRAM=PACKAGE+PACKAGE where packages have other names. As root on Debian, missing programs are
+# installed. Debian then starts services such as caddy, and those that were missing are stopped again.
+tools: PROGRAMS = caddy chromium clang-19=clang-19+libclang-rt-19-dev curl docker-compose nginx node=nodejs npm \
+  pgbouncer prometheus qemu-aarch64-static=qemu-user-static
 faketime: PROGRAMS = faketime
 emulator: PROGRAMS = llvm-mca-19=llvm-19 qemu-aarch64-static=qemu-user-static
 tools faketime emulator:
 	@PATH="$$PATH:/usr/sbin"; missing=; for tool in $(PROGRAMS); do \
 	  command -v $${tool%%=*} > /dev/null || missing="$$missing $$(echo $${tool#*=} | tr + ' ')"; done; \
-	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } || { \
-	  echo "Real programs are driven here. Missing:$$missing"; \
+	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	  apt-get install -y -qq --no-install-recommends $$missing; } || { \
+	  echo "Programs are missing:$$missing"; \
 	  echo "On Debian or Ubuntu: apt-get install$$missing"; exit 1; }; \
 	for tool in $$missing; do case $$tool in caddy|nginx|pgbouncer|prometheus) \
 	  [ ! -d /run/systemd/system ] || systemctl --quiet disable --now $$tool;; esac; done
@@ -125,44 +129,43 @@ tools faketime emulator:
 bench: native $(VENV)/dev $(BENCH)/peers ## Run the benchmarks (about 75 minutes) and write benchmarks/results
 	@$(BIN)/python -m benchmarks
 
-arm-model: emulator $(VENV)/dev ## Work out the engine's speed on a Neoverse N1, without one
+arm-model: emulator $(VENV)/dev ## Estimate the engine's speed on a Neoverse N1, by emulation
 	@$(BIN)/python -m dev.arm_model
 
-drill: faketime native $(VENV)/dev ## Make everything fail that can (about 8 minutes, root on Linux) and write deploy/DRILLS.md [DRILLS=names]
+drill: faketime native $(VENV)/dev ## Inject faults (8 minutes, root on Linux) and write deploy/DRILLS.md [DRILLS=names]
 	@$(BIN)/python -m drills $(DRILLS)
 
-hostile: native $(VENV)/dev ## Send the worst requests at full speed (about 8 minutes) and write docs/hostile.md [ROWS=names]
+hostile: native $(VENV)/dev ## Send the worst requests (8 minutes) and write docs/hostile.md [ROWS=names]
 	@$(BIN)/python -m hostile $(ROWS)
 
-soak: native $(VENV)/dev ## Four fifths of the load it can take for MINUTES=20; fails when memory, files or series grow
+soak: native $(VENV)/dev ## Load the service for MINUTES=20; fails when memory, files or metric series grow
 	@$(BIN)/python -m drills.soak $(or $(MINUTES),20)
 
-lint: $(VENV)/dev ## ruff and mypy
+lint: $(VENV)/dev ## Run ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy .
 
-docs: $(VENV)/prepare ## Write the parts of the documents that are made from the code
+docs: $(VENV)/prepare ## Write the generated parts of the documents
 	@$(BIN)/python -m dev.documents
 
-# Links between documents work in the repository, so the site is built from a copy of the same places.
+# Links between documents are relative to the repository, so the site is built from a copy with the same paths.
 site: $(SITE)/ready ## Build the documents into build/site; fails on a broken link
 	@rm -rf build/pages && mkdir -p build/pages
 	@git ls-files -co --exclude-standard -z '*.md' LICENSE docs deploy examples benchmarks/results | xargs -0 cp --parents -t build/pages
 	@$(SITE)/bin/zensical build --strict --clean
 	@echo build/site/index.html
 
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+  --no-emit-package torch --custom-compile-command "make lock"
 lock: $(VENV)/dev ## Resolve the pinned dependencies again
 	@for group in "dev --extra prepare --extra bulk --extra dev" "prepare --extra prepare -c requirements/dev.txt" \
 	  "bulk --extra bulk -c requirements/dev.txt" "run -c requirements/dev.txt"; do \
 	  set -- $$group; name=$$1; shift; \
-	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-package torch \
-	    --custom-compile-command "make lock" pyproject.toml $$@ -o requirements/$$name.txt; \
+	  $(COMPILE) pyproject.toml $$@ -o requirements/$$name.txt; \
 	done
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-package torch \
-	  --custom-compile-command "make lock" --group bench -o requirements/bench.txt
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
-	  --custom-compile-command "make lock" --group site -o requirements/site.txt
+	@$(COMPILE) --group bench -o requirements/bench.txt
+	@$(COMPILE) --group site -o requirements/site.txt
 
-clean: ## Remove what the other targets made here
+clean: ## Remove what the other targets have made
 	rm -rf $(VENV) $(BENCH) $(SITE) build embedder/native/lib .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
@@ -180,10 +183,10 @@ $(VENV)/prepare $(VENV)/bulk $(VENV)/dev: $(VENV)/%: requirements/%.txt | $(VENV
 	@echo "Installing $< ..." >&2
 	@$(INSTALL) -r $<
 	@$(BIN)/python -c 'import torch' || { rm -f $(VENV)/torch; \
-	  echo "This torch does not load here. Point TORCH_INDEX at an index with a CPU build of $(TORCH)."; exit 1; }
+	  echo "This torch cannot be imported. Set TORCH_INDEX to an index with a CPU build of $(TORCH)."; exit 1; }
 	@touch $@
 
-# The engines that ours is compared with. There is no wheel of llama.cpp: a C++ compiler builds it in five minutes.
+# The engines of the benchmarks. llama.cpp has no wheel: a C++ compiler builds it in five minutes.
 $(BENCH)/peers: PIP = $(PYTHON) -m pip --python $(BENCH)/bin/python --disable-pip-version-check
 $(BENCH)/peers: INSTALL = $(PIP) install --quiet --no-deps --require-hashes
 $(BENCH)/peers: requirements/bench.txt
