@@ -8,8 +8,6 @@ average (1 to 250; about 36 tokens), those for memory and kills 6 (about 20 toke
 """
 
 import argparse
-import csv
-import json
 import os
 import random
 import re
@@ -18,19 +16,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
-import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.corpus import texts_of, write_corpus
 from benchmarks.report import save
 from embedder.model import EmbeddingModel
-from embedder.prepare.sentences import SENTENCES
 from embedder.threads import available_threads
 from lab.figures import spread
 from lab.models import prepared
@@ -39,42 +36,12 @@ from settings import load_settings
 
 BIT_EQUAL = "bit-equal to an undisturbed run"
 MIXED, SHORT = 12, 6  # words of a text on average
-LONGEST = 250
 MEMORY_TIMES = 20  # size of the larger input in sizes of the smaller
 FEW = 4  # rows of a job whose time is mostly its start
 LEAST_SHARE = 0.9  # of the bare engine's tokens per second
 MOST_TIMES = 1.3  # memory of the larger input in memory of the smaller
 LEAST_BUSY = 0.95  # share of the job's time in which the engine runs
 MOST_SECONDS = 3.0  # of the job with FEW rows
-
-
-def texts_of(count: int, words: int) -> list[str]:
-    """Different texts in many languages, from a fixed seed.
-
-    Lengths are log-normal with `words` as their scale, and one text has LONGEST words.
-    """
-    chance = random.Random(0)
-    vocabulary = " ".join(SENTENCES).split()
-    drawn = (round(chance.lognormvariate(-0.3, 0.8) * words) for _ in range(count))
-    lengths = [LONGEST, *(min(LONGEST, max(1, length)) for length in drawn)][:count]
-    chosen = (chance.choices(vocabulary, k=length) for length in lengths)
-    return [" ".join([f"{number}", *words]) for number, words in enumerate(chosen)]
-
-
-def write_corpus(path: Path, texts: Sequence[str], first: int = 0) -> Path:
-    """Write rows of `id` and `text` in the format of the suffix; Parquet in one row group."""
-    rows = [{"id": str(first + number), "text": text} for number, text in enumerate(texts)]
-    if path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=len(rows))
-    elif path.suffix == ".jsonl":
-        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-        path.write_text("".join(lines), encoding="utf-8")
-    else:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["id", "text"])
-            writer.writeheader()
-            writer.writerows(rows)
-    return path
 
 
 def bare_engine(directory: Path, texts: list[str], threads: int) -> float:

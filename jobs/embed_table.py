@@ -16,9 +16,9 @@ import sys
 
 from embedder.prepare import store
 from embedder.profile import Profile, model_tag
-from jobs.exit_status import run_command
 from jobs.embed_dataset import engine_for, find_model
 from jobs.errors import SOME_ROWS_BAD, UsageError, printable
+from jobs.exit_status import run_command
 from jobs.output.database import URL, Database, database_of
 from jobs.table import setup
 from jobs.table.column import is_set_up

@@ -295,7 +295,11 @@ def test_a_full_disk_is_one_line_and_leaves_whole_parts(embedded: Embedded, tmp_
         (("--text", "body"), {}, "has no column 'body'; it has 'id', 'text'"),
         (("--task", "query"), {}, "this model has no prompt for the task 'query'"),
         (("--dimensions", "7"), {}, "dimensions of this model are 384, not 7"),
-        ((), {"MODEL_QUANTIZATION": "fp16"}, "the model store has no complete all-minilm-l6-v2-fp16"),
+        (
+            (),
+            {"MODEL_QUANTIZATION": "fp16"},
+            "the model store has no complete all-minilm-l6-v2-fp16",
+        ),
     ],
 )
 def test_what_cannot_work_is_told_in_one_line_before_anything_starts(

@@ -27,7 +27,9 @@ def test_a_link_out_of_the_input_is_followed_when_asked_alone(
     corpus: Path, make: MakeJob, link: str, target: str
 ) -> None:
     (corpus / link).symlink_to(target)
-    with pytest.raises(UsageError, match=f"{link} is a symbolic link, .* allow that with --follow-links"):
+    with pytest.raises(
+        UsageError, match=f"{link} is a symbolic link, .* allow that with --follow-links"
+    ):
         make(corpus)
     assert texts(make(corpus, "--follow-links")) == ["inside", "outside"]
 
