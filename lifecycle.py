@@ -58,7 +58,7 @@ class Lifecycle:
             self._handlers[number] = signal.signal(number, self._signalled)
         self._keep(self._watch())
         threading.Thread(target=self._watch_loop, name="watchdog", daemon=True).start()
-        _take_all_files()
+        _raise_fd_limit()
 
     def refuse_when_stopping(self) -> None:
         """Raises Overloaded once a signal has come."""
@@ -139,36 +139,43 @@ class Lifecycle:
         task.add_done_callback(self._tasks.discard)
 
 
-def _take_all_files() -> None:
-    """As many connections as the system allows: most shells start processes with 1,024, and 1,100 idle ones shut
-    everybody else out."""
+def _raise_fd_limit() -> None:
+    """Allow as many open files as the system does, one per connection.
+
+    Most shells start processes with a limit of 1,024: 1,100 idle connections shut all others out.
+    """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(ValueError, OSError):  # macOS says "unlimited" and means less
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _stop_listening(servers: list[asyncio.Server]) -> None:
-    """Newcomers are refused by the kernel: closing alone would leave the supervisor's copy of the socket open."""
-    listeners = (listener for server in servers for listener in server.sockets)
-    # Copies of one socket are one door: Linux does not listen again to what was shut down twice.
-    distinct = {os.fstat(listener.fileno()).st_ino: listener for listener in listeners}
-    doors = [socket.socket(fileno=os.dup(one.fileno())) for one in distinct.values()]
-    await _let_in(doors)
+    """Have the kernel refuse new connections.
+
+    Closing alone would not do it: the supervisor's copy of the socket stays open.
+    """
+    listening = (sock for server in servers for sock in server.sockets)
+    # Each socket once, not each copy: Linux does not listen again to what was shut down twice.
+    distinct = {os.fstat(sock.fileno()).st_ino: sock for sock in listening}
+    sockets = [socket.socket(fileno=os.dup(sock.fileno())) for sock in distinct.values()]
+    await _accept_backlog(sockets)
     for server in servers:
         server.close()
-    for door in doors:
-        with (
-            door,
-            contextlib.suppress(OSError),
-        ):  # not everywhere may a listening socket be shut down
-            door.shutdown(socket.SHUT_RDWR)
+    for sock in sockets:
+        # Not every system lets a listening socket be shut down.
+        with sock, contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
 
 
-async def _let_in(doors: list[socket.socket]) -> None:
-    """Who is queued in the kernel would be reset. libuv takes one of them a turn of the loop, so: turn."""
-    queued, deadline = select.poll(), time.monotonic() + LAST_ANSWERS
-    for door in doors:
-        queued.register(door, select.POLLIN)
+async def _accept_backlog(sockets: list[socket.socket]) -> None:
+    """Accept the connections that wait in the kernel's queue, which would be reset otherwise.
+
+    libuv accepts one of them per turn of the event loop, so this waits turn by turn.
+    """
+    queued = select.poll()
+    deadline = time.monotonic() + LAST_ANSWERS
+    for sock in sockets:
+        queued.register(sock, select.POLLIN)
     while queued.poll(0) and time.monotonic() < deadline:  # noqa: ASYNC110 (the kernel's queue has no event)
         await asyncio.sleep(0)
 

@@ -3,29 +3,29 @@
 from collections.abc import Collection
 
 import metrics
-from api.access_log import write_exchange
-from api.edge import Exchange
+from api.access_log import write_request
+from api.edge import RequestRecord
 from embedder.batcher import PackReport
 from errors import GateError
 
 
-def record_exchange(exchange: Exchange, *, open_to_all: Collection[str]) -> None:
+def record_request(record: RequestRecord, *, open_to_all: Collection[str]) -> None:
     """One request and its answer; `open_to_all` are the paths that need no token."""
-    metrics.REQUESTS.labels(exchange.route, exchange.status).inc()
-    if 200 <= exchange.status < 300:  # it is 0 when the client left first
-        metrics.DURATION.labels(exchange.route).observe(exchange.seconds)
-    if exchange.reason:
-        metrics.ERRORS.labels(exchange.route, exchange.reason).inc()
-    if exchange.route not in open_to_all and (decision := _decision(exchange)):
+    metrics.REQUESTS.labels(record.route, record.status).inc()
+    if 200 <= record.status < 300:  # it is 0 when the client left first
+        metrics.DURATION.labels(record.route).observe(record.seconds)
+    if record.reason:
+        metrics.ERRORS.labels(record.route, record.reason).inc()
+    if record.route not in open_to_all and (decision := _decision(record)):
         metrics.GATE_DECISIONS.labels(decision).inc()
-    write_exchange(exchange)
+    write_request(record)
 
 
-def _decision(exchange: Exchange) -> str | None:
+def _decision(record: RequestRecord) -> str | None:
     """The gate's, on a request that it guards; a probe that is told of a stopping service never met it."""
-    if isinstance(exchange.error, GateError):
-        return exchange.error.reason
-    return "admitted" if exchange.user else None
+    if isinstance(record.error, GateError):
+        return record.error.reason
+    return "admitted" if record.user else None
 
 
 def record_pack(pack: PackReport, *, batch_tokens: int) -> None:

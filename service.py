@@ -16,7 +16,7 @@ import tracing
 import wiring
 from api.access_log import LOG
 from api.arbiter import replace_arbiter
-from api.bento import GuardedService, page
+from api.bento import EmbeddingService, page
 from api.dialects import native as schemas
 from api.dialects import openai as openai
 from api.errors import NoSuchModelError
@@ -41,7 +41,7 @@ LOADING = 5  # times ENGINE_TIMEOUT that a model may take to load: a disk that h
 @bentoml.service(
     name="embedding-api",
     labels={"version": VERSION, "licence": "MIT"},
-    service_class=GuardedService,
+    service_class=EmbeddingService,
     workers=1,
     http={"host": str(SETTINGS.host), "port": SETTINGS.port},
     metrics={"enabled": False},
@@ -52,12 +52,12 @@ class EmbeddingAPI:
 
     prepared = PreparedModel(model_tag(SETTINGS.model_name, SETTINGS.model_quantization, SETTINGS.model_backend))
 
-    bento_service: GuardedService  # set by BentoML
+    bento_service: EmbeddingService  # set by BentoML
 
     def __init__(self) -> None:
         directory = Path(self.prepared.path)
         self.embedder = wiring.served_model(directory)
-        self.names = wiring.offer(directory).models
+        self.names = wiring.model_info(directory).models
         self.quota = wiring.quota()
 
     # --- embeddings ---------------------------------------------------------------------------
@@ -168,13 +168,13 @@ class EmbeddingAPI:
     @page("/v1/models", protected=True, fixed=True)
     async def models(self, _: Request) -> dict[str, Any]:
         """The model that serves here, by all its names."""
-        return openai.model_list(self.bento_service.offer)
+        return openai.model_list(self.bento_service.model_info)
 
     @page("/v1/models/{model}", protected=True, fixed=True)
     async def model(self, request: Request) -> dict[str, Any]:
         """The model that serves here, by one of its names."""
         name = request.scope["path"].removeprefix("/v1/models/")
-        return openai.model_card(name, self.bento_service.offer)
+        return openai.model_card(name, self.bento_service.model_info)
 
     @page("/usage", protected=True)
     async def usage(self, request: Request) -> dict[str, Any]:
@@ -241,19 +241,19 @@ class EmbeddingAPI:
 
     # --- life ---------------------------------------------------------------------------------
 
-    guard, offer = staticmethod(wiring.guarded), staticmethod(wiring.offer)
+    build_app, model_info = staticmethod(wiring.build_app), staticmethod(wiring.model_info)
 
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
         """In the supervisor, before any worker starts: a mistake ends the start with one line."""
         replace_arbiter()
-        directory = Path(cast(GuardedService, EmbeddingAPI).models[0].stored.path)
+        directory = Path(cast(EmbeddingService, EmbeddingAPI).models[0].stored.path)
         try:
             profile = Profile.load(directory)
             profile.check_files(directory)
             check_backend(profile.backend, kernel=SETTINGS.native_kernel)
-            wiring.offer(directory)
+            wiring.model_info(directory)
             asyncio.run(wiring.check())
         except (ConfigurationError, EmbedderError) as error:
             sys.exit(f"embedding-api: {error}")

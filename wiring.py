@@ -11,11 +11,11 @@ import metrics
 import tracing
 from api.access_log import LOG, configure_log
 from api.application import SCHEMA_PATH
-from api.bento import GuardedService, pages
+from api.bento import EmbeddingService, pages
 from api.edge import Edge
 from api.errors import fault_reasons, refusal_reasons
 from api.listening import accept_many_per_turn
-from api.model_info import Offer
+from api.model_info import ModelInfo
 from api.protocol import use_bounded_connections
 from api.refused import behind_connection
 from api.supervisor import SUPERVISOR_PID
@@ -35,7 +35,7 @@ from gate.blocked import BlockedUsers, parse_blocked
 from gate.gate import Gate, Route
 from lifecycle import Lifecycle
 from quota.quota import Quota, make_quota
-from recording import record_exchange, record_pack
+from recording import record_pack, record_request
 from settings import VERSION, load_settings
 
 SETTINGS = load_settings()
@@ -192,14 +192,14 @@ def served_model(directory: Path) -> ServedModel:
 
 
 @cache
-def offer(directory: Path) -> Offer:
+def model_info(directory: Path) -> ModelInfo:
     """What the prepared model in `directory` offers, from its profile and MODEL_ALIASES.
 
     Raises:
         ConfigurationError: an alias stands for a task that the model does not have.
     """
     profile = Profile.load(directory)
-    return Offer(
+    return ModelInfo(
         models={**profile.names, **_aliases(profile)},
         tasks=tuple(profile.tasks),
         main_tasks=tuple(main_names(profile.tasks)),
@@ -239,13 +239,13 @@ def show_model(model: EmbeddingModel) -> None:
     ).set(1)
 
 
-def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
+def build_app(app: ASGIApp, service: EmbeddingService) -> ASGIApp:
     """The whole application: connection > edge > gate > BentoML."""
     configure_log(SETTINGS.log_format)
     use_bounded_connections(answer_timeout=SETTINGS.answer_timeout)
     accept_many_per_turn()
     tracing.configure(SETTINGS.otel_exporter_otlp_endpoint, version=VERSION)
-    found = pages(service, models=service.offer.models)
+    found = pages(service, models=service.model_info.models)
     routes = {page.path: Route(frozenset({"GET"}), protected=page.protected) for page in found}
     routes[SCHEMA_PATH] = Route(frozenset({"GET"}), protected=False)
     routes |= {
@@ -257,11 +257,11 @@ def guarded(app: ASGIApp, service: GuardedService) -> ASGIApp:
     lifecycle().in_flight = lambda: gate.in_flight
     metrics.IN_FLIGHT.set_function(lambda: gate.in_flight)
     record = partial(
-        record_exchange,
+        record_request,
         open_to_all={path for path, route in routes.items() if not route.protected},
     )
     told = behind_connection(gate)
-    edge = Edge(told, routes=routes, fingerprint=service.offer.fingerprint, record=record)
+    edge = Edge(told, routes=routes, fingerprint=service.model_info.fingerprint, record=record)
     return tracing.around(edge, routes=routes)
 
 

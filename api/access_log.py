@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from api.edge import Exchange
-from api.errors import INTERNAL, kind_of
+from api.edge import RequestRecord
+from api.errors import INTERNAL, spec_of
 from embedder.errors import ModelLoadingError
 
 LOG = logging.getLogger("embedding_api")
@@ -54,28 +54,28 @@ def configure_log(log_format: str) -> None:
         logger.propagate = False
 
 
-def write_exchange(exchange: Exchange) -> None:
+def write_request(record: RequestRecord) -> None:
     """One line per request, but none for a probe that found all well, or the model still loading.
 
     A fault of ours adds where it happened, without the values that were involved.
     """
-    as_expected = exchange.status == 200 or exchange.reason == ModelLoadingError.reason
-    if exchange.method in ("GET", "HEAD") and as_expected:
+    as_expected = record.status == 200 or record.reason == ModelLoadingError.reason
+    if record.method in ("GET", "HEAD") and as_expected:
         return
     fields: dict[str, Any] = {
-        "request_id": exchange.request_id,
-        "method": exchange.method,
-        "route": exchange.route,
-        "status": exchange.status,
-        "ms": round(exchange.seconds * 1000, 2),
-        "tokens": exchange.tokens,
-        "user": exchange.user,
-        "reason": exchange.reason,
+        "request_id": record.request_id,
+        "method": record.method,
+        "route": record.route,
+        "status": record.status,
+        "ms": round(record.seconds * 1000, 2),
+        "tokens": record.tokens,
+        "user": record.user,
+        "reason": record.reason,
     }
-    if exchange.error is not None and kind_of(exchange.error) is INTERNAL:
-        fields["error"] = type(exchange.error).__name__
+    if record.error is not None and spec_of(record.error) is INTERNAL:
+        fields["error"] = type(record.error).__name__
         fields["at"] = [
             f"{f.name} {f.filename}:{f.lineno}"
-            for f in traceback.extract_tb(exchange.error.__traceback__)
+            for f in traceback.extract_tb(record.error.__traceback__)
         ]
     LOG.info("request", extra={"fields": fields})

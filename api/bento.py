@@ -16,7 +16,7 @@ from bentoml._internal.utils.analytics import usage_stats
 from starlette.types import ASGIApp
 
 from api.application import Application
-from api.model_info import Offer
+from api.model_info import ModelInfo
 from api.model_store import PreparedModel
 from api.openapi import document
 from settings import VERSION, load_settings
@@ -61,19 +61,19 @@ def pages(service: Service, *, models: Iterable[str]) -> Iterator[Page]:
             yield from (replace(page, path=path) for path in paths)
 
 
-class GuardedService(Service):
+class EmbeddingService(Service):
     """A BentoML service whose class wraps its whole application in `guard`."""
 
     @property
     def openapi_spec(self) -> dict[str, Any]:
         """The document of /openapi.json, which `bentoml build` packs too; BentoML's own rejects `examples`."""
-        return document(self, version=VERSION, offer=self.offer)
+        return document(self, version=VERSION, model_info=self.model_info)
 
     @property
-    def offer(self) -> Offer:
+    def model_info(self) -> ModelInfo:
         """What the model offers, known before it is loaded."""
-        offer: Offer = self.inner.offer(Path(self.models[0].stored.path))
-        return offer
+        model_info: ModelInfo = self.inner.model_info(Path(self.models[0].stored.path))
+        return model_info
 
     def on_load_bento(self, bento: Bento) -> None:
         """Serve the model that the Bento was built with, unless MODEL_NAME asks for another."""
@@ -88,7 +88,7 @@ class GuardedService(Service):
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The application that the worker serves."""
         self.inject_config()
-        found = pages(self, models=self.offer.models)
+        found = pages(self, models=self.model_info.models)
         application = Application(self, ((page.path, page.method, page.fixed) for page in found))
-        guarded: ASGIApp = self.inner.guard(application, self)
-        return guarded
+        build_app: ASGIApp = self.inner.build_app(application, self)
+        return build_app

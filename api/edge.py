@@ -17,7 +17,7 @@ _ALWAYS = [(b"x-content-type-options", b"nosniff")]
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class RequestRecord:
     """One request and its answer, as logs and metrics may know them: no text, no token, no raw path."""
 
     request_id: str
@@ -40,7 +40,7 @@ class Edge:
         *,
         routes: Collection[str],
         fingerprint: str,
-        record: Callable[[Exchange], None],
+        record: Callable[[RequestRecord], None],
     ) -> None:
         self.app, self.routes, self.record = app, frozenset(routes), record
         self.fingerprint = fingerprint
@@ -76,14 +76,14 @@ class Edge:
                     headers.append((b"connection", b"close"))
                 await error_response(error)(scope, receive, answer)
         finally:
-            self.record(self._exchange(scope, status, time.perf_counter() - started))
+            self.record(self._record(scope, status, time.perf_counter() - started))
             # Its traceback keeps every frame, and a body with it, which keep the scope: a circle
             # that would only be found by the garbage collector.
             state.error = None
 
-    def _exchange(self, scope: Scope, status: int, seconds: float) -> Exchange:
+    def _record(self, scope: Scope, status: int, seconds: float) -> RequestRecord:
         state = state_of(scope)
-        return Exchange(
+        return RequestRecord(
             request_id=state.request_id,
             method=scope["method"]
             if scope["method"] in ("GET", "HEAD", "POST", "OPTIONS")

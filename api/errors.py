@@ -72,7 +72,7 @@ class AnswerUnreadError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ErrorSpec:
     """How one type of exception is told to a client; `type` is OpenAI's vocabulary where it has one."""
 
     status: int
@@ -90,61 +90,69 @@ _INTERNAL = (
     "Something went wrong here. Try once more; if it stays, give this answer's X-Request-ID "
     "to those who run the service: it finds the fault in their log."
 )
-INTERNAL = Kind(500, DOWN, "A fault of this server; quote the X-Request-ID")
+INTERNAL = ErrorSpec(500, DOWN, "A fault of this server; quote the X-Request-ID")
 
-KINDS: dict[type[Exception], Kind] = {
-    MalformedBodyError: Kind(400, INVALID, "The body is not JSON"),
-    gate.BadHeader: Kind(400, INVALID, "The headers contradict themselves"),
-    auth.TokenMissing: Kind(401, DENIED, "No token"),
-    auth.TokenInvalid: Kind(401, DENIED, "The token is not valid"),
-    auth.TokenTooLarge: Kind(431, INVALID, "The token is too large"),
-    auth.TokenExpired: Kind(401, DENIED, "The token has expired"),
-    auth.TokenForbidden: Kind(403, "permission_error", "A valid token that may not use this API"),
-    gate.UserBlocked: Kind(403, "permission_error", "The user is blocked here"),
-    gate.PathNotFound: Kind(404, INVALID, "No such path"),
-    NoSuchModelError: Kind(404, INVALID, "No such model"),
-    gate.MethodNotAllowed: Kind(405, INVALID, "The path takes another method"),
-    gate.BodyTimeout: Kind(408, INVALID, "The request did not arrive in time"),
-    FingerprintError: Kind(409, INVALID, "The vector space is not that of If-Fingerprint"),
-    gate.BodyTooLarge: Kind(413, INVALID, "The body is larger than MAX_BODY_BYTES"),
-    gate.UrlTooLong: Kind(414, INVALID, "The URL is too long"),
-    embedder.TooManyTokensError: Kind(413, INVALID, "More tokens than one user may have waiting"),
-    gate.UnsupportedMediaType: Kind(415, INVALID, "The body is not application/json"),
-    embedder.TextError: Kind(422, INVALID, "A text that is not valid Unicode"),
-    embedder.TextTooLongError: Kind(422, INVALID, "A text over the limit that may not be cut"),
-    embedder.OptionError: Kind(422, INVALID, "A task, title or size that the model does not have"),
-    InvalidBodyError: Kind(422, INVALID, "A field is missing, unknown or out of range"),
-    gate.TooManyFailures: Kind(429, LIMITED, "Too many refused tokens from this address"),
-    gate.TooManyConcurrent: Kind(429, LIMITED, "Too many requests of this user at once"),
-    quota.QuotaExceeded: Kind(
+ERRORS: dict[type[Exception], ErrorSpec] = {
+    MalformedBodyError: ErrorSpec(400, INVALID, "The body is not JSON"),
+    gate.BadHeader: ErrorSpec(400, INVALID, "The headers contradict themselves"),
+    auth.TokenMissing: ErrorSpec(401, DENIED, "No token"),
+    auth.TokenInvalid: ErrorSpec(401, DENIED, "The token is not valid"),
+    auth.TokenTooLarge: ErrorSpec(431, INVALID, "The token is too large"),
+    auth.TokenExpired: ErrorSpec(401, DENIED, "The token has expired"),
+    auth.TokenForbidden: ErrorSpec(
+        403, "permission_error", "A valid token that may not use this API"
+    ),
+    gate.UserBlocked: ErrorSpec(403, "permission_error", "The user is blocked here"),
+    gate.PathNotFound: ErrorSpec(404, INVALID, "No such path"),
+    NoSuchModelError: ErrorSpec(404, INVALID, "No such model"),
+    gate.MethodNotAllowed: ErrorSpec(405, INVALID, "The path takes another method"),
+    gate.BodyTimeout: ErrorSpec(408, INVALID, "The request did not arrive in time"),
+    FingerprintError: ErrorSpec(409, INVALID, "The vector space is not that of If-Fingerprint"),
+    gate.BodyTooLarge: ErrorSpec(413, INVALID, "The body is larger than MAX_BODY_BYTES"),
+    gate.UrlTooLong: ErrorSpec(414, INVALID, "The URL is too long"),
+    embedder.TooManyTokensError: ErrorSpec(
+        413, INVALID, "More tokens than one user may have waiting"
+    ),
+    gate.UnsupportedMediaType: ErrorSpec(415, INVALID, "The body is not application/json"),
+    embedder.TextError: ErrorSpec(422, INVALID, "A text that is not valid Unicode"),
+    embedder.TextTooLongError: ErrorSpec(422, INVALID, "A text over the limit that may not be cut"),
+    embedder.OptionError: ErrorSpec(
+        422, INVALID, "A task, title or size that the model does not have"
+    ),
+    InvalidBodyError: ErrorSpec(422, INVALID, "A field is missing, unknown or out of range"),
+    gate.TooManyFailures: ErrorSpec(429, LIMITED, "Too many refused tokens from this address"),
+    gate.TooManyConcurrent: ErrorSpec(429, LIMITED, "Too many requests of this user at once"),
+    quota.QuotaExceeded: ErrorSpec(
         429, LIMITED, "The user's limit is reached; wait Retry-After seconds"
     ),
-    embedder.UserQueueFullError: Kind(
+    embedder.UserQueueFullError: ErrorSpec(
         429, LIMITED, "The user's earlier requests are waiting; wait Retry-After seconds"
     ),
-    gate.HeadersTooLarge: Kind(431, INVALID, "The headers are too large"),
-    embedder.EmbeddingFailedError: Kind(500, DOWN, "The model failed on a text"),
-    base.Overloaded: Kind(503, DOWN, "Too much work is waiting; wait Retry-After seconds"),
-    auth.KeysUnavailable: Kind(503, DOWN, "The keys to check tokens with cannot be had"),
-    quota.QuotaUnavailable: Kind(503, DOWN, "The quota store does not answer"),
-    embedder.QueueFullError: Kind(503, DOWN, "Too much work is waiting; wait Retry-After seconds"),
-    embedder.ModelLoadingError: Kind(503, DOWN, "The model is loading"),
-    embedder.EngineError: Kind(503, DOWN, "The engine does not answer"),
-    ClientGoneError: Kind(499, INVALID, "The client left; nobody reads this"),
-    AnswerUnreadError: Kind(499, INVALID, "The client reads nothing, so nobody reads this"),
+    gate.HeadersTooLarge: ErrorSpec(431, INVALID, "The headers are too large"),
+    embedder.EmbeddingFailedError: ErrorSpec(500, DOWN, "The model failed on a text"),
+    base.Overloaded: ErrorSpec(503, DOWN, "Too much work is waiting; wait Retry-After seconds"),
+    auth.KeysUnavailable: ErrorSpec(503, DOWN, "The keys to check tokens with cannot be had"),
+    quota.QuotaUnavailable: ErrorSpec(503, DOWN, "The quota store does not answer"),
+    embedder.QueueFullError: ErrorSpec(
+        503, DOWN, "Too much work is waiting; wait Retry-After seconds"
+    ),
+    embedder.ModelLoadingError: ErrorSpec(503, DOWN, "The model is loading"),
+    embedder.EngineError: ErrorSpec(503, DOWN, "The engine does not answer"),
+    ClientGoneError: ErrorSpec(499, INVALID, "The client left; nobody reads this"),
+    AnswerUnreadError: ErrorSpec(499, INVALID, "The client reads nothing, so nobody reads this"),
 }
 
 
-def kind_of(error: Exception) -> Kind:
+def spec_of(error: Exception) -> ErrorSpec:
     """The row of the nearest class of `error`; anything unforeseen is a 500."""
-    return next((KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), INTERNAL)
+    return next((ERRORS[cls] for cls in type(error).__mro__ if cls in ERRORS), INTERNAL)
 
 
 def reason_of(error: Exception) -> str:
     """A short, bounded code for metrics, logs and the envelope; other libraries' `reason` may be anything."""
     return (
         "internal_error"
-        if kind_of(error) is INTERNAL
+        if spec_of(error) is INTERNAL
         else str(getattr(error, "reason", "internal_error"))
     )
 
@@ -154,14 +162,14 @@ def fault_reasons() -> set[str]:
     return {
         "internal_error",
         "stopping",
-        *_reasons(cls for cls, kind in KINDS.items() if kind.status >= 500),
+        *_reasons(cls for cls, spec in ERRORS.items() if spec.status >= 500),
     }
 
 
 def refusal_reasons() -> set[str]:
     """The codes of the gate; of those that one type has several of, the ones that somebody watches."""
     several = {"quota_requests", "quota_tokens", "api_key", "role", "anonymous_user", "stopping"}
-    return several | _reasons(cls for cls in KINDS if issubclass(cls, base.GateError))
+    return several | _reasons(cls for cls in ERRORS if issubclass(cls, base.GateError))
 
 
 def _reasons(classes: Iterable[type[Any]]) -> set[str]:
@@ -177,19 +185,19 @@ def envelope(message: str, *, type: str, code: str, param: str | None = None) ->
 
 def error_response(error: Exception) -> Response:
     """The answer to a request that ended in `error`. What is not foreseen is told without its text."""
-    kind = kind_of(error)
-    message = str(error) if kind is not INTERNAL else _INTERNAL
+    spec = spec_of(error)
+    message = str(error) if spec is not INTERNAL else _INTERNAL
     body = envelope(
-        message, type=kind.type, code=reason_of(error), param=getattr(error, "param", None)
+        message, type=spec.type, code=reason_of(error), param=getattr(error, "param", None)
     )
-    return Response(orjson.dumps(body), kind.status, _headers(error, kind), "application/json")
+    return Response(orjson.dumps(body), spec.status, _headers(error, spec), "application/json")
 
 
-def _headers(error: Exception, kind: Kind) -> dict[str, str]:
+def _headers(error: Exception, spec: ErrorSpec) -> dict[str, str]:
     headers = {}
     if (retry_after := getattr(error, "retry_after", None)) is not None:
         headers["Retry-After"] = str(retry_after)
-    if kind.status == 401:  # RFC 6750, section 3
+    if spec.status == 401:  # RFC 6750, section 3
         challenge = (
             ""
             if isinstance(error, auth.TokenMissing)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class ModelInfo:
     """Known from the model's profile before its weights are loaded."""
 
     models: Mapping[

@@ -9,8 +9,8 @@ from pydantic.json_schema import models_json_schema
 
 from api.dialects.native import ErrorResponse, HealthResponse, UsageResponse
 from api.dialects.openai import ModelCard, ModelsResponse
-from api.errors import INTERNAL, KINDS
-from api.model_info import Offer
+from api.errors import ERRORS, INTERNAL
+from api.model_info import ModelInfo
 from api.options import MAX_TEXTS
 
 _NEVER_HERE = {405, 499}  # another method, and what nobody is there to read
@@ -33,7 +33,7 @@ _HEADERS = {
 }
 
 
-def document(service: Service, *, version: str, offer: Offer) -> dict[str, Any]:
+def document(service: Service, *, version: str, model_info: ModelInfo) -> dict[str, Any]:
     """The whole document, as plain data."""
     apis = service.apis.values()
     models: list[type[BaseModel]] = [
@@ -58,15 +58,16 @@ def document(service: Service, *, version: str, offer: Offer) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "paths": {
             **{
-                api.route: {"post": _operation(api, offer)}
+                api.route: {"post": _operation(api, model_info)}
                 for api in sorted(apis, key=lambda api: len(api.route))
             },
-            **_models_paths(offer),
+            **_models_paths(model_info),
             **_open_paths(),
         },
         "components": {
             "schemas": {
-                name: _required_first(schema) for name, schema in _narrowed(schemas, offer).items()
+                name: _required_first(schema)
+                for name, schema in _narrowed(schemas, model_info).items()
             },
             "securitySchemes": {
                 "bearer": {
@@ -81,17 +82,20 @@ def document(service: Service, *, version: str, offer: Offer) -> dict[str, Any]:
     }
 
 
-def _narrowed(schemas: dict[str, Any], offer: Offer) -> dict[str, Any]:
+def _narrowed(schemas: dict[str, Any], model_info: ModelInfo) -> dict[str, Any]:
     """All schemas, those that depend on the model as narrow as it is."""
-    titles = {} if offer.titles else {"Titles": _no_title(offer.blank)}
-    example = {"model": next(iter(offer.models)), "input": ["The quick brown fox", "안녕하세요"]}
+    titles = {} if model_info.titles else {"Titles": _no_title(model_info.blank)}
+    example = {
+        "model": next(iter(model_info.models)),
+        "input": ["The quick brown fox", "안녕하세요"],
+    }
     return (
         schemas
         | titles
         | {
-            "Task": {"type": ["string", "null"], "enum": [*offer.tasks, None]},
-            "Dimensions": {"type": ["integer", "null"], "enum": [*offer.dimensions, None]},
-            "ModelName": {"type": "string", "enum": list(offer.models)},
+            "Task": {"type": ["string", "null"], "enum": [*model_info.tasks, None]},
+            "Dimensions": {"type": ["integer", "null"], "enum": [*model_info.dimensions, None]},
+            "ModelName": {"type": "string", "enum": list(model_info.models)},
             "EmbeddingsRequest": schemas["EmbeddingsRequest"] | {"examples": [example]},
         }
     )
@@ -115,13 +119,13 @@ def _required_first(schema: dict[str, Any]) -> dict[str, Any]:
     return schema | ({"properties": properties} if properties else {})
 
 
-def _operation(api: Any, offer: Offer) -> dict[str, Any]:
+def _operation(api: Any, model_info: ModelInfo) -> dict[str, Any]:
     names_model = "model" in api.input_spec.model_fields
     fingerprint = {
         "name": "If-Fingerprint",
         "in": "header",
         "description": "The vector space of your index: 409 where it is not the one that serves here",
-        "schema": {"type": "string", "enum": [offer.fingerprint]},
+        "schema": {"type": "string", "enum": [model_info.fingerprint]},
     }
     return {
         "operationId": api.name,
@@ -137,8 +141,8 @@ def _operation(api: Any, offer: Offer) -> dict[str, Any]:
     }
 
 
-def _models_paths(offer: Offer) -> dict[str, Any]:
-    """The list, and one of it; `offer.models` are all there are."""
+def _models_paths(model_info: ModelInfo) -> dict[str, Any]:
+    """The list, and one of it; `model_info.models` are all there are."""
     every = _get(
         "The model that serves here, by all its names",
         {"200": _response(200, "Models", ModelsResponse)},
@@ -148,7 +152,7 @@ def _models_paths(offer: Offer) -> dict[str, Any]:
         "name": "model",
         "in": "path",
         "required": True,
-        "schema": {"type": "string", "enum": list(offer.models)},
+        "schema": {"type": "string", "enum": list(model_info.models)},
     }
     one["get"]["parameters"] = [name]
     one["get"]["responses"] |= _errors(names_model=True)
@@ -194,9 +198,9 @@ def _errors(*only: int, names_model: bool = False) -> dict[str, Any]:
     """Every error status that a call of a path here can end in, or `only` those."""
     never = _NEVER_HERE if names_model else _NEVER_HERE | {404}
     told = defaultdict(list)
-    for kind in (*KINDS.values(), INTERNAL):
-        if kind.status not in never and (not only or kind.status in only):
-            told[kind.status].append(kind.description)
+    for spec in (*ERRORS.values(), INTERNAL):
+        if spec.status not in never and (not only or spec.status in only):
+            told[spec.status].append(spec.description)
     return {
         str(status): _response(status, "; ".join(dict.fromkeys(told[status])), ErrorResponse)
         for status in sorted(told)

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from api.dialects.foreign_fields import REFUSED, first_complaint
 from api.dialects.native import Answer, Vector
 from api.errors import InvalidBodyError
-from api.model_info import Offer
+from api.model_info import ModelInfo
 from api.options import ModelName, TextOrTexts, VectorOptions
 
 
@@ -108,22 +108,22 @@ def embeddings(
         }
 
 
-def model_list(offer: Offer) -> dict[str, Any]:
+def model_list(model_info: ModelInfo) -> dict[str, Any]:
     """A ModelsResponse of all names of the model."""
-    return {"object": "list", "data": [model_card(name, offer) for name in offer.models]}
+    return {"object": "list", "data": [model_card(name, model_info) for name in model_info.models]}
 
 
-def model_card(name: str, offer: Offer) -> dict[str, Any]:
+def model_card(name: str, model_info: ModelInfo) -> dict[str, Any]:
     """A ModelCard of one of the names of the model."""
-    owner = next(iter(offer.models)).rpartition("/")[0]
+    owner = next(iter(model_info.models)).rpartition("/")[0]
     return {
         "id": name,
         "object": "model",
-        "created": offer.created,
+        "created": model_info.created,
         "owned_by": owner or "local",
-        "task": offer.models[name],
-        "tasks": offer.main_tasks,
-        "dimensions": offer.dimensions,
-        "max_tokens": offer.max_tokens,
-        "fingerprint": offer.fingerprint,
+        "task": model_info.models[name],
+        "tasks": model_info.main_tasks,
+        "dimensions": model_info.dimensions,
+        "max_tokens": model_info.max_tokens,
+        "fingerprint": model_info.fingerprint,
     }

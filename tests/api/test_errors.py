@@ -4,7 +4,7 @@ from urllib.error import URLError
 
 import pytest
 
-from api.errors import KINDS, fault_reasons, kind_of, reason_of
+from api.errors import ERRORS, fault_reasons, reason_of, spec_of
 from embedder.errors import EngineEndedError, EngineStalledError, QueueFullError
 from errors import Overloaded
 
@@ -24,9 +24,9 @@ def test_what_only_an_heir_says_is_known_too() -> None:
         Overloaded("", retry_after=1),
     ]
     assert {reason_of(error) for error in errors} < fault_reasons()
-    assert all(kind_of(error).status == 503 for error in errors)
+    assert all(spec_of(error).status == 503 for error in errors)
 
 
 def test_a_fault_is_nobody_elses() -> None:
-    refused = {getattr(cls, "reason", None) for cls, kind in KINDS.items() if kind.status < 500}
+    refused = {getattr(cls, "reason", None) for cls, spec in ERRORS.items() if spec.status < 500}
     assert not refused & fault_reasons()

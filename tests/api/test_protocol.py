@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from api import protocol
 from api.bounds import MAX_CONNECTIONS, MAX_PIPELINED, READS_PER_TURN, connections_allowed
-from api.edge import Edge, Exchange
+from api.edge import Edge, RequestRecord
 from api.protocol import Connection
 from api.refused import behind_connection
 from api.turns import Turns
@@ -38,7 +38,7 @@ class Served:
 
     port: int = 0
     in_flight: int = 0
-    exchanges: list[Exchange] = field(default_factory=list)
+    records: list[RequestRecord] = field(default_factory=list)
     connections: set[object] = field(default_factory=set)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,9 +84,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setattr(Connection, "answer_timeout", ANSWER_TIMEOUT)
     monkeypatch.setattr(Connection, "turns", Turns(READS_PER_TURN))  # of this event loop
     app = Served()
-    edge = Edge(
-        behind_connection(app), routes=["/ok"], fingerprint="f", record=app.exchanges.append
-    )
+    edge = Edge(behind_connection(app), routes=["/ok"], fingerprint="f", record=app.records.append)
     options: dict[str, Any] = {"ws": "none", "loop": "uvloop", "lifespan": "off"}
     config = uvicorn.Config(
         edge, http=Connection, log_level="error", timeout_keep_alive=1, **options
@@ -162,7 +160,7 @@ def test_a_head_beyond_its_bounds_is_refused_and_the_connection_closed(
     assert head.startswith(b"HTTP/1.1 %d " % status), answer[:200]
     assert b"x-request-id" in head
     assert json.loads(body)["error"]["message"]
-    assert [exchange.status for exchange in served.exchanges] == [status]
+    assert [record.status for record in served.records] == [status]
 
 
 BODIES = {
@@ -182,7 +180,7 @@ def test_framing_beyond_its_bounds_is_refused_and_the_connection_closed(
     answer = sent(served, CHUNKED, *case, *case[-1:] * 20)
     assert answer.startswith(b"HTTP/1.1 400 "), answer[:200]
     assert b"connection: close" in answer
-    assert len(served.exchanges) == 1
+    assert len(served.records) == 1
 
 
 def test_a_body_in_small_chunks_with_extensions_and_trailers_is_read(served: Served) -> None:
@@ -250,7 +248,7 @@ def test_requests_that_wait_behind_another_are_answered_in_order_up_to_a_number(
     slow = GET.replace(b"/ok", b"/slow")
     answer = sent(served, slow + GET * 10_000)
     assert answer.count(b"HTTP/1.1 200") == 1 + MAX_PIPELINED
-    assert len(served.exchanges) == 1 + MAX_PIPELINED
+    assert len(served.records) == 1 + MAX_PIPELINED
 
 
 def test_a_wrong_request_behind_a_good_one_is_told_after_the_good_ones_answer(
@@ -284,8 +282,8 @@ def test_a_client_who_reads_nothing_is_ended_and_its_place_is_free(served: Serve
         began = time.monotonic()
         until(lambda: served.in_flight == 0)
         assert time.monotonic() - began > ANSWER_TIMEOUT / 2
-        until(lambda: served.exchanges)
-        assert served.exchanges[0].reason == "answer_unread"
+        until(lambda: served.records)
+        assert served.records[0].reason == "answer_unread"
         assert len(read_to_end(connection)) < PIECES * len(PIECE)
 
 
@@ -320,8 +318,8 @@ def test_what_is_left_of_an_answer_that_nobody_reads_is_given_back(served: Serve
         received = 0
         while received < (PIECES - 8) * len(PIECE):
             received += len(some_of(connection, 1 << 16))
-        until(lambda: served.exchanges)
-        assert served.exchanges[0].reason is None
+        until(lambda: served.records)
+        assert served.records[0].reason is None
         until(lambda: not served.connections)
 
 
@@ -369,7 +367,7 @@ def test_of_too_many_unread_answers_those_that_wait_longest_are_ended(
         for number in range(30):
             connection = stack.enter_context(served.connect())
             connection.sendall(GET.replace(b"/ok", b"/large"))
-            until(lambda: len(served.exchanges) + served.in_flight > number)  # noqa: B023
+            until(lambda: len(served.records) + served.in_flight > number)  # noqa: B023
             assert connection.recv(1)
         assert is_served(served)
         assert served.in_flight <= 10
@@ -396,4 +394,4 @@ def test_a_request_can_end_its_connection(served: Served) -> None:
 
     served._answer = abort  # type: ignore[method-assign]
     assert b"never" not in sent(served, GET)
-    assert served.exchanges[0].reason == "answer_unread"
+    assert served.records[0].reason == "answer_unread"

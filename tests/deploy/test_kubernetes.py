@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from api.bento import GuardedService, Page
+from api.bento import EmbeddingService, Page
 from gate.client_address import TrustedProxies, client_address
 from service import EmbeddingAPI
 from settings import VERSION, Settings
@@ -168,7 +168,7 @@ def test_probes_ask_for_pages_that_are_there() -> None:
     [container] = one("Deployment")["spec"]["template"]["spec"]["containers"]
     there = {
         page.path
-        for member in vars(cast(GuardedService, EmbeddingAPI).inner).values()
+        for member in vars(cast(EmbeddingService, EmbeddingAPI).inner).values()
         for page in _pages(member)
     }
     asked = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import yaml
 
-from api.errors import KINDS
+from api.errors import ERRORS
 from lab.server import Server
 from tests.deploy.promql import DEPLOY, RULES, alerts, known_names, label_values, names, rules
 
@@ -66,7 +66,7 @@ def test_rules_read_series_that_exist() -> None:
 
 
 def test_rules_ask_for_reasons_that_requests_are_refused_for() -> None:
-    given = {getattr(error, "reason", None) for error in KINDS} | SUB_REASONS
+    given = {getattr(error, "reason", None) for error in ERRORS} | SUB_REASONS
     for rule in rules():
         assert label_values(rule["expr"], "reason") <= given, rule
 
