@@ -1,4 +1,7 @@
-"""embedding-api: texts in, vectors out. Every route, and one request from top to bottom."""
+"""embedding-api: texts in, vectors out.
+
+`api/dialects/` has the routes that embed; this is what they call, and the pages of the service itself.
+"""
 
 import asyncio
 import sys
@@ -12,196 +15,155 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Scope
 
 import metrics
+import startup
 import tracing
-import wiring
-from api.access_log import LOG
 from api.arbiter import replace_arbiter
-from api.bento import EmbeddingService, page
-from api.dialects import native as schemas
-from api.dialects import openai as openai
-from api.errors import NoSuchModelError
+from api.bento import EmbeddingService
+from api.dialects.dialect import EmbeddedTexts
+from api.dialects.native import NativeRoutes, allowance
+from api.dialects.openai import OpenAIRoutes
+from api.model_info import ModelInfo
 from api.model_store import PreparedModel
-from api.options import DocumentOptions, TaskOptions
+from api.options import DocumentOptions, TaskOptions, VectorOptions
 from api.pages import DOCS_PATHS, docs_page
+from api.routes import page
 from embedder.errors import EmbedderError, TextFault
-from embedder.model import check_backend
 from embedder.postprocess import Vectors, cut, encoded
-from embedder.profile import Profile, model_tag
+from embedder.profile import model_tag
 from embedder.tasks import prompts_for
 from embedder.tokens import TokenizedText
 from errors import ConfigurationError
 from quota.receipt import set_quota_headers
 from request_state import state_of
 from settings import VERSION, load_settings
+from wiring import Parts, build_app, read_model_info
 
+# At import, and nowhere else in the project: BentoML's decorator takes host and port.
 SETTINGS = load_settings()
-LOADING = 5  # times ENGINE_TIMEOUT that a model may take to load: a disk that hangs raises nothing
+
+
+class _Service(EmbeddingService):
+    """The BentoML service of the class below."""
+
+    @property
+    def model_info(self) -> ModelInfo:
+        return read_model_info(SETTINGS, self.directory)
+
+    def to_asgi(self, is_main: bool = True) -> ASGIApp:
+        """The application that the worker serves."""
+        self.inject_config()
+        return build_app(SETTINGS, self)
 
 
 @bentoml.service(
     name="embedding-api",
     labels={"version": VERSION, "licence": "MIT"},
-    service_class=EmbeddingService,
+    service_class=_Service,
     workers=1,
     http={"host": str(SETTINGS.host), "port": SETTINGS.port},
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
 )
-class EmbeddingAPI:
+class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
     """Text embeddings for the users of a Supabase project."""
 
-    prepared = PreparedModel(model_tag(SETTINGS.model_name, SETTINGS.model_quantization, SETTINGS.model_backend))
+    prepared = PreparedModel(
+        model_tag(SETTINGS.model_name, SETTINGS.model_quantization, SETTINGS.model_backend)
+    )
 
-    bento_service: EmbeddingService  # set by BentoML
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.model_info = parts.model_info
+        self.embedder = parts.embedder
+        self.quota = parts.access.quota
 
-    def __init__(self) -> None:
-        directory = Path(self.prepared.path)
-        self.embedder = wiring.served_model(directory)
-        self.names = wiring.model_info(directory).models
-        self.quota = wiring.quota()
+    # --- what the dialects call ---------------------------------------------------------------
 
-    # --- embeddings ---------------------------------------------------------------------------
+    async def embed_texts(
+        self, request: VectorOptions, field: str, scope: Scope, *, task: str | None = None
+    ) -> EmbeddedTexts:
+        self.check_room(_texts(request, field), scope)
+        texts = await self.read(request, field, scope, task=task)
+        vectors = await self.vectors(texts, scope, dimensions=request.dimensions)
+        about = self.about(texts) | {"dimensions": vectors.shape[1]}
+        return EmbeddedTexts(encoded(vectors, request.encoding_format), texts, about)
 
-    @bentoml.api(route="/embed", input_spec=schemas.EmbedRequest, output_spec=schemas.EmbedResponse)
-    async def embed(self, request: schemas.EmbedRequest, scope: Scope) -> dict[str, Any]:
-        """Embed one text."""
-        self.embedder.check_room([request.text], user=state_of(scope).user_id)
-        tokens = await self._read(request, "text", scope)
-        vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
-        [embedding] = encoded(vectors, request.encoding_format)
-        done = {"embedding": embedding, "truncated": tokens[0].truncated, "empty": tokens[0].blank}
-        return done | self._about(tokens, vectors)
+    def check_room(self, texts: Sequence[str], scope: Scope) -> None:
+        self.embedder.check_room(texts, user=state_of(scope).user_id)
 
-    @bentoml.api(route="/batch-embed", input_spec=schemas.BatchEmbedRequest, output_spec=schemas.BatchEmbedResponse)
-    async def batch_embed(self, request: schemas.BatchEmbedRequest, scope: Scope) -> dict[str, Any]:
-        """Embed several texts."""
-        self.embedder.check_room(request.texts, user=state_of(scope).user_id)
-        tokens = await self._read(request, "texts", scope)
-        vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
-        embeddings, counts = encoded(vectors, request.encoding_format), [len(text.ids) for text in tokens]
-        done = {"embeddings": embeddings, "tokens": counts, **_remarks(tokens)}
-        return done | self._about(tokens, vectors)
-
-    @bentoml.api(route="/v1/embeddings", input_spec=openai.EmbeddingsRequest, output_spec=openai.EmbeddingsResponse)
-    async def embeddings(self, request: openai.EmbeddingsRequest, scope: Scope) -> dict[str, Any]:
-        """Embed texts as OpenAI's clients ask for it."""
-        if request.model not in self.names:
-            raise NoSuchModelError(request.model, self.names)
-        self.embedder.check_room(request.input, user=state_of(scope).user_id)
-        task = request.task or self.names[request.model]
-        tokens = await self._read(request, "input", scope, task=task)
-        vectors = await self._vectors(tokens, scope, dimensions=request.dimensions)
-        rows, counts = encoded(vectors, request.encoding_format), [len(text.ids) for text in tokens]
-        data = openai.embeddings(rows, tokens=counts, **_remarks(tokens))
-        return {"object": "list", "data": data, **self._about(tokens, vectors)}
-
-    @bentoml.api(route="/similarity", input_spec=schemas.SimilarityRequest, output_spec=schemas.SimilarityResponse)
-    async def similarity(self, request: schemas.SimilarityRequest, scope: Scope) -> dict[str, Any]:
-        """Compare one text with several, or several with one another."""
-        self.embedder.check_room([request.text or "", *request.texts], user=state_of(scope).user_id)
-        first = await self._read(request, "text", scope, task=request.text_task)
-        rest = await self._read(request, "texts", scope)
-        vectors = await self._vectors([*first, *rest], scope, dimensions=request.dimensions)
-        cosines = vectors[1:] @ vectors[0] if first else vectors @ vectors.T
-        of_text = {f"text_{name}": bool(indices) for name, indices in _remarks(first).items()}
-        done = {"similarities": iter(cosines.clip(-1, 1)), **_remarks(rest), **of_text}
-        return done | self._about([*first, *rest], vectors)
-
-    @bentoml.api(route="/tokenize", input_spec=schemas.TokenizeRequest, output_spec=schemas.TokenizeResponse)
-    async def tokenize(self, request: schemas.TokenizeRequest, scope: Scope) -> dict[str, Any]:
-        """Count tokens: one request like any other, and none of the day's tokens."""
-        tokens = await self._read(request, "texts", scope)
-        state_of(scope).release_body()
-        state_of(scope).answer_bytes = sum(text.ids.nbytes for text in tokens)
-        texts = (
-            {"ids": text.ids, "n_tokens": text.n_tokens, "truncated": text.truncated, "empty": text.blank}
-            for text in tokens
-        )
-        return {"texts": texts, "max_tokens": self.embedder.model.max_tokens, **self._about(tokens)}
-
-    async def _read(
+    async def read(
         self, request: TaskOptions, field: str, scope: Scope, *, task: str | None = None
     ) -> list[TokenizedText]:
-        """The text or texts of a field -> token ids, behind the prompt of `task` or of the request's.
-
-        The request is left without them: they may be megabytes, and nobody needs them any more.
-        """
-        value: str | list[str] | None = getattr(request, field)
+        texts = _texts(request, field)
+        is_list = isinstance(getattr(request, field), list)
         setattr(request, field, None)
-        texts = [value] if isinstance(value, str) else value or []
-        task = request.task if task is None else task
-        titles = request.title if isinstance(request, DocumentOptions) else None
-        prompts = prompts_for(self.profile.tasks, task, titles=titles, n_texts=len(texts))
+        prompts = prompts_for(
+            self.embedder.model.profile.tasks,
+            request.task if task is None else task,
+            titles=request.title if isinstance(request, DocumentOptions) else None,
+            n_texts=len(texts),
+        )
         user = state_of(scope).user_id
         try:
             with tracing.span("tokenise"):
-                return await self.embedder.tokenise(texts, prompts, truncate=request.truncate, user=user)
+                return await self.embedder.tokenise(
+                    texts, prompts, truncate=request.truncate, user=user
+                )
         except TextFault as fault:
-            fault.param = field if isinstance(value, str) else f"{field}.{fault.index}"
+            fault.param = f"{field}.{fault.index}" if is_list else field
             raise
 
-    async def _vectors(self, tokens: Sequence[TokenizedText], scope: Scope, *, dimensions: int | None) -> Vectors:
-        """Token ids -> quota -> batcher -> vectors, (n_texts, dimensions) in the order of the texts."""
+    async def vectors(
+        self, texts: Sequence[TokenizedText], scope: Scope, *, dimensions: int | None
+    ) -> Vectors:
         state = state_of(scope)
         state.release_body()
-        size = self.profile.size_of(dimensions)
-        state.n_tokens = n_tokens = sum(len(text.ids) for text in tokens)
-        state.receipt = await self.quota.spend(state.charged, tokens=n_tokens)
-        vectors = await self.embedder.embed(tokens, user=state.user_id)
-        metrics.TEXTS.inc(len(tokens))
-        metrics.TOKENS.inc(n_tokens)
+        size = self.embedder.model.profile.size_of(dimensions)
+        state.n_tokens = _count_tokens(texts)
+        state.receipt = await self.quota.spend(state.charged, tokens=state.n_tokens)
+        vectors = await self.embedder.embed(texts, user=state.user_id)
+        metrics.TEXTS.inc(len(texts))
+        metrics.TOKENS.inc(state.n_tokens)
         state.answer_bytes = vectors.nbytes
         return cut(vectors, size)
 
-    @property
-    def profile(self) -> Profile:
-        """What serves here. Raises ModelLoadingError."""
-        return self.embedder.model.profile
+    def about(self, texts: Sequence[TokenizedText]) -> dict[str, Any]:
+        profile = self.embedder.model.profile
+        n_tokens = _count_tokens(texts)
+        return {
+            "model": profile.model_id,
+            "fingerprint": profile.fingerprint,
+            "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
+        }
 
-    def _about(self, tokens: Sequence[TokenizedText], vectors: Vectors | None = None) -> dict[str, Any]:
-        """What every answer about texts says."""
-        n_tokens = sum(len(text.ids) for text in tokens)
-        usage = {"prompt_tokens": n_tokens, "total_tokens": n_tokens}
-        about = {"model": self.profile.model_id, "fingerprint": self.profile.fingerprint, "usage": usage}
-        return about if vectors is None else about | {"dimensions": vectors.shape[1]}
-
-    @page("/v1/models", protected=True, fixed=True)
-    async def models(self, _: Request) -> dict[str, Any]:
-        """The model that serves here, by all its names."""
-        return openai.model_list(self.bento_service.model_info)
-
-    @page("/v1/models/{model}", protected=True, fixed=True)
-    async def model(self, request: Request) -> dict[str, Any]:
-        """The model that serves here, by one of its names."""
-        name = request.scope["path"].removeprefix("/v1/models/")
-        return openai.model_card(name, self.bento_service.model_info)
+    # --- pages --------------------------------------------------------------------------------
 
     @page("/usage", protected=True)
     async def usage(self, request: Request) -> dict[str, Any]:
         """The caller's limits and what is left of them; asking costs nothing."""
-        receipt = await self.quota.usage(state_of(request.scope).user_id)
-        set_quota_headers(state_of(request.scope).answer_headers, receipt)
-        tokens = receipt.tokens_limit and schemas.allowance(
+        state = state_of(request.scope)
+        receipt = await self.quota.usage(state.user_id)
+        set_quota_headers(state.answer_headers, receipt)
+        requests = allowance(receipt.limit, receipt.remaining, receipt.reset_after)
+        tokens = receipt.tokens_limit and allowance(
             receipt.tokens_limit, receipt.tokens_remaining, receipt.tokens_reset_after
         )
-        return {"requests": schemas.allowance(receipt.limit, receipt.remaining, receipt.reset_after), "tokens": tokens}
-
-    # --- pages --------------------------------------------------------------------------------
+        return {"requests": requests, "tokens": tokens}
 
     @page("/health")
     async def health(self, _: Request) -> dict[str, Any]:
         """What serves here, once a real forward pass has worked."""
-        wiring.lifecycle().refuse_when_stopping()
-        profile = self.profile
+        self.parts.lifecycle.refuse_when_stopping()
+        model = self.embedder.model
         self.embedder.check()
         if self.quota.state == "degraded":
             await self.quota.ping()  # recovery is noticed here, not with the next caller
         return {
             "status": "ok",
-            "model": profile.model_id,
-            "quantization": profile.quantization,
-            "kernel": self.embedder.model.engine.kernel,
-            "fingerprint": profile.fingerprint,
+            "model": model.profile.model_id,
+            "quantization": model.profile.quantization,
+            "kernel": model.engine.kernel,
+            "fingerprint": model.profile.fingerprint,
             "redis": self.quota.state,
             "version": VERSION,
         }
@@ -227,7 +189,7 @@ class EmbeddingAPI:
     @page("/openapi.json", fixed=True)
     async def openapi(self, _: Request) -> dict[str, Any]:
         """The OpenAPI document."""
-        return self.bento_service.openapi_spec
+        return _service().openapi_spec
 
     @page(*DOCS_PATHS)
     async def docs(self, request: Request) -> ASGIApp:
@@ -236,25 +198,20 @@ class EmbeddingAPI:
 
     @page("/")
     async def index(self, _: Request) -> Response:
-        """Newcomers land on the documentation."""
+        """Browsers that ask for no page are sent to the documentation."""
         return RedirectResponse("/docs")
 
-    # --- life ---------------------------------------------------------------------------------
-
-    build_app, model_info = staticmethod(wiring.build_app), staticmethod(wiring.model_info)
+    # --- start and end ------------------------------------------------------------------------
 
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
         """In the supervisor, before any worker starts: a mistake ends the start with one line."""
         replace_arbiter()
-        directory = Path(cast(EmbeddingService, EmbeddingAPI).models[0].stored.path)
+        directory: Path = _service().directory
         try:
-            profile = Profile.load(directory)
-            profile.check_files(directory)
-            check_backend(profile.backend, kernel=SETTINGS.native_kernel)
-            wiring.model_info(directory)
-            asyncio.run(wiring.check())
+            startup.check_model(SETTINGS, directory)
+            asyncio.run(startup.check_settings(SETTINGS))
         except (ConfigurationError, EmbedderError) as error:
             sys.exit(f"embedding-api: {error}")
 
@@ -262,39 +219,27 @@ class EmbeddingAPI:
     async def start(self) -> None:
         """Load in the background, so that probes are answered meanwhile."""
         metrics.TASKS.set_function(lambda: len(asyncio.all_tasks()))
-        wiring.lifecycle().start(check=self.embedder.check, abandon=self.embedder.abandon)
-        self.starting = asyncio.create_task(self._start(), name="start")
-
-    async def _start(self) -> None:
-        if not await self.quota.start():
-            LOG.warning("redis_does_not_answer: check REDIS_URL; limits are counted as RATE_LIMIT_ON_ERROR says")
-        await wiring.blocked_users().start()
-        wiring.warn_of_secrets_within_reach()
-        await wiring.fetch_keys()
-        try:
-            async with asyncio.timeout(LOADING * SETTINGS.engine_timeout):
-                seconds = await self.embedder.start()
-        except Exception as error:  # the next worker may have the memory, or the file, that this one lacked
-            await wiring.lifecycle().give_up("model_cannot_be_loaded", error)
-            raise
-        model = self.embedder.model
-        wiring.show_model(model)
-        about = {"model": model.profile.model_id, "kernel": model.engine.kernel, "seconds": round(seconds, 2)}
-        LOG.info("model_loaded_successfully", extra={"fields": about})
+        self.parts.lifecycle.start(check=self.embedder.check, abandon=self.embedder.abandon)
+        self.starting = asyncio.create_task(startup.start(self.parts), name="start")
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
-        """Requests have been answered by now; end the engine's thread and let go of Redis."""
-        await self.embedder.close()
-        await self.quota.aclose()
-        await wiring.blocked_users().aclose()
-        await wiring.verifier().keys.aclose()
-        await asyncio.to_thread(tracing.shutdown)
+        """Every request has been answered by now."""
+        await startup.stop(self.parts)
 
 
-def _remarks(tokens: Sequence[TokenizedText]) -> dict[str, list[int]]:
-    """What a caller should know of some texts, by their indices."""
-    return {
-        "truncated": [index for index, text in enumerate(tokens) if text.truncated],
-        "empty": [index for index, text in enumerate(tokens) if text.blank],
-    }
+def _service() -> EmbeddingService:
+    """What the decorator made of the class above."""
+    return cast(EmbeddingService, EmbeddingAPI)
+
+
+def _texts(request: TaskOptions, field: str) -> list[str]:
+    """The text, or the list of texts, in a field; nothing where it holds None."""
+    value: str | list[str] | None = getattr(request, field)
+    if isinstance(value, str):
+        return [value]
+    return value or []
+
+
+def _count_tokens(texts: Sequence[TokenizedText]) -> int:
+    return sum(len(text.ids) for text in texts)

@@ -19,6 +19,7 @@ from api.answer import JSON, Answer, json_bytes
 from api.disconnect import unless_gone
 from api.errors import error_response
 from api.fixed import Fixed
+from api.routes import Page
 from api.turns import Turns
 from api.unread import UnreadAnswers
 from api.wire import read_json
@@ -31,27 +32,29 @@ Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 
 
 class Application:
-    """Of one service, which is made when the server starts and stopped when that ends.
+    """The routes of one service, whose instance is made when the server starts.
 
-    Behind a gate that lets no other path or method through.
+    It stands behind a gate that lets no other path or method through.
 
     Args:
         service: its APIs are the POST routes.
-        pages: the GET routes: path, name of the method that answers, and whether its answer is fixed.
+        pages: the GET routes.
+        make: makes the instance of the service's class.
     """
 
-    def __init__(self, service: Service, pages: Iterable[tuple[str, str, bool]]) -> None:
+    def __init__(
+        self, service: Service, pages: Iterable[Page], *, make: Callable[[], object]
+    ) -> None:
         self._service = service
+        self._make = make
         self._unread = UnreadAnswers()
         self._pieces = Turns(PIECES_PER_TURN)
         self._endpoints: dict[str, Endpoint] = {SCHEMA_PATH: _rendered_once(self._schema)}
-        for path, method, fixed in pages:
-            self._endpoints[path] = (
-                _rendered_once(self._page(method)) if fixed else self._get(method)
-            )
-        self._endpoints |= {
-            api.route: self._post(api.func, api.input_spec) for api in service.apis.values()
-        }
+        for page in pages:
+            endpoint = self._fixed if page.fixed else self._get
+            self._endpoints[page.path] = endpoint(page.method)
+        for api in service.apis.values():
+            self._endpoints[api.route] = self._post(api.func, api.input_spec)
         self._instance: Any = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,13 +83,14 @@ class Application:
 
         async def endpoint(request: Request) -> ASGIApp:
             answer = await page(request)
-            return (
-                Response(json_bytes(answer), media_type=JSON)
-                if isinstance(answer, dict)
-                else answer
-            )
+            if isinstance(answer, dict):
+                return Response(json_bytes(answer), media_type=JSON)
+            return answer
 
         return endpoint
+
+    def _fixed(self, method: str) -> Endpoint:
+        return _rendered_once(self._page(method))
 
     def _page(self, method: str) -> Callable[[Request], Awaitable[Any]]:
         return lambda request: getattr(self._instance, method)(request)
@@ -99,7 +103,7 @@ class Application:
         """The lifespan protocol of ASGI; BentoML's hooks run where they would run under BentoML."""
         await receive()
         try:
-            self._instance = self._service()
+            self._instance = self._make()
             await self._run_hooks("__bentoml_startup_hook__")
         except Exception as error:
             LOG.critical("start_failed", extra={"fields": {"reason": repr(error)}})

@@ -18,12 +18,14 @@ from typing import NoReturn
 
 import bentoml
 
+from access import make_access
 from dev.env_file import ensure_env_file
 from dev.token import development_token
 from embedder.errors import ModelLoadError
 from embedder.profile import Profile, model_tag
 from errors import ConfigurationError
 from settings import Settings, load_settings
+from startup import check_keys, check_settings
 
 ROOT = Path(__file__).parent.parent
 _FIRST_CALL = """
@@ -58,11 +60,10 @@ def main() -> NoReturn:
 
 def _check(settings: Settings) -> bool:
     """Check the settings before the model is prepared; returns whether the key set was fetched."""
-    import wiring  # reads `.env` when it is imported
 
     async def check() -> bool:
-        await wiring.check()
-        return await wiring.check_keys()
+        await check_settings(settings)
+        return await check_keys(make_access(settings).verifier.keys)
 
     try:
         return asyncio.run(check())

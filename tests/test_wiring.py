@@ -7,14 +7,12 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
 
-import metrics
-import wiring
 from environment import env_file
 from errors import ConfigurationError
 from lab.server import SECRET
 from settings import NAMES, load_settings
+from startup import check_settings
 
 PASSWORD = "hunter2"
 URLS = ("https://", "redis://", "redis://:", f"redis://me:{PASSWORD}", "unix://", "http://[")
@@ -29,27 +27,29 @@ VALUES = (
 
 
 @contextmanager
-def wired(name: str, value: str) -> Iterator[None]:
-    """`wiring` with one setting besides the secret."""
+def only(name: str, value: str) -> Iterator[None]:
+    """An environment with one setting besides the secret."""
     with pytest.MonkeyPatch.context() as patch:
         for other in NAMES:
             patch.delenv(other, raising=False)
         patch.setenv("SUPABASE_JWT_SECRET", SECRET)
         patch.setenv(name, value)
-        patch.setattr(metrics, "REGISTRY", CollectorRegistry())
-        for cached in (env_file, load_settings, wiring.verifier, wiring.quota):
-            cached.cache_clear()
-        patch.setattr(wiring, "SETTINGS", load_settings())
+        forget()
         yield
-    for cached in (env_file, load_settings, wiring.verifier, wiring.quota):
-        cached.cache_clear()
+    forget()
+
+
+def forget() -> None:
+    """What the process has read of its environment."""
+    env_file.cache_clear()
+    load_settings.cache_clear()
 
 
 def started(name: str, value: str) -> str:
     """What is said when the start ends, or nothing."""
     try:
-        with wired(name, value):
-            asyncio.run(wiring.check())
+        with only(name, value):
+            asyncio.run(check_settings(load_settings()))
     except (SystemExit, ConfigurationError) as error:
         return str(error)
     return ""

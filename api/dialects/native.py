@@ -1,11 +1,13 @@
-"""What the routes take and give: the wire format, and the source of the OpenAPI document."""
+"""The routes of our own wire format: their bodies, their answers, and how one becomes the other."""
 
 import math
 from typing import Annotated, Any
 
 import bentoml
 from pydantic import ConfigDict, Field, WithJsonSchema
+from starlette.types import Scope
 
+from api.dialects.dialect import Dialect, indices_of_blank, indices_of_truncated
 from api.options import (
     MAX_TEXTS,
     Dimensions,
@@ -16,6 +18,7 @@ from api.options import (
     Texts,
     VectorOptions,
 )
+from request_state import state_of
 
 _MAX_COMPARED = min(
     256, MAX_TEXTS
@@ -210,3 +213,64 @@ class ErrorResponse(bentoml.IODescriptor):
 def allowance(limit: int, remaining: int | None, reset_after: float | None) -> dict[str, int]:
     """An Allowance; what is None is nothing used."""
     return {"limit": limit, "remaining": remaining or 0, "reset_after": math.ceil(reset_after or 0)}
+
+
+class NativeRoutes(Dialect):
+    """`/embed`, `/batch-embed`, `/similarity` and `/tokenize`."""
+
+    @bentoml.api(route="/embed", input_spec=EmbedRequest, output_spec=EmbedResponse)
+    async def embed(self, request: EmbedRequest, scope: Scope) -> dict[str, Any]:
+        """Embed one text."""
+        done = await self.embed_texts(request, "text", scope)
+        [embedding] = done.embeddings
+        [text] = done.texts
+        answer = {"embedding": embedding, "truncated": text.truncated, "empty": text.blank}
+        return answer | done.about
+
+    @bentoml.api(route="/batch-embed", input_spec=BatchEmbedRequest, output_spec=BatchEmbedResponse)
+    async def batch_embed(self, request: BatchEmbedRequest, scope: Scope) -> dict[str, Any]:
+        """Embed several texts."""
+        done = await self.embed_texts(request, "texts", scope)
+        answer = {
+            "embeddings": done.embeddings,
+            "tokens": [len(text.ids) for text in done.texts],
+            "truncated": indices_of_truncated(done.texts),
+            "empty": indices_of_blank(done.texts),
+        }
+        return answer | done.about
+
+    @bentoml.api(route="/similarity", input_spec=SimilarityRequest, output_spec=SimilarityResponse)
+    async def similarity(self, request: SimilarityRequest, scope: Scope) -> dict[str, Any]:
+        """Compare one text with several, or several with one another."""
+        self.check_room([request.text or "", *request.texts], scope)
+        first = await self.read(request, "text", scope, task=request.text_task)
+        rest = await self.read(request, "texts", scope)
+        texts = [*first, *rest]
+        vectors = await self.vectors(texts, scope, dimensions=request.dimensions)
+        cosines = vectors[1:] @ vectors[0] if first else vectors @ vectors.T
+        answer = {
+            "similarities": iter(cosines.clip(-1, 1)),
+            "truncated": indices_of_truncated(rest),
+            "empty": indices_of_blank(rest),
+            "text_truncated": any(text.truncated for text in first),
+            "text_empty": any(text.blank for text in first),
+        }
+        return answer | self.about(texts) | {"dimensions": vectors.shape[1]}
+
+    @bentoml.api(route="/tokenize", input_spec=TokenizeRequest, output_spec=TokenizeResponse)
+    async def tokenize(self, request: TokenizeRequest, scope: Scope) -> dict[str, Any]:
+        """Count tokens. Costs one request, and none of the day's tokens."""
+        texts = await self.read(request, "texts", scope)
+        state_of(scope).release_body()
+        state_of(scope).answer_bytes = sum(text.ids.nbytes for text in texts)
+        described = (
+            {
+                "ids": text.ids,
+                "n_tokens": text.n_tokens,
+                "truncated": text.truncated,
+                "empty": text.blank,
+            }
+            for text in texts
+        )
+        limit = self.model_info.max_tokens
+        return {"texts": described, "max_tokens": limit, **self.about(texts)}

@@ -1,16 +1,20 @@
-"""OpenAI's embeddings and models endpoints, as its clients send and read them."""
+"""OpenAI's embeddings and models routes, as its clients send and read them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import bentoml
 from pydantic import ConfigDict, Field, model_validator
+from starlette.requests import Request
+from starlette.types import Scope
 
+from api.dialects.dialect import Dialect, EmbeddedTexts
 from api.dialects.foreign_fields import REFUSED, first_complaint
 from api.dialects.native import Answer, Vector
-from api.errors import InvalidBodyError
+from api.errors import InvalidBodyError, NoSuchModelError
 from api.model_info import ModelInfo
 from api.options import ModelName, TextOrTexts, VectorOptions
+from api.routes import page
 
 
 class EmbeddingsRequest(VectorOptions):
@@ -92,19 +96,16 @@ class ModelsResponse(bentoml.IODescriptor):
     data: list[ModelCard]
 
 
-def embeddings(
-    rows: Iterable[Any], *, tokens: Sequence[int], truncated: Iterable[int], empty: Iterable[int]
-) -> Iterator[dict[str, Any]]:
-    """`data` of an EmbeddingsResponse: `rows` and `tokens` one per text, the others indices."""
-    cut, blank = set(truncated), set(empty)
-    for i, row in enumerate(rows):
+def embeddings(done: EmbeddedTexts) -> Iterator[dict[str, Any]]:
+    """`data` of an EmbeddingsResponse, one Embedding per text."""
+    for index, (embedding, text) in enumerate(zip(done.embeddings, done.texts, strict=True)):
         yield {
             "object": "embedding",
-            "index": i,
-            "embedding": row,
-            "tokens": tokens[i],
-            "truncated": i in cut,
-            "empty": i in blank,
+            "index": index,
+            "embedding": embedding,
+            "tokens": len(text.ids),
+            "truncated": text.truncated,
+            "empty": text.blank,
         }
 
 
@@ -127,3 +128,30 @@ def model_card(name: str, model_info: ModelInfo) -> dict[str, Any]:
         "max_tokens": model_info.max_tokens,
         "fingerprint": model_info.fingerprint,
     }
+
+
+class OpenAIRoutes(Dialect):
+    """`/v1/embeddings` and `/v1/models`."""
+
+    @bentoml.api(
+        route="/v1/embeddings", input_spec=EmbeddingsRequest, output_spec=EmbeddingsResponse
+    )
+    async def embeddings(self, request: EmbeddingsRequest, scope: Scope) -> dict[str, Any]:
+        """Embed texts as OpenAI's clients ask for it."""
+        names = self.model_info.models
+        if request.model not in names:
+            raise NoSuchModelError(request.model, names)
+        task = request.task or names[request.model]
+        done = await self.embed_texts(request, "input", scope, task=task)
+        return {"object": "list", "data": embeddings(done), **done.about}
+
+    @page("/v1/models", protected=True, fixed=True)
+    async def models(self, _: Request) -> dict[str, Any]:
+        """The model that serves here, by all its names."""
+        return model_list(self.model_info)
+
+    @page("/v1/models/{model}", protected=True, fixed=True)
+    async def model(self, request: Request) -> dict[str, Any]:
+        """The model that serves here, by one of its names."""
+        name = request.scope["path"].removeprefix("/v1/models/")
+        return model_card(name, self.model_info)

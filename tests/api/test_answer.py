@@ -14,11 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.answer import PIECE, Answer, json_bytes, json_pieces
+from api.dialects.dialect import EmbeddedTexts
 from api.dialects.openai import embeddings
 from api.errors import AnswerUnreadError, ClientGoneError
 from api.refused import behind_connection
 from api.unread import UnreadAnswers
 from embedder.postprocess import ENCODINGS, encoded
+from embedder.tokens import TokenizedText
 from tests.api.asgi import Client, turns_during
 
 MB = 1_000_000
@@ -51,10 +53,10 @@ def test_vectors_are_written_to_the_bit_as_if_at_once(encoding: str, count: int)
 
 
 def test_openais_shape_is_written_to_the_bit_as_if_at_once() -> None:
-    rows, tokens = vectors(300), list(range(300))
+    rows = vectors(300)
+    texts = [TokenizedText(np.arange(n), n_tokens=n, blank=n == 0) for n in range(300)]
     at_once, lazy = (
-        embeddings(encoded(rows, "base64"), tokens=tokens, truncated=[1], empty=[2])
-        for _ in range(2)
+        embeddings(EmbeddedTexts(encoded(rows, "base64"), texts, about={})) for _ in range(2)
     )
     whole = json_bytes({"object": "list", "data": list(at_once), "model": "m"})
     assert b"".join(json_pieces({"object": "list", "data": lazy, "model": "m"})) == whole

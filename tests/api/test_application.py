@@ -16,6 +16,7 @@ from starlette.types import Message
 from api.application import SCHEMA_PATH, Application
 from api.dialects.native import EmbedRequest
 from api.edge import Edge
+from api.routes import Page
 from tests.api.asgi import Client
 
 MB = 1_000_000
@@ -41,7 +42,11 @@ class Small:
 
 @pytest.fixture
 def application() -> Application:
-    return Application(Small, [("/fixed", "fixed", True), ("/changing", "changing", False)])
+    pages = [
+        Page("/fixed", "fixed", protected=False, fixed=True),
+        Page("/changing", "changing", protected=False, fixed=False),
+    ]
+    return Application(Small, pages, make=Small)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from api.bento import EmbeddingService, Page
+from api.bento import EmbeddingService
+from api.routes import marked_pages
 from gate.client_address import TrustedProxies, client_address
 from service import EmbeddingAPI
 from settings import VERSION, Settings
@@ -166,20 +167,12 @@ def test_selectors_choose_the_pods_they_mean() -> None:
 
 def test_probes_ask_for_pages_that_are_there() -> None:
     [container] = one("Deployment")["spec"]["template"]["spec"]["containers"]
-    there = {
-        page.path
-        for member in vars(cast(EmbeddingService, EmbeddingAPI).inner).values()
-        for page in _pages(member)
-    }
+    there = {page.path for page in marked_pages(cast(EmbeddingService, EmbeddingAPI).inner)}
     asked = {
         container[probe]["httpGet"]["path"]
         for probe in ("startupProbe", "readinessProbe", "livenessProbe")
     }
     assert asked == {"/readyz", "/livez"} <= there
-
-
-def _pages(member: Any) -> list[Page]:
-    return list(getattr(member, "pages", ()))
 
 
 def test_settings_are_settings_and_redis_is_the_redis_service() -> None:

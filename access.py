@@ -1,0 +1,114 @@
+"""From settings to who is let in: token checks, quotas, blocked users, and the gate that asks them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp
+
+import metrics
+from auth.claims import AUDIENCE, parse_roles
+from auth.jwks import RemoteKeys
+from auth.keys import InlineKeys, KeySet, KeySource, check_jwks, check_secret
+from auth.tokens import TokenVerifier
+from errors import ConfigurationError
+from gate.blocked import BlockedUsers, parse_blocked
+from gate.gate import Gate, Route
+from quota.quota import Quota, make_quota
+from settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Who is let in, and how much each of them may use."""
+
+    verifier: TokenVerifier
+    public_keys: KeySource | None
+    quota: Quota
+    blocked_users: BlockedUsers
+
+
+def make_access(settings: Settings) -> Access:
+    """Connects to nothing yet.
+
+    Raises:
+        ConfigurationError: there is nothing to check tokens with, or a value is not usable.
+    """
+    public_keys = _public_keys(settings)
+    blocked = parse_blocked(settings.blocked_users, subject=settings.subject)
+    return Access(
+        verifier=_make_verifier(settings, public_keys),
+        public_keys=public_keys,
+        quota=make_quota(
+            redis_url=settings.redis_url,
+            per_minute=settings.rate_limit_per_min,
+            tokens_per_day=settings.tokens_per_day,
+            on_error=settings.rate_limit_on_error,
+            report_loss=metrics.QUOTA_LOST.inc,
+        ),
+        blocked_users=BlockedUsers(blocked, redis_url=settings.redis_url),
+    )
+
+
+def _make_verifier(settings: Settings, public_keys: KeySource | None) -> TokenVerifier:
+    """Checks tokens with the project's secret, its key set, or both."""
+    secret = settings.supabase_jwt_secret and settings.supabase_jwt_secret.get_secret_value()
+    if secret:
+        check_secret(secret, debug=settings.debug)
+    if settings.subject == "any" and not (
+        settings.supabase_jwt_issuer and settings.supabase_jwt_audience
+    ):
+        raise ConfigurationError(
+            "SUBJECT=any needs to know whose users these are: set SUPABASE_JWT_ISSUER and "
+            "SUPABASE_JWT_AUDIENCE to iss and aud of the provider's tokens"
+        )
+    if not secret and public_keys is None:
+        raise ConfigurationError(
+            "set SUPABASE_JWT_SECRET (older projects) or SUPABASE_URL (projects with signing keys): "
+            "without one of them no token can be checked"
+        )
+    issuer = settings.supabase_url and f"{settings.supabase_url}/auth/v1"
+    return TokenVerifier(
+        keys=KeySet(secret=secret or None, public=public_keys),
+        issuer=settings.supabase_jwt_issuer or issuer,
+        allow_anonymous=settings.allow_anonymous_users,
+        audience=settings.supabase_jwt_audience or AUDIENCE,
+        roles=parse_roles(settings.allowed_roles),
+        subject=settings.subject,
+    )
+
+
+def _public_keys(settings: Settings) -> KeySource | None:
+    if settings.supabase_jwks:
+        return InlineKeys(check_jwks(settings.supabase_jwks))
+    if settings.supabase_jwks_url:
+        return RemoteKeys(settings.supabase_jwks_url)
+    if settings.supabase_url:
+        return RemoteKeys(f"{settings.supabase_url}/auth/v1/.well-known/jwks.json")
+    return None
+
+
+def make_gate(
+    app: ASGIApp,
+    settings: Settings,
+    access: Access,
+    *,
+    routes: Mapping[str, Route],
+    ready: Callable[[], bool] = lambda: True,
+) -> Gate:
+    """`app` behind the gate. Raises ConfigurationError."""
+    origins = (origin.strip() for origin in settings.cors_allow_origins.split(","))
+    return Gate(
+        app,
+        routes=routes,
+        verifier=access.verifier,
+        quota=access.quota,
+        blocked=access.blocked_users,
+        max_body_bytes=settings.max_body_bytes,
+        body_timeout=settings.body_timeout,
+        max_in_flight=settings.max_in_flight,
+        max_concurrent_per_user=settings.max_concurrent_per_user,
+        failed_auth_per_minute=settings.failed_auth_per_min,
+        trusted_proxies=settings.forwarded_allow_ips,
+        cors_allow_origins=[origin for origin in origins if origin],
+        ready=ready,
+    )

@@ -1,0 +1,102 @@
+"""What every dialect is made with: its routes call this, and the service implements it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.types import Scope
+
+from api.model_info import ModelInfo
+from api.options import TaskOptions, VectorOptions
+
+
+class ReadText(Protocol):
+    """One text as the model reads it."""
+
+    @property
+    def ids(self) -> NDArray[np.integer[Any]]:
+        """Token ids, (n_tokens,), cut at the model's limit."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens before the cut."""
+
+    @property
+    def truncated(self) -> bool:
+        """Whether it was cut at the model's limit."""
+
+    @property
+    def blank(self) -> bool:
+        """Whether it is nothing but white space and invisible characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedTexts:
+    """The vectors of one request.
+
+    `embeddings` has one item per text, in the encoding that was asked for; each is made when it is
+    taken. `about` is what every answer about texts says.
+    """
+
+    embeddings: Iterator[Any]
+    texts: Sequence[ReadText]
+    about: dict[str, Any]
+
+
+class Dialect(ABC):
+    """Routes of one wire format. The service derives from each dialect."""
+
+    model_info: ModelInfo
+
+    @abstractmethod
+    async def embed_texts(
+        self, request: VectorOptions, field: str, scope: Scope, *, task: str | None = None
+    ) -> EmbeddedTexts:
+        """Embed the text, or the list of texts, that a field of the request holds.
+
+        Args:
+            request: left without its texts, which may be megabytes.
+            field: name of the field.
+            scope: of the request.
+            task: instead of the request's own.
+
+        Raises:
+            EmbedderError: the texts or options do not fit the model, or the engine fails.
+            QuotaExceeded: the user has no tokens left.
+        """
+
+    @abstractmethod
+    def check_room(self, texts: Sequence[str], scope: Scope) -> None:
+        """Raise a QueueFullError early, before texts are tokenised that could not be queued."""
+
+    @abstractmethod
+    async def read(
+        self, request: TaskOptions, field: str, scope: Scope, *, task: str | None = None
+    ) -> Sequence[ReadText]:
+        """Tokenise the text, or the list of texts, that a field of the request holds.
+
+        The arguments and errors are those of `embed_texts`.
+        """
+
+    @abstractmethod
+    async def vectors(
+        self, texts: Sequence[ReadText], scope: Scope, *, dimensions: int | None
+    ) -> NDArray[np.float32]:
+        """Charge tokens and embed them: (n_texts, dimensions), L2-normalised, in order."""
+
+    @abstractmethod
+    def about(self, texts: Sequence[ReadText]) -> dict[str, Any]:
+        """What every answer about texts says: model, fingerprint and usage."""
+
+
+def indices_of_truncated(texts: Sequence[ReadText]) -> list[int]:
+    """Which of the texts were cut at the model's limit."""
+    return [index for index, text in enumerate(texts) if text.truncated]
+
+
+def indices_of_blank(texts: Sequence[ReadText]) -> list[int]:
+    """Which of the texts are nothing but white space and invisible characters."""
+    return [index for index, text in enumerate(texts) if text.blank]

@@ -1,0 +1,49 @@
+"""The routes of a service: its POST methods are BentoML's, its GET pages are marked here."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One GET path and the method of the service that answers it."""
+
+    path: str
+    method: str
+    protected: bool
+    fixed: bool
+
+
+def page(*paths: str, protected: bool = False, fixed: bool = False) -> Callable[[Handler], Handler]:
+    """Mark a method of the service as the GET page at `paths`.
+
+    Args:
+        paths: exact paths; {model} in one stands for each name of the served model.
+        protected: whether it needs a token.
+        fixed: whether the method answers the same JSON each time; it is called once then.
+    """
+
+    def mark(method: Handler) -> Handler:
+        pages = [Page(path, method.__name__, protected, fixed) for path in paths]
+        method.__dict__["pages"] = pages
+        return method
+
+    return mark
+
+
+def marked_pages(inner: type) -> Iterator[Page]:
+    """Every page of a service's class, and of the classes that it derives from."""
+    for name in dir(inner):
+        yield from getattr(getattr(inner, name, None), "pages", ())
+
+
+def pages(inner: type, *, models: Iterable[str]) -> Iterator[Page]:
+    """Every page of a service's class, with one path for each of `models` where it says {model}."""
+    names = list(models)
+    for page in marked_pages(inner):
+        paths = dict.fromkeys(page.path.replace("{model}", name) for name in names)
+        for path in paths:
+            yield replace(page, path=path)
