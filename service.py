@@ -22,9 +22,9 @@ from api.bento import EmbeddingService
 from api.dialects.dialect import EmbeddedTexts
 from api.dialects.native import NativeRoutes, allowance
 from api.dialects.openai import OpenAIRoutes
-from api.model_info import ModelInfo
 from api.model_store import PreparedModel
-from api.options import DocumentOptions, TaskOptions, VectorOptions
+from api.openapi import document
+from api.options import DocumentOptions, Limits, TaskOptions, VectorOptions
 from api.pages import DOCS_PATHS, docs_page
 from api.routes import page
 from embedder.errors import EmbedderError, TextFault
@@ -46,8 +46,17 @@ class _Service(EmbeddingService):
     """The BentoML service of the class below."""
 
     @property
-    def model_info(self) -> ModelInfo:
-        return read_model_info(SETTINGS, self.directory)
+    def openapi_spec(self) -> dict[str, Any]:
+        """The document of /openapi.json, which `bentoml build` packs too.
+
+        BentoML's own generator rejects `examples`.
+        """
+        return document(
+            self,
+            version=VERSION,
+            model_info=read_model_info(SETTINGS, self.directory),
+            limits=Limits(SETTINGS.max_texts_per_request),
+        )
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The application that the worker serves."""

@@ -17,6 +17,7 @@ from api.edge import Edge
 from api.errors import fault_reasons, refusal_reasons
 from api.listening import accept_many_per_turn
 from api.model_info import ModelInfo
+from api.options import Limits
 from api.protocol import use_bounded_connections
 from api.refused import behind_connection
 from api.routes import Page, pages
@@ -57,7 +58,12 @@ def build_app(settings: Settings, service: EmbeddingService) -> ASGIApp:
     parts = make_parts(settings, service)
     found = list(pages(service.inner, models=parts.model_info.models))
     routes = gate_routes(service, found)
-    application = Application(service, found, make=partial(service.inner, parts))
+    application = Application(
+        service,
+        found,
+        make=partial(service.inner, parts),
+        limits=Limits(settings.max_texts_per_request),
+    )
     gate = make_gate(
         tracing.behind_gate(application),
         settings,
@@ -81,7 +87,7 @@ def make_parts(settings: Settings, service: EmbeddingService) -> Parts:
     """The parts of a worker process; the model is not loaded yet. Raises ConfigurationError."""
     return Parts(
         settings=settings,
-        model_info=service.model_info,
+        model_info=read_model_info(settings, service.directory),
         embedder=make_embedder(settings, service.directory),
         access=make_access(settings),
         lifecycle=Lifecycle(

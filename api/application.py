@@ -19,6 +19,7 @@ from api.answer import JSON, Answer, json_bytes
 from api.disconnect import unless_gone
 from api.errors import error_response
 from api.fixed import Fixed
+from api.options import Limits
 from api.routes import Page
 from api.turns import Turns
 from api.unread import UnreadAnswers
@@ -40,12 +41,19 @@ class Application:
         service: its APIs are the POST routes.
         pages: the GET routes.
         make: makes the instance of the service's class.
+        limits: what the body of one request may hold.
     """
 
     def __init__(
-        self, service: Service, pages: Iterable[Page], *, make: Callable[[], object]
+        self,
+        service: Service,
+        pages: Iterable[Page],
+        *,
+        make: Callable[[], object],
+        limits: Limits,
     ) -> None:
         self._service = service
+        self._limits = limits
         self._make = make
         self._unread = UnreadAnswers()
         self._pieces = Turns(PIECES_PER_TURN)
@@ -72,7 +80,7 @@ class Application:
     def _post(self, method: Callable[..., Any], body_model: type[BaseModel]) -> Endpoint:
         async def endpoint(request: Request) -> Answer:
             turn = partial(self._pieces.wait, user=state_of(request.scope).user_id)
-            body = await read_json(body_model, request.receive, turn)
+            body = await read_json(body_model, request.receive, limits=self._limits, turn=turn)
             work = method(self._instance, body, request.scope)
             return Answer(await unless_gone(work, request.receive), self._unread, turn)
 

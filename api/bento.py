@@ -6,16 +6,13 @@ is replaced. Services, `/schema.json`, stores, Bentos and clients stay BentoML's
 """
 
 from pathlib import Path
-from typing import Any
 
 from _bentoml_sdk import Service
 from bentoml import Bento
 from bentoml._internal.utils.analytics import usage_stats
 
-from api.model_info import ModelInfo
 from api.model_store import PreparedModel
-from api.openapi import document
-from settings import VERSION, load_settings
+from settings import load_settings
 
 # `bentoml serve` has asked the environment already, before our settings said no.
 usage_stats.do_not_track.cache_clear()
@@ -24,8 +21,8 @@ usage_stats.do_not_track.cache_clear()
 class EmbeddingService(Service):
     """A BentoML service that serves one prepared model.
 
-    Its class names that model in `prepared`. What derives from this says what the model offers, and
-    makes the application.
+    Its class names that model in `prepared`. What derives from this makes the application and the
+    OpenAPI document.
     """
 
     @property
@@ -36,19 +33,6 @@ class EmbeddingService(Service):
             SystemExit: the model is not in the store; says what to do.
         """
         return Path(self.models[0].stored.path)
-
-    @property
-    def model_info(self) -> ModelInfo:
-        """What the model offers, known before it is loaded."""
-        raise NotImplementedError
-
-    @property
-    def openapi_spec(self) -> dict[str, Any]:
-        """The document of /openapi.json, which `bentoml build` packs too.
-
-        BentoML's own generator rejects `examples`.
-        """
-        return document(self, version=VERSION, model_info=self.model_info)
 
     def on_load_bento(self, bento: Bento) -> None:
         """Serve the model that the Bento was built with, unless MODEL_NAME asks for another."""

@@ -11,11 +11,25 @@ from api.dialects.native import ErrorResponse, HealthResponse, UsageResponse
 from api.dialects.openai import ModelCard, ModelsResponse
 from api.errors import ERRORS, INTERNAL
 from api.model_info import ModelInfo
-from api.options import MAX_TEXTS
+from api.options import MOST_TEXTS, Limits
 
 _NEVER_HERE = {405, 499}  # another method, and what nobody is there to read
 _REF = "#/components/schemas/{model}"
 _BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
+_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": "An access token: `session.access_token` of a user who has signed in to "
+    "Supabase, or, on the machine that serves, what `make token` prints",
+}
+_PAGE_MODELS: tuple[type[BaseModel], ...] = (
+    UsageResponse,
+    HealthResponse,
+    ErrorResponse,
+    ModelsResponse,
+    ModelCard,
+)
 _PROBES = {
     "/livez": "Whether the process should be kept",
     "/readyz": "Whether requests may be sent here",
@@ -33,72 +47,67 @@ _HEADERS = {
 }
 
 
-def document(service: Service, *, version: str, model_info: ModelInfo) -> dict[str, Any]:
+def document(
+    service: Service, *, version: str, model_info: ModelInfo, limits: Limits
+) -> dict[str, Any]:
     """The whole document, as plain data."""
-    apis = service.apis.values()
-    models: list[type[BaseModel]] = [
-        UsageResponse,
-        HealthResponse,
-        ErrorResponse,
-        ModelsResponse,
-        ModelCard,
-    ]
-    models += [spec for api in apis for spec in (api.input_spec, api.output_spec)]
-    schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)[1][
-        "$defs"
-    ]
+    apis = sorted(service.apis.values(), key=lambda api: len(api.route))
+    paths = {api.route: {"post": _operation(api, model_info)} for api in apis}
     return {
         "openapi": "3.1.0",
         "info": {
             "title": service.name,
             "version": version,
-            "description": "Text embeddings. Send the access token of a signed-in Supabase user as the bearer token.",
+            "description": "Text embeddings. Send the access token of a signed-in Supabase user as "
+            "the bearer token.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
-        "paths": {
-            **{
-                api.route: {"post": _operation(api, model_info)}
-                for api in sorted(apis, key=lambda api: len(api.route))
-            },
-            **_models_paths(model_info),
-            **_open_paths(),
-        },
+        "paths": paths | _models_paths(model_info) | _open_paths(),
         "components": {
-            "schemas": {
-                name: _required_first(schema)
-                for name, schema in _narrowed(schemas, model_info).items()
-            },
-            "securitySchemes": {
-                "bearer": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "bearerFormat": "JWT",
-                    "description": "An access token: `session.access_token` of a user who has signed in to "
-                    "Supabase, or, on the machine that serves, what `make token` prints",
-                }
-            },
+            "schemas": _schemas(service, model_info, limits),
+            "securitySchemes": {"bearer": _SCHEME},
         },
     }
 
 
+def _schemas(service: Service, model_info: ModelInfo, limits: Limits) -> dict[str, Any]:
+    """Every schema by its name, as narrow as the served model and the settings are."""
+    models = [*_PAGE_MODELS]
+    for api in service.apis.values():
+        models += [api.input_spec, api.output_spec]
+    described = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    schemas = _narrowed(described[1]["$defs"], model_info)
+    return {name: _required_first(_within(limits, schema)) for name, schema in schemas.items()}
+
+
 def _narrowed(schemas: dict[str, Any], model_info: ModelInfo) -> dict[str, Any]:
-    """All schemas, those that depend on the model as narrow as it is."""
-    titles = {} if model_info.titles else {"Titles": _no_title(model_info.blank)}
+    """All schemas, with those that depend on the model as narrow as it is."""
     example = {
         "model": next(iter(model_info.models)),
         "input": ["The quick brown fox", "안녕하세요"],
     }
-    return (
-        schemas
-        | titles
-        | {
-            "Task": {"type": ["string", "null"], "enum": [*model_info.tasks, None]},
-            "Dimensions": {"type": ["integer", "null"], "enum": [*model_info.dimensions, None]},
-            "ModelName": {"type": "string", "enum": list(model_info.models)},
-            "EmbeddingsRequest": schemas["EmbeddingsRequest"] | {"examples": [example]},
-        }
-    )
+    narrow = {
+        "Task": {"type": ["string", "null"], "enum": [*model_info.tasks, None]},
+        "Dimensions": {"type": ["integer", "null"], "enum": [*model_info.dimensions, None]},
+        "ModelName": {"type": "string", "enum": list(model_info.models)},
+        "EmbeddingsRequest": schemas["EmbeddingsRequest"] | {"examples": [example]},
+    }
+    if not model_info.titles:
+        narrow["Titles"] = _no_title(model_info.blank)
+    return schemas | narrow
+
+
+def _within(limits: Limits, schema: Any) -> Any:
+    """A schema whose lists have at most `limits.max_texts` items."""
+    if isinstance(schema, list):
+        return [_within(limits, item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    bounded = {name: _within(limits, value) for name, value in schema.items()}
+    if isinstance(schema.get("maxItems"), int):
+        bounded["maxItems"] = min(schema["maxItems"], limits.max_texts)
+    return bounded
 
 
 def _no_title(blank: str) -> dict[str, Any]:
@@ -106,7 +115,7 @@ def _no_title(blank: str) -> dict[str, Any]:
     nothing = {"type": ["string", "null"], "pattern": blank, "maxLength": 1000}
     return {
         "description": "This model's prompts have no place for a title",
-        "anyOf": [nothing, {"type": "array", "items": nothing, "maxItems": MAX_TEXTS}],
+        "anyOf": [nothing, {"type": "array", "items": nothing, "maxItems": MOST_TEXTS}],
     }
 
 

@@ -1,9 +1,10 @@
-"""What a caller may ask for besides vectors: field types that the request bodies share.
+"""Options of a request: field types that the request bodies of all dialects share.
 
-Aliases with a name of their own stand in the OpenAPI document under that name, where `api/openapi.py`
-narrows those that depend on the model.
+Type aliases with a name of their own stand in the OpenAPI document under that name, where
+`api/openapi.py` narrows those that depend on the model or on a setting.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 import bentoml
@@ -18,21 +19,42 @@ from pydantic import (
 )
 from typing_extensions import TypeAliasType
 
-from settings import load_settings
-
-MAX_TEXTS = load_settings().max_texts_per_request
-MAX_CHARACTERS = 2**20  # of a text: tokenising one takes up to 2 s where it makes no tokens
-# A title for each text, the options, and as much again for fields that `/v1/embeddings` ignores.
-MAX_VALUES = 4 * MAX_TEXTS + 1024
-MAX_FIELDS = 64  # of the body; a field that is not known is looked up among those that are
+MOST_TEXTS = 4096  # the largest MAX_TEXTS_PER_REQUEST
+MAX_CHARACTERS = 2**20  # per text: tokenising one takes up to 2 s where it makes no tokens
+MAX_FIELDS = 64  # per body; a field that is not known is compared with those that are
 ASK_FOR_TEXTS = (
     "token ids are not texts: this model has another vocabulary. Send strings "
     "(with LangChain: OpenAIEmbeddings(..., check_embedding_ctx_length=False))"
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one body may hold; the validation context of every body.
+
+    `max_texts` is MAX_TEXTS_PER_REQUEST. It is not part of the types, which exist before settings do.
+    """
+
+    max_texts: int
+
+    @property
+    def max_values(self) -> int:
+        """JSON values: texts and titles, options, and as many again that `/v1/embeddings` ignores."""
+        return 4 * self.max_texts + 1024
+
+
+def _within_limits(value: Any, info: ValidationInfo) -> Any:
+    """Raises ValueError for a list of more texts or titles than the service takes."""
+    limits: Limits | None = info.context
+    if limits is not None and isinstance(value, list) and len(value) > limits.max_texts:
+        raise ValueError(
+            f"{len(value)} items, and the limit is {limits.max_texts} per request: send several requests"
+        )
+    return value
+
+
 def _listed(value: Any) -> Any:
-    """One means a list of one."""
+    """A string stands for a list with that string."""
     return [value] if isinstance(value, str) else value
 
 
@@ -63,21 +85,27 @@ def _one_or_many(item: dict[str, Any], **bounds: int) -> WithJsonSchema:
 
 _TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS}
 Text = Annotated[str, AfterValidator(_sized), WithJsonSchema(_TEXT)]
-Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS, fail_fast=True)]
+ListWithinLimits = BeforeValidator(_within_limits)
+Texts = Annotated[
+    list[Text],
+    Field(min_length=1, max_length=MOST_TEXTS, fail_fast=True),
+    ListWithinLimits,
+]
 TextOrTexts = Annotated[
     Texts,
     BeforeValidator(_listed),
     BeforeValidator(_without_token_ids),
-    _one_or_many(_TEXT, minItems=1, maxItems=MAX_TEXTS),
+    _one_or_many(_TEXT, minItems=1, maxItems=MOST_TEXTS),
 ]
 _Title = Annotated[str, Field(max_length=1000)] | None
 Titles = TypeAliasType(
     "Titles",
     Annotated[
         list[_Title],
-        Field(max_length=MAX_TEXTS, fail_fast=True),
+        Field(max_length=MOST_TEXTS, fail_fast=True),
+        ListWithinLimits,
         BeforeValidator(_listed),
-        _one_or_many({"type": ["string", "null"], "maxLength": 1000}, maxItems=MAX_TEXTS),
+        _one_or_many({"type": ["string", "null"], "maxLength": 1000}, maxItems=MOST_TEXTS),
     ]
     | None,
 )

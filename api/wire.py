@@ -10,7 +10,7 @@ from starlette.types import Receive
 
 from api.errors import ClientGoneError, InvalidBodyError, MalformedBodyError
 from api.json_values import SLICE, TooManyValuesError, count_values, may_have_more
-from api.options import ASK_FOR_TEXTS, MAX_FIELDS, MAX_TEXTS, MAX_VALUES
+from api.options import ASK_FOR_TEXTS, MAX_FIELDS, Limits
 from api.turns import Turn, next_turn
 
 # What pydantic says in other words than a caller would understand.
@@ -19,38 +19,43 @@ _EXPECTED = {
     "missing": "this field is required",
     "model_type": "send one JSON object, {...}",
 }
-_TOO_MANY_VALUES = (
-    f"body: more than {MAX_VALUES} JSON values, which no request needs. Send at most {MAX_TEXTS} texts "
-    f"per request; {ASK_FOR_TEXTS}"
-)
 _TOO_MANY_FIELDS = f"body: more than {MAX_FIELDS} fields. Send those that /docs lists"
 Model = TypeVar("Model", bound=BaseModel)
 
 
-async def read_json(model: type[Model], receive: Receive, turn: Turn = next_turn) -> Model:
+async def read_json(
+    model: type[Model], receive: Receive, *, limits: Limits, turn: Turn = next_turn
+) -> Model:
     """The body of a request as `model`; the bytes are dropped.
 
     Other requests get their turn while the values of a large body are counted. What follows takes up
     to 20 ms for 8 MiB, whatever they hold.
 
     Args:
+        model: what the body has to be.
+        receive: of the request, whose body the gate has read already.
+        limits: what the body may hold.
         turn: waited for before each slice of a large body, and before it is parsed.
 
     Raises:
-        MalformedBodyError, InvalidBodyError: as `parse_body`, and for more values than `MAX_VALUES`.
+        MalformedBodyError: as `parse_body`.
+        InvalidBodyError: as `parse_body`, and for more values than `limits.max_values`.
         ClientGoneError: the client left first.
     """
     body = await _whole(receive)
     try:
         if len(body) > SLICE:
             await turn()
-        if may_have_more(body, limit=MAX_VALUES):
-            for _ in count_values(body, limit=MAX_VALUES):
+        if may_have_more(body, limit=limits.max_values):
+            for _ in count_values(body, limit=limits.max_values):
                 if len(body) > SLICE:
                     await turn()
     except TooManyValuesError:
-        raise InvalidBodyError(_TOO_MANY_VALUES) from None
-    return parse_body(model, body)
+        raise InvalidBodyError(
+            f"body: more than {limits.max_values} JSON values, which no request needs. Send at most "
+            f"{limits.max_texts} texts per request; {ASK_FOR_TEXTS}"
+        ) from None
+    return parse_body(model, body, limits=limits)
 
 
 async def _whole(receive: Receive) -> bytes:
@@ -65,8 +70,8 @@ async def _whole(receive: Receive) -> bytes:
     return body
 
 
-def parse_body(model: type[Model], body: bytes) -> Model:
-    """The body of a request as `model`.
+def parse_body(model: type[Model], body: bytes, *, limits: Limits) -> Model:
+    """The bytes of a body as `model`.
 
     Raises:
         MalformedBodyError: not JSON, not in UTF-8, or JSON with half of a surrogate pair (RFC 8259,
@@ -77,7 +82,7 @@ def parse_body(model: type[Model], body: bytes) -> Model:
     if isinstance(fields, dict) and len(fields) > MAX_FIELDS:
         raise InvalidBodyError(_TOO_MANY_FIELDS)
     try:
-        return model.model_validate(fields)
+        return model.model_validate(fields, context=limits)
     except ValidationError as error:
         # Its context holds the error, whose traceback holds this frame: a circle with the body in it.
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]

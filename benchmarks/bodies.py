@@ -10,11 +10,12 @@ import time
 from api.dialects.native import BatchEmbedRequest
 from api.dialects.openai import EmbeddingsRequest
 from api.errors import RequestError
-from api.options import Body
+from api.options import Body, Limits
 from api.wire import read_json
-from lab.worst_bodies import for_openai, worst_bodies
+from lab.worst_bodies import TEXTS, for_openai, worst_bodies
 
 ROUNDS = 5
+LIMITS = Limits(max_texts=TEXTS)
 
 
 async def longest_turn(model: type[Body], body: bytes) -> float:
@@ -34,7 +35,7 @@ async def longest_turn(model: type[Body], body: bytes) -> float:
     watching = asyncio.create_task(watch())
     await asyncio.sleep(0)
     with contextlib.suppress(RequestError):
-        await read_json(model, receive)
+        await read_json(model, receive, limits=LIMITS)
     await asyncio.sleep(0)
     watching.cancel()
     return longest

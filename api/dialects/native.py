@@ -9,9 +9,9 @@ from starlette.types import Scope
 
 from api.dialects.dialect import Dialect, indices_of_blank, indices_of_truncated
 from api.options import (
-    MAX_TEXTS,
     Dimensions,
     DocumentOptions,
+    ListWithinLimits,
     Task,
     TaskOptions,
     Text,
@@ -20,9 +20,7 @@ from api.options import (
 )
 from request_state import state_of
 
-_MAX_COMPARED = min(
-    256, MAX_TEXTS
-)  # a matrix has the square of it: 65,536 numbers are 0.7 MB of JSON
+_MAX_COMPARED = 256  # all with all gives the square of it: 65,536 numbers are 0.7 MB of JSON
 
 _CUT = "Indices of the texts that were cut at the model's limit"
 _EMPTY = "Indices of the texts that are nothing but white space and invisible characters"
@@ -76,7 +74,7 @@ class SimilarityRequest(TaskOptions):
     text: Text | None = Field(
         None, description="The text to compare with the others; without: all with all"
     )
-    texts: list[Text] = Field(
+    texts: Annotated[list[Text], ListWithinLimits] = Field(
         min_length=1,
         max_length=_MAX_COMPARED,
         fail_fast=True,

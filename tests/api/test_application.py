@@ -16,6 +16,7 @@ from starlette.types import Message
 from api.application import SCHEMA_PATH, Application
 from api.dialects.native import EmbedRequest
 from api.edge import Edge
+from api.options import Limits
 from api.routes import Page
 from tests.api.asgi import Client
 
@@ -46,7 +47,7 @@ def application() -> Application:
         Page("/fixed", "fixed", protected=False, fixed=True),
         Page("/changing", "changing", protected=False, fixed=False),
     ]
-    return Application(Small, pages, make=Small)
+    return Application(Small, pages, make=Small, limits=Limits(max_texts=8))
 
 
 @pytest.fixture

@@ -17,11 +17,13 @@ from api.dialects.native import BatchEmbedRequest, EmbedRequest, SimilarityReque
 from api.dialects.openai import EmbeddingsRequest
 from api.errors import ClientGoneError, InvalidBodyError, MalformedBodyError
 from api.json_values import SLICE
-from api.options import MAX_FIELDS, MAX_TEXTS, MAX_VALUES, Body
+from api.options import MAX_FIELDS, MOST_TEXTS, Body, Limits
 from api.wire import parse_body, read_json
-from lab.worst_bodies import SIZE, for_openai, texts, titles, worst_bodies
+from lab.worst_bodies import SIZE, TEXTS, for_openai, texts, titles, worst_bodies
+from settings import Settings
 from tests.api.asgi import turns_during
 
+LIMITS = Limits(max_texts=TEXTS)
 API = Path(__file__).parents[2] / "docs" / "api.md"
 BODIES: dict[type[Body], dict[str, Any]] = {
     EmbedRequest: {"text": "a"},
@@ -39,7 +41,7 @@ OPTIONAL = [
 
 
 def read(model: type[Body], /, **fields: Any) -> Body:
-    return parse_body(model, json.dumps(BODIES[model] | fields).encode())
+    return parse_body(model, json.dumps(BODIES[model] | fields).encode(), limits=LIMITS)
 
 
 def refusal(model: type[Body], /, **fields: Any) -> InvalidBodyError:
@@ -87,7 +89,7 @@ async def sent(model: type[Body], body: bytes) -> Body:
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body}
 
-    return await read_json(model, receive)
+    return await read_json(model, receive, limits=LIMITS)
 
 
 @pytest.mark.parametrize("model", BODIES)
@@ -97,7 +99,7 @@ async def test_a_body_of_more_values_than_any_request_has_is_not_parsed(
 ) -> None:
     body = titles([nothing] * (SIZE // len(nothing)))
     tracemalloc.start()
-    with pytest.raises(InvalidBodyError, match=f"at most {MAX_TEXTS} texts per request"):
+    with pytest.raises(InvalidBodyError, match=f"at most {TEXTS} texts per request"):
         await sent(model, body)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -105,10 +107,10 @@ async def test_a_body_of_more_values_than_any_request_has_is_not_parsed(
 
 
 async def test_as_many_texts_and_titles_as_may_be_sent_are_few_enough() -> None:
-    body = {"texts": ["a"] * MAX_TEXTS, "title": ["b"] * MAX_TEXTS}
+    body = {"texts": ["a"] * TEXTS, "title": ["b"] * TEXTS}
     read_body = await sent(BatchEmbedRequest, json.dumps(body, indent=4).encode())
     assert isinstance(read_body, BatchEmbedRequest)
-    assert len(read_body.texts) == MAX_TEXTS
+    assert len(read_body.texts) == TEXTS
 
 
 async def test_a_client_that_left_is_not_waited_for() -> None:
@@ -116,7 +118,7 @@ async def test_a_client_that_left_is_not_waited_for() -> None:
         return {"type": "http.disconnect"}
 
     with pytest.raises(ClientGoneError):
-        await read_json(EmbedRequest, receive)
+        await read_json(EmbedRequest, receive, limits=LIMITS)
 
 
 async def test_a_body_may_come_in_several_messages() -> None:
@@ -129,7 +131,7 @@ async def test_a_body_may_come_in_several_messages() -> None:
     async def receive() -> dict[str, Any]:
         return messages.pop(0) if messages else {"type": "http.request", "body": b""}
 
-    assert await read_json(EmbedRequest, receive) == EmbedRequest(text="hello")
+    assert await read_json(EmbedRequest, receive, limits=LIMITS) == EmbedRequest(text="hello")
 
 
 async def test_fields_that_are_ignored_may_have_values_too() -> None:
@@ -152,9 +154,9 @@ def test_a_body_of_very_many_fields_is_refused(model: type[Body]) -> None:
 @pytest.mark.parametrize(
     ("model", "fields", "param"),
     [
-        (BatchEmbedRequest, {"texts": ["a"] * (MAX_TEXTS + 1)}, "texts"),
-        (EmbeddingsRequest, {"input": ["a"] * (MAX_TEXTS + 1)}, "input"),
-        (BatchEmbedRequest, {"title": [None] * (MAX_TEXTS + 1)}, "title"),
+        (BatchEmbedRequest, {"texts": ["a"] * (TEXTS + 1)}, "texts"),
+        (EmbeddingsRequest, {"input": ["a"] * (TEXTS + 1)}, "input"),
+        (BatchEmbedRequest, {"title": [None] * (TEXTS + 1)}, "title"),
         (EmbedRequest, {"title": "a" * 1001}, "title.0"),
         (EmbedRequest, {"task": "a" * 65}, "task"),
         (EmbeddingsRequest, {"user": "a" * 1001}, "user"),
@@ -168,10 +170,35 @@ def test_every_field_has_a_greatest_length(
     assert refusal(model, **fields).param == param
 
 
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (BatchEmbedRequest, "texts"),
+        (BatchEmbedRequest, "title"),
+        (SimilarityRequest, "texts"),
+        (EmbeddingsRequest, "input"),
+    ],
+)
+def test_the_limit_of_texts_is_the_setting(model: type[Body], name: str) -> None:
+    body = json.dumps(BODIES[model] | {name: ["a", "b", "c"]}).encode()
+    with pytest.raises(InvalidBodyError, match="3 items, and the limit is 2 per request"):
+        parse_body(model, body, limits=Limits(max_texts=2))
+    parse_body(model, body, limits=Limits(max_texts=3))
+
+
+def test_the_setting_may_be_as_large_as_the_types_allow() -> None:
+    [largest] = [
+        item.le
+        for item in Settings.model_fields["max_texts_per_request"].metadata
+        if hasattr(item, "le")
+    ]
+    assert largest == MOST_TEXTS
+
+
 @pytest.mark.parametrize("name", ["texts", "title"])
 def test_validation_ends_at_the_first_wrong_item(name: str) -> None:
     with pytest.raises(ValidationError) as wrong:
-        BatchEmbedRequest.model_validate({"texts": ["a"]} | {name: [1] * MAX_VALUES})
+        BatchEmbedRequest.model_validate({"texts": ["a"]} | {name: [1] * TEXTS})
     assert wrong.value.error_count() == 1
     assert refusal(BatchEmbedRequest, **{name: ["a", 1, 2]}).param == f"{name}.1"
 
@@ -225,7 +252,7 @@ def test_a_byte_order_mark_is_skipped() -> None:
 )
 def test_another_encoding_is_told_to_send_utf_8(body: bytes) -> None:
     with pytest.raises(MalformedBodyError, match="Send JSON in UTF-8"):
-        parse_body(EmbedRequest, body)
+        parse_body(EmbedRequest, body, limits=LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +262,7 @@ def test_another_encoding_is_told_to_send_utf_8(body: bytes) -> None:
 def test_what_is_not_json_is_told_where(body: bytes) -> None:
     for model in (EmbedRequest, EmbeddingsRequest):
         with pytest.raises(MalformedBodyError, match=r"The body is not JSON: .* at line 1 column"):
-            parse_body(model, body)
+            parse_body(model, body, limits=LIMITS)
 
 
 # --- what is no text ----------------------------------------------------------------------------
