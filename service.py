@@ -149,7 +149,7 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
 
     @page("/usage", protected=True)
     async def usage(self, request: Request) -> dict[str, Any]:
-        """The caller's limits and what is left of them; asking costs nothing."""
+        """The caller's limits and what is left of them; costs nothing."""
         state = state_of(request.scope)
         receipt = await self.quota.usage(state.user_id)
         set_quota_headers(state.answer_headers, receipt)
@@ -159,9 +159,9 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
         )
         return {"requests": requests, "tokens": tokens}
 
-    @page("/health")
+    @page("/health", audience="probe")
     async def health(self, _: Request) -> dict[str, Any]:
-        """What serves here, once a real forward pass has worked."""
+        """Model, precision, fingerprint of the vector space and state of Redis; 503 until ready."""
         self.parts.lifecycle.refuse_when_stopping()
         model = self.embedder.model
         self.embedder.check()
@@ -177,21 +177,21 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
             "version": VERSION,
         }
 
-    @page("/readyz")
+    @page("/readyz", audience="probe")
     async def readyz(self, request: Request) -> Response:
-        """200 when a request sent here would be served."""
+        """200 when a request would be served: a real forward pass has worked."""
         await self.health(request)
         return Response("\n", media_type="text/plain")
 
-    @page("/livez", "/healthz")
+    @page("/livez", "/healthz", audience="probe")
     async def livez(self, _: Request) -> Response:
-        """200 while the process is worth keeping; it may still be loading."""
+        """200 while the process works; it may still be loading the model."""
         self.embedder.check()
         return Response("\n", media_type="text/plain")
 
-    @page("/metrics")
+    @page("/metrics", audience="internal")
     async def metrics(self, _: Request) -> Response:
-        """Everything this process counts."""
+        """Metrics in Prometheus's text format; proxies should not let it through."""
         content, media_type = metrics.render()
         return Response(content, media_type=media_type)
 
@@ -202,12 +202,12 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
 
     @page(*DOCS_PATHS)
     async def docs(self, request: Request) -> ASGIApp:
-        """Swagger UI, ReDoc and their files."""
+        """Documentation: Swagger UI and ReDoc, with all their files from this server."""
         return docs_page(request.url.path)
 
     @page("/")
     async def index(self, _: Request) -> Response:
-        """Browsers that ask for no page are sent to the documentation."""
+        """Redirects to the documentation."""
         return RedirectResponse("/docs")
 
     # --- start and end ------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
+# public: what users call; probe: what proxies and orchestrators ask; internal: not let through by proxies.
+Audience: TypeAlias = Literal["public", "probe", "internal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,25 +15,39 @@ class Page:
 
     path: str
     method: str
-    protected: bool
-    fixed: bool
+    summary: str
+    protected: bool = False
+    fixed: bool = False
+    audience: Audience = "public"
 
 
-def page(*paths: str, protected: bool = False, fixed: bool = False) -> Callable[[Handler], Handler]:
+def page(
+    *paths: str, protected: bool = False, fixed: bool = False, audience: Audience = "public"
+) -> Callable[[Handler], Handler]:
     """Mark a method of the service as the GET page at `paths`.
+
+    The first line of its docstring is the summary in the documents.
 
     Args:
         paths: exact paths; {model} in one stands for each name of the served model.
         protected: whether it needs a token.
         fixed: whether the method answers the same JSON each time; it is called once then.
+        audience: who calls it.
     """
 
     def mark(method: Handler) -> Handler:
-        pages = [Page(path, method.__name__, protected, fixed) for path in paths]
+        summary = summary_of(method.__doc__)
+        pages = [Page(path, method.__name__, summary, protected, fixed, audience) for path in paths]
         method.__dict__["pages"] = pages
         return method
 
     return mark
+
+
+def summary_of(docstring: str | None) -> str:
+    """The first line of a docstring, without its full stop."""
+    lines = (docstring or "").strip().splitlines()
+    return lines[0].removesuffix(".") if lines else ""
 
 
 def marked_pages(inner: type) -> Iterator[Page]:

@@ -1,4 +1,4 @@
-"""Generate parts of the documents from code and results: `make docs` writes them, tests compare.
+"""Generate parts of documents and configuration from code and results; tests compare them.
 
 python -m dev.documents
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
+from dev.route_lists import GENERATED, route_table
 from dev.tables import contention_table, engine_table, fairness_table, serving_table, summary_table
 from lab.results import results
 from settings import Settings
@@ -87,6 +88,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "contention": contention_table,
     "engine": engine_table,
     "fairness": fairness_table,
+    "routes": route_table,
     "serving": serving_table,
     "sizing": sizing_table,
     "summary": summary_table,
@@ -108,5 +110,7 @@ def _text(field: FieldInfo) -> str:
 
 if __name__ == "__main__":
     (ROOT / ".env.example").write_text(env_example(), encoding="utf-8")
+    for file, generate in GENERATED.items():
+        file.write_text(generate(file.read_text(encoding="utf-8")), encoding="utf-8")
     for document in DOCUMENTS:
         document.write_text(with_tables(document.read_text(encoding="utf-8")), encoding="utf-8")

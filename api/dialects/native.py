@@ -239,7 +239,7 @@ class NativeRoutes(Dialect):
 
     @bentoml.api(route="/similarity", input_spec=SimilarityRequest, output_spec=SimilarityResponse)
     async def similarity(self, request: SimilarityRequest, scope: Scope) -> dict[str, Any]:
-        """Compare one text with several, or several with one another."""
+        """Compare one text with several, or several with one another, by the cosine of their vectors."""
         self.check_room([request.text or "", *request.texts], scope)
         first = await self.read(request, "text", scope, task=request.text_task)
         rest = await self.read(request, "texts", scope)
@@ -257,7 +257,7 @@ class NativeRoutes(Dialect):
 
     @bentoml.api(route="/tokenize", input_spec=TokenizeRequest, output_spec=TokenizeResponse)
     async def tokenize(self, request: TokenizeRequest, scope: Scope) -> dict[str, Any]:
-        """Count tokens. Costs one request, and none of the day's tokens."""
+        """Token ids and counts; costs one request and no tokens."""
         texts = await self.read(request, "texts", scope)
         state_of(scope).release_body()
         state_of(scope).answer_bytes = sum(text.ids.nbytes for text in texts)

@@ -137,7 +137,7 @@ class OpenAIRoutes(Dialect):
         route="/v1/embeddings", input_spec=EmbeddingsRequest, output_spec=EmbeddingsResponse
     )
     async def embeddings(self, request: EmbeddingsRequest, scope: Scope) -> dict[str, Any]:
-        """Embed texts as OpenAI's clients ask for it."""
+        """Embed one text or several, for OpenAI's clients."""
         names = self.model_info.models
         if request.model not in names:
             raise NoSuchModelError(request.model, names)
@@ -147,11 +147,11 @@ class OpenAIRoutes(Dialect):
 
     @page("/v1/models", protected=True, fixed=True)
     async def models(self, _: Request) -> dict[str, Any]:
-        """The model that serves here, by all its names."""
+        """The served model by all its names: tasks, sizes, limit."""
         return model_list(self.model_info)
 
     @page("/v1/models/{model}", protected=True, fixed=True)
     async def model(self, request: Request) -> dict[str, Any]:
-        """The model that serves here, by one of its names."""
+        """The served model by one of its names."""
         name = request.scope["path"].removeprefix("/v1/models/")
         return model_card(name, self.model_info)

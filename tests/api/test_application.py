@@ -44,8 +44,8 @@ class Small:
 @pytest.fixture
 def application() -> Application:
     pages = [
-        Page("/fixed", "fixed", protected=False, fixed=True),
-        Page("/changing", "changing", protected=False, fixed=False),
+        Page("/fixed", "fixed", "", fixed=True),
+        Page("/changing", "changing", ""),
     ]
     return Application(Small, pages, make=Small, limits=Limits(max_texts=8))
 

@@ -1,0 +1,117 @@
+"""What documents, proxies and alert rules say of the service's routes: `make docs` writes it.
+
+A route is a method of the service; this reads its path, whether it needs a token, and the first line
+of its docstring.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from api.application import SCHEMA_PATH
+from api.bento import EmbeddingService
+from api.routes import Audience, marked_pages, summary_of
+from service import EmbeddingAPI
+
+ROOT = Path(__file__).parent.parent
+DEPLOY = ROOT / "deploy"
+_SCHEMA_SUMMARY = "Routes and fields, for BentoML's client"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Paths that one method answers."""
+
+    verb: str
+    paths: tuple[str, ...]
+    protected: bool
+    audience: Audience
+    summary: str
+
+
+def endpoints() -> list[Endpoint]:
+    """Every route: those that embed, then the pages of users, the probes, and what is internal."""
+    service = cast(EmbeddingService, EmbeddingAPI)
+    found = [
+        Endpoint("POST", (api.route,), True, "public", summary_of(api.doc))
+        for api in service.apis.values()
+    ]
+    pages: dict[str, Endpoint] = {}
+    for page in marked_pages(service.inner):
+        before = pages[page.method].paths if page.method in pages else ()
+        paths = (*before, page.path)
+        pages[page.method] = Endpoint("GET", paths, page.protected, page.audience, page.summary)
+    schema = Endpoint("GET", (SCHEMA_PATH,), False, "public", _SCHEMA_SUMMARY)
+    return sorted([*found, *pages.values(), schema], key=_place)
+
+
+def _place(endpoint: Endpoint) -> tuple[bool, bool, int, int, str]:
+    """Where an endpoint stands in a list."""
+    audience = ("public", "probe", "internal").index(endpoint.audience)
+    path = endpoint.paths[0]
+    return endpoint.verb == "GET", not endpoint.protected, audience, len(path), path
+
+
+def route_table() -> str:
+    """A Markdown table of every route."""
+    lines = ["| Route | Token | What it does |", "| --- | --- | --- |"]
+    for endpoint in endpoints():
+        paths = [path for path in endpoint.paths if not _is_below(path, endpoint.paths)]
+        route = f"`{endpoint.verb} {paths[0]}`"
+        also = "".join(f", `{path}`" for path in paths[1:])
+        lines.append(
+            f"| {route}{also} | {'yes' if endpoint.protected else ''} | {endpoint.summary} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def served_paths(*audiences: Audience) -> list[str]:
+    """The paths of these audiences, and `PATH/*` for all that lie below another path."""
+    found = [endpoint for endpoint in endpoints() if endpoint.audience in audiences]
+    paths = [path for endpoint in found for path in endpoint.paths]
+    return list(dict.fromkeys(_pattern(path, paths) for path in paths))
+
+
+def _pattern(path: str, paths: Iterable[str]) -> str:
+    return f"{path.rpartition('/')[0]}/*" if _is_below(path, paths) else path
+
+
+def _is_below(path: str, paths: Iterable[str]) -> bool:
+    """Whether a path is a file, or a name, below another one."""
+    return path.rpartition("/")[0] in paths
+
+
+def with_caddy_paths(caddyfile: str) -> str:
+    """The Caddyfile with the paths that it lets through."""
+    probes = " ".join(served_paths("probe"))
+    served = " ".join(served_paths("public"))
+    caddyfile = re.sub(r"(?m)^(\t@probes path) .*$", rf"\1 {probes}", caddyfile)
+    return re.sub(r"(?m)^(\t@served path) .*$", rf"\1 {served}", caddyfile)
+
+
+def with_nginx_paths(configuration: str) -> str:
+    """nginx's configuration with the paths that it lets through."""
+    lines = [f"        {_nginx_key(path):17} 1;\n" for path in served_paths("public", "probe")]
+    pattern = r"(map \$uri \$served \{\n).*?(    \})"
+    return re.sub(
+        pattern, lambda found: found[1] + "".join(lines) + found[2], configuration, flags=re.DOTALL
+    )
+
+
+def _nginx_key(path: str) -> str:
+    return f"~^{path.removesuffix('*')}" if path.endswith("*") else path
+
+
+def with_alert_routes(rules: str) -> str:
+    """Alert rules with the routes that users call for vectors."""
+    called = "|".join(path for end in endpoints() if end.verb == "POST" for path in end.paths)
+    return re.sub(r'route=~"[^"]*"', f'route=~"{called}"', rules)
+
+
+GENERATED: Mapping[Path, Callable[[str], str]] = {
+    DEPLOY / "caddy" / "Caddyfile": with_caddy_paths,
+    DEPLOY / "nginx" / "nginx.conf": with_nginx_paths,
+    DEPLOY / "prometheus" / "rules" / "embedding-api.yml": with_alert_routes,
+}
