@@ -198,7 +198,8 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
     @page("/openapi.json", fixed=True)
     async def openapi(self, _: Request) -> dict[str, Any]:
         """The OpenAPI document."""
-        return _service().openapi_spec
+        spec: dict[str, Any] = _service().openapi_spec
+        return spec
 
     @page(*DOCS_PATHS)
     async def docs(self, request: Request) -> ASGIApp:

@@ -90,7 +90,7 @@ class Application:
         page = self._page(method)
 
         async def endpoint(request: Request) -> ASGIApp:
-            answer = await page(request)
+            answer: dict[str, Any] | ASGIApp = await page(request)
             if isinstance(answer, dict):
                 return Response(json_bytes(answer), media_type=JSON)
             return answer

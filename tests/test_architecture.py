@@ -49,6 +49,7 @@ ALLOWED = {
     "api": {
         "auth.errors",
         "embedder.errors",
+        "embedder.tokens",
         "errors",
         "gate.errors",
         "quota.errors",

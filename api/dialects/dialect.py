@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,26 +11,7 @@ from starlette.types import Scope
 
 from api.model_info import ModelInfo
 from api.options import TaskOptions, VectorOptions
-
-
-class ReadText(Protocol):
-    """One text as the model reads it."""
-
-    @property
-    def ids(self) -> NDArray[np.integer[Any]]:
-        """Token ids, (n_tokens,), cut at the model's limit."""
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens before the cut."""
-
-    @property
-    def truncated(self) -> bool:
-        """Whether it was cut at the model's limit."""
-
-    @property
-    def blank(self) -> bool:
-        """Whether it is nothing but white space and invisible characters."""
+from embedder.tokens import TokenizedText
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +23,7 @@ class EmbeddedTexts:
     """
 
     embeddings: Iterator[Any]
-    texts: Sequence[ReadText]
+    texts: Sequence[TokenizedText]
     about: dict[str, Any]
 
 
@@ -75,7 +56,7 @@ class Dialect(ABC):
     @abstractmethod
     async def read(
         self, request: TaskOptions, field: str, scope: Scope, *, task: str | None = None
-    ) -> Sequence[ReadText]:
+    ) -> Sequence[TokenizedText]:
         """Tokenise the text, or the list of texts, that a field of the request holds.
 
         The arguments and errors are those of `embed_texts`.
@@ -83,20 +64,20 @@ class Dialect(ABC):
 
     @abstractmethod
     async def vectors(
-        self, texts: Sequence[ReadText], scope: Scope, *, dimensions: int | None
+        self, texts: Sequence[TokenizedText], scope: Scope, *, dimensions: int | None
     ) -> NDArray[np.float32]:
         """Charge tokens and embed them: (n_texts, dimensions), L2-normalised, in order."""
 
     @abstractmethod
-    def about(self, texts: Sequence[ReadText]) -> dict[str, Any]:
+    def about(self, texts: Sequence[TokenizedText]) -> dict[str, Any]:
         """What every answer about texts says: model, fingerprint and usage."""
 
 
-def indices_of_truncated(texts: Sequence[ReadText]) -> list[int]:
+def indices_of_truncated(texts: Sequence[TokenizedText]) -> list[int]:
     """Which of the texts were cut at the model's limit."""
     return [index for index, text in enumerate(texts) if text.truncated]
 
 
-def indices_of_blank(texts: Sequence[ReadText]) -> list[int]:
+def indices_of_blank(texts: Sequence[TokenizedText]) -> list[int]:
     """Which of the texts are nothing but white space and invisible characters."""
     return [index for index, text in enumerate(texts) if text.blank]
