@@ -55,3 +55,11 @@ def late_head() -> BodyTimeout:
         f"The head of the request did not arrive within {HEAD_TIMEOUT:g} seconds. Send it at once.",
         reason="head_timeout",
     )
+
+
+def offers_upgrade() -> BadHeader:
+    return BadHeader(
+        "This server speaks HTTP/1.1 only. Send the request without Upgrade "
+        "(in Java: HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1)).",
+        reason="upgrade",
+    )

@@ -36,6 +36,7 @@ from api.bounds import (
     bad_framing,
     connections_allowed,
     late_head,
+    offers_upgrade,
     reason_of_parser,
 )
 from api.turns import Turns
@@ -195,11 +196,7 @@ class Connection(HttpToolsProtocol):
         announced = any(name in lengths and value != lengths[name] for name, value in self.headers)
         if not announced or not self.parser.should_upgrade():
             return None
-        return BadHeader(
-            "HTTP/1.1 alone is spoken here. Send the request without Upgrade "
-            "(in Java: HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1)).",
-            reason="upgrade",
-        )
+        return offers_upgrade()
 
     # --- ends ---------------------------------------------------------------------------------
 

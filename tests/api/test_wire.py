@@ -334,7 +334,7 @@ def test_a_refused_body_is_freed_with_its_refusal(body: bytes) -> None:
     gc.disable()
     try:
         with suppress(InvalidBodyError, MalformedBodyError):
-            parse_body(EmbedRequest, body)
+            parse_body(EmbedRequest, body, limits=LIMITS)
         assert gc.collect() == 0
     finally:
         gc.enable()
