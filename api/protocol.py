@@ -194,9 +194,7 @@ class Connection(HttpToolsProtocol):
         """httptools drops the body of a request that offers another protocol."""
         lengths = {b"transfer-encoding": b"", b"content-length": b"0"}
         announced = any(name in lengths and value != lengths[name] for name, value in self.headers)
-        if not announced or not self.parser.should_upgrade():
-            return None
-        return offers_upgrade()
+        return offers_upgrade() if announced and self.parser.should_upgrade() else None
 
     # --- ends ---------------------------------------------------------------------------------
 
