@@ -4,10 +4,13 @@ import psycopg
 import pytest
 
 from jobs.embedding import Engine
+from jobs.errors import UsageError
 from jobs.output.database import Database
+from jobs.table import setup
 from jobs.table.catalog import find_pgvector
 from jobs.table.column import load_columns
 from jobs.table.queue import MOST_ATTEMPTS, Queue
+from jobs.table.run import Options, Worker
 from jobs.table.session import Session
 from jobs.table.texts import TextEmbedder
 from tests.jobs.table.filling import Filling
@@ -38,15 +41,13 @@ def test_rows_that_were_there_and_rows_that_come_are_filled(
     assert filling.assert_filled("documents") == 4
 
 
-def test_thousands_of_rows_of_one_copy_are_filled(
-    filling: Filling, documents: psycopg.Connection
-) -> None:
+def test_the_rows_of_one_copy_are_filled(filling: Filling, documents: psycopg.Connection) -> None:
     with documents.cursor() as cursor, cursor.copy("COPY documents (body) FROM STDIN") as copy:
-        for number in range(3000):
+        for number in range(1000):
             copy.write_row([f"row {number}"])
-    assert waiting(documents) == 3000
+    assert waiting(documents) == 1000
     assert filling.fill() == 0
-    assert filling.assert_filled("documents") == 3000
+    assert filling.assert_filled("documents") == 1000
 
 
 def test_what_is_rolled_back_leaves_nothing(
@@ -190,8 +191,6 @@ def test_vectors_of_another_model_stay_until_they_are_replaced(
     filling.fill()
     documents.execute("UPDATE documents SET embedding_fingerprint = 'before'")
     documents.execute("UPDATE embedding_api.columns SET fingerprint = 'before'")
-    from jobs.table import setup
-
     [column] = load_columns(documents)
     setup.requeue(documents, column, filling.engine.fingerprint)
     assert waiting(documents) == 2
@@ -210,9 +209,6 @@ def test_an_engine_of_another_model_takes_no_rows(
 
 
 def test_a_database_is_given_and_an_engine_is_not_loaded_for_nothing(filling: Filling) -> None:
-    from jobs.errors import UsageError
-    from jobs.table.run import Options, Worker
-
     nothing = Engine(filling.engine.directory / "none", "", 1, 8, 8)
     with pytest.raises(UsageError, match="run --setup first"):
         Worker(Database(filling.url, ()), nothing, Options((), True, 60, 0, None), lambda _: None)
