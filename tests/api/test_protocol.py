@@ -29,7 +29,7 @@ GET = b"GET /ok HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = b"POST /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 PIECE = b"v" * 65_536
 PIECES = 512  # 32 MiB: more than two kernels take for a client who reads nothing
-HEAD_TIMEOUT, ANSWER_TIMEOUT = 0.5, 1.0  # seconds
+HEAD_TIMEOUT, ANSWER_TIMEOUT = 0.5, 1.5  # seconds
 
 
 @dataclass
@@ -287,12 +287,12 @@ def test_a_client_who_reads_nothing_is_ended_and_its_place_is_free(served: Serve
         assert len(read_to_end(connection)) < PIECES * len(PIECE)
 
 
-@pytest.mark.parametrize("size", [100, 500, 4_096, 65_536])
+@pytest.mark.parametrize("size", [500, 65_536])
 def test_a_client_who_reads_slowly_and_steadily_is_not_ended(served: Served, size: int) -> None:
     """At 25 kB per second, the buffer moves less often than it is looked at."""
     with served.connect(receive_buffer=4_096) as connection:
         connection.sendall(GET.replace(b"/ok", b"/large"))
-        until = time.monotonic() + 4 * ANSWER_TIMEOUT
+        until = time.monotonic() + 3 * ANSWER_TIMEOUT
         while time.monotonic() < until:
             some_of(connection, size)
             time.sleep(0.02)
