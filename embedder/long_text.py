@@ -39,12 +39,27 @@ def reader_for(tokenizer: tokenizers.Tokenizer) -> Read:
     return read_words if bert else read_from_the_start
 
 
+def first_window(wanted: int) -> int:
+    """Characters that mostly have `wanted` tokens, so that the others are left alone; at most WINDOW."""
+    return min(WINDOW, 8 * wanted + 2 * MARGIN)
+
+
+def _ends(n_characters: int, wanted: int) -> Iterator[int]:
+    """Where windows end: each is twice as long as the one before, up to WINDOW."""
+    size = end = first_window(wanted)
+    yield end
+    while end < n_characters:
+        size = min(2 * size, WINDOW)
+        end += size
+        yield end
+
+
 def read_from_the_start(tokenizer: tokenizers.Tokenizer, text: str, wanted: int) -> Windows:
     """Windows that all begin with the text, each twice as long, for tokenizers of any kind.
 
     A tokenizer may put something in front of a text, so a window cannot begin where one has ended.
     """
-    size = WINDOW
+    size = first_window(wanted)
     while size < len(text):
         encoding = _encoded(tokenizer, text[:size])
         settled = _tokens_before(encoding, size - MARGIN)
@@ -63,9 +78,10 @@ def read_words(tokenizer: tokenizers.Tokenizer, text: str, wanted: int) -> Windo
     control characters, accents) or one (a word of more than 100 characters is [UNK]).
     """
     ids: list[int] = []
-    window = ""
-    for end in range(WINDOW, len(text) + WINDOW, WINDOW):
-        window += text[end - WINDOW : end]
+    window, begin = "", 0
+    for end in _ends(len(text), wanted):
+        window += text[begin:end]
+        begin = end
         encoding = _encoded(tokenizer, window)
         if end >= len(text):
             yield ids + encoding.ids

@@ -14,7 +14,7 @@ import tokenizers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from embedder.long_text import WINDOW, read_from_the_start, read_words, reader_for
+from embedder.long_text import WINDOW, first_window, read_from_the_start, read_words, reader_for
 from embedder.prepare.source import Source
 from embedder.profile import TOKENIZER_FILE
 from embedder.tokens import Tokenizer
@@ -36,9 +36,10 @@ passage = st.lists(repeated | varied, max_size=20).map("".join)
 
 @st.composite
 def long_texts(draw: st.DrawFn) -> str:
-    """Something at the end of the first window, and some windows behind it."""
+    """Something at the end of one of the first windows, and some windows behind it."""
     filler, tail = draw(st.sampled_from(PIECES)), draw(st.sampled_from(PIECES))
-    start = WINDOW - draw(st.integers(0, 4_000))
+    end = draw(st.sampled_from([first_window(1), first_window(254), WINDOW]))
+    start = max(0, end - draw(st.integers(0, 4_000)))
     first = (filler * start)[:start] + draw(passage)
     return first + tail * draw(st.integers(0, 30_000 // len(tail))) + draw(passage)
 
