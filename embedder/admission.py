@@ -38,8 +38,11 @@ class Admission:
         self._lengths = 0  # of all users' texts, in tokens
         self.tokens = 0  # that they count
 
-    def admit(self, user: str, lengths: Sequence[int]) -> None:
+    def admit(self, user: str, lengths: Sequence[int], *, bulk: bool = False) -> None:
         """Count the texts of a request, by the tokens of each.
+
+        Args:
+            bulk: whether all other work goes before it. Such requests fill half of the queue at most.
 
         Raises:
             TooManyTokensError: they are more than a user may ever have.
@@ -47,7 +50,7 @@ class Admission:
         """
         self.check_size(lengths)
         cost = sum(map(cost_of, lengths))
-        self.check(user, cost)
+        self.check(user, cost, bulk=bulk)
         self._add(user, cost, sum(lengths))
 
     def check_size(self, lengths: Sequence[int]) -> None:
@@ -69,29 +72,32 @@ class Admission:
         if not self._of[user]:
             del self._of[user]
 
-    def check(self, user: str, cost: int, *, most: int = 0) -> None:
+    def check(self, user: str, cost: int, *, most: int = 0, bulk: bool = False) -> None:
         """Whether `user` may add `cost` tokens now; more than `user_tokens` count as that many.
 
         Args:
             most: what they may turn out to be where `cost` is the least, for a true `retry_after`.
+            bulk: as of `admit`.
 
         Raises:
             UserQueueFullError: the user has too many already.
             QueueFullError: all users together have.
         """
         cost, most = min(cost, self._user_tokens), min(max(cost, most), self._user_tokens)
-        own, total = self._above(user, cost)
+        own, total = self._above(user, cost, bulk)
         if own <= 0 and total <= 0:
             return
-        most_own, most_total = self._above(user, most)
+        most_own, most_total = self._above(user, most, bulk)
         wait = max(self._seconds_of_turns(most_own), self._seconds_of(most_total))
         raise UserQueueFullError(wait) if own > 0 else QueueFullError(wait)
 
-    def _above(self, user: str, cost: int) -> tuple[int, int]:
+    def _above(self, user: str, cost: int, bulk: bool) -> tuple[int, int]:
         """Tokens above the bound on the user and above that on all, if `cost` was added."""
         own = self._of.get(user, 0)
         above = self.tokens + cost - self._total_tokens
-        if above > 0 and own <= self._little:
+        if bulk and self.tokens:  # an empty queue takes any request
+            above += self._total_tokens // 2
+        elif above > 0 and own <= self._little:
             above += cost - self._total_tokens
         return own + cost - self._user_tokens, above
 

@@ -87,12 +87,15 @@ class Batcher:
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
 
-    async def embed(self, token_ids: Sequence[TokenIds], *, user: str) -> Vectors:
+    async def embed(
+        self, token_ids: Sequence[TokenIds], *, user: str, bulk: bool = False
+    ) -> Vectors:
         """Vectors of one request's texts, in their order.
 
         Args:
             token_ids: the texts, each (n_tokens,).
             user: whose turn in the queue it takes.
+            bulk: whether all other work goes before it.
 
         Returns:
             (n_texts, dimensions) float32, L2-normalised.
@@ -105,9 +108,9 @@ class Batcher:
         if self.ended_by is not None:
             raise self.ended_by
         lengths = [len(ids) for ids in token_ids]
-        self.admission.admit(user, lengths)
+        self.admission.admit(user, lengths, bulk=bulk)
         large = sum(lengths) > self._batch_tokens
-        job = Job(user, len(lengths), large, self._loop.create_future())
+        job = Job(user, len(lengths), large, bulk, self._loop.create_future())
         self._jobs.add(job)
         try:
             self._queue.push(job, token_ids)

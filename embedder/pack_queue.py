@@ -13,6 +13,8 @@ from embedder.fair_queue import FairQueue
 from embedder.postprocess import Vectors
 from embedder.tokens import TokenIds
 
+BULK_EVERY = 16  # of so many packs in a row one is of bulk, if any waits
+
 
 @dataclass(slots=True, eq=False)
 class Job:
@@ -21,6 +23,7 @@ class Job:
     user: str
     missing: int  # texts whose vectors are not there
     large: bool  # fills packs by itself
+    bulk: bool  # all other work goes before it
     answer: "asyncio.Future[Vectors]"
     vectors: Vectors | None = None
     arrived: float = field(default_factory=time.monotonic)
@@ -57,6 +60,9 @@ class Text:
 class PackQueue:
     """Filled by the event loop, emptied by the engine's thread; fair between users.
 
+    Bulk jobs have a queue of their own. A pack is taken from it when nothing else waits, and once in
+    BULK_EVERY packs otherwise, so that bulk goes on under any load.
+
     Args:
         batch_tokens, batch_size: tokens and texts in one pack.
     """
@@ -64,18 +70,20 @@ class PackQueue:
     def __init__(self, *, batch_tokens: int, batch_size: int) -> None:
         self._batch_tokens, self._batch_size = batch_tokens, batch_size
         self._texts: FairQueue[Text] = FairQueue()
+        self._bulk: FairQueue[Text] = FairQueue()
+        self._passed = 0  # packs since bulk began to wait or was taken
         self._lock = threading.Lock()
 
     def push(self, job: Job, token_ids: Sequence[TokenIds]) -> None:
         """All texts of a job at once: none of them goes before the others are there."""
         with self._lock:
             for index, ids in enumerate(token_ids):
-                self._texts.push(job.user, Text(job, index, ids), len(ids))
+                self._queue_of(job).push(job.user, Text(job, index, ids), len(ids))
 
     def drop(self, job: Job) -> list[Text]:
         """Take out, and return, what is left of a job that nobody waits for."""
         with self._lock:
-            return self._texts.drop(job.user, lambda text: text.job is job)
+            return self._queue_of(job).drop(job.user, lambda text: text.job is job)
 
     def take(self) -> list[Text]:
         """The next texts up to the budget, none if none waits; one longer than the budget goes alone.
@@ -83,13 +91,30 @@ class PackQueue:
         Small requests are not topped up from one that fills packs by itself: a query of 16 tokens that
         shares its pack with 240 tokens of another's bulk takes seven times as long.
         """
+        with self._lock:
+            return self._pack_of(self._next_queue())
+
+    def _queue_of(self, job: Job) -> FairQueue[Text]:
+        return self._bulk if job.bulk else self._texts
+
+    def _next_queue(self) -> FairQueue[Text]:
+        """The one to take a pack from."""
+        if self._bulk.peek() is None:
+            self._passed = 0
+            return self._texts
+        self._passed += 1
+        if self._texts.peek() is None or self._passed >= BULK_EVERY:
+            self._passed = 0
+            return self._bulk
+        return self._texts
+
+    def _pack_of(self, queue: FairQueue[Text]) -> list[Text]:
         pack: list[Text] = []
         tokens = 0
-        with self._lock:
-            while len(pack) < self._batch_size and (text := self._texts.peek()) is not None:
-                tokens += len(text.token_ids)
-                tops_up = bool(pack) and text.job.large and not pack[-1].job.large
-                if pack and (tokens > self._batch_tokens or tops_up):
-                    break
-                pack.append(self._texts.pop())
+        while len(pack) < self._batch_size and (text := queue.peek()) is not None:
+            tokens += len(text.token_ids)
+            tops_up = bool(pack) and text.job.large and not pack[-1].job.large
+            if pack and (tokens > self._batch_tokens or tops_up):
+                break
+            pack.append(queue.pop())
         return pack

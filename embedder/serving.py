@@ -175,11 +175,13 @@ class ServedModel:
             self._batcher.admission.check_size(lengths)
             yield texts
 
-    async def embed(self, tokens: Sequence[TokenizedText], *, user: str) -> Vectors:
+    async def embed(
+        self, tokens: Sequence[TokenizedText], *, user: str, bulk: bool = False
+    ) -> Vectors:
         """(n_texts, dimensions) float32, L2-normalised. Raises ModelLoadingError and what Batcher raises."""
         if self._batcher is None:
             raise ModelLoadingError
-        return await self._batcher.embed([text.ids for text in tokens], user=user)
+        return await self._batcher.embed([text.ids for text in tokens], user=user, bulk=bulk)
 
 
 def _settle_garbage_collector() -> None:

@@ -152,3 +152,21 @@ def test_without_a_measured_rate_the_longest_wait_is_told() -> None:
     with pytest.raises(UserQueueFullError) as refused:
         queue.admit("a", QUERY)
     assert refused.value.retry_after == LONGEST_WAIT
+
+
+def test_bulk_fills_half_of_the_queue_at_most() -> None:
+    queue = admission(user=1000, total=2000)
+    queue.admit("bulk", [500], bulk=True)
+    queue.admit("bulk", [500], bulk=True)
+    with pytest.raises(QueueFullError):
+        queue.admit("other bulk", [64], bulk=True)
+    queue.admit("a", [1000])
+    for _ in range(1000 // 64):
+        queue.release("bulk", 64)
+    with pytest.raises(QueueFullError):
+        queue.admit("other bulk", [64], bulk=True)
+
+
+def test_an_empty_queue_takes_any_bulk_request() -> None:
+    queue = admission(user=2000, total=2000)
+    queue.admit("bulk", [2000], bulk=True)
