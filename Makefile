@@ -31,8 +31,8 @@ containerize = cd / && $(abspath $(BIN))/bentoml containerize embedding-api:late
 
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: help install native native-linux serve embed-dataset test tools bench drill hostile soak lint token model \
-  model-info build docs site lock clean faketime emulator arm-model engine image image-arm64 test-image test-arm64 \
+.PHONY: help install native native-linux serve embed-dataset test tools bench drill hostile soak lint token service-key \
+  model model-info build docs site lock clean faketime emulator arm-model engine image image-arm64 test-image test-arm64 \
   test-compose bundle install-bundle test-bundle test-pythons sbom audit
 
 help: ## Show this list
@@ -57,6 +57,9 @@ model-info: $(VENV)/prepare ## Show the profile and the verification report of t
 
 token: $(VENV)/prepare ## Print a development token [USER_ID=uuid]
 	@$(BIN)/python -m dev.token $(USER_ID)
+
+service-key: $(VENV)/prepare ## Print a new key for a machine, and the line to store [NAME=indexer]
+	@$(BIN)/python -m dev.service_key $(NAME)
 
 build: native-linux model ## Build the Bento
 	@tag=$$($(BIN)/bentoml build --output tag) && \

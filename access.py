@@ -1,19 +1,24 @@
-"""From settings to who is let in: token checks, quotas, blocked users, and the gate that asks them."""
+"""From settings to who is let in: tokens, service keys, quotas, blocked users, and the gate."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.types import ASGIApp
 
 import metrics
+from auth.authenticator import Authenticator
 from auth.claims import AUDIENCE, parse_roles
 from auth.jwks import RemoteKeys
 from auth.keys import InlineKeys, KeySet, KeySource, check_jwks, check_secret
+from auth.service_key_list import CallerLimits
+from auth.service_keys import ServiceKeys
 from auth.tokens import TokenVerifier
 from errors import ConfigurationError
 from gate.blocked import BlockedUsers, parse_blocked
 from gate.gate import Gate, Route
 from quota.quota import Quota, make_quota
+from quota.receipt import WINDOW, Limits
 from settings import Settings
 
 
@@ -23,6 +28,7 @@ class Access:
 
     verifier: TokenVerifier
     public_keys: KeySource | None
+    service_keys: ServiceKeys
     quota: Quota
     blocked_users: BlockedUsers
 
@@ -34,15 +40,18 @@ def make_access(settings: Settings) -> Access:
         ConfigurationError: there is nothing to check tokens with, or a value is not usable.
     """
     public_keys = _public_keys(settings)
+    service_keys = _make_service_keys(settings)
     blocked = parse_blocked(settings.blocked_users, subject=settings.subject)
     return Access(
         verifier=_make_verifier(settings, public_keys),
         public_keys=public_keys,
+        service_keys=service_keys,
         quota=make_quota(
             redis_url=settings.redis_url,
             per_minute=settings.rate_limit_per_min,
             tokens_per_day=settings.tokens_per_day,
             on_error=settings.rate_limit_on_error,
+            own_limits=partial(_limits_of_service, service_keys),
             report_loss=metrics.QUOTA_LOST.inc,
         ),
         blocked_users=BlockedUsers(blocked, redis_url=settings.redis_url),
@@ -77,6 +86,20 @@ def _make_verifier(settings: Settings, public_keys: KeySource | None) -> TokenVe
     )
 
 
+def _make_service_keys(settings: Settings) -> ServiceKeys:
+    return ServiceKeys(
+        settings.service_keys.get_secret_value() if settings.service_keys else "",
+        file=settings.service_keys_file,
+        users=CallerLimits(settings.rate_limit_per_min, settings.tokens_per_day),
+    )
+
+
+def _limits_of_service(keys: ServiceKeys, user_id: str) -> Limits | None:
+    """The limits of a service; None for users."""
+    own = keys.limits_of(user_id)
+    return None if own is None else Limits(own.requests, WINDOW, own.tokens)
+
+
 def _public_keys(settings: Settings) -> KeySource | None:
     if settings.supabase_jwks:
         return InlineKeys(check_jwks(settings.supabase_jwks))
@@ -100,7 +123,7 @@ def make_gate(
     return Gate(
         app,
         routes=routes,
-        verifier=access.verifier,
+        authenticator=Authenticator(access.verifier, access.service_keys),
         quota=access.quota,
         blocked=access.blocked_users,
         max_body_bytes=settings.max_body_bytes,

@@ -49,6 +49,18 @@ GATE_DECISIONS = Counter(
     ["decision"],
     registry=REGISTRY,
 )
+CALLER_REQUESTS = Counter(
+    "embed_caller_requests_total",
+    "Requests of users together and of each service key, by status",
+    ["caller", "status"],
+    registry=REGISTRY,
+)
+CALLER_TOKENS = Counter(
+    "embed_caller_tokens_total",
+    "Tokens of texts that users together, and each service key, sent",
+    ["caller"],
+    registry=REGISTRY,
+)
 TOKENS = Counter("embed_tokens_total", "Tokens the model read", registry=REGISTRY)
 TEXTS = Counter("embed_texts_total", "Texts embedded", registry=REGISTRY)
 BATCH_TEXTS = Histogram(

@@ -16,6 +16,9 @@ def record_request(record: RequestRecord, *, open_to_all: Collection[str]) -> No
         metrics.DURATION.labels(record.route).observe(record.seconds)
     if record.reason:
         metrics.ERRORS.labels(record.route, record.reason).inc()
+    if record.caller:
+        metrics.CALLER_REQUESTS.labels(record.caller, record.status).inc()
+        metrics.CALLER_TOKENS.labels(record.caller).inc(record.tokens)
     if record.route not in open_to_all and (decision := _decision(record)):
         metrics.GATE_DECISIONS.labels(decision).inc()
     write_request(record)
@@ -25,7 +28,7 @@ def _decision(record: RequestRecord) -> str | None:
     """The gate's, on a request that it guards; a probe that is told of a stopping service never met it."""
     if isinstance(record.error, GateError):
         return record.error.reason
-    return "admitted" if record.user else None
+    return "admitted" if record.caller else None
 
 
 def record_pack(pack: PackReport, *, batch_tokens: int) -> None:

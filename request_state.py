@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from auth.tokens import Principal
+from auth.principal import Principal
 from quota.receipt import Receipt
 
 KEY = "embedding_api.request"
@@ -48,6 +48,16 @@ class RequestState:
     def user_id(self) -> str:
         """Of the principal; "" on pages that are open to all."""
         return "" if self.principal is None else self.principal.user_id
+
+    @property
+    def caller(self) -> str | None:
+        """Of the principal: "user", or "service:NAME"."""
+        return None if self.principal is None else self.principal.caller
+
+    @property
+    def bulk(self) -> bool:
+        """Whether all other work goes before this request."""
+        return self.principal is not None and self.principal.bulk
 
 
 def state_of(scope: Any) -> RequestState:

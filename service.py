@@ -98,7 +98,8 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
         return EmbeddedTexts(encoded(vectors, request.encoding_format), texts, about)
 
     def check_room(self, texts: Sequence[str], scope: Scope) -> None:
-        self.embedder.check_room(texts, user=state_of(scope).user_id)
+        state = state_of(scope)
+        self.embedder.check_room(texts, user=state.user_id, bulk=state.bulk)
 
     async def read(
         self, request: TaskOptions, field: str, scope: Scope, *, task: str | None = None
@@ -130,7 +131,7 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
         size = self.embedder.model.profile.size_of(dimensions)
         state.n_tokens = _count_tokens(texts)
         state.receipt = await self.quota.spend(state.charged, tokens=state.n_tokens)
-        vectors = await self.embedder.embed(texts, user=state.user_id)
+        vectors = await self.embedder.embed(texts, user=state.user_id, bulk=state.bulk)
         metrics.TEXTS.inc(len(texts))
         metrics.TOKENS.inc(state.n_tokens)
         state.answer_bytes = vectors.nbytes
@@ -154,10 +155,10 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
         receipt = await self.quota.usage(state.user_id)
         set_quota_headers(state.answer_headers, receipt)
         requests = allowance(receipt.limit, receipt.remaining, receipt.reset_after)
-        tokens = receipt.tokens_limit and allowance(
+        tokens = allowance(
             receipt.tokens_limit, receipt.tokens_remaining, receipt.tokens_reset_after
         )
-        return {"requests": requests, "tokens": tokens}
+        return {"caller": state.caller, "requests": requests, "tokens": tokens}
 
     @page("/health", audience="probe")
     async def health(self, _: Request) -> dict[str, Any]:

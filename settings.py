@@ -4,6 +4,7 @@ import os
 import sys
 from functools import cache
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any, Literal
 
 from dotenv import dotenv_values
@@ -25,7 +26,13 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
 
 VERSION = "0.1.0"
 _WITH_SECRETS = {"redis_url", "supabase_jwks", "otel_exporter_otlp_endpoint"}
-_SECRET_MARKS = ("@", "eyJ", "sb_secret_", "hf_")  # passwords in URLs, and keys in the wrong line
+_SECRET_MARKS = (
+    "@",
+    "eyJ",
+    "sb_secret_",
+    "embk_",
+    "hf_",
+)  # passwords in URLs, and keys in the wrong line
 
 
 class Settings(BaseSettings):
@@ -137,6 +144,17 @@ class Settings(BaseSettings):
         "",
         description="User ids that are refused, separated by commas; those of the Redis set "
         "`blocked_users` are refused too, within seconds",
+    )
+
+    service_keys: SecretStr | None = Field(
+        None,
+        description="Keys for machines, each `NAME:SHA256`, separated by commas; `make service-key` "
+        "makes one",
+    )
+    service_keys_file: Path | None = Field(
+        None,
+        description="File with more of them, one per line; a change counts within seconds, without "
+        "a restart",
     )
 
     redis_url: RedisUrl | None = Field(

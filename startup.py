@@ -77,6 +77,7 @@ async def start(parts: Parts) -> None:
             "redis_does_not_answer: check REDIS_URL; limits are counted as RATE_LIMIT_ON_ERROR says"
         )
     await access.blocked_users.start()
+    await access.service_keys.start()
     _warn_of_readable_secrets(settings)
     await _fetch_keys(access.verifier.keys)
     await _load_model(parts)
@@ -146,5 +147,6 @@ async def stop(parts: Parts) -> None:
     await parts.embedder.close()
     await access.quota.aclose()
     await access.blocked_users.aclose()
+    await access.service_keys.aclose()
     await access.verifier.keys.aclose()
     await asyncio.to_thread(tracing.shutdown)

@@ -47,7 +47,7 @@ def configure_log(log_format: str) -> None:
     """Send the project's own lines to standard output as `json` or `text`, past BentoML's formatter."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(FORMATS[log_format]())
-    for name in ("embedding_api", "auth"):
+    for name in ("embedding_api", "auth", "gate", "quota"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(logging.INFO)
@@ -69,6 +69,7 @@ def write_request(record: RequestRecord) -> None:
         "status": record.status,
         "ms": round(record.seconds * 1000, 2),
         "tokens": record.tokens,
+        "caller": record.caller,
         "user": record.user,
         "reason": record.reason,
     }

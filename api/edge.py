@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import FingerprintError, error_response, reason_of
+from auth.principal import USER
 from request_state import state_of
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -26,7 +27,8 @@ class RequestRecord:
     status: int  # 0 when the client left before an answer began
     seconds: float
     tokens: int
-    user: str | None  # first 16 hex digits of SHA-256 of the user id
+    caller: str | None  # "user", or "service:NAME"; None where nobody was let in
+    user: str | None  # first 16 hex digits of SHA-256 of the id of a user
     reason: str | None  # why it was refused or failed
     error: Exception | None
 
@@ -92,12 +94,15 @@ class Edge:
             status=status,
             seconds=seconds,
             tokens=state.n_tokens,
-            user=hashlib.sha256(state.user_id.encode()).hexdigest()[:16]
-            if state.principal
-            else None,
+            caller=state.caller,
+            user=_pseudonym(state.user_id) if state.caller == USER else None,
             reason=reason_of(state.error) if state.error else None,
             error=state.error,
         )
+
+
+def _pseudonym(user_id: str) -> str:
+    return hashlib.sha256(user_id.encode()).hexdigest()[:16]
 
 
 def _check_fingerprint(scope: Scope, fingerprint: str) -> None:

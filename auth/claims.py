@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from auth.errors import TokenExpired, TokenForbidden, TokenInvalid
+from auth.principal import SERVICE
 from errors import ConfigurationError
 
 SKEW = 60.0  # seconds that nbf and iat may lie ahead of our clock; exp is not extended
@@ -100,4 +101,6 @@ def read_subject(claims: Mapping[str, Any], name: str) -> str:
             f"The token's claim {name} is not a name of 1 to 255 visible ASCII characters. "
             "Let the provider put the user's id there."
         )
+    if value.startswith(SERVICE):
+        raise TokenInvalid(f"No user's id begins with {SERVICE}, which is for service keys.")
     return value

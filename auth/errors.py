@@ -41,3 +41,35 @@ class TokenForbidden(GateError):
     """Well signed, but not a signed-in user's token."""
 
     reason = "token_forbidden"
+
+
+class ServiceKeyMistyped(TokenInvalid):
+    reason = "service_key_mistyped"
+
+
+class ServiceKeyUnknown(TokenInvalid):
+    reason = "service_key_unknown"
+
+
+class ServiceKeyInBrowser(TokenForbidden):
+    """A page's visitors could read its key."""
+
+    reason = "service_key_in_browser"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A service key came with an Origin header, as browsers send. Whoever visits the page could "
+            "read it: replace the key, and send the access token of the signed-in user."
+        )
+
+
+class ServiceKeyInUrl(TokenForbidden):
+    """Logs keep URLs."""
+
+    reason = "service_key_in_url"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The URL holds a service key, and logs keep URLs. Replace the key, and send it as "
+            "Authorization: Bearer <key>."
+        )

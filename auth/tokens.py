@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 import logging
 import re
@@ -29,11 +28,12 @@ from auth.claims import (
 )
 from auth.errors import TokenExpired, TokenForbidden, TokenInvalid, TokenTooLarge
 from auth.keys import ALGORITHMS, Algorithm, KeySet
+from auth.principal import Principal
+from auth.service_key_format import SUPABASE_PREFIX
 
 MAX_TOKEN_BYTES = 8192
+PUBLISHABLE_PREFIX = "sb_publishable_"  # of the public key of a project, in place of the anon key
 MAX_KID_LENGTH = 256
-REMEMBERED = 30.0  # seconds; a key that is withdrawn counts this much longer
-MAX_REMEMBERED = 4096  # tokens
 MAX_ISSUERS = 8  # wrong issuers that the log names, each once
 
 COMPACT_JWS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
@@ -47,18 +47,6 @@ _SIGNATURES: dict[Algorithm, SignatureAlgorithm] = {
 }
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who is calling. ``user_id`` and ``session_id`` are UUIDs in lower case.
-
-    Of third-party auth they are as the provider writes them.
-    """
-
-    user_id: str
-    session_id: str | None
-    is_anonymous: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,32 +85,14 @@ class TokenVerifier:
         self._roles = roles
         self._read_id = {"uuid": read_uuid, "any": read_subject}[subject]
         self._clock = clock
-        self._verified: dict[
-            bytes, tuple[Principal, float]
-        ] = {}  # token's hash -> user, until when
 
     async def verify(self, token: str) -> Principal:
         """Raises TokenInvalid, TokenTooLarge, TokenExpired, TokenForbidden, KeysUnavailable."""
-        if known := self.recall(token):
-            return known
         header = read_header(token)
         if self.keys.lacks(header.algorithm, header.kid):
             self._check_before_asking(token)
         claims = await self.signed_claims(token, header)
-        principal = self._principal(claims)
-        self._verified[_digest(token)] = (principal, min(claims["exp"], self._clock() + REMEMBERED))
-        if len(self._verified) > MAX_REMEMBERED:
-            del self._verified[next(iter(self._verified))]
-        return principal
-
-    def recall(self, token: str) -> Principal | None:
-        """The user of a token that was verified less than REMEMBERED seconds ago and has not expired."""
-        digest = _digest(token)
-        principal, until = self._verified.get(digest, (None, 0.0))
-        if principal is not None and self._clock() >= until:
-            del self._verified[digest]
-            return None
-        return principal
+        return self._principal(claims)
 
     async def signed_claims(self, token: str, header: Header) -> dict[str, Any]:
         """The claims of a token whose signature holds. Raises TokenInvalid, KeysUnavailable."""
@@ -163,7 +133,12 @@ class TokenVerifier:
                 reason="anonymous_user",
             )
         session_id = self._read_id(claims, "session_id") if claims.get("session_id") else None
-        return Principal(user_id=user_id, session_id=session_id, is_anonymous=anonymous)
+        return Principal(
+            user_id=user_id,
+            session_id=session_id,
+            is_anonymous=anonymous,
+            expires=claims["exp"],
+        )
 
     def _check_issuer(self, claims: Mapping[str, Any], *, signed: bool) -> None:
         issuer = claims.get("iss")
@@ -194,7 +169,13 @@ def read_header(token: str) -> Header:
 
     Raises TokenInvalid, TokenTooLarge, TokenForbidden (a new project API key).
     """
-    if token.startswith(("sb_publishable_", "sb_secret_")):
+    if token.startswith(SUPABASE_PREFIX):
+        raise TokenForbidden(
+            "This is a secret key of a project, and not listed here. Send the access token of a "
+            "signed-in user, or let SERVICE_KEYS of the service list the key's SHA-256.",
+            reason="api_key",
+        )
+    if token.startswith(PUBLISHABLE_PREFIX):
         raise TokenForbidden(
             "This is a project API key. Send the access token of a signed-in user.",
             reason="api_key",
@@ -247,10 +228,6 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def _base64url(text: str) -> bytes:

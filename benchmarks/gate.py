@@ -20,7 +20,9 @@ import uvloop
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.edge import Edge
+from auth.authenticator import Authenticator
 from auth.keys import KeySet
+from auth.service_keys import ServiceKeys
 from auth.tokens import TokenVerifier
 from benchmarks.report import arguments, save
 from gate.gate import Gate, Route
@@ -56,7 +58,8 @@ def gated(quota: Quota) -> ASGIApp:
 
     verifier = TokenVerifier(keys=KeySet(secret=SECRET), issuer=None, allow_anonymous=False)
     routes = {"/embed": Route(frozenset({"POST"}), protected=True)}
-    gate = Gate(spending, routes=routes, verifier=verifier, quota=quota)
+    authenticator = Authenticator(verifier, ServiceKeys())
+    gate = Gate(spending, routes=routes, authenticator=authenticator, quota=quota)
     return Edge(gate, routes=routes, fingerprint="0" * 12, record=lambda _: None)
 
 

@@ -137,7 +137,7 @@ class ServedModel:
         if self._batcher is not None:
             self._batcher.abandon(error)
 
-    def check_room(self, texts: Sequence[str], *, user: str) -> None:
+    def check_room(self, texts: Sequence[str], *, user: str, bulk: bool = False) -> None:
         """Refuse before any work what the queue would not take afterwards.
 
         A text counts LEAST_TOKENS at least, and is taken to have no more tokens than characters.
@@ -148,7 +148,8 @@ class ServedModel:
             raise ModelLoadingError
         limit = self.model.max_tokens
         most = sum(cost_of(min(len(text), limit)) for text in texts)
-        self._batcher.admission.check(user, LEAST_TOKENS * len(texts), most=most)
+        least = LEAST_TOKENS * len(texts)
+        self._batcher.admission.check(user, least, most=most, bulk=bulk)
 
     async def tokenise(
         self, texts: Sequence[str], prompts: Sequence[str], *, truncate: bool, user: str

@@ -12,12 +12,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from auth.authenticator import Authenticator
 from auth.errors import TokenForbidden, TokenInvalid, TokenMissing, UnknownKey
-from auth.tokens import Principal, TokenVerifier
+from auth.principal import Principal
 from errors import Overloaded
 from gate.bodies import Bodies, Receive, replay
 from gate.client_address import TrustedProxies, client_address
 from gate.cors import Cors
+from gate.credentials import credential_of, misuse_of_service_key
 from gate.errors import BodyTimeout, BodyTooLarge, MethodNotAllowed, PathNotFound, UserBlocked
 from gate.failures import FailureBudget
 from gate.in_flight import InFlight
@@ -25,7 +27,7 @@ from gate.paths import meant_path, near_paths
 from gate.request_headers import RequestHeaders, check_headers
 from quota.errors import QuotaExceeded
 from quota.quota import Quota
-from quota.receipt import Receipt, policy_header, set_quota_headers, tokens_alone
+from quota.receipt import Receipt, set_policy, set_quota_headers, tokens_alone
 from request_state import RequestState, state_of
 
 Scope = MutableMapping[str, Any]
@@ -71,7 +73,7 @@ class Gate:
         app: App,
         *,
         routes: Mapping[str, Route],
-        verifier: TokenVerifier,
+        authenticator: Authenticator,
         quota: Quota,
         max_body_bytes: int = 8_388_608,
         body_timeout: float = 20.0,
@@ -87,7 +89,7 @@ class Gate:
         self._app = app
         self._routes = routes
         self._near = near_paths(routes)
-        self._verifier = verifier
+        self._authenticator = authenticator
         self._quota = quota
         self._max_body_bytes = max_body_bytes
         self._bodies = Bodies(limit=max_body_bytes, seconds=body_timeout)
@@ -135,7 +137,7 @@ class Gate:
     async def _admit(self, scope: Scope, headers: RequestHeaders, held: ExitStack) -> None:
         """Lets a user in, and takes the places that ``held`` gives back in the end."""
         state = state_of(scope)
-        state.answer_headers.append(policy_header(self._quota.limits))
+        set_policy(state.answer_headers, self._quota.limits)
         if not self._ready():
             raise Overloaded(
                 "The service is stopping. Try again in a few seconds.",
@@ -144,23 +146,23 @@ class Gate:
             )
         principal = await self._principal(scope, headers)
         state.principal = principal
+        set_policy(state.answer_headers, self._quota.limits_of(principal.user_id))
         if principal.user_id in self._blocked:
             raise UserBlocked
         held.enter_context(self._in_flight.hold(principal.user_id))
 
     async def _principal(self, scope: Scope, headers: RequestHeaders) -> Principal:
-        token = bearer_token(headers)
-        if principal := self._verifier.recall(token):
+        credential = credential_of(headers)
+        misuse = misuse_of_service_key(credential, headers, query=scope.get("query_string", b""))
+        if misuse is None and (principal := self._authenticator.recall(credential)):
             return principal
         peer = scope["client"][0] if scope.get("client") else None
         address = client_address(peer, headers.all(b"x-forwarded-for"), self._trusted)
         self._failures.check(address)
         try:
-            if not token:
-                raise TokenMissing(
-                    "Send the header Authorization: Bearer <access token of a signed-in user>."
-                )
-            principal = await self._verifier.verify(token)
+            if misuse is not None:
+                raise misuse
+            principal = await self._authenticator.verify(credential)
         except FAILURES:
             self._failures.failed(address)
             raise
@@ -233,12 +235,6 @@ class Gate:
         )
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
-
-
-def bearer_token(headers: RequestHeaders) -> str:
-    """The token of ``Authorization: Bearer …`` (RFC 6750 §2.1), or nothing."""
-    scheme, _, token = (headers.get(b"authorization") or b"").partition(b" ")
-    return token.strip(b" ").decode("latin-1") if scheme.lower() == b"bearer" else ""
 
 
 def _owed(receipt: Receipt, status: int, reason: str | None) -> Receipt | None:

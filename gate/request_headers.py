@@ -11,6 +11,7 @@ from gate.errors import BadHeader, BodyTooLarge, HeadersTooLarge, UnsupportedMed
 MAX_HEADER_BYTES = 16_384
 UTF_8 = (b"utf-8", b"utf8")
 SINGLE = {
+    b"apikey": ("apikey", "two_apikeys"),
     b"authorization": ("Authorization", "two_authorizations"),
     b"content-length": ("Content-Length", "bad_content_length"),
     b"content-type": ("Content-Type", "two_content_types"),

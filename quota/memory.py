@@ -13,10 +13,12 @@ from quota.receipt import (
     DAY,
     MICROSECONDS,
     Limits,
+    OwnLimits,
     Receipt,
     Spent,
     Standing,
     new_request_id,
+    no_own_limits,
     receipt_of,
     refusal_of,
     spent_of,
@@ -45,14 +47,29 @@ class Account:
 
 
 class MemoryQuota:
-    """The contract of :class:`quota.quota.Quota` in a dict. ``clock``: seconds since 1970."""
+    """The contract of :class:`quota.quota.Quota` in a dict.
+
+    Args:
+        limits: of every user.
+        own_limits: those of a caller who has others; None for users. There are few such callers,
+            and they are never forgotten.
+        clock: seconds since 1970.
+    """
 
     state: Literal["ok", "degraded", "disabled"] = "disabled"
 
-    def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        own_limits: OwnLimits = no_own_limits,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.limits = limits
+        self._own_limits = own_limits
         self._clock = clock
         self._accounts: OrderedDict[str, Account] = OrderedDict()  # least recently charged first
+        self._kept: dict[str, Account] = {}  # of callers with limits of their own
 
     async def start(self) -> bool:
         return True
@@ -62,6 +79,9 @@ class MemoryQuota:
 
     async def aclose(self) -> None:
         """Nothing is open."""
+
+    def limits_of(self, user_id: str) -> Limits:
+        return self._own_limits(user_id) or self.limits
 
     async def charge(self, user_id: str) -> Receipt:
         return self.charge_now(user_id)
@@ -78,11 +98,13 @@ class MemoryQuota:
     def charge_now(self, user_id: str, *, request_id: str | None = None) -> Receipt:
         """One request, or QuotaExceeded and nothing."""
         standing = self._standing(user_id)
-        limits = self.limits
-        if standing.requests >= limits.requests:
+        limits = self.limits_of(user_id)
+        if limits.requests is not None and standing.requests >= limits.requests:
             raise refusal_of(_refused(standing, "requests"), limits, user_id=user_id)
         if limits.tokens_per_day is not None and standing.tokens >= limits.tokens_per_day:
             raise refusal_of(_refused(standing, "tokens"), limits, user_id=user_id)
+        if limits.requests is None:  # nothing to count, and nothing to give back
+            return receipt_of(standing, limits, user_id=user_id)
         request_id = request_id or new_request_id()
         self._account(user_id, standing.now).log[request_id] = standing.now
         after = self._standing(user_id, standing.now)
@@ -90,7 +112,8 @@ class MemoryQuota:
 
     def spend_now(self, receipt: Receipt, *, tokens: int) -> Receipt:
         """The tokens, or QuotaExceeded and nothing."""
-        user_id, limits = receipt.user_id, self.limits
+        user_id = receipt.user_id
+        limits = self.limits_of(user_id)
         if limits.tokens_per_day is None:
             return replace(receipt, spent=Spent(tokens))
         standing = self._standing(user_id)
@@ -102,28 +125,28 @@ class MemoryQuota:
 
     def refund_now(self, receipt: Receipt) -> Receipt:
         """Takes back exactly this charge; its tokens only on the day they were spent."""
-        if account := self._accounts.get(receipt.user_id):
+        if account := self._find(receipt.user_id):
             account.log.pop(receipt.request_id, None)
             if account.day == receipt.spent.at // DAY:
                 account.tokens = max(0, account.tokens - receipt.spent.tokens)
         return self.usage_now(receipt.user_id)
 
     def usage_now(self, user_id: str) -> Receipt:
-        return receipt_of(self._standing(user_id), self.limits, user_id=user_id)
+        return receipt_of(self._standing(user_id), self.limits_of(user_id), user_id=user_id)
 
     def users(self) -> list[str]:
         """Those who may have something in the window or the day."""
-        return list(self._accounts)
+        return [*self._accounts, *self._kept]
 
     def ages(self, user_id: str) -> dict[str, int]:
         """The requests of the window: id -> µs since."""
         now = self._standing(user_id).now
-        account = self._accounts.get(user_id)
+        account = self._find(user_id)
         return {request: now - at for request, at in account.log.items()} if account else {}
 
     def stamp_again(self, receipt: Receipt) -> None:
         """Dates a charge now: a store that shares it dated it later than this one did."""
-        account = self._accounts.get(receipt.user_id)
+        account = self._find(receipt.user_id)
         if account and account.log.pop(receipt.request_id, None) is not None:
             account.last_used = account.log[receipt.request_id] = self._now()
 
@@ -131,20 +154,26 @@ class MemoryQuota:
         return int(self._clock() * MICROSECONDS)
 
     def _account(self, user_id: str, now: int) -> Account:
+        if self._own_limits(user_id):
+            return self._kept.setdefault(user_id, Account(day=now // DAY))
         self._forget_idle(now)
         account = self._accounts.setdefault(user_id, Account(day=now // DAY))
         self._accounts.move_to_end(user_id)
         account.last_used = now
         return account
 
+    def _find(self, user_id: str) -> Account | None:
+        return self._accounts.get(user_id) or self._kept.get(user_id)
+
     def _standing(self, user_id: str, now: int | None = None) -> Standing:
         now = self._now() if now is None else now
-        account = self._accounts.get(user_id)
+        account = self._find(user_id)
         if account is None:
             return Standing("", 0, 0, 0, now)
-        window = self.limits.window_us
+        limits = self.limits_of(user_id)
+        window = limits.window_us
         account.settle(now, window)
-        first = max(0, len(account.log) - self.limits.requests)
+        first = max(0, len(account.log) - (limits.requests or 0))
         oldest = next(islice(account.log.values(), first, None), None)
         free_after = 0 if oldest is None else oldest + window - now
         return Standing("", len(account.log), free_after, account.tokens, now)

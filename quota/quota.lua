@@ -5,7 +5,7 @@
 --      2  hash: day (days since 1970), used (tokens)
 -- ARGV 1  charge (one request) | spend (tokens) | refund (both) | usage | restore | generation
 --      2  request id        3  tokens
---      4  request limit     5  window (µs)     6  tokens per day, -1: no limit
+--      4  request limit     5  window (µs)     6  tokens per day; of both limits -1: none
 --      7  now (µs), -1: this server's clock
 --      8  time (µs) at which the tokens of a refund were spent
 --      9  the process that asks, and what was confirmed to it: 10 its last request's id, '' for none,
@@ -69,11 +69,11 @@ end
 
 local refused = 0
 if operation == 'charge' then
-  if count >= limit then
+  if limit >= 0 and count >= limit then
     refused = 1
   elseif per_day >= 0 and used >= per_day then
     refused = 2
-  else
+  elseif limit >= 0 then
     redis.call('ZADD', KEYS[1], now, id)
     keep_log()
     count = count + 1

@@ -14,11 +14,14 @@ from quota.breaker import Breaker
 from quota.errors import QuotaExceeded, QuotaUnavailable
 from quota.memory import MemoryQuota
 from quota.receipt import (
+    WINDOW,
     Limits,
+    OwnLimits,
     Receipt,
     Spent,
     Standing,
     new_request_id,
+    no_own_limits,
     quota_headers,
     receipt_of,
     set_quota_headers,
@@ -50,7 +53,10 @@ log = logging.getLogger(__name__)
 class Quota(Protocol):
     """Requests in any rolling window and tokens per UTC day, for each user."""
 
-    limits: Limits
+    limits: Limits  # of users
+
+    def limits_of(self, user_id: str) -> Limits:
+        """Those of a caller, which may be its own."""
 
     @property
     def state(self) -> State:
@@ -118,6 +124,9 @@ class GuardedQuota:
     def state(self) -> State:
         return "ok" if self._breaker.healthy else "degraded"
 
+    def limits_of(self, user_id: str) -> Limits:
+        return self._local.limits_of(user_id)
+
     async def start(self) -> bool:
         answers = await self.ping()
         self._watching = asyncio.create_task(self._watch(), name="watch-redis")
@@ -160,7 +169,7 @@ class GuardedQuota:
         return receipt or held
 
     async def spend(self, receipt: Receipt, *, tokens: int) -> Receipt:
-        if self._open or self.limits.tokens_per_day is None:
+        if self._open or self.limits_of(receipt.user_id).tokens_per_day is None:
             return replace(receipt, spent=Spent(tokens))
         held = self._local.spend_now(receipt, tokens=tokens)
         try:
@@ -223,7 +232,8 @@ class GuardedQuota:
         request_id = new_request_id()
         if self._open:
             nothing = Standing("", 0, 0, 0, 0)
-            return receipt_of(nothing, self.limits, user_id=user_id, request_id=request_id)
+            limits = self.limits_of(user_id)
+            return receipt_of(nothing, limits, user_id=user_id, request_id=request_id)
         self._shared.check(user_id)
         return self._local.charge_now(user_id, request_id=request_id)
 
@@ -256,20 +266,22 @@ def make_quota(
     per_minute: int,
     tokens_per_day: int | None = None,
     on_error: OnError = "local",
-    window: float = 60.0,
+    own_limits: OwnLimits = no_own_limits,
+    window: float = WINDOW,
     clock: Callable[[], float] = time.time,
     report_loss: Callable[[], None] = lambda: None,
 ) -> Quota:
     """The quota that the settings describe: in Redis if there is one, else in this process.
 
-    ``window`` is in seconds; ``clock`` (seconds since 1970) is this process's, Redis keeps its own.
+    ``own_limits`` are those of callers who have others. ``window`` is in seconds; ``clock`` (seconds
+    since 1970) is this process's, Redis keeps its own.
     """
     limits = Limits(requests=per_minute, window=window, tokens_per_day=tokens_per_day)
-    local = MemoryQuota(limits, clock=clock)
+    local = MemoryQuota(limits, own_limits=own_limits, clock=clock)
     if redis_url is None:
         return local
     return GuardedQuota(
-        RedisQuota(redis_url, limits),
+        RedisQuota(redis_url, limits, own_limits=own_limits),
         local,
         on_error=on_error,
         breaker=Breaker(),

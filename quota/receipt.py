@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,20 +12,39 @@ from errors import whole_seconds
 from quota.errors import QuotaExceeded
 
 MICROSECONDS = 1_000_000
+WINDOW = 60.0  # seconds, of every limit of requests that the settings state
 DAY = 86_400 * MICROSECONDS  # µs; days begin at midnight UTC
+
+Headers = list[tuple[bytes, bytes]]
+_NAMES = frozenset(
+    {
+        b"ratelimit-policy",
+        b"ratelimit",
+        b"x-ratelimit-limit",
+        b"x-ratelimit-remaining",
+        b"x-ratelimit-reset",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``requests`` in any rolling ``window`` (seconds), and ``tokens_per_day`` (UTC) if there is a limit."""
+    """``requests`` in any rolling ``window`` (seconds), and ``tokens_per_day`` (UTC); None: no limit."""
 
-    requests: int
+    requests: int | None
     window: float
     tokens_per_day: int | None
 
     @property
     def window_us(self) -> int:
         return round(self.window * MICROSECONDS)
+
+
+OwnLimits = Callable[[str], Limits | None]  # user id -> its limits where they are not all users'
+
+
+def no_own_limits(_: str) -> None:
+    """The same limits for everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +69,10 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A user's limits after a charge. The last five fields are what a refund needs."""
+    """A user's limits after a charge, None for none. The last five fields are what a refund needs."""
 
-    limit: int
-    remaining: int
+    limit: int | None
+    remaining: int | None
     reset_after: float  # seconds until the oldest request leaves the window
     window: float  # seconds
     tokens_limit: int | None
@@ -77,11 +97,11 @@ def receipt_of(
     daily = limits.tokens_per_day
     return Receipt(
         limit=limits.requests,
-        remaining=max(0, limits.requests - standing.requests),
+        remaining=_left(limits.requests, standing.requests),
         reset_after=standing.free_after / MICROSECONDS,
         window=limits.window,
         tokens_limit=daily,
-        tokens_remaining=None if daily is None else max(0, daily - standing.tokens),
+        tokens_remaining=_left(daily, standing.tokens),
         tokens_reset_after=None if daily is None else until_midnight(standing.now) / MICROSECONDS,
         user_id=user_id,
         request_id=request_id,
@@ -129,34 +149,51 @@ def new_request_id() -> str:
     return os.urandom(9).hex()
 
 
-def policy_header(limits: Limits) -> tuple[bytes, bytes]:
-    """The limits alone, for answers to callers whose standing is not known (yet)."""
-    policy = f'"requests";q={limits.requests};w={math.ceil(limits.window)}'
+def policy_headers(limits: Limits) -> Headers:
+    """RateLimit-Policy, for answers to callers of whom nothing is counted (yet)."""
+    policies = []
+    if limits.requests is not None:
+        policies.append(f'"requests";q={limits.requests};w={math.ceil(limits.window)}')
     if limits.tokens_per_day is not None:
-        policy += f', "tokens";q={limits.tokens_per_day};w=86400'
-    return (b"ratelimit-policy", policy.encode())
+        policies.append(f'"tokens";q={limits.tokens_per_day};w=86400')
+    return [(b"ratelimit-policy", ", ".join(policies).encode())] if policies else []
 
 
-def quota_headers(receipt: Receipt) -> list[tuple[bytes, bytes]]:
+def quota_headers(receipt: Receipt) -> Headers:
     """RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-10), and the older X- names.
 
-    ``t`` and X-RateLimit-Reset are seconds from now, not a date.
+    ``t`` and X-RateLimit-Reset are seconds from now, not a date. A limit that there is not is in none.
     """
     reset = math.ceil(receipt.reset_after)
-    state = f'"requests";r={receipt.remaining};t={reset}'
+    left = []
+    older: Headers = []
+    if receipt.limit is not None:
+        left.append(f'"requests";r={receipt.remaining};t={reset}')
+        older = [
+            (b"x-ratelimit-limit", b"%d" % receipt.limit),
+            (b"x-ratelimit-remaining", b"%d" % (receipt.remaining or 0)),
+            (b"x-ratelimit-reset", b"%d" % reset),
+        ]
     if receipt.tokens_limit is not None:
-        state += f', "tokens";r={receipt.tokens_remaining};t={math.ceil(receipt.tokens_reset_after or 0)}'
-    return [
-        policy_header(Limits(receipt.limit, receipt.window, receipt.tokens_limit)),
-        (b"ratelimit", state.encode()),
-        (b"x-ratelimit-limit", b"%d" % receipt.limit),
-        (b"x-ratelimit-remaining", b"%d" % receipt.remaining),
-        (b"x-ratelimit-reset", b"%d" % reset),
-    ]
+        tokens_reset = math.ceil(receipt.tokens_reset_after or 0)
+        left.append(f'"tokens";r={receipt.tokens_remaining};t={tokens_reset}')
+    policy = policy_headers(Limits(receipt.limit, receipt.window, receipt.tokens_limit))
+    return [*policy, (b"ratelimit", ", ".join(left).encode()), *older] if left else []
 
 
-def set_quota_headers(headers: list[tuple[bytes, bytes]], receipt: Receipt) -> None:
+def set_quota_headers(headers: Headers, receipt: Receipt) -> None:
     """Puts the headers of ``receipt`` in place of those of an earlier one."""
-    new = quota_headers(receipt)
-    names = {name for name, _ in new}
-    headers[:] = [header for header in headers if header[0] not in names] + new
+    _replace(headers, quota_headers(receipt))
+
+
+def set_policy(headers: Headers, limits: Limits) -> None:
+    """Puts ``limits`` alone in place of what was said of others."""
+    _replace(headers, policy_headers(limits))
+
+
+def _replace(headers: Headers, new: Headers) -> None:
+    headers[:] = [header for header in headers if header[0] not in _NAMES] + new
+
+
+def _left(limit: int | None, used: int) -> int | None:
+    return None if limit is None else max(0, limit - used)

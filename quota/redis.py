@@ -27,10 +27,12 @@ from quota.errors import QuotaExceeded
 from quota.receipt import (
     MICROSECONDS,
     Limits,
+    OwnLimits,
     Receipt,
     Spent,
     Standing,
     new_request_id,
+    no_own_limits,
     receipt_of,
     refusal_of,
     spent_of,
@@ -67,7 +69,8 @@ class Exhausted:
 class RedisQuota:
     """The contract of :class:`quota.quota.Quota` in Redis, raising REDIS_FAILURES when it cannot count.
 
-    ``clock`` (seconds since 1970) replaces the server's own clock.
+    ``own_limits``: those of a caller who has others than ``limits``. ``clock`` (seconds since 1970)
+    replaces the server's own clock.
     """
 
     def __init__(
@@ -75,10 +78,12 @@ class RedisQuota:
         url: str,
         limits: Limits,
         *,
+        own_limits: OwnLimits = no_own_limits,
         clock: Callable[[], float] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = limits
+        self._own_limits = own_limits
         self._clock = clock
         self._monotonic = monotonic
         self._client = connect(url)
@@ -86,6 +91,9 @@ class RedisQuota:
         self._exhausted: OrderedDict[str, tuple[float, Exhausted]] = OrderedDict()
         self._witnesses = Witnesses()
         self._process = f"p:{new_request_id()}"
+
+    def limits_of(self, user_id: str) -> Limits:
+        return self._own_limits(user_id) or self.limits
 
     async def aclose(self) -> None:
         await self._client.aclose()
@@ -95,17 +103,19 @@ class RedisQuota:
         await self._run("usage", "ping")
 
     async def charge(self, user_id: str, *, request_id: str | None = None) -> Receipt:
+        limits = self.limits_of(user_id)
         request_id = request_id or new_request_id()
         standing = await self._charged("charge", user_id, request_id=request_id)
-        receipt = receipt_of(
-            standing, self.limits, user_id=user_id, request_id=request_id, shared=True
-        )
+        if limits.requests is None:  # Redis checked the tokens of the day alone
+            return receipt_of(standing, limits, user_id=user_id)
+        receipt = receipt_of(standing, limits, user_id=user_id, request_id=request_id, shared=True)
         self._witnesses.saw_charge(receipt)
         return receipt
 
     async def spend(self, receipt: Receipt, *, tokens: int) -> Receipt:
         standing = await self._charged("spend", receipt.user_id, tokens=tokens)
-        spent = spent_of(standing, self.limits, receipt=receipt, tokens=tokens, shared=True)
+        limits = self.limits_of(receipt.user_id)
+        spent = spent_of(standing, limits, receipt=receipt, tokens=tokens, shared=True)
         self._witnesses.saw_tokens(spent)
         return spent
 
@@ -121,10 +131,11 @@ class RedisQuota:
             tokens=spent.tokens,
             spent_at=spent.at,
         )
-        return receipt_of(standing, self.limits, user_id=receipt.user_id)
+        return receipt_of(standing, self.limits_of(receipt.user_id), user_id=receipt.user_id)
 
     async def usage(self, user_id: str) -> Receipt:
-        return receipt_of(await self._run("usage", user_id), self.limits, user_id=user_id)
+        standing = await self._run("usage", user_id)
+        return receipt_of(standing, self.limits_of(user_id), user_id=user_id)
 
     async def generation(self) -> object:
         """The mark that the first process to ask left; another one when everything was lost."""
@@ -180,7 +191,7 @@ class RedisQuota:
         asked_at = self._monotonic()
         standing = await self._run(operation, user_id, request_id=request_id, tokens=tokens)
         if standing.refused:
-            refusal = refusal_of(standing, self.limits, user_id=user_id)
+            refusal = refusal_of(standing, self.limits_of(user_id), user_id=user_id)
             self._remember(refusal, asked_at=asked_at)
             raise refusal
         return standing
@@ -198,7 +209,13 @@ class RedisQuota:
         """Raises REDIS_FAILURES, of which CountsLostError can be mended."""
         while True:
             witness = self._witnesses.of(user_id)
-            asked: list[str | int] = [operation, request_id, tokens, *self._numbers(), spent_at]
+            asked: list[str | int] = [
+                operation,
+                request_id,
+                tokens,
+                *self._numbers(user_id),
+                spent_at,
+            ]
             known = (self._process, witness.request_id, witness.at, witness.tokens, witness.day)
             asked += [*known, *(value for entry in entries for value in entry)]
             answer = await self._call(user_id, *asked)
@@ -208,11 +225,13 @@ class RedisQuota:
                 if self._witnesses.of(user_id) == witness:
                     raise
 
-    def _numbers(self) -> tuple[int, ...]:
-        limits, clock = self.limits, self._clock
+    def _numbers(self, user_id: str) -> tuple[int, ...]:
+        """What quota.lua takes as ARGV 4 to 7."""
+        limits = self.limits_of(user_id)
+        requests = -1 if limits.requests is None else limits.requests
         per_day = -1 if limits.tokens_per_day is None else limits.tokens_per_day
-        now = -1 if clock is None else int(clock() * MICROSECONDS)
-        return (limits.requests, limits.window_us, per_day, now)
+        now = -1 if self._clock is None else int(self._clock() * MICROSECONDS)
+        return (requests, limits.window_us, per_day, now)
 
     async def _call(self, tag: str, *arguments: str | int) -> object:
         keys = (f"quota:{{{tag}}}:requests", f"quota:{{{tag}}}:tokens")  # in one slot of a cluster

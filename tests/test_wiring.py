@@ -80,6 +80,8 @@ def test_whatever_a_setting_is_the_start_goes_on_or_ends_with_one_line(
         ("CORS_ALLOW_ORIGINS", "https://app.example.com/path"),
         ("ALLOWED_ROLES", "anon"),
         ("SUPABASE_JWKS", "{}"),
+        ("SERVICE_KEYS", "indexer:0123"),
+        ("SERVICE_KEYS_FILE", "/nowhere/keys"),
     ],
 )
 def test_what_only_the_gate_understands_is_looked_at_before_any_worker_starts(

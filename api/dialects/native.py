@@ -175,7 +175,10 @@ class Allowance(bentoml.IODescriptor):
 class UsageResponse(bentoml.IODescriptor):
     """The caller's limits."""
 
-    requests: Allowance = Field(description="Requests in any 60 seconds")
+    caller: str = Field(description="`user`, or `service:NAME` of a service key")
+    requests: Allowance | None = Field(
+        description="Requests in any 60 seconds; null when there is no limit"
+    )
     tokens: Allowance | None = Field(description="Tokens in a UTC day; null when there is no limit")
 
 
@@ -208,8 +211,12 @@ class ErrorResponse(bentoml.IODescriptor):
     error: ErrorDetail
 
 
-def allowance(limit: int, remaining: int | None, reset_after: float | None) -> dict[str, int]:
-    """An Allowance; what is None is nothing used."""
+def allowance(
+    limit: int | None, remaining: int | None, reset_after: float | None
+) -> dict[str, int] | None:
+    """An Allowance; None where there is no limit."""
+    if limit is None:
+        return None
     return {"limit": limit, "remaining": remaining or 0, "reset_after": math.ceil(reset_after or 0)}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message
 
-from auth.tokens import Principal
+from auth.principal import Principal
 from request_state import state_of
 
 USER = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a0001"

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from auth.authenticator import Authenticator
 from auth.errors import KeysUnavailable, TokenForbidden, TokenInvalid, UnknownKey
 from auth.jwks import (
     COLD_PAUSE,
@@ -22,7 +23,9 @@ from auth.jwks import (
     RemoteKeys,
 )
 from auth.keys import KeySet
-from auth.tokens import Principal, TokenVerifier
+from auth.principal import Principal
+from auth.service_keys import ServiceKeys
+from auth.tokens import TokenVerifier
 from errors import GateError
 from gate.errors import TooManyFailures
 from gate.gate import Gate
@@ -381,7 +384,11 @@ async def test_made_up_key_ids_count_against_their_address(
     key_server.answer = key_server.hang
     quota = MemoryQuota(Limits(100, 60.0, None), clock=clock)
     gate = Gate(
-        RecordingApp(), routes=ROUTES, verifier=verifier, quota=quota, failed_auth_per_minute=3
+        RecordingApp(),
+        routes=ROUTES,
+        authenticator=Authenticator(verifier, ServiceKeys(), clock=clock),
+        quota=quota,
+        failed_auth_per_minute=3,
     )
     refusals = []
     for number in range(5):

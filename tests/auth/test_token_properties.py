@@ -15,7 +15,8 @@ from jwt.api_jws import PyJWS
 
 from auth.errors import KeysUnavailable, TokenExpired, TokenForbidden, TokenInvalid
 from auth.keys import ALGORITHMS, Algorithm, InlineKeys, KeySet, parse_jwks
-from auth.tokens import Principal, TokenVerifier, read_header
+from auth.principal import Principal
+from auth.tokens import TokenVerifier, read_header
 from errors import GateError
 from lab.signing import (
     ISSUER,

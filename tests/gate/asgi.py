@@ -7,8 +7,11 @@ from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from auth.authenticator import Authenticator
 from auth.keys import KeySet
-from auth.tokens import Principal, TokenVerifier
+from auth.principal import Principal
+from auth.service_keys import ServiceKeys
+from auth.tokens import TokenVerifier
 from gate.bodies import Receive
 from gate.gate import App, Gate, Route, Scope, Send
 from lab.signing import ISSUER, Clock, Project
@@ -57,6 +60,7 @@ class Request:
     peer: tuple[str, int] | None = ("192.0.2.7", 40000)
     pause: float = 0.0  # seconds before each chunk
     leaves: bool = False  # hangs up in place of the last chunk
+    query: bytes = b""
     reads: int = 0
     sent: list[Message] = field(default_factory=list)
     answer_headers: HeaderLines = field(default_factory=list)
@@ -73,6 +77,7 @@ class Request:
         scope: dict[str, Any] = {
             "type": "http",
             "path": self.path,
+            "query_string": self.query,
             "method": self.method,
             "headers": self.headers,
             "client": self.peer,
@@ -121,19 +126,23 @@ class House:
     app: RecordingApp = field(default_factory=RecordingApp)
     service: App | None = None  # in place of the recording one
     ready: bool = True
+    service_keys: ServiceKeys = field(default_factory=ServiceKeys)
     quota: Quota = field(init=False)
 
     def __post_init__(self) -> None:
         self.quota = MemoryQuota(Limits(100, 60.0, None), clock=self.clock)
 
     def gate(self, *, cors_allow_origins: Iterable[str] = (), **settings: Any) -> Gate:
-        keys = KeySet(secret=self.project.secret)
+        tokens = TokenVerifier(
+            keys=KeySet(secret=self.project.secret),
+            issuer=ISSUER,
+            allow_anonymous=False,
+            clock=self.clock,
+        )
         return Gate(
             self.service or self.app,
             routes=ROUTES,
-            verifier=TokenVerifier(
-                keys=keys, issuer=ISSUER, allow_anonymous=False, clock=self.clock
-            ),
+            authenticator=Authenticator(tokens, self.service_keys, clock=self.clock),
             quota=self.quota,
             cors_allow_origins=cors_allow_origins,
             ready=lambda: self.ready,

@@ -68,6 +68,7 @@ def service(house: House) -> Service:
 async def cost(house: House) -> tuple[int, int]:
     """Requests and tokens that the user has paid."""
     usage = await house.quota.usage(USER)
+    assert usage.remaining is not None
     assert usage.tokens_remaining is not None
     return REQUESTS - usage.remaining, TOKENS - usage.tokens_remaining
 

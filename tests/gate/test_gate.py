@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from auth import errors
 from auth.errors import TokenExpired, TokenForbidden, TokenInvalid, TokenMissing, TokenTooLarge
-from auth.tokens import MAX_TOKEN_BYTES, Principal
+from auth.principal import Principal
+from auth.tokens import MAX_TOKEN_BYTES
 from errors import GateError, Overloaded
 from gate.errors import (
     BadHeader,

@@ -58,6 +58,7 @@ class QuotaMachine(RuleBasedStateMachine):
     @initialize(requests=st.integers(1, 5), per_day=st.none() | st.integers(1, 40))
     def begin(self, requests: int, per_day: int | None) -> None:
         self.clock = Clock(NOW // DAY * DAY + DAY - 300)  # five minutes to midnight
+        self.most = requests
         self.limits = Limits(requests, WINDOW, per_day)
         self.models = {user: Model() for user in USERS}
         self.salt = str(uuid.uuid4())
@@ -72,7 +73,7 @@ class QuotaMachine(RuleBasedStateMachine):
     @rule(target=receipts, user=st.sampled_from(USERS))
     def charge(self, user: str) -> Receipt | MultipleResults[Receipt]:
         model, now, limits = self.models[user], self.clock.now, self.limits
-        full = model.settle(now) >= limits.requests
+        full = model.settle(now) >= self.most
         spent = limits.tokens_per_day is not None and model.tokens >= limits.tokens_per_day
         if full or spent:
             with pytest.raises(QuotaExceeded) as refusal:
@@ -81,7 +82,7 @@ class QuotaMachine(RuleBasedStateMachine):
             return multiple()
         receipt = self.runner.run(self.quota.charge(user + self.salt))
         model.requests[receipt.request_id] = now
-        assert receipt.remaining == limits.requests - model.settle(now)
+        assert receipt.remaining == self.most - model.settle(now)
         return receipt
 
     @rule(target=receipts, receipt=consumes(receipts), tokens=st.integers(0, 15))
@@ -103,7 +104,7 @@ class QuotaMachine(RuleBasedStateMachine):
 
     @rule(receipt=consumes(receipts), whole=st.booleans())
     def refund(self, receipt: Receipt, whole: bool) -> None:
-        model, limits = self.models[receipt.user_id[0]], self.limits
+        model = self.models[receipt.user_id[0]]
         left = self.runner.run(self.quota.refund(receipt if whole else tokens_alone(receipt)))
         used = model.settle(self.clock.now)
         if whole and model.requests.pop(receipt.request_id, 0) > self.clock.now - WINDOW:
@@ -111,14 +112,14 @@ class QuotaMachine(RuleBasedStateMachine):
         if model.day == receipt.spent.at // (DAY * 1_000_000):
             model.tokens = max(0, model.tokens - receipt.spent.tokens)
         if receipt.shared == (self.redis_url is not None):
-            assert left.remaining == limits.requests - used
+            assert left.remaining == self.most - used
 
     @rule(user=st.sampled_from(USERS))
     def usage(self, user: str) -> None:
         model, limits = self.models[user], self.limits
         used = model.settle(self.clock.now)
         found = self.runner.run(self.quota.usage(user + self.salt))
-        assert found.remaining == limits.requests - used
+        assert found.remaining == self.most - used
         if limits.tokens_per_day is not None:
             assert found.tokens_remaining == limits.tokens_per_day - model.tokens
 
@@ -126,12 +127,12 @@ class QuotaMachine(RuleBasedStateMachine):
     def wait_exactly_retry_after(self, user: str) -> None:
         """As who was refused is told to; a spent day is waited for in vain until midnight."""
         model = self.models[user]
-        if model.settle(self.clock.now) < self.limits.requests:
+        if model.settle(self.clock.now) < self.most:
             return
         with pytest.raises(QuotaExceeded) as refusal:
             self.runner.run(self.quota.charge(user + self.salt))
         self.clock.now += refusal.value.retry_after
-        assert model.settle(self.clock.now) < self.limits.requests
+        assert model.settle(self.clock.now) < self.most
 
     @rule(eighths=st.integers(1, 1000))
     def time_passes(self, eighths: int) -> None:

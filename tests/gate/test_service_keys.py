@@ -1,0 +1,204 @@
+"""Service keys at the gate: where they count, where they do not, and what they cost."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from auth.errors import (
+    ServiceKeyInBrowser,
+    ServiceKeyInUrl,
+    ServiceKeyMistyped,
+    ServiceKeyUnknown,
+    TokenForbidden,
+    TokenInvalid,
+    TokenMissing,
+)
+from auth.service_key_format import new_key
+from auth.service_keys import ServiceKeys
+from errors import GateError
+from gate.errors import BadHeader, TooManyFailures, UserBlocked
+from gate.failures import LOOKS
+from gate.gate import Gate
+from lab.signing import USER
+from quota.errors import QuotaExceeded
+from quota.memory import MemoryQuota
+from quota.receipt import Limits
+from tests.gate.asgi import House, Request, get, post
+
+KEY, OTHER = new_key(), new_key()
+ORIGIN = (b"origin", b"https://app.example.com")
+PUBLISHABLE = "sb_publishable_ACJWlzQHlZjBrEguHvfOxg_3BJgxAaH"
+
+
+def entry(name: str, key: str, options: str = "") -> str:
+    return f"{name}:{hashlib.sha256(key.encode()).hexdigest()}{options}"
+
+
+@pytest.fixture
+def house() -> House:
+    return House(service_keys=ServiceKeys(entry("indexer", KEY)))
+
+
+def by_apikey(key: str, *more: tuple[bytes, bytes], token: str | None = None) -> Request:
+    return post(token, (b"apikey", key.encode()), *more)
+
+
+async def caller(gate: Gate, house: House, request: Request) -> str:
+    """Who was let in."""
+    assert (await request.through(gate)).status == 200
+    principal = house.app.calls[-1][1]
+    assert principal is not None
+    return principal.user_id
+
+
+async def refusal(gate: Gate, request: Request) -> GateError:
+    with pytest.raises(GateError) as refused:
+        await request.through(gate)
+    assert request.reads == 0
+    return refused.value
+
+
+# --- in which header ------------------------------------------------------------------------------
+
+
+async def test_a_key_counts_in_either_header_and_in_both(house: House) -> None:
+    gate = house.gate()
+    for request in (post(KEY), by_apikey(KEY), by_apikey(KEY, token=KEY)):
+        assert await caller(gate, house, request) == "service:indexer"
+
+
+async def test_a_key_counts_beside_the_projects_public_key(house: House) -> None:
+    request = by_apikey(KEY, token=PUBLISHABLE)
+    assert await caller(house.gate(), house, request) == "service:indexer"
+
+
+@pytest.mark.parametrize("apikey", [PUBLISHABLE, KEY, "eyJhbGciOiJIUzI1NiJ9.e30.anon"])
+async def test_a_users_token_counts_whatever_key_comes_with_it(house: House, apikey: str) -> None:
+    """supabase-js sends both: the project's key, and the token of whoever is signed in."""
+    request = by_apikey(apikey, token=house.project.hs256())
+    assert await caller(house.gate(), house, request) == USER
+
+
+async def test_a_wrong_token_is_refused_although_a_good_key_comes_with_it(house: House) -> None:
+    refused = await refusal(house.gate(), by_apikey(KEY, token="wrong"))
+    assert isinstance(refused, TokenInvalid)
+
+
+async def test_a_users_token_does_not_count_as_a_key(house: House) -> None:
+    refused = await refusal(house.gate(), by_apikey(house.project.hs256()))
+    assert isinstance(refused, TokenMissing)
+
+
+async def test_two_key_headers_are_refused(house: House) -> None:
+    refused = await refusal(house.gate(), by_apikey(KEY, (b"apikey", OTHER.encode())))
+    assert isinstance(refused, BadHeader)
+    assert refused.reason == "two_apikeys"
+
+
+# --- refused --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "error"),
+    [
+        (OTHER, ServiceKeyUnknown),
+        (KEY[:-4], ServiceKeyMistyped),
+        (KEY.swapcase(), TokenInvalid),
+        (KEY[:9] + chr(ord(KEY[9]) ^ 1) + KEY[10:], ServiceKeyMistyped),
+        ("sb_secret_N7UND0UgjKTVK-Uodkm0Hg_xSvEMPvz", TokenForbidden),
+    ],
+)
+async def test_a_key_that_is_not_listed_is_refused_in_either_header(
+    house: House, key: str, error: type[GateError]
+) -> None:
+    refused = await refusal(house.gate(), post(key))
+    assert isinstance(refused, error)
+    assert key not in str(refused)
+    if key.startswith(("embk_", "sb_secret_")):
+        assert isinstance(await refusal(house.gate(), by_apikey(key)), error)
+
+
+@pytest.mark.parametrize("key", [KEY, OTHER, KEY[:-4]])
+async def test_a_key_from_a_browser_is_refused_whether_it_is_good_or_not(
+    house: House, key: str
+) -> None:
+    gate = house.gate(cors_allow_origins=["*"])
+    for request in (post(key, ORIGIN), by_apikey(key, ORIGIN)):
+        refused = await refusal(gate, request)
+        assert isinstance(refused, ServiceKeyInBrowser)
+        assert "Origin" in str(refused)
+
+
+async def test_a_user_in_a_browser_is_served(house: House) -> None:
+    gate = house.gate(cors_allow_origins=["*"])
+    request = by_apikey(PUBLISHABLE, ORIGIN, token=house.project.hs256())
+    assert await caller(gate, house, request) == USER
+
+
+@pytest.mark.parametrize("token", [None, KEY])
+async def test_a_key_in_the_query_is_refused_and_not_repeated(
+    house: House, token: str | None
+) -> None:
+    request = post(token, query=f"apikey={KEY}".encode())
+    refused = await refusal(house.gate(), request)
+    assert isinstance(refused, ServiceKeyInUrl)
+    assert KEY not in str(refused)
+
+
+async def test_wrong_keys_count_against_their_address_and_good_ones_are_served(
+    house: House,
+) -> None:
+    gate = house.gate(failed_auth_per_minute=2)
+    wrong = [post(OTHER), post(KEY, ORIGIN), *(post(OTHER) for _ in range(2 * LOOKS))]
+    last = [await refusal(gate, request) for request in wrong][-1]
+    assert isinstance(last, TooManyFailures)
+    assert await caller(gate, house, post(KEY)) == "service:indexer"
+
+
+async def test_a_service_can_be_blocked_like_a_user(house: House) -> None:
+    gate = house.gate(blocked={"service:indexer"})
+    assert isinstance(await refusal(gate, post(KEY)), UserBlocked)
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+def limited(house: House, options: str) -> Gate:
+    """A gate with one key; users have one request per minute and 100 tokens per day."""
+    users = Limits(1, 60.0, 100)
+    house.service_keys = keys = ServiceKeys(entry("indexer", KEY, options))
+
+    def own_limits(user_id: str) -> Limits | None:
+        own = keys.limits_of(user_id)
+        return None if own is None else Limits(own.requests, 60.0, own.tokens)
+
+    house.quota = MemoryQuota(users, own_limits=own_limits, clock=house.clock)
+    return house.gate()
+
+
+async def test_a_key_has_its_own_limits(house: House) -> None:
+    gate = limited(house, ":requests=2:tokens=none")
+    answers = [await post(KEY).through(gate) for _ in range(2)]
+    assert answers[-1].header(b"ratelimit-policy") == b'"requests";q=2;w=60'
+    assert answers[-1].header(b"x-ratelimit-remaining") == b"0"
+    assert isinstance(await refusal(gate, post(KEY)), QuotaExceeded)
+    users = await post(house.project.hs256()).through(gate)
+    assert users.header(b"ratelimit-policy") == b'"requests";q=1;w=60, "tokens";q=100;w=86400'
+
+
+async def test_a_key_without_limits_has_no_headers_of_them(house: House) -> None:
+    gate = limited(house, ":requests=none:tokens=none")
+    answers = [await post(KEY).through(gate) for _ in range(20)]
+    answers.append(await get("/usage", (b"apikey", KEY.encode())).through(gate))
+    for answer in answers:
+        assert answer.status == 200
+        assert not [name for name, _ in answer.answer_headers if b"ratelimit" in name]
+
+
+async def test_a_key_without_a_limit_of_requests_may_have_one_of_tokens(house: House) -> None:
+    gate = limited(house, ":requests=none:tokens=50")
+    receipt = await house.quota.charge("service:indexer")
+    await house.quota.spend(receipt, tokens=50)
+    assert isinstance(await refusal(gate, post(KEY)), QuotaExceeded)
