@@ -24,6 +24,11 @@ DEAD = Gauge(
     ["column"],
     registry=REGISTRY,
 )
+LOOKED = Gauge(
+    "embed_table_looked_timestamp_seconds",
+    "When the database was last asked for the other gauges",
+    registry=REGISTRY,
+)
 ROWS = Counter(
     "embed_table_rows_total",
     "Rows of this worker by outcome: written, or failed once more",
@@ -42,6 +47,7 @@ def serve(port: int) -> None:
 
 def show(found: Iterable[State]) -> None:
     """Set the gauges."""
+    LOOKED.set_to_current_time()
     for state in found:
         WAITING.labels(state.name).set(state.waiting)
         OLDEST.labels(state.name).set(state.oldest_seconds)

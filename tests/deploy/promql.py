@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 import metrics
+from jobs.table import metrics as table_metrics
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 RULES = DEPLOY / "prometheus" / "rules"
@@ -45,8 +46,9 @@ def known_names() -> set[str]:
 
 
 def _exported() -> Iterator[str]:
-    """What metrics.py makes, also of metrics that exist under some settings only, and what its collectors add."""
-    for node in ast.walk(ast.parse(Path(metrics.__file__).read_text())):
+    """What both modules of metrics make under any settings, and what the service's collectors add."""
+    sources = [Path(module.__file__).read_text() for module in (metrics, table_metrics)]
+    for node in [node for source in sources for node in ast.walk(ast.parse(source))]:
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)

@@ -1,4 +1,5 @@
--- Rows without the vector of their present text.
+-- Rows without the vector of their present text, those that were given up included.
+delete from embedding_api.queue where name = {name} and dead_at is not null;
 insert into embedding_api.queue (name, key, key_hash)
 select {name}, k.key, sha256(convert_to(k.key::text, 'UTF8'))
 from {table} t

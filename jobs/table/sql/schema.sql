@@ -34,6 +34,8 @@ create table if not exists embedding_api.queue (
 );
 create unique index if not exists queue_once
     on embedding_api.queue (name, key_hash) where attempts = 0;
+create index if not exists queue_dead
+    on embedding_api.queue (name, key_hash) where dead_at is not null;
 create index if not exists queue_order on embedding_api.queue (id) where dead_at is null;
 
 -- What was written lately: the rate of `status`.

@@ -18,6 +18,12 @@ written as (
 finished as (
     delete from embedding_api.queue q using written where q.id = written.id returning q.id
 ),
+-- An earlier text of the row may have been given up.
+cleared as (
+    delete from embedding_api.queue d
+    using written join embedding_api.queue q on q.id = written.id
+    where d.name = q.name and d.key_hash = q.key_hash and d.dead_at is not null
+),
 counted as (
     insert into embedding_api.written (name, rows)
     select {name}, count(*) from finished having count(*) > 0
