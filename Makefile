@@ -31,8 +31,8 @@ containerize = cd / && $(abspath $(BIN))/bentoml containerize embedding-api:late
 
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: help install native native-linux serve embed-dataset test tools bench drill hostile soak lint token service-key \
-  model model-info build docs site lock clean faketime emulator arm-model engine image image-arm64 test-image test-arm64 \
+.PHONY: help install native native-linux serve embed-dataset embed-table test tools bench drill hostile soak \
+  lint token service-key model model-info build docs site lock clean faketime emulator arm-model engine image image-arm64 test-image test-arm64 \
   test-compose bundle install-bundle test-bundle test-pythons sbom audit
 
 help: ## Show this list
@@ -69,6 +69,9 @@ embed-dataset: model $(VENV)/bulk ## Embed files [ARGS="INPUT OUTPUT --id id ...
 	@$(BIN)/python -m jobs.embed_dataset $(ARGS)
 
 NO_ENGINE = No docker, podman or buildah works here: install one, start its daemon, or name it in ENGINE
+embed-table: model $(VENV)/bulk ## Keep a column of vectors filled [ARGS="TABLE --setup --text body"]
+	@$(BIN)/python -m jobs.embed_table $(ARGS)
+
 engine: # fails before the Bento is built
 	@: $(or $(ENGINE),$(error $(NO_ENGINE)))
 

@@ -47,7 +47,8 @@ def known_names() -> set[str]:
 
 def _exported() -> Iterator[str]:
     """What both modules of metrics make under any settings, and what the service's collectors add."""
-    sources = [Path(module.__file__).read_text() for module in (metrics, table_metrics)]
+    files = [str(module.__file__) for module in (metrics, table_metrics)]
+    sources = [Path(file).read_text() for file in files]
     for node in [node for source in sources for node in ast.walk(ast.parse(source))]:
         if (
             isinstance(node, ast.Call)
