@@ -1,9 +1,8 @@
 // Attention: every query of a chunk over the keys of its own text.
 //
-// Keys are written to panels once per layer, when they are made. The query heads that share a key
-// head are only more rows. A row of scores is complete before its softmax, and keys stand at their
-// place in the text, so no sum depends on how the text was cut into chunks or on its neighbours in
-// the pack.
+// Keys are written to panels once per layer, when they are computed. Query heads that share a key
+// head are additional rows. A row of scores is complete before its softmax, and a key's index is
+// its position in the text, so no sum depends on the chunks or on the other texts of the pack.
 #pragma once
 #include "chunk.h"
 
@@ -15,19 +14,19 @@ constexpr float MASKED = -__builtin_inff();
 struct Queries {
     const Text& text;
     int head;         // key head
-    int first, last;  // places in the text
-    int lo, hi;       // keys that any of them reads; lo is a multiple of 16
+    int first, last;  // positions in the text
+    int lo, hi;       // all keys that they read; lo is a multiple of 16
     int window;       // |query - key| < window, 0 for no limit
 };
 
-// Where the keys and values of a text's head begin, and how far apart the panels of its values are.
-struct Place {
+// The keys and values of one head of a text. Panels of values are `v_stride` bytes apart.
+struct HeadPanels {
     uint8_t *k, *v;
     size_t v_stride;
     float *k_scale, *v_scale;
 };
-INLINE Place place_of(const Shape& shape, const Pack& pack, const KeysValues& layer,
-                      const Text& text, int head) {
+INLINE HeadPanels head_panels(const Shape& shape, const Pack& pack, const KeysValues& layer,
+                              const Text& text, int head) {
     size_t slot = (size_t)head * pack.slots + text.slot;
     return {layer.k + slot * shape.head_dim * shape.score_bytes(),
             layer.v + slot * shape.head_dim * shape.value_bytes(),
@@ -47,14 +46,14 @@ INLINE void put_query_heads(const Chunk& c, int row, const float* values) {
     }
 }
 
-// Writes keys and values of one row, or of the four from `row` on.
+// Writes the keys and values of one row, or of four rows from `row` on.
 template <class P, bool FOUR>
 INLINE void put_key_heads(const Chunk& c, KeysValues& layer, int row, const float* values) {
     const Shape& s = c.shape;
     const Text& text = c.pack.texts[c.pack.text_of_row[c.first + row]];
     int key = c.first + row - text.first;
     for (int head = 0; head < s.kv_heads; head++) {
-        Place to = place_of(s, c.pack, layer, text, head);
+        HeadPanels to = head_panels(s, c.pack, layer, text, head);
         const float *k = values + (s.heads + head) * s.head_dim, *v = k + s.kv_heads * s.head_dim;
         uint8_t* panel = to.k + (size_t)(key / LANES) * LANES * s.head_dim * s.score_bytes();
         if constexpr (FOUR) {
@@ -86,7 +85,7 @@ INLINE void put_rows(const Chunk& c, KeysValues& layer, int begin, int end, cons
     }
 }
 
-// Softmax of one row of scores (keys - lo,), in place; then what the product with the values reads.
+// Softmax of one row of scores in place, then `weights`, the inputs of the product with the values.
 // Returns the factor of that product's sums.
 template <class P>
 INLINE float softmax_row(float* scores, int first, int last, int width, const float* v_scale,
@@ -111,7 +110,7 @@ template <class P>
 static void attend(const Chunk& c, const KeysValues& layer, const Queries& q, Scratch& own,
                    float* out) {
     const Shape& s = c.shape;
-    Place keys = place_of(s, c.pack, layer, q.text, q.head);
+    HeadPanels keys = head_panels(s, c.pack, layer, q.text, q.head);
     int rows = (q.last - q.first) * s.group, width = padded(q.hi) - q.lo;
     size_t at = ((size_t)q.head * c.pack.rows + q.text.first + q.first) * s.group;
     size_t query_bytes = s.head_dim * s.score_bytes();

@@ -1,4 +1,4 @@
-// A chunk: rows of a pack on their way through one layer.
+// A chunk: the rows of a pack that pass through a layer together.
 #pragma once
 #include "pool.h"
 #include "precision.h"
@@ -10,7 +10,7 @@ struct Chunk {
     Pack& pack;
     const Team& team;    // shares the chunk's work
     Scratch* scratches;  // by thread
-    Scratch& scratch;    // of the thread that leads the chunk
+    Scratch& scratch;    // of the thread that runs the chunk
     int first, rows;     // of the pack
 
     float* x(int row) const { return pack.x + (size_t)(first + row) * shape.width; }
@@ -23,7 +23,7 @@ struct Chunk {
     void row_parts(const F& f) const {
         team.share(rows, 4, [&](int begin, int end, int) { f(begin, end); });
     }
-    // Calls f(row, values), where `values` has room for the longest row.
+    // Calls f(row, values); `values` is scratch memory of the size of the longest row.
     template <class F>
     void each_row(const F& f) const {
         team.share(rows, 2, [&](int begin, int end, int thread) {
@@ -32,13 +32,13 @@ struct Chunk {
     }
 };
 
-// The inputs of a product of `width` inputs, written row by row with `put`.
+// Where the inputs of a product of `width` inputs are written for one row.
 template <class P>
 INLINE uint8_t* input(const Chunk& chunk, int row, int width) {
     return chunk.scratch.inputs.data + (size_t)row * width * P::BYTES;
 }
 
-// out (rows, linear.outputs) = inputs (rows, linear.inputs) by the matrix, plus the bias.
+// out (rows, linear.outputs) = inputs (rows, linear.inputs) times the matrix, plus the bias.
 template <class P>
 static void product(const Team& team, const Linear& linear, Activations inputs, int rows,
                     float* out) {

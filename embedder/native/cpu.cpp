@@ -15,7 +15,7 @@ Registers cpuid(unsigned leaf, unsigned subleaf) {
 }
 bool has(unsigned bits, int bit) { return bits >> bit & 1; }
 
-// Register sets that the operating system saves, XCR0.
+// XCR0: the register sets that the operating system saves.
 unsigned saved_registers() {
     unsigned low, high;
     asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));

@@ -1,6 +1,6 @@
-// Which kernels this CPU runs.
+// The kernels that this CPU can run.
 #pragma once
 #include "kernel.h"
 
-// Best first; returns how many.
+// Fills `kernels`, the best first, and returns their number.
 int kernels_of_this_cpu(const Kernel* kernels[4]);

@@ -1,4 +1,4 @@
-// The engine: checks what it is given, forms packs, and lets its threads run them.
+// The engine: validates its input, groups texts into packs, and runs the packs on its threads.
 #include "engine.h"
 
 #include <stdio.h>
@@ -11,18 +11,18 @@
 
 namespace {
 
-// Texts that are embedded together: enough that the last packs are a small part, few enough that
-// their pooled rows are a few megabytes.
-constexpr int GROUP_TOKENS = 64 * LEAST_PACK_TOKENS, GROUP_TEXTS = 1024;
+// Bounds of a group, the texts that are planned together. Large enough that the last packs are a
+// small part of the work, small enough that the pooled rows take a few megabytes.
+constexpr int GROUP_TOKENS = 64 * MIN_PACK_TOKENS, GROUP_TEXTS = 1024;
 
-// Texts of a call in the order of their length, longest first, and the packs made of them.
+// Texts of a group by length, longest first, and the packs made of them.
 struct Plan {
     int order[GROUP_TEXTS];
-    int pack_first[GROUP_TEXTS + 1];  // place in `order` of each pack's first text
-    int n_texts, n_packs, most_rows, most_texts;
+    int pack_first[GROUP_TEXTS + 1];  // index in `order` of each pack's first text
+    int n_texts, n_packs, max_rows, max_texts;
 };
 
-// One call's arrays, from its group's first text on.
+// The arrays of one call, from the first text of a group on.
 struct Texts {
     const int32_t* token_ids;
     const int64_t* starts;
@@ -32,6 +32,10 @@ struct Texts {
 };
 
 }  // namespace
+
+static const Forward& forward_of(const Kernel& kernel, const native_config& config) {
+    return kernel.forwards[config.family][config.precision];
+}
 
 struct native_engine {
     native_config config;
@@ -48,9 +52,9 @@ struct native_engine {
 
     ALWAYS_INLINE native_engine(const native_config& c, const Kernel* k, int threads)
         : config(c),
-          shape(c),
+          shape(c, forward_of(*k, c).up_parts),
           kernel(k),
-          forward(&k->forwards[c.family][c.precision]),
+          forward(&forward_of(*k, c)),
           pool(threads) {
         model = malloc(forward->model_bytes);
         pthread_mutex_init(&mutex, nullptr);
@@ -65,10 +69,11 @@ namespace {
 
 bool in_range(int value, int least, int most) { return least <= value && value <= most; }
 
-// What is wrong with a configuration, or null.
-const char* fault_of(const native_config& c) {
-    constexpr int MOST = 1 << 20;
-    if (!in_range(c.family, 0, 1) || !in_range(c.precision, 0, 2)) return "family or precision";
+// The part of a configuration that is wrong, or null.
+const char* config_problem(const native_config& c) {
+    constexpr int MAX_POSITIONS = 1 << 20;
+    if (!in_range(c.family, 0, NATIVE_FAMILIES - 1)) return "family";
+    if (!in_range(c.precision, 0, 2)) return "precision";
     if (!in_range(c.layers, 1, NATIVE_MAX_LAYERS)) return "layers";
     if (!in_range(c.width, 16, 1 << 14) || c.width % 16) return "width";
     if (!in_range(c.ffn, 1, 1 << 16)) return "ffn";
@@ -76,10 +81,9 @@ const char* fault_of(const native_config& c) {
         return "heads";
     if (c.heads / c.kv_heads > QUERY_ROWS) return "heads per key head";
     if (!in_range(c.head_dim, 16, 512) || c.head_dim % 16) return "head_dim";
-    if (c.family == NATIVE_GEMMA3 && c.head_dim % 32) return "head_dim";
-    if (!in_range(c.vocabulary, 1, 1 << 24) || !in_range(c.positions, 1, MOST))
+    if (!in_range(c.vocabulary, 1, 1 << 24) || !in_range(c.positions, 1, MAX_POSITIONS))
         return "vocabulary or positions";
-    if (!in_range(c.window, 0, MOST)) return "window";
+    if (!in_range(c.window, 0, MAX_POSITIONS)) return "window";
     if (!in_range(c.activation, 0, 4) || !in_range(c.pooling, 0, 1)) return "activation or pooling";
     if (!in_range(c.n_dense, 0, NATIVE_MAX_DENSE)) return "n_dense";
     for (int i = 0; i < c.n_dense; i++) {
@@ -101,26 +105,32 @@ const Kernel* kernel_named(const char* name) {
     return nullptr;
 }
 
-// What is wrong with a call's texts, as a line in `error`; true when nothing is.
+// Whether the model reads the texts of a call. If not, `error` says why.
 bool texts_fit(const native_config& c, const int32_t* ids, const int64_t* starts, int n_texts,
                char* error, int size) {
     for (int text = 0; text < n_texts; text++) {
         int64_t length = starts[text + 1] - starts[text];
-        if (length < 1) return snprintf(error, size, "text %d has no tokens", text), false;
-        if (length > c.positions)
-            return snprintf(error, size, "text %d has %lld tokens, the model reads %d", text,
-                            (long long)length, c.positions),
-                   false;
-        for (int64_t i = starts[text]; i < starts[text + 1]; i++)
-            if (ids[i] < 0 || ids[i] >= c.vocabulary)
-                return snprintf(error, size, "text %d has token %d, the vocabulary has %d", text,
-                                ids[i], c.vocabulary),
-                       false;
+        if (length < 1) {
+            snprintf(error, size, "text %d has no tokens", text);
+            return false;
+        }
+        if (length > c.positions) {
+            snprintf(error, size, "text %d has %lld tokens, the model reads %d", text,
+                     (long long)length, c.positions);
+            return false;
+        }
+        for (int64_t i = starts[text]; i < starts[text + 1]; i++) {
+            if (ids[i] >= 0 && ids[i] < c.vocabulary) continue;
+            snprintf(error, size, "text %d has token %d, the vocabulary has %d", text, ids[i],
+                     c.vocabulary);
+            return false;
+        }
     }
     return true;
 }
 
-// Sorts texts by length, longest first, equal ones in the order given (shell sort: no heap).
+// Sorts texts by length, longest first; texts of one length keep their order. Shell sort, because
+// it allocates no memory.
 void sort_by_length(const Texts& texts, int* order) {
     auto before = [&](int a, int b) {
         int x = texts.length(a), y = texts.length(b);
@@ -134,27 +144,28 @@ void sort_by_length(const Texts& texts, int* order) {
         }
 }
 
-// Longest first, so that the packs left at the end are small; short texts share a pack.
+// Makes packs of the longest texts first, so that the last packs are small. Short texts share one.
 void make_plan(const Texts& texts, int threads, Plan& plan) {
-    plan.n_texts = texts.count, plan.n_packs = 0, plan.most_rows = 0, plan.most_texts = 0;
+    plan.n_texts = texts.count;
+    plan.n_packs = plan.max_rows = plan.max_texts = 0;
     for (int i = 0; i < texts.count; i++) plan.order[i] = i;
     sort_by_length(texts, plan.order);
     int part = int((texts.starts[texts.count] - texts.starts[0]) / threads);
-    int most = part < LEAST_PACK_TOKENS  ? LEAST_PACK_TOKENS
-               : part > MOST_PACK_TOKENS ? MOST_PACK_TOKENS
-                                         : part;
+    int most = part < MIN_PACK_TOKENS   ? MIN_PACK_TOKENS
+               : part > MAX_PACK_TOKENS ? MAX_PACK_TOKENS
+                                        : part;
     for (int i = 0; i < texts.count;) {
         plan.pack_first[plan.n_packs++] = i;
         int rows = 0, first = i;
         do rows += texts.length(plan.order[i++]);
         while (i < texts.count && rows + texts.length(plan.order[i]) <= most);
-        if (rows > plan.most_rows) plan.most_rows = rows;
-        if (i - first > plan.most_texts) plan.most_texts = i - first;
+        if (rows > plan.max_rows) plan.max_rows = rows;
+        if (i - first > plan.max_texts) plan.max_texts = i - first;
     }
     plan.pack_first[plan.n_packs] = texts.count;
 }
 
-// Lays the texts of pack number `number` end to end.
+// Concatenates the texts of the pack `number`.
 void fill_pack(const Shape& shape, const Plan& plan, const Texts& texts, int number, Pack& pack) {
     pack.rows = pack.slots = pack.n_texts = 0;
     for (int i = plan.pack_first[number]; i < plan.pack_first[number + 1]; i++) {
@@ -166,7 +177,7 @@ void fill_pack(const Shape& shape, const Plan& plan, const Texts& texts, int num
         pack.rows += length;
         pack.slots += padded(length);
     }
-    // Keys behind a text's last one are read and weighted with 0, which must not meet a NaN.
+    // Attention reads the padding behind a text's last key with weight 0, and 0 * NaN is NaN.
     for (KeysValues& layer : pack.layers)
         for (int head = 0; head < shape.kv_heads; head++)
             for (int t = 0; t < pack.n_texts; t++) {
@@ -179,9 +190,9 @@ void fill_pack(const Shape& shape, const Plan& plan, const Texts& texts, int num
 bool reserve(native_engine& engine, const Plan& plan) {
     int threads = engine.pool.threads(), leaders = plan.n_packs == 1 ? 1 : threads;
     for (int i = 0; i < threads; i++)
-        if (!engine.scratches[i].reserve(engine.shape, plan.most_rows)) return false;
+        if (!engine.scratches[i].reserve(engine.shape, plan.max_rows)) return false;
     for (int i = 0; i < leaders; i++)
-        if (!engine.packs[i].reserve(engine.shape, plan.most_rows, plan.most_texts)) return false;
+        if (!engine.packs[i].reserve(engine.shape, plan.max_rows, plan.max_texts)) return false;
     return engine.pooled.reserve(Arena::room<float>((size_t)plan.n_texts * engine.shape.width));
 }
 
@@ -198,13 +209,13 @@ bool embed_group(native_engine& engine, const Texts& texts, float* vectors) {
     if (engine.plan.n_packs == 1)
         run(0, 0);
     else
-        engine.pool.each(engine.plan.n_packs, run);  // any thread may lead any pack
+        engine.pool.each(engine.plan.n_packs, run);
     engine.forward->project(engine.model, engine.shape, Team(engine.pool, 0, false),
                             engine.scratches, pooled, texts.count, vectors);
     return true;
 }
 
-// The next group of texts after `first`.
+// The end of the group of texts that begins at `first`.
 int group_end(const int64_t* starts, int first, int n_texts) {
     int last = first;
     do last++;
@@ -229,18 +240,27 @@ const char* native_kernels(void) {
 native_engine* native_open(const native_config* config, const native_tensor* tensors,
                            int32_t n_tensors, const char* kernel, int32_t threads, char* error,
                            int32_t error_size) {
-    if (const char* fault = fault_of(*config))
-        return snprintf(error, error_size, "the configuration's %s is out of range", fault),
-               nullptr;
-    if (!in_range(threads, 1, MAX_THREADS))
-        return snprintf(error, error_size, "%d threads, not 1 to %d", threads, MAX_THREADS),
-               nullptr;
     const Kernel* chosen = kernel_named(kernel);
-    if (!chosen)
-        return snprintf(error, error_size, "no kernel %s here: %s", kernel, native_kernels()),
-               nullptr;
+    const char* problem = config_problem(*config);
+    if (!problem && chosen && config->head_dim % forward_of(*chosen, *config).head_dim_multiple)
+        problem = "head_dim";
+    if (problem) {
+        snprintf(error, error_size, "the configuration's %s is out of range", problem);
+        return nullptr;
+    }
+    if (!in_range(threads, 1, MAX_THREADS)) {
+        snprintf(error, error_size, "%d threads, not 1 to %d", threads, MAX_THREADS);
+        return nullptr;
+    }
+    if (!chosen) {
+        snprintf(error, error_size, "no kernel %s here: %s", kernel, native_kernels());
+        return nullptr;
+    }
     void* memory = aligned_alloc(64, (sizeof(native_engine) + 63) / 64 * 64);
-    if (!memory) return snprintf(error, error_size, "no memory"), nullptr;
+    if (!memory) {
+        snprintf(error, error_size, "no memory");
+        return nullptr;
+    }
     native_engine* engine = new (memory) native_engine(*config, chosen, threads);
     Tensors found(tensors, n_tensors, engine->config, error, error_size);
     bool ok = engine->model && engine->pool.started();

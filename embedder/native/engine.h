@@ -1,8 +1,8 @@
-// The C interface of the engine. Everything else in this directory is behind it.
+// The C interface of the engine. The rest of this directory implements it.
 //
-// An engine holds pointers into weights that its caller has mapped: they must stay valid, and
-// must not change, until native_close. Calls on one engine take turns; they may come from any
-// thread. No function throws, and none ends the process.
+// An engine keeps pointers into the weights that its caller has mapped. They must stay valid and
+// unchanged until native_close. Any thread may call; calls on one engine run one after the other.
+// No function throws, and none ends the process.
 #pragma once
 #include <stdint.h>
 
@@ -13,7 +13,8 @@ extern "C" {
 #define NATIVE_API __attribute__((visibility("default")))
 
 enum native_dtype { NATIVE_I8 = 0, NATIVE_I32 = 1, NATIVE_F16 = 2, NATIVE_F32 = 3 };
-enum native_family { NATIVE_GEMMA3 = 0, NATIVE_BERT = 1 };
+enum native_family { NATIVE_GEMMA3 = 0, NATIVE_BERT = 1 };  // of families/
+#define NATIVE_FAMILIES 2
 enum native_precision { NATIVE_INT8 = 0, NATIVE_FP16 = 1, NATIVE_FP32 = 2 };
 enum native_activation {
     NATIVE_IDENTITY = 0,
@@ -49,7 +50,7 @@ struct native_config {
     int32_t window;      // sliding layers: query i reads keys j with |i - j| < window
     int32_t activation;  // native_activation, of the feed-forward layer
     int32_t pooling;     // native_pooling
-    int32_t n_dense;     // projections behind the pooling
+    int32_t n_dense;     // projections after the pooling
     int32_t dense_width[NATIVE_MAX_DENSE];       // outputs of each; a multiple of 16
     int32_t dense_activation[NATIVE_MAX_DENSE];  // native_activation
     uint8_t sliding[NATIVE_MAX_LAYERS];          // 1: the layer has a sliding window
@@ -61,9 +62,9 @@ typedef struct native_engine native_engine;
 // Names of the kernels in this build that this CPU runs, best first, separated by spaces.
 NATIVE_API const char* native_kernels(void);
 
-// Opens a model. `kernel` is one of native_kernels, or NULL for the best. `threads` >= 1 counts the
-// caller. Returns NULL with one line in `error` (at most `error_size` bytes) when a tensor is
-// missing, or has another dtype or size than the configuration says.
+// Opens a model. `kernel` is one of native_kernels, or NULL for the best. `threads` >= 1 includes
+// the calling thread. Returns NULL, with one line in `error` (at most `error_size` bytes), when a
+// tensor is missing or does not have the dtype and size that follow from the configuration.
 NATIVE_API native_engine* native_open(const struct native_config* config,
                                       const struct native_tensor* tensors, int32_t n_tensors,
                                       const char* kernel, int32_t threads, char* error,
@@ -74,10 +75,10 @@ NATIVE_API const char* native_kernel(const native_engine* engine);
 // Values in one vector: the width of the last dense layer, or of the model.
 NATIVE_API int32_t native_dimensions(const native_engine* engine);
 
-// Embeds texts laid end to end: text i is token_ids[starts[i]] .. token_ids[starts[i + 1] - 1].
-// Writes (n_texts, dimensions) float32, L2-normalised. Returns 0, or with one line in `error` -1
-// for texts that the model does not read (an id outside the vocabulary, no tokens, more than
-// `positions`), -2 for no memory.
+// Embeds concatenated texts: text i is token_ids[starts[i]] .. token_ids[starts[i + 1] - 1].
+// Writes (n_texts, dimensions) float32, L2-normalised. Returns 0 on success. Otherwise writes one
+// line to `error` and returns -1 for a bad text (an id outside the vocabulary, no tokens, or more
+// than `positions`), -2 when there is no memory.
 NATIVE_API int32_t native_embed(native_engine* engine, const int32_t* token_ids,
                                 const int64_t* starts, int32_t n_texts, float* vectors, char* error,
                                 int32_t error_size);

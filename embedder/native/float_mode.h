@@ -1,8 +1,8 @@
-// The rounding mode that the engine computes in, whatever its caller's thread has set.
+// The rounding mode of the engine, whatever the calling thread has set.
 #pragma once
 #include <stdint.h>
 
-// Round to nearest even, subnormal numbers kept, for as long as it lives.
+// While it exists: round to nearest even, and do not flush subnormal numbers to zero.
 class FloatMode {
  public:
     FloatMode() : before_(get()) { set(DEFAULT); }

@@ -1,8 +1,9 @@
-// The forward pass of every family, for one kernel: KERNEL is its name, KERNEL_HEADER its
-// instructions.
+// The forward pass of every family for one kernel. KERNEL is its name, and KERNEL_HEADER the
+// header with its instructions.
 //
-// A pack goes through a layer chunk by chunk. Chunks depend on each other only through keys and
-// values, so threads meet once per layer. A pack of one chunk is shared column by column instead.
+// A pack passes through a layer chunk by chunk. Chunks depend on each other only through keys and
+// values, so threads synchronise once per layer. In a pack of one chunk, threads share the columns
+// of each product instead.
 #include KERNEL_HEADER
 #include "families/bert.h"
 #include "families/gemma3.h"
@@ -11,12 +12,15 @@
 
 namespace {
 
-// Rows of a chunk: a thread's part of the pack, within bounds; all chunks of a pack about equal,
-// since the weights are read as often for a few rows as for many.
+// Rows per chunk: one thread's part of the pack, within bounds. All chunks of a pack have about the
+// same size, since a small chunk reads as many weights as a large one.
 int chunk_rows(int rows, int threads) {
     int part = (rows + threads - 1) / threads;
-    int most = part < LEAST_CHUNK_ROWS ? LEAST_CHUNK_ROWS : part > CHUNK_ROWS ? CHUNK_ROWS : part;
-    int chunks = (rows + most - 1) / most, even = (rows + chunks - 1) / chunks;
+    int most = part;
+    if (part < MIN_CHUNK_ROWS) most = MIN_CHUNK_ROWS;
+    if (part > MAX_CHUNK_ROWS) most = MAX_CHUNK_ROWS;
+    int chunks = (rows + most - 1) / most;
+    int even = (rows + chunks - 1) / chunks;
     return (even + 7) / 8 * 8;
 }
 
@@ -71,7 +75,8 @@ struct Model {
 template <template <class> class Family, class P>
 constexpr Forward forward() {
     typedef Model<Family<P>, P> M;
-    return {sizeof(M), M::load, M::run, M::project};
+    return {sizeof(M), Family<P>::HEAD_DIM_MULTIPLE, Family<P>::UP_PARTS, M::load, M::run,
+            M::project};
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// From the hidden states of a text to its vector: pooling, projections, length 1.
+// From the hidden states of a text to its vector: pooling, projections, L2 normalisation.
 #pragma once
 #include "activations.h"
 #include "chunk.h"
@@ -16,8 +16,8 @@ INLINE void pool_rows(const float* rows, int length, int width, int pooling, flo
 }
 
 INLINE void normalise(const float* x, int n, float* out) {
-    float length = square_root(sum_of_squares(x, n)),
-          factor = 1.0f / (length > 1e-12f ? length : 1e-12f);
+    float length = square_root(sum_of_squares(x, n));
+    float factor = 1.0f / (length > 1e-12f ? length : 1e-12f);
     for (int k = 0; k < n; k += LANES) store(out + k, load(x + k) * factor);
 }
 
@@ -36,12 +36,12 @@ struct Head {
         }
     }
 
-    // pooled (n_texts, width) to vectors (n_texts, dimensions), a chunk's worth of texts at a time.
+    // From pooled (n_texts, width) to vectors (n_texts, dimensions), MAX_CHUNK_ROWS at a time.
     void project(const Team& team, Scratch* scratches, const float* pooled, int width, int n_texts,
                  float* vectors) const {
         int size = n_dense ? dense[n_dense - 1].outputs : width;
-        for (int first = 0; first < n_texts; first += CHUNK_ROWS) {
-            int rows = n_texts - first < CHUNK_ROWS ? n_texts - first : CHUNK_ROWS;
+        for (int first = 0; first < n_texts; first += MAX_CHUNK_ROWS) {
+            int rows = n_texts - first < MAX_CHUNK_ROWS ? n_texts - first : MAX_CHUNK_ROWS;
             const float* x = pooled + (size_t)first * width;
             for (int i = 0; i < n_dense; i++) x = layer(team, scratches, i, x, rows);
             team.share(rows, 4, [&](int begin, int end, int) {

@@ -1,5 +1,5 @@
-// Functions that kernels use are always inlined: kernels are compiled for different CPUs, and of
-// several copies of a function the linker would keep any one.
+// Functions that kernels use are always inlined. Kernels are compiled for different CPUs, and the
+// linker would keep an arbitrary one of several copies of a function.
 #pragma once
 
 #define ALWAYS_INLINE __attribute__((always_inline))  // a member function

@@ -1,8 +1,8 @@
-// Sixteen lanes: the one shape in which everything but integer products is computed.
+// Vectors of sixteen lanes, in which everything but integer products is computed.
 //
-// clang compiles these vectors to any instruction set. Every operation here is exact or correctly
-// rounded, and every sum has a fixed order, so results are the same bits on every CPU: no
-// contraction (-ffp-contract=off), no reciprocal estimates, no functions of the C library.
+// clang compiles these vectors to any instruction set. Every operation is exact or correctly
+// rounded, and every sum has a fixed order, so results have the same bits on every CPU. That rules
+// out contraction (-ffp-contract=off), reciprocal estimates and functions of the C library.
 #pragma once
 #include <stdint.h>
 
@@ -33,7 +33,7 @@ INLINE f32x16 splat(float x) { return f32x16{} + x; }
 INLINE i32x16 splat(int32_t x) { return i32x16{} + x; }
 INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) { return __builtin_elementwise_fma(a, b, c); }
 INLINE f32x16 abs(f32x16 x) { return __builtin_elementwise_abs(x); }
-// The larger of each pair; b where they cannot be compared.
+// The larger of each pair; b where one of them is NaN.
 INLINE f32x16 max(f32x16 a, f32x16 b) { return a > b ? a : b; }
 INLINE f32x16 min(f32x16 a, f32x16 b) { return a < b ? a : b; }
 INLINE f32x16 to_float(i32x16 x) { return __builtin_convertvector(x, f32x16); }
@@ -60,7 +60,7 @@ INLINE float max_lane(f32x16 v) {
     float a = v[0], b = v[1];
     return a > b ? a : b;
 }
-// Correctly rounded, as IEEE 754 asks and every CPU does.
+// Correctly rounded on every CPU, as IEEE 754 requires.
 INLINE float square_root(float x) { return __builtin_elementwise_sqrt(x); }
 
 // e^x for x in [-87, 88] to 1.5 units in the last place: 2^n * p(r), r = x - n ln 2 (Cephes, expf).

@@ -14,21 +14,21 @@ constexpr int WEIGHT_BYTES[] = {1, 2, 4};
 
 const void* Tensors::find(const char* name, native_dtype dtype, uint64_t bytes) {
     if (failed_) return nullptr;
-    const char* fault = "is missing";
+    const char* problem = "is missing";
     for (int i = 0; i < count_; i++) {
         if (strcmp(tensors_[i].name, name)) continue;
         if (tensors_[i].dtype != dtype)
-            fault = "has another type than its model's precision";
+            problem = "has another type than its model's precision";
         else if (tensors_[i].bytes != bytes)
-            fault = "has another size than its model's configuration";
+            problem = "has another size than its model's configuration";
         else if ((uintptr_t)tensors_[i].data % 64)
-            fault = "is not aligned to 64 bytes";
+            problem = "is not aligned to 64 bytes";
         else
             return tensors_[i].data;
         break;
     }
     failed_ = true;
-    snprintf(error_, error_size_, "tensor %s %s", name, fault);
+    snprintf(error_, error_size_, "tensor %s %s", name, problem);
     return nullptr;
 }
 

@@ -1,4 +1,4 @@
-// A model file's tensors, looked up by name and checked against the configuration.
+// The tensors of a model file, looked up by name and checked against the configuration.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -19,7 +19,7 @@ struct Linear {
 
 static constexpr int padded(int n) { return (n + 15) / 16 * 16; }
 
-// Looks tensors up. After the first failure every look-up returns null, and `error` says what
+// Looks up tensors. After the first failure every look-up returns null, and `error` says what
 // failed.
 class Tensors {
  public:

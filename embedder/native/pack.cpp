@@ -3,41 +3,42 @@
 bool Scratch::reserve(const Shape& shape, int longest_text) {
     size_t keys = padded(longest_text), input = shape.longest_input(), bytes = shape.int8 ? 1 : 4;
     size_t row = input > (size_t)shape.widest() ? input : shape.widest();
-    if (!arena_.reserve(Arena::room<float>(CHUNK_ROWS * shape.width) +
-                        Arena::room<float>(CHUNK_ROWS * shape.widest()) + Arena::room<float>(row) +
-                        Arena::room<uint8_t>(CHUNK_ROWS * input * bytes) +
-                        Arena::room<float>(CHUNK_ROWS) + Arena::room<float>(QUERY_ROWS * keys) +
-                        Arena::room<uint8_t>(QUERY_ROWS * keys * bytes) +
-                        Arena::room<float>(QUERY_ROWS)))
+    if (!arena_.reserve(
+            Arena::room<float>(MAX_CHUNK_ROWS * shape.width) +
+            Arena::room<float>(MAX_CHUNK_ROWS * shape.widest()) + Arena::room<float>(row) +
+            Arena::room<uint8_t>(MAX_CHUNK_ROWS * input * bytes) +
+            Arena::room<float>(MAX_CHUNK_ROWS) + Arena::room<float>(QUERY_ROWS * keys) +
+            Arena::room<uint8_t>(QUERY_ROWS * keys * bytes) + Arena::room<float>(QUERY_ROWS)))
         return false;
-    narrow = arena_.take<float>(CHUNK_ROWS * shape.width);
-    wide = arena_.take<float>(CHUNK_ROWS * shape.widest());
+    narrow = arena_.take<float>(MAX_CHUNK_ROWS * shape.width);
+    wide = arena_.take<float>(MAX_CHUNK_ROWS * shape.widest());
     row_values = arena_.take<float>(row);
-    inputs = {arena_.take<uint8_t>(CHUNK_ROWS * input * bytes), 0, arena_.take<float>(CHUNK_ROWS)};
+    inputs = {arena_.take<uint8_t>(MAX_CHUNK_ROWS * input * bytes), 0,
+              arena_.take<float>(MAX_CHUNK_ROWS)};
     scores = arena_.take<float>(QUERY_ROWS * keys);
     probabilities = arena_.take<uint8_t>(QUERY_ROWS * keys * bytes);
     row_scale = arena_.take<float>(QUERY_ROWS);
     return true;
 }
 
-bool Pack::reserve(const Shape& shape, int most_rows, int most_texts) {
-    size_t slots = most_rows + 15 * (size_t)most_texts + 15;
-    size_t queries = (size_t)most_rows * shape.attention,
-           keys = slots * shape.kv_heads * shape.head_dim;
+bool Pack::reserve(const Shape& shape, int max_rows, int max_texts) {
+    size_t slots = max_rows + 15 * (size_t)max_texts + 15;
+    size_t queries = (size_t)max_rows * shape.attention;
+    size_t keys = slots * shape.kv_heads * shape.head_dim;
     size_t layer = Arena::room<uint8_t>(keys * shape.score_bytes()) +
                    Arena::room<uint8_t>(keys * shape.value_bytes()) +
                    2 * Arena::room<float>(slots * shape.kv_heads);
-    if (!arena_.reserve(Arena::room<Text>(most_texts) + 2 * Arena::room<int32_t>(most_rows) +
-                        Arena::room<float>((size_t)most_rows * shape.width) +
+    if (!arena_.reserve(Arena::room<Text>(max_texts) + 2 * Arena::room<int32_t>(max_rows) +
+                        Arena::room<float>((size_t)max_rows * shape.width) +
                         Arena::room<uint8_t>(queries * shape.score_bytes()) +
-                        Arena::room<float>((size_t)most_rows * shape.heads) + 2 * layer))
+                        Arena::room<float>((size_t)max_rows * shape.heads) + 2 * layer))
         return false;
-    token_ids = arena_.take<int32_t>(most_rows);
-    texts = arena_.take<Text>(most_texts);
-    text_of_row = arena_.take<int>(most_rows);
-    x = arena_.take<float>((size_t)most_rows * shape.width);
+    token_ids = arena_.take<int32_t>(max_rows);
+    texts = arena_.take<Text>(max_texts);
+    text_of_row = arena_.take<int>(max_rows);
+    x = arena_.take<float>((size_t)max_rows * shape.width);
     q = arena_.take<uint8_t>(queries * shape.score_bytes());
-    q_scale = arena_.take<float>((size_t)most_rows * shape.heads);
+    q_scale = arena_.take<float>((size_t)max_rows * shape.heads);
     for (KeysValues& layer : layers) {
         layer.k = arena_.take<uint8_t>(keys * shape.score_bytes());
         layer.v = arena_.take<uint8_t>(keys * shape.value_bytes());

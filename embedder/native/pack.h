@@ -1,4 +1,4 @@
-// A pack: some texts laid end to end, and the memory that their forward pass works in.
+// A pack: some concatenated texts, and the memory of their forward pass.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -7,11 +7,11 @@
 #include "engine.h"
 #include "model.h"
 
-// Texts are gathered to packs of a thread's part of all tokens, within these bounds. Weights are
-// read once per chunk: 256 tokens in chunks of 128 rows are 5 % faster than 128 in chunks of 64.
-constexpr int LEAST_PACK_TOKENS = 128, MOST_PACK_TOKENS = 256;
-// Rows that go through a layer together: a thread's part of a pack, within these bounds.
-constexpr int LEAST_CHUNK_ROWS = 64, CHUNK_ROWS = 128;
+// A pack has one thread's part of all tokens, within these bounds. Weights are read once per chunk:
+// 256 tokens in chunks of 128 rows are 5 % faster than 128 tokens in chunks of 64.
+constexpr int MIN_PACK_TOKENS = 128, MAX_PACK_TOKENS = 256;
+// Rows that pass through a layer together: one thread's part of a pack, within these bounds.
+constexpr int MIN_CHUNK_ROWS = 64, MAX_CHUNK_ROWS = 128;
 constexpr int QUERY_ROWS = 48;  // rows of attention scores at a time
 
 // Sizes that follow from the configuration.
@@ -19,7 +19,8 @@ struct Shape {
     int width, ffn, heads, kv_heads, group, head_dim, attention, qkv, up, dense;
     bool int8;
 
-    explicit Shape(const native_config& c)
+    // `up_parts` as in Forward.
+    Shape(const native_config& c, int up_parts)
         : width(c.width),
           ffn(padded(c.ffn)),
           heads(c.heads),
@@ -28,7 +29,7 @@ struct Shape {
           head_dim(c.head_dim),
           attention(c.heads * c.head_dim),
           qkv((c.heads + 2 * c.kv_heads) * c.head_dim),
-          up(c.family == NATIVE_GEMMA3 ? 2 * padded(c.ffn) : padded(c.ffn)),
+          up(up_parts * padded(c.ffn)),
           dense(0),
           int8(c.precision == NATIVE_INT8) {
         for (int i = 0; i < c.n_dense; i++)
@@ -44,7 +45,7 @@ struct Shape {
     static int larger(int a, int b) { return a > b ? a : b; }
 };
 
-// Behind every run of an arena: bytes that AddressSanitizer, where it is built in, guards.
+// Bytes behind every array of an arena, which AddressSanitizer, where it is built in, poisons.
 #if defined(__has_feature) && __has_feature(address_sanitizer)
 #include <sanitizer/asan_interface.h>
 constexpr size_t GUARD_BYTES = 64;
@@ -54,12 +55,12 @@ constexpr size_t GUARD_BYTES = 0;
 #define ASAN_UNPOISON_MEMORY_REGION(start, bytes)
 #endif
 
-// Memory from one allocation, handed out in runs aligned to 64 bytes.
+// Arrays from one allocation, each aligned to 64 bytes.
 class Arena {
  public:
     ~Arena() { free(memory_); }
 
-    // Room for `bytes`; keeps what it has when that is enough. False when there is no memory.
+    // Provides `bytes`; keeps its allocation when that is large enough. False without memory.
     bool reserve(size_t bytes) {
         used_ = 0;
         ASAN_UNPOISON_MEMORY_REGION(memory_, size_);
@@ -88,19 +89,19 @@ class Arena {
     size_t size_ = 0, used_ = 0;
 };
 
-// Rows that a product reads: int8 with a scale per row, or floats.
+// Inputs of a product: int8 with a scale per row, or floats.
 struct Activations {
     uint8_t* data;
     size_t stride;  // bytes
     float* scale;
 };
 
-// What one thread needs to take a chunk through a layer.
+// What one thread needs to compute a chunk of a layer.
 struct Scratch {
-    float* narrow;           // (CHUNK_ROWS, width)
-    float* wide;             // (CHUNK_ROWS, widest)
+    float* narrow;           // (MAX_CHUNK_ROWS, width)
+    float* wide;             // (MAX_CHUNK_ROWS, widest)
     float* row_values;       // (longest row,)
-    Activations inputs;      // (CHUNK_ROWS, longest input)
+    Activations inputs;      // (MAX_CHUNK_ROWS, longest input)
     float* scores;           // (QUERY_ROWS, longest text)
     uint8_t* probabilities;  // (QUERY_ROWS, longest text), bytes or floats
     float* row_scale;        // (QUERY_ROWS,)
@@ -111,7 +112,7 @@ struct Scratch {
     Arena arena_;
 };
 
-// Keys and values of one layer, in panels, as attention multiplies by them.
+// Keys and values of one layer, in the panels that attention multiplies by.
 struct KeysValues {
     uint8_t *k, *v;
     float *k_scale, *v_scale;  // (kv_heads, slots)
@@ -121,7 +122,7 @@ struct Text {
     int index;   // in the call's group
     int first;   // row of the pack
     int length;  // tokens
-    int slot;    // place of its first key, a multiple of 16
+    int slot;    // index of its first key, a multiple of 16
 };
 
 struct Pack {
@@ -132,7 +133,7 @@ struct Pack {
     float* x;    // (rows, width), the residual stream
     uint8_t* q;  // (kv_heads, rows, group, head_dim)
     float* q_scale;
-    KeysValues layers[2];  // a layer's, and the next one's
+    KeysValues layers[2];  // of this layer and of the next
 
     bool reserve(const Shape& shape, int rows, int n_texts);
 

@@ -6,8 +6,8 @@
 
 namespace {
 
-// A thread that finds no work looks for it this long before it sleeps. Waking a thread takes about
-// 50 us; the phases of one short text are 5 to 50 us apart.
+// How long an idle thread looks for work before it sleeps. Waking a thread takes about 50 us; the
+// phases of one short text are 5 to 50 us apart.
 constexpr int64_t SPIN_NS = 100'000;
 
 int64_t now() {
@@ -24,7 +24,7 @@ void pause() {
 #endif
 }
 
-// Calls `ready` until it is true, or SPIN_NS have passed. Returns what it said last.
+// Calls `ready` until it returns true or SPIN_NS have passed. Returns its last result.
 template <class Ready>
 bool spin(Ready ready) {
     int64_t deadline = 0;
@@ -40,7 +40,7 @@ bool spin(Ready ready) {
 
 }  // namespace
 
-void Crew::publish(Phase phase, int items, int threads) {
+void ParallelLoop::publish(Phase phase, int items, int threads) {
     number_ = number_ == UINT32_MAX ? 1 : number_ + 1;
     phase_ = phase;
     unfinished_.store(items, std::memory_order_relaxed);
@@ -50,19 +50,19 @@ void Crew::publish(Phase phase, int items, int threads) {
     open_.store(number_);
 }
 
-bool Crew::work(int thread, int threads) {
+bool ParallelLoop::work(int thread, int threads) {
     uint32_t number = open_.load();
     int item;
     if (!number ||
         (!claim_own(number, thread, &item) && !claim_others(number, thread, threads, &item)))
         return false;
-    phase_.call(phase_.function, item,
-                thread);  // the phase stays as it is until this item is finished
+    // phase_ does not change before this item is finished.
+    phase_.call(phase_.function, item, thread);
     unfinished_.fetch_sub(1);
     return true;
 }
 
-bool Crew::claim_own(uint32_t number, int thread, int* item) {
+bool ParallelLoop::claim_own(uint32_t number, int thread, int* item) {
     std::atomic<Range>& own = slots_[thread].range;
     Range range = own.load();
     do {
@@ -73,9 +73,9 @@ bool Crew::claim_own(uint32_t number, int thread, int* item) {
     return true;
 }
 
-// Takes the second half of what another thread has left: the first item at once, the rest as its
-// own.
-bool Crew::claim_others(uint32_t number, int thread, int threads, int* item) {
+// Takes the second half of another thread's range: returns the first item, and keeps the rest as
+// its own range.
+bool ParallelLoop::claim_others(uint32_t number, int thread, int threads, int* item) {
     for (int i = 1; i < threads; i++) {
         std::atomic<Range>& other = slots_[(thread + i) % threads].range;
         Range range = other.load();
@@ -107,8 +107,8 @@ Pool::~Pool() {
     pthread_mutex_destroy(&mutex_);
 }
 
-void Pool::run(int crew, int thread, int items, bool help, Phase phase) {
-    Crew& own = crews_[crew];
+void Pool::run(int loop, int thread, int items, bool help, Phase phase) {
+    ParallelLoop& own = loops_[loop];
     own.publish(phase, items, threads_);
     published_.fetch_add(1);
     wake_sleepers();
@@ -137,16 +137,16 @@ void Pool::serve(int thread) {
 }
 
 bool Pool::work_for_any(int thread) {
-    for (int crew = 0; crew <= threads_; crew++) {
-        if (!crews_[crew].work(thread, threads_)) continue;
-        if (crews_[crew].finished()) wake_sleepers();
+    for (int loop = 0; loop <= threads_; loop++) {
+        if (!loops_[loop].work(thread, threads_)) continue;
+        if (loops_[loop].finished()) wake_sleepers();
         return true;
     }
     return false;
 }
 
-// A sleeper counts itself before it looks at what it waits for, and whoever changes that changes it
-// before looking at the count: one of the two sees the other.
+// A sleeping thread increments `sleepers_` before it tests its condition. A thread that changes the
+// condition reads `sleepers_` afterwards. So at least one of the two sees the other.
 template <class Ready>
 void Pool::sleep_until(Ready ready) {
     sleepers_.fetch_add(1);

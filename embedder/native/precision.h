@@ -1,4 +1,4 @@
-// What int8, fp16 and fp32 models do differently: how rows become inputs of products, and how
+// The differences between int8, fp16 and fp32 models: how rows become inputs of products, and how
 // queries, keys and values are stored for attention.
 #pragma once
 #include "pack.h"
@@ -8,9 +8,9 @@
 
 namespace {
 
-// Row-wise int8. Attention scores come from 12-bit queries and keys (rounding to 8 bits
-// would move a score by 1 % of the scores' deviation, by calculation; 512 products of 2,047 * 2,047
-// fit in 32 bits), and the weighted values from probabilities of 7 bits and values of 8.
+// int8 with a scale per row. Attention scores use 12-bit queries and keys: rounding to 8 bits
+// would change a score by 1 % of the scores' standard deviation (calculated), and 512 products of
+// 2,047 * 2,047 fit in 32 bits. Weighted values use probabilities of 7 bits and values of 8.
 struct Int8 {
     typedef Int8Step Weight;
     typedef Scores::Step Score;
@@ -21,17 +21,17 @@ struct Int8 {
     INLINE f32x16 table_row(const uint8_t* table, const float* scale, int id, int width, int k) {
         return to_float(load<i8x16>(table + (size_t)id * width + k)) * scale[id];
     }
-    // Rows to inputs of products: rotated and rounded. `values` has room for a row.
+    // Rotates and rounds a row to the input of a product. `values` is scratch memory for a row.
     INLINE void put_input(const float* x, int n, uint8_t* input, float* scale, float* values) {
         *scale = round_to_int8(values, n, rotate_row<false>(x, nullptr, n, values), input);
     }
-    // x * factor * weight; the factor needs no more than the scale.
+    // The same of x * factor * weight. The factor only changes the scale.
     INLINE void put_normed(const float* x, float factor, const float* weight, int n, uint8_t* input,
                            float* scale, float* values) {
         float largest = rotate_row<true>(x, weight, n, values);
         *scale = round_to_int8(values, n, largest, input) * factor;
     }
-    // A row that comes rotated, because the matrix before it was.
+    // The same of a row that the weights before it have rotated.
     INLINE void put_rotated(const float* x, int n, uint8_t* input, float* scale) {
         *scale = round_to_int8(x, n, largest_in_row(x, n), input);
     }
@@ -65,8 +65,8 @@ struct Int8 {
             for (int i = 0; i < LANES; i++) to[i * 4] = (uint8_t)values[i];
         }
     }
-    // Keys and values of four rows, `stride` floats apart, whose places are 4 i to 4 i + 3: whole
-    // words instead of single bytes (a fifth of the instructions).
+    // Keys of four rows, `stride` floats apart, at positions 4 i to 4 i + 3. Writes whole words
+    // instead of single bytes, which takes a fifth of the instructions.
     INLINE void put_keys(const float* x, size_t stride, int n, uint8_t* panel, int lane,
                          float* scale) {
         float factor[4];
@@ -107,7 +107,7 @@ struct Int8 {
             store(panels + d / LANES * panel_stride + key / 4 * 64, word);
         }
     }
-    // What a row is multiplied by so that its largest value becomes `most`.
+    // The factor that makes the largest |value| of a row `most`.
     INLINE float scale_for(const float* x, int n, float most, float* scale) {
         float bound = max_of(x, n);
         *scale = bound / most;
@@ -121,8 +121,8 @@ struct Int8 {
     INLINE f32x16 score(i32x16 sum, float query_scale, const float* key_scale) {
         return to_float(sum) * load(key_scale) * query_scale;
     }
-    // Weights of the values, e, to what the product reads: e times each value's scale, in 7 bits.
-    // Returns the scale of the products' sums.
+    // Turns the softmax weights e into inputs of the product with the values: e times each value's
+    // scale, in 7 bits. Returns the scale of the product's sums.
     INLINE float put_weights(float* e, const float* value_scale, int first, int last,
                              uint8_t* bytes) {
         f32x16 largest = {};
@@ -140,7 +140,7 @@ struct Int8 {
     }
 };
 
-// Floats throughout; the weights have 32 bits or, stored, 16.
+// fp32 arithmetic; weights are stored in 32 or 16 bits.
 template <class Step>
 struct Floats {
     typedef Step Weight;

@@ -1,8 +1,8 @@
-// Matrix products: rows of A, each a run of 4-byte steps, times panels of B.
+// Matrix products: rows of A, read in steps of 4 bytes, times panels of B.
 //
-// A panel is 16 columns of B. One step of it is 64 bytes (16-bit floats: 32) and holds, for each
-// column, the values that meet 4 bytes of a row of A: four int8, two int16 or one float. A block
-// keeps BLOCK_ROWS x BLOCK_PANELS sums in registers while it walks down the steps, so each sum adds
+// A panel is 16 columns of B. One step of it has 64 bytes (of 16-bit floats: 32) and holds, for
+// each column, the values that are multiplied by 4 bytes of a row of A: four int8, two int16 or one
+// float. A block keeps BLOCK_ROWS x BLOCK_PANELS sums in registers over all steps. So each sum adds
 // its products in the order of the inputs, whatever the block, the number of rows and the
 // instruction set.
 #pragma once
@@ -27,8 +27,8 @@ struct Int16Step {
         return dot_int16(sum, b, a);
     }
 };
-// Numbers of 12 bits in two planes of bytes, 64 * high + low: the steps of the high plane, then
-// those of the low.
+// 12-bit numbers in two planes of bytes, 64 * high + low: first the steps of the high plane, then
+// those of the low plane.
 struct PlanesStep : Int8Step {};
 struct FloatStep {
     typedef f32x16 Sum;
@@ -60,23 +60,24 @@ struct Panels {
     const int32_t* sums;
 };
 
-// Memory that is fetched into L2 while a block works: `pace` bytes per step, from `next` on.
-struct Ahead {
+// Memory that is prefetched into L2 during a block, from `next` on.
+struct Prefetch {
     const uint8_t* next;
-    size_t pace;
+    size_t step_bytes;  // per step
 };
 
-// Steps of a block, ROW_STEPS at a time: a row's values for all of them in one register, of which a
-// product takes a lane. Moves `rows` and `panels` behind the steps that it took, and returns how
-// many.
+// Adds the products of a block's steps, ROW_STEPS at a time: one register holds a row's values for
+// all of them, and each product uses one lane. Advances `rows` and `panels`, and returns the number
+// of steps.
 template <class Step, int ROWS, int PANELS>
-INLINE int walk_by_lanes(typename Step::Sum (&sums)[ROWS][PANELS], const uint8_t*& rows,
-                         size_t stride, const uint8_t*& panels, const Panels& b, Ahead& ahead) {
+INLINE int accumulate_by_lanes(typename Step::Sum (&sums)[ROWS][PANELS], const uint8_t*& rows,
+                               size_t stride, const uint8_t*& panels, const Panels& b,
+                               Prefetch& prefetch) {
     typedef int32_t Lanes __attribute__((vector_size(4 * ROW_STEPS)));
-    size_t pace = ahead.pace * ROW_STEPS;
+    size_t bytes = prefetch.step_bytes * ROW_STEPS;
     int step = 0;
     for (; step + ROW_STEPS <= b.steps;
-         step += ROW_STEPS, rows += sizeof(Lanes), ahead.next += pace) {
+         step += ROW_STEPS, rows += sizeof(Lanes), prefetch.next += bytes) {
         Lanes values[ROWS];
 #pragma clang loop unroll(full)
         for (int i = 0; i < ROWS; i++) values[i] = load<Lanes>(rows + i * stride);
@@ -89,31 +90,31 @@ INLINE int walk_by_lanes(typename Step::Sum (&sums)[ROWS][PANELS], const uint8_t
                 for (int i = 0; i < ROWS; i++)
                     sums[i][p] = Step::dot(sums[i][p], columns, values[i][lane]);
             }
-        __builtin_prefetch(ahead.next, 0, 2);
-        if (pace > 64) __builtin_prefetch(ahead.next + 64, 0, 2);  // few rows
+        __builtin_prefetch(prefetch.next, 0, 2);
+        if (bytes > 64) __builtin_prefetch(prefetch.next + 64, 0, 2);  // few rows
     }
     return step;
 }
 
 // Adds the products of a block's steps to its sums.
 template <class Step, int ROWS, int PANELS>
-INLINE void walk(typename Step::Sum (&sums)[ROWS][PANELS], const uint8_t* rows, size_t stride,
-                 const uint8_t* panels, const Panels& b, Ahead& ahead) {
+INLINE void accumulate(typename Step::Sum (&sums)[ROWS][PANELS], const uint8_t* rows, size_t stride,
+                       const uint8_t* panels, const Panels& b, Prefetch& prefetch) {
     int step = 0;
     if constexpr (INT8_IN_TILES && __is_same(Step, Int8Step))
-        step = walk_int8(sums, rows, stride, panels, b.steps);
+        step = accumulate_int8(sums, rows, stride, panels, b.steps);
     else if constexpr (ROW_STEPS > 1)
-        step = walk_by_lanes<Step>(sums, rows, stride, panels, b, ahead);
+        step = accumulate_by_lanes<Step>(sums, rows, stride, panels, b, prefetch);
     for (; step < b.steps; step++, rows += 4, panels += Step::PANEL_BYTES) {
         decltype(Step::panel(panels)) columns[PANELS];
 #pragma clang loop unroll(full)
         for (int p = 0; p < PANELS; p++) columns[p] = Step::panel(panels + p * b.stride);
-        __builtin_prefetch(ahead.next, 0, 2);
-        if (ahead.pace > 64) {  // few rows: the work is to read the panels
-            __builtin_prefetch(ahead.next + 64, 0, 2);
-            __builtin_prefetch(ahead.next + 128, 0, 2);
+        __builtin_prefetch(prefetch.next, 0, 2);
+        if (prefetch.step_bytes > 64) {  // few rows: the panels have to be read quickly
+            __builtin_prefetch(prefetch.next + 64, 0, 2);
+            __builtin_prefetch(prefetch.next + 128, 0, 2);
         }
-        ahead.next += ahead.pace;
+        prefetch.next += prefetch.step_bytes;
 #pragma clang loop unroll(full)
         for (int i = 0; i < ROWS; i++) {
             int32_t value = load<int32_t>(rows + i * stride);
@@ -123,26 +124,26 @@ INLINE void walk(typename Step::Sum (&sums)[ROWS][PANELS], const uint8_t* rows, 
     }
 }
 
-// The same of two planes: (64 h + l) * (64 h' + l') = 64 * (64 * h h' + h l' + l h') + l l'.
+// The same for two planes: (64 h + l) * (64 h' + l') = 64 * (64 * h h' + h l' + l h') + l l'.
 template <int ROWS, int PANELS>
-INLINE void walk_planes(i32x16 (&sums)[ROWS][PANELS], const uint8_t* rows, size_t stride,
-                        const uint8_t* panels, const Panels& b, Ahead& ahead) {
+INLINE void accumulate_planes(i32x16 (&sums)[ROWS][PANELS], const uint8_t* rows, size_t stride,
+                              const uint8_t* panels, const Panels& b, Prefetch& prefetch) {
     const uint8_t* low_rows = rows + b.steps * 4;
     const uint8_t* low_panels = panels + b.steps * Int8Step::PANEL_BYTES;
     auto shift = [&] {
         for (auto& row : sums)
             for (i32x16& sum : row) sum <<= 6;
     };
-    walk<Int8Step>(sums, rows, stride, panels, b, ahead);
+    accumulate<Int8Step>(sums, rows, stride, panels, b, prefetch);
     shift();
-    walk<Int8Step>(sums, rows, stride, low_panels, b, ahead);
-    walk<Int8Step>(sums, low_rows, stride, panels, b, ahead);
+    accumulate<Int8Step>(sums, rows, stride, low_panels, b, prefetch);
+    accumulate<Int8Step>(sums, low_rows, stride, panels, b, prefetch);
     shift();
-    walk<Int8Step>(sums, low_rows, stride, low_panels, b, ahead);
+    accumulate<Int8Step>(sums, low_rows, stride, low_panels, b, prefetch);
 }
 
 template <class Step, int ROWS, int PANELS, class Store>
-INLINE void block(Rows a, int row, Panels b, int panel, Ahead ahead, Store store_sum) {
+INLINE void block(Rows a, int row, Panels b, int panel, Prefetch prefetch, Store store_sum) {
     typename Step::Sum sums[ROWS][PANELS];
     for (int p = 0; p < PANELS; p++) {
         typename Step::Sum start = {};
@@ -155,33 +156,34 @@ INLINE void block(Rows a, int row, Panels b, int panel, Ahead ahead, Store store
     const uint8_t* rows = a.data + row * a.stride;
     const uint8_t* panels = b.data + panel * b.stride;
     if constexpr (__is_same(Step, PlanesStep))
-        walk_planes(sums, rows, a.stride, panels, b, ahead);
+        accumulate_planes(sums, rows, a.stride, panels, b, prefetch);
     else
-        walk<Step>(sums, rows, a.stride, panels, b, ahead);
+        accumulate<Step>(sums, rows, a.stride, panels, b, prefetch);
 #pragma clang loop unroll(full)
     for (int p = 0; p < PANELS; p++)
 #pragma clang loop unroll(full)
         for (int i = 0; i < ROWS; i++) store_sum(row + i, panel + p, sums[i][p]);
 }
 
-// A block of `rows` <= ROWS rows, its count made a constant.
+// A block of `rows` <= ROWS rows, with that number as a compile-time constant.
 template <class Step, int ROWS, int PANELS, class Store>
-static void block_of(int rows, Rows a, int row, Panels b, int panel, Ahead ahead, Store store_sum) {
-    if (rows == ROWS) return block<Step, ROWS, PANELS>(a, row, b, panel, ahead, store_sum);
+static void block_of(int rows, Rows a, int row, Panels b, int panel, Prefetch prefetch,
+                     Store store_sum) {
+    if (rows == ROWS) return block<Step, ROWS, PANELS>(a, row, b, panel, prefetch, store_sum);
     if constexpr (ROWS > 1)
-        block_of<Step, ROWS - 1, PANELS>(rows, a, row, b, panel, ahead, store_sum);
+        block_of<Step, ROWS - 1, PANELS>(rows, a, row, b, panel, prefetch, store_sum);
 }
 
-// While the rows go through PANELS panels, the panels after them are fetched, a share with every
-// block: without, the first block of each waits for L3 or memory (18 % of the time of 64 rows).
+// Each block prefetches a part of the next PANELS panels. Otherwise the first block of every panel
+// waits for L3 or memory, which takes 18 % of the time of 64 rows.
 template <class Step, int PANELS, class Store>
 static void column_blocks(Rows a, Panels b, int panel, Store store_sum) {
     int blocks = (a.count + BLOCK_ROWS - 1) / BLOCK_ROWS;
     size_t share = PANELS * b.stride / blocks;
-    Ahead ahead = {b.data + (panel + PANELS) * b.stride, (share + b.steps - 1) / b.steps};
-    for (int row = 0; row < a.count; row += BLOCK_ROWS, ahead.next += share) {
+    Prefetch prefetch = {b.data + (panel + PANELS) * b.stride, (share + b.steps - 1) / b.steps};
+    for (int row = 0; row < a.count; row += BLOCK_ROWS, prefetch.next += share) {
         int rows = a.count - row < BLOCK_ROWS ? a.count - row : BLOCK_ROWS;
-        block_of<Step, BLOCK_ROWS, PANELS>(rows, a, row, b, panel, ahead, store_sum);
+        block_of<Step, BLOCK_ROWS, PANELS>(rows, a, row, b, panel, prefetch, store_sum);
     }
 }
 

@@ -1,9 +1,9 @@
-// Row arithmetic: norms, rotation, rounding to integers. A row is a whole number of 16-lane
-// vectors.
+// Row arithmetic: norms, rotation, rounding to integers. The length of a row is a multiple of 16.
 #pragma once
 #include "lanes.h"
 
-// f(k) of every vector of a row of n values, added up. Four sums hide the latency of an addition.
+// The sum of f(k) over every vector of a row of n values. Four partial sums hide the latency of an
+// addition.
 template <class F>
 INLINE float sum_over(int n, const F& f) {
     f32x16 sums[4] = {};
@@ -44,15 +44,15 @@ INLINE void layer_norm(float* x, const float* weight, const float* bias, int n, 
         store(x + k, fma((load(x + k) - mean) * factor, load(weight + k), load(bias + k)));
 }
 
-// Largest power of two <= 128 that divides n, n a multiple of 16: the size of a rotation's blocks.
+// The block size of a rotation: the largest power of two <= 128 that divides n, a multiple of 16.
 constexpr int rotation_block(int n) {
     int block = LANES;
     while (block < 128 && n % (2 * block) == 0) block *= 2;
     return block;
 }
 
-// One stage inside the lanes: lane i becomes x[i] + x[i ^ stride], or x[i ^ stride] - x[i] where i
-// has the bit.
+// One stage of the transform within a vector: lane i becomes x[i] + x[i ^ stride], or
+// x[i ^ stride] - x[i] where i has the bit `stride`.
 #define LANE_STAGE(x, stride, sign, ...) fma(x, sign, __builtin_shufflevector(x, x, __VA_ARGS__))
 
 INLINE f32x16 rotate_lanes(f32x16 x) {
@@ -66,8 +66,8 @@ INLINE f32x16 rotate_lanes(f32x16 x) {
     return LANE_STAGE(x, 8, s8, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
 }
 
-// A block of 16 * VECTORS values, times `weight` where there is one, times a Hadamard matrix of
-// ones and minus ones; returns the largest |value|.
+// Multiplies a block of 16 * VECTORS values by `weight`, if WEIGHTED, and by a Hadamard matrix of
+// ones and minus ones. Returns the largest |value| of each lane.
 template <int VECTORS, bool WEIGHTED>
 INLINE f32x16 rotate_block(const float* x, const float* weight, float* to) {
     f32x16 v[VECTORS];
@@ -104,9 +104,9 @@ INLINE float rotate_blocks(const float* x, const float* weight, int n, float* to
     return max_lane(largest);
 }
 
-// Rotates a row block by block and returns its largest |value|. Outliers spread over their block,
-// so that one of them no longer sets the scale of the others (mean cosine to fp32 0.9965 without,
-// 0.9996 with).
+// Rotates a row block by block and returns its largest |value|. The rotation spreads an outlier
+// over its block, so that it no longer sets the scale of the other values (mean cosine to fp32:
+// 0.9965 without, 0.9996 with).
 template <bool WEIGHTED>
 INLINE float rotate_row(const float* x, const float* weight, int n, float* to) {
     switch (rotation_block(n)) {
@@ -129,7 +129,7 @@ INLINE float largest_in_row(const float* x, int n) {
 
 constexpr float TINY = 1e-30f;  // keeps a row of zeros from dividing by zero
 
-// x to bytes, x = byte * scale. The bytes carry the kernel's offset.
+// Rounds x to bytes with x = byte * scale, and adds the kernel's offset. Returns the scale.
 INLINE float round_to_int8(const float* x, int n, float largest, uint8_t* bytes) {
     float bound = largest > TINY ? largest : TINY, factor = 127.0f / bound;
     for (int k = 0; k < n; k += LANES) {

@@ -1,22 +1,21 @@
-// How queries and keys of int8 models, numbers of 12 bits, are stored: 16 of them become eight
-// words.
+// How int8 models store queries and keys, which have 12 bits: 16 values become eight 32-bit words.
 #pragma once
 #include "products.h"
 
 namespace {
 
-// Two to a word, for kernels that multiply 16 bits.
+// Two values per word, for kernels that multiply 16-bit numbers.
 struct ScorePairs {
     typedef Int16Step Step;
 
     INLINE i16x16 words(i32x16 values) { return __builtin_convertvector(values, i16x16); }
-    // Where word i of values d to d + 15 stands in a row of n.
+    // Index of word i of the values d to d + 15 in a row of n values.
     INLINE int place(int d, int, int i) { return d / 2 + i; }
     INLINE void put_query(i16x16 words, int d, int, uint8_t* query) { store(query + d * 2, words); }
 };
 
-// Two planes of bytes, four to a word, for kernels that multiply 8 bits: v = 64 * high + low, where
-// -32 <= low < 32 and |high| <= 32.
+// Two planes of bytes, four values per word, for kernels that multiply 8-bit numbers:
+// v = 64 * high + low, with -32 <= low < 32 and |high| <= 32.
 struct ScorePlanes {
     typedef PlanesStep Step;
 

@@ -1,9 +1,9 @@
-// std::atomic that waits at random before and after every operation, and whose weak
-// compare-and-swap fails now and then: orders that an idle machine shows once in hours come up in
+// A std::atomic with random delays before and after every operation, whose weak compare-and-swap
+// fails at random. Orders of operations that occur once in hours on an idle machine occur in
 // seconds.
 //
-// Compiled in with -include, so that what is tested stays as it is. All other headers come before
-// the macro.
+// Included with -include, so that the tested source is unchanged. All other headers are included
+// before the macro.
 #pragma once
 #include <pthread.h>
 #include <sched.h>
@@ -23,7 +23,7 @@ inline uint32_t random_bits() {
     return state;
 }
 
-// Mostly short: a thread that yields on a busy machine is back after milliseconds.
+// Mostly short, because a thread that yields on a busy machine waits for milliseconds.
 inline void maybe_delay() {
     uint32_t bits = random_bits();
     if (bits % 1024 == 0) {

@@ -1,5 +1,5 @@
-// The engine on random models: equal bits in any company, on any kernel and any threads; an error
-// for all else.
+// The engine on random models: equal bits in any batch, on any kernel and any number of threads;
+// errors for bad input.
 //
 //     engine_test FIRST_SEED LAST_SEED [KERNEL]
 #include <pthread.h>
@@ -41,7 +41,7 @@ struct Texts {
     }
 };
 
-// Short and long texts, the shortest and the longest among them.
+// Short and long texts, including the shortest and the longest.
 Texts random_texts(Random& random, const native_config& c) {
     Texts texts;
     texts.add(random, c, 1);
@@ -72,7 +72,7 @@ class Engine {
                             vectors.data(), error, ERROR_SIZE));
         return vectors;
     }
-    // Refused, with a reason that ends inside of the buffer, whatever its size.
+    // Checks that texts are refused, with a reason that fits into a buffer of any size.
     void refuses(const Texts& texts) const {
         std::vector<float> vectors(texts.count() * dimensions());
         for (int size : {1, 16, ERROR_SIZE}) {
@@ -87,7 +87,7 @@ class Engine {
     native_engine* engine_;
 };
 
-// Kernels to test: the one that was asked for, or all.
+// The kernels to test: `asked`, or all.
 std::vector<std::string> kernel_names(const char* asked) {
     std::vector<std::string> names = {""};
     for (const char* at = asked ? asked : native_kernels(); *at; at++) {
@@ -107,7 +107,7 @@ void check_length(const std::vector<float>& vectors, size_t dimensions) {
     for (size_t first = 0; first < vectors.size(); first += dimensions) {
         float squares = 0;
         for (size_t i = 0; i < dimensions; i++) squares += vectors[first + i] * vectors[first + i];
-        CHECK(squares == 0 || fabsf(squares - 1) < 1e-4f);  // 0: all that ReLU left
+        CHECK(squares == 0 || fabsf(squares - 1) < 1e-4f);  // 0: ReLU has removed everything
     }
 }
 
@@ -174,8 +174,8 @@ void check_bad_texts(const native_config& c, const RandomModel& model, Random& r
     CHECK(engine.embed({}).empty());
 }
 
-// True when it was refused, with a reason that ends inside of the buffer; otherwise what opened
-// must also run.
+// Whether a model is refused, with a reason that fits into the buffer. A model that opens must also
+// run.
 bool refused(const native_config& c, const std::vector<native_tensor>& tensors, const char* kernel,
              int threads) {
     bool failed = false;

@@ -1,5 +1,5 @@
-// libFuzzer: a configuration, tensors and texts out of arbitrary bytes never read or write outside
-// of their memory.
+// libFuzzer: with a configuration, tensors and texts made from arbitrary bytes, the engine never
+// reads or writes outside of its memory.
 #include "random_model.h"
 
 namespace {
@@ -15,7 +15,7 @@ class Bytes {
         for (int i = 0; i < 4; i++) value = value << 8 | byte();
         return int32_t(value);
     }
-    // Fills memory with the bytes that are left, over and over.
+    // Fills memory with the remaining bytes, repeated.
     void fill(void* memory, size_t bytes) const {
         for (size_t i = 0; size_ && i < bytes; i++)
             static_cast<uint8_t*>(memory)[i] = data_[i % size_];
@@ -34,8 +34,8 @@ native_config configuration(Bytes& bytes) {
     return c;
 }
 
-// Other contents, then another table. It never claims more bytes than there are: the engine has to
-// believe its caller in that.
+// Changes the contents of tensors, then their descriptions. Never claims more bytes than there are,
+// because the engine cannot check that.
 void damage(Bytes& bytes, std::vector<native_tensor>& tensors) {
     auto any = [&]() -> native_tensor& { return tensors[bytes.below(int(tensors.size()))]; };
     for (int count = bytes.below(4); count--;) {

@@ -1,9 +1,9 @@
-// The thread pool: every item once, by a thread that does nothing else meanwhile, and its writes
-// seen afterwards.
+// The thread pool runs every item once, on a thread that does nothing else at the same time, and
+// its writes are visible afterwards.
 //
 //     pool_test SECONDS
 //
-// Hangs where a phase is never finished: whoever runs it sets a time limit.
+// Hangs if a phase is never finished, so it has to be run with a time limit.
 #include "pool.h"
 
 #define CHECK(condition)                                                             \
@@ -21,20 +21,21 @@ double seconds() {
     return double(time.tv_sec) + double(time.tv_nsec) * 1e-9;
 }
 
-// As long as a thread spins before it sleeps, a little less or more.
+// Sleeps about as long as a thread spins before it sleeps.
 void wait_about_as_long_as_threads_spin() {
     timespec time = {0, long(random_bits() % 300'000)};
     nanosleep(&time, nullptr);
 }
 
-// One in 64 items takes so long that whoever waits for it goes to sleep.
+// One in 64 items takes so long that threads that wait for it go to sleep.
 void work() {
     if (random_bits() % 64 == 0) return wait_about_as_long_as_threads_spin();
     for (volatile int i = random_bits() % 1024; i > 0; i = i - 1) {
     }
 }
 
-// What each thread is at: plain variables, so that ThreadSanitizer sees two threads of one number.
+// The state of each thread, in plain variables, so that ThreadSanitizer detects two threads of one
+// number.
 struct Busy {
     int depth[MAX_THREADS] = {};
 
@@ -45,9 +46,9 @@ struct Busy {
     void leave(int thread) { depth[thread]--; }
 };
 
-// A phase led by thread `leader`, which is inside of `depth` others.
+// Runs a phase whose leader is already inside of `depth` others.
 void share(Pool& pool, Busy& busy, int leader, int depth, int count, int grain) {
-    std::vector<int> done(count);  // not atomic: whoever leads reads what others wrote
+    std::vector<int> done(count);  // not atomic: the leader reads what others wrote
     Team(pool, leader, false).share(count, grain, [&](int first, int last, int thread) {
         CHECK(last - first == grain || last == count);
         busy.enter(thread, pool.threads(), thread == leader ? depth : 0);
@@ -58,7 +59,7 @@ void share(Pool& pool, Busy& busy, int leader, int depth, int count, int grain) 
     for (int times : done) CHECK(times == 1);
 }
 
-// As one text: short phases, one after the other.
+// Like one text: short phases, one after the other.
 void short_phases(int threads) {
     Pool pool(threads);
     CHECK(pool.started());
@@ -67,7 +68,7 @@ void short_phases(int threads) {
         share(pool, busy, 0, 0, 1 + random_bits() % 65, 1 + random_bits() % 3);
 }
 
-// As many texts: packs, each led by the thread that claimed it, each a run of phases.
+// Like many texts: packs, each with several phases, which the thread that claimed it leads.
 void several_leaders(int threads) {
     Pool pool(threads);
     Busy busy;
@@ -85,8 +86,8 @@ void several_leaders(int threads) {
     }
 }
 
-// Threads have gone to sleep before each phase, or are about to. Its items wait for each other: all
-// threads must wake.
+// Threads sleep before each phase, or are about to. Its items wait for each other, so all threads
+// must wake up.
 void sleeping_threads(int threads) {
     Pool pool(threads);
     for (int phase = 0; phase < 20; phase++) {
@@ -99,7 +100,7 @@ void sleeping_threads(int threads) {
     }
 }
 
-// The last item is finished just when its leader, who has spun for 0.1 ms, goes to sleep.
+// The last item is finished just when the leader, after spinning for 0.1 ms, goes to sleep.
 void late_items() {
     Pool pool(2);
     for (int phase = 0; phase < 200; phase++)
@@ -119,10 +120,10 @@ void open_and_close(int threads) {
     }
 }
 
-void most_items(int threads) {
+void max_items(int threads) {
     Pool pool(threads);
-    std::vector<uint8_t> done(Crew::MOST_ITEMS);
-    pool.each(Crew::MOST_ITEMS, [&](int item, int) { done[item]++; });
+    std::vector<uint8_t> done(ParallelLoop::MAX_ITEMS);
+    pool.each(ParallelLoop::MAX_ITEMS, [&](int item, int) { done[item]++; });
     for (uint8_t times : done) CHECK(times == 1);
 }
 
@@ -130,7 +131,7 @@ void most_items(int threads) {
 
 int main(int argc, char** argv) {
     double end = seconds() + (argc > 1 ? atof(argv[1]) : 1);
-    most_items(3);
+    max_items(3);
     int rounds = 0;
     do {
         int threads = 1 + rounds % 8;

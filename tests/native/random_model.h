@@ -1,4 +1,4 @@
-// A model of random weights, with the tensors that a configuration asks for.
+// A model of random weights with the tensors that its configuration needs.
 #pragma once
 #include <math.h>
 #include <stddef.h>
@@ -30,7 +30,7 @@ class Random {
 
 inline int up16(int n) { return (n + 15) / 16 * 16; }
 
-// A configuration that the engine runs, with every kind of size it allows; widths up to 16 * most.
+// A random configuration that the engine supports; widths up to 16 * most.
 inline native_config random_config(Random& random, int family, int precision, int most) {
     native_config c = {};
     c.family = family, c.precision = precision;
@@ -55,8 +55,8 @@ inline native_config random_config(Random& random, int family, int precision, in
     return c;
 }
 
-// Every tensor lies in an allocation of exactly its size, so that AddressSanitizer sees each byte
-// read behind it.
+// Every tensor has an allocation of exactly its size, so that AddressSanitizer detects a read
+// behind it.
 class RandomModel {
  public:
     RandomModel(const native_config& config, Random& random) : c(config), random_(random) {
@@ -80,10 +80,10 @@ class RandomModel {
             floats("embedding.scale", up16(c.vocabulary), 1 / 64.0f, 1 / 256.0f);
     }
     void gemma3() {
-        size_t turns = (size_t)up16(c.positions) * c.head_dim / 2;
+        size_t n_angles = (size_t)up16(c.positions) * c.head_dim / 2;
         for (std::string kind : {"rope.full", "rope.sliding"}) {
-            floats(kind + ".cos", turns, 0, 1);
-            floats(kind + ".sin", turns, 0, 1);
+            floats(kind + ".cos", n_angles, 0, 1);
+            floats(kind + ".sin", n_angles, 0, 1);
         }
         floats("norm", c.width, 1, 0.5f);
         for (int i = 0; i < c.layers; i++) {
@@ -128,7 +128,7 @@ class RandomModel {
         if (bias) floats(name + ".bias", columns, 0, 0.1f);
     }
 
-    // Of each column, over panels of (rows / 4, 16, 4).
+    // The sum of each column, over panels of (rows / 4, 16, 4).
     void sums(const std::string& name, const int8_t* weight, int rows, int columns) {
         int32_t* sum = static_cast<int32_t*>(add(name, NATIVE_I32, columns * sizeof(int32_t)));
         memset(sum, 0, columns * sizeof(int32_t));

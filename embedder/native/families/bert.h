@@ -10,6 +10,9 @@ namespace {
 
 template <class P>
 struct Bert {
+    static constexpr int HEAD_DIM_MULTIPLE = 16;
+    static constexpr int UP_PARTS = 1;
+
     struct Norm {
         const float *weight, *bias;
     };
@@ -26,7 +29,9 @@ struct Bert {
     float epsilon;
 
     void load(const native_config& c, const Shape& s, Tensors& t) {
-        n_layers = c.layers, activation = c.activation, epsilon = c.norm_epsilon;
+        n_layers = c.layers;
+        activation = c.activation;
+        epsilon = c.norm_epsilon;
         auto norm = [&](const char* weight, const char* bias, int i) {
             return Norm{t.floats(weight, i, s.width), t.floats(bias, i, s.width)};
         };
@@ -59,10 +64,12 @@ struct Bert {
     void layer(const Chunk& c, int i) const {
         const Layer& l = layers[i];
         const Shape& s = c.shape;
-        float *mixed = c.scratch.wide, *wide = c.scratch.wide, *narrow = c.scratch.narrow;
-        attention<P>(c, c.pack.layers[i % 2], 0, mixed);
+        float* attended = c.scratch.wide;  // both are used one after the other
+        float* wide = c.scratch.wide;
+        float* narrow = c.scratch.narrow;
+        attention<P>(c, c.pack.layers[i % 2], 0, attended);
         c.each_row([&](int row, float*) {
-            P::put_rotated(mixed + (size_t)row * s.attention, s.attention,
+            P::put_rotated(attended + (size_t)row * s.attention, s.attention,
                            input<P>(c, row, s.attention), c.scratch.inputs.scale + row);
         });
         product<P>(c.team, l.o, c.scratch.inputs, c.rows, narrow);

@@ -4,8 +4,8 @@
 //   24 times: x += norm(attention(norm(x)));  x += norm(down(gelu(gate(norm(x))) * up(norm(x))))
 //   norm(x)
 //
-// Queries and keys are normed per head and turned by their position; five of six layers read a
-// window.
+// Queries and keys are normed per head and get the rotary embedding of their position (RoPE). Five
+// of six layers have a sliding window.
 #pragma once
 #include "../activations.h"
 #include "../attention.h"
@@ -14,6 +14,9 @@ namespace {
 
 template <class P>
 struct Gemma3 {
+    static constexpr int HEAD_DIM_MULTIPLE = 32;  // RoPE pairs the two halves of a head
+    static constexpr int UP_PARTS = 2;            // gate and up
+
     struct Layer {
         Linear qkv, o, gate_up, down;
         const float *attention_norm, *attention_out_norm, *mlp_norm, *mlp_out_norm, *q_norm,
@@ -32,13 +35,16 @@ struct Gemma3 {
     float epsilon;
 
     void load(const native_config& c, const Shape& s, Tensors& t) {
-        n_layers = c.layers, window = c.window, epsilon = c.norm_epsilon;
+        n_layers = c.layers;
+        window = c.window;
+        epsilon = c.norm_epsilon;
         table = t.table("embedding", &table_scale);
         norm = t.floats("norm", 0, s.width);
-        size_t turns = (size_t)padded(c.positions) * s.head_dim / 2;
-        angles[0] = {t.floats("rope.full.cos", 0, turns), t.floats("rope.full.sin", 0, turns)};
-        angles[1] = {t.floats("rope.sliding.cos", 0, turns),
-                     t.floats("rope.sliding.sin", 0, turns)};
+        size_t n_angles = (size_t)padded(c.positions) * s.head_dim / 2;
+        angles[0] = {t.floats("rope.full.cos", 0, n_angles),
+                     t.floats("rope.full.sin", 0, n_angles)};
+        angles[1] = {t.floats("rope.sliding.cos", 0, n_angles),
+                     t.floats("rope.sliding.sin", 0, n_angles)};
         for (int i = 0; i < n_layers; i++)
             layers[i] = {t.linear("layers.%d.qkv", i, s.width, s.qkv, false),
                          t.linear("layers.%d.o", i, s.attention, s.width, false),
@@ -67,10 +73,12 @@ struct Gemma3 {
     void layer(const Chunk& c, int i) const {
         const Layer& l = layers[i];
         const Shape& s = c.shape;
-        float *mixed = c.scratch.wide, *wide = c.scratch.wide, *narrow = c.scratch.narrow;
-        attention<P>(c, c.pack.layers[i % 2], l.sliding ? window : 0, mixed);
+        float* attended = c.scratch.wide;  // both are used one after the other
+        float* wide = c.scratch.wide;
+        float* narrow = c.scratch.narrow;
+        attention<P>(c, c.pack.layers[i % 2], l.sliding ? window : 0, attended);
         c.each_row([&](int row, float*) {
-            P::put_rotated(mixed + (size_t)row * s.attention, s.attention,
+            P::put_rotated(attended + (size_t)row * s.attention, s.attention,
                            input<P>(c, row, s.attention), c.scratch.inputs.scale + row);
         });
         product<P>(c.team, l.o, c.scratch.inputs, c.rows, narrow);
@@ -113,30 +121,31 @@ struct Gemma3 {
     }
     // The last norm, in place.
     void finish(const Chunk& c, int row, float squares) const {
-        float *x = c.x(row), factor = rms_factor(squares, c.shape.width, epsilon);
+        float* x = c.x(row);
+        float factor = rms_factor(squares, c.shape.width, epsilon);
         for (int k = 0; k < c.shape.width; k += LANES)
             store(x + k, ::load(x + k) * factor * ::load(norm + k));
     }
-    // Queries, keys and values of layer i from the chunk's inputs.
+    // Makes queries, keys and values of layer i from the chunk's inputs.
     void make_qkv(const Chunk& c, int i) const {
         const Layer& l = layers[i];
         const Shape& s = c.shape;
         product<P>(c.team, l.qkv, c.scratch.inputs, c.rows, c.scratch.wide);
-        const Angles& turn = angles[l.sliding];
+        const Angles& rope = angles[l.sliding];
         c.row_parts([&](int begin, int end) {
             for (int row = begin; row < end; row++) {
                 float* values = c.scratch.wide + (size_t)row * s.qkv;
                 size_t at = (size_t)c.position(row) * s.head_dim / 2;
                 for (int head = 0; head < s.heads + s.kv_heads; head++)
-                    norm_and_turn(values + head * s.head_dim, head < s.heads ? l.q_norm : l.k_norm,
-                                  turn.cos + at, turn.sin + at, s.head_dim);
+                    norm_and_rope(values + head * s.head_dim, head < s.heads ? l.q_norm : l.k_norm,
+                                  rope.cos + at, rope.sin + at, s.head_dim);
             }
             put_rows<P>(c, c.pack.layers[i % 2], begin, end, c.scratch.wide);
         });
     }
-    // A head's query or key: normed, then value d and value d + n / 2 turned by the position's
-    // angle d.
-    void norm_and_turn(float* x, const float* weight, const float* cos, const float* sin,
+    // Norms a head's query or key, then rotates the pair of values d and d + n / 2 by the
+    // position's angle d.
+    void norm_and_rope(float* x, const float* weight, const float* cos, const float* sin,
                        int n) const {
         float factor = rms_factor(sum_of_squares(x, n), n, epsilon);
         for (int d = 0; d < n / 2; d += LANES) {

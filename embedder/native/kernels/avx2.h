@@ -8,9 +8,9 @@ constexpr int ROW_STEPS = 1;
 constexpr bool SCORES_IN_BYTES = false;
 constexpr bool INT8_IN_TILES = false;
 
-// VPMADDUBSW saturates at 16 bits. |a| <= 127 times the weight with a's sign is at most 127 * 127,
-// and two such products fit (32,258): exact, for one more instruction than with unsigned
-// activations.
+// VPMADDUBSW saturates at 16 bits. Multiplying |a| <= 127 by the weight with the sign of a gives at
+// most 127 * 127, and the sum of two such products fits (32,258). So the result is exact, for one
+// more instruction than with unsigned activations.
 INLINE i32x8 dot_half(i32x8 sum, i32x8 b, __m256i a, __m256i a_abs) {
     __m256i pairs = _mm256_maddubs_epi16(a_abs, _mm256_sign_epi8((__m256i)b, a));
     return sum + (i32x8)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));

@@ -1,8 +1,8 @@
 // NEON with the matrix products of Armv8.6 (Neoverse V1, N2 and V2, Ampere One, Apple M2).
 //
-// SMMLA multiplies 2 rows by 2 columns, 8 deep: twice SDOT's products, for sums in tiles of 2 x 2.
-// On a Neoverse V1, N2 or V2 a block of 4 x 16 takes 18 % fewer cycles than with SDOT (llvm-mca):
-// 8 ZIP to 16 SMMLA bring the columns together.
+// SMMLA multiplies 2 rows by 2 columns over 8 inputs, twice as many products as SDOT. Its sums are
+// tiles of 2 x 2. On a Neoverse V1, N2 or V2 a block of 4 x 16 takes 18 % fewer cycles than with
+// SDOT (llvm-mca), including 8 ZIP per 16 SMMLA that rearrange the columns.
 #pragma once
 #include <stddef.h>
 
@@ -14,7 +14,7 @@ constexpr bool INT8_IN_TILES = true;
 struct TwoRows {
     int32x4_t tiles[8];
 
-    // A row of a panel's columns: its two values of every tile.
+    // Four columns of one row, from two tiles.
     template <int ROW>
     INLINE int32x4_t quarter_of(const int32x4_t* two) {
         int64x2_t a = vreinterpretq_s64_s32(two[0]), b = vreinterpretq_s64_s32(two[1]);
@@ -22,8 +22,8 @@ struct TwoRows {
     }
     template <int ROW>
     ALWAYS_INLINE i32x16 row() const {
-        return join(quarter_of<ROW>(tiles), quarter_of<ROW>(tiles + 2),
-                    quarter_of<ROW>(tiles + 4), quarter_of<ROW>(tiles + 6));
+        return join(quarter_of<ROW>(tiles), quarter_of<ROW>(tiles + 2), quarter_of<ROW>(tiles + 4),
+                    quarter_of<ROW>(tiles + 6));
     }
 };
 
@@ -45,11 +45,11 @@ INLINE void multiply_tiles(TwoRows (&sums)[PAIRS], const int8x16_t (&rows)[PAIRS
     }
 }
 
-// The products of a block's int8 steps, two at a time as long as there are two. Moves `rows` and
-// `panel` behind them and returns how many steps that were.
+// Adds the products of a block's int8 steps, two steps at a time. Advances `rows` and `panel`, and
+// returns the number of steps; an odd last step is left to the caller.
 template <int ROWS>
-INLINE int walk_int8(i32x16 (&sums)[ROWS][1], const uint8_t*& rows, size_t stride,
-                     const uint8_t*& panel, int steps) {
+INLINE int accumulate_int8(i32x16 (&sums)[ROWS][1], const uint8_t*& rows, size_t stride,
+                           const uint8_t*& panel, int steps) {
     constexpr int PAIRS = (ROWS + 1) / 2;
     TwoRows tiles[PAIRS] = {};
     int step = 0;

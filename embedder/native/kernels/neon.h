@@ -1,12 +1,12 @@
-// What the kernels for ARM have in common.
+// The common part of the kernels for ARM.
 #pragma once
 #include <arm_neon.h>
 
 #include "../lanes.h"
 
 constexpr int ACTIVATION_OFFSET = 0;
-// 16 registers of sums; two steps take 4 more for the rows and 8 for the weights. With 4 steps
-// clang loads 16 weights ahead and spills 5 of them.
+// The sums take 16 registers; two steps take 4 more for the rows and 8 for the weights. With four
+// steps clang loads 16 registers of weights in advance and spills 5 of them.
 constexpr int BLOCK_ROWS = 4, BLOCK_PANELS = 1;
 constexpr int ROW_STEPS = 2;
 constexpr bool SCORES_IN_BYTES = true;  // there is no dot product of 16 bits

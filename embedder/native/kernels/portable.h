@@ -1,4 +1,4 @@
-// Any CPU: what the compiler makes of plain vector code.
+// Any CPU: plain vector code, as the compiler translates it.
 #pragma once
 #include "../lanes.h"
 
@@ -8,7 +8,7 @@ constexpr int ROW_STEPS = 1;
 constexpr bool SCORES_IN_BYTES = false;
 constexpr bool INT8_IN_TILES = false;
 
-// Byte (0 to 3) of every lane, with its sign: shifted to the top, then back down.
+// The signed byte `place` (0 to 3) of every lane: shifted to the top, then back down.
 INLINE i32x16 byte_of(i32x16 v, int place) { return (i32x16)((u32x16)v << (24 - 8 * place)) >> 24; }
 
 INLINE i32x16 dot_int8(i32x16 sum, i32x16 b, int32_t a) {
