@@ -28,11 +28,11 @@ def load(directory: Path) -> EmbeddingModel:
 
 def differing(model: EmbeddingModel, token_ids: Sequence[TokenIds]) -> int:
     """The number of vectors with a bit that differs between alone and in a batch, in 3 orders."""
-    alone = np.concatenate([model.engine.embed([ids]) for ids in token_ids])
+    alone = np.concatenate([model.engine.forward([ids]) for ids in token_ids])
     random, count = np.random.default_rng(0), 0
     for _ in range(3):
         order = random.permutation(len(token_ids))
-        together = model.engine.embed([token_ids[index] for index in order])
+        together = model.engine.forward([token_ids[index] for index in order])
         count += int((together != alone[order]).any(axis=1).sum())
     return count
 

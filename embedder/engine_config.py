@@ -1,6 +1,6 @@
-"""The numbers the native engine is opened with, as a model file carries them.
+"""The configuration of the native engine, as a model file stores it.
 
-The fields are those of `native_config` in embedder/native/engine.h, with words for its enums.
+The fields are those of `native_config` in embedder/native/engine.h, with names for its enums.
 """
 
 import json
@@ -16,17 +16,18 @@ MAX_DENSE = 4
 MAX_LAYERS = 64
 MAX_HEAD_DIM = 512
 MAX_GROUP = 48  # query heads that read one key/value head
-# Far above any model; with them no product of two sizes leaves int64.
+# Far above any model. Within these bounds no product of two sizes overflows int64.
 MAX_WIDTH = 1 << 14
 MAX_FFN = 1 << 16
 MAX_HEADS = 256
 MAX_POSITIONS = 1 << 20
 MAX_VOCABULARY = 1 << 24
+MULTIPLES: Mapping[str, int] = {"width": 16, "dense_width": 16, "head_dim": 16}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
-    """A model's sizes. `problems` says what the engine cannot run."""
+    """The sizes of a model."""
 
     family: str
     precision: str
@@ -41,7 +42,7 @@ class EngineConfig:
     window: int  # sliding layers: query i reads keys j with |i - j| < window
     activation: str  # of the feed-forward layer
     pooling: str
-    dense_width: tuple[int, ...]  # outputs of each projection behind the pooling
+    dense_width: tuple[int, ...]  # outputs of each projection after the pooling
     dense_activation: tuple[str, ...]
     sliding: tuple[bool, ...]  # one per layer
     norm_epsilon: float
@@ -56,7 +57,11 @@ class EngineConfig:
 
     @classmethod
     def from_json(cls, text: str) -> "EngineConfig":
-        """Raises ValueError for anything but the fields above, each of its type and in its range."""
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: the fields are others, or one has the wrong type or is out of range.
+        """
         values = json.loads(text)
         if not isinstance(values, dict) or values.keys() != {field.name for field in fields(cls)}:
             raise ValueError("the configuration has other fields than this version's")
@@ -68,7 +73,7 @@ class EngineConfig:
         return config
 
     def problems(self) -> Iterator[str]:
-        """What the engine cannot run, one line for each reason; nothing for a model that it can."""
+        """Every reason why the engine cannot run the model, one line each."""
         yield from self._unknown_words()
         yield from self._bad_sizes()
         if self.kv_heads > 0:
@@ -111,15 +116,10 @@ class EngineConfig:
         for name, size, most in sizes:
             if not 1 <= size <= most:
                 yield f"{name} is {size}, between 1 and {most} are supported"
-            elif size % (multiple := self._multiples().get(name, 1)):
+            elif size % (multiple := MULTIPLES.get(name, 1)):
                 yield f"{name} is {size}, which is not a multiple of {multiple}"
         if not 0 <= self.window <= MAX_POSITIONS:
             yield f"window is {self.window}"
-
-    def _multiples(self) -> Mapping[str, int]:
-        """Gemma turns the two halves of a head, 16 values at a time."""
-        head_dim = 32 if self.family == "gemma3" else 16
-        return {"width": 16, "dense_width": 16, "head_dim": head_dim}
 
 
 _ITEMS: Mapping[str, type] = {
@@ -128,9 +128,9 @@ _ITEMS: Mapping[str, type] = {
 
 
 def _typed(name: str, value: object, annotation: Any) -> Any:
-    """`value` as the field holds it; JSON has no tuples. Raises ValueError for another type."""
+    """`value` as the type of its field; JSON has no tuples. Raises ValueError."""
     if item := _ITEMS.get(name):
-        if isinstance(value, list) and all(type(one) is item for one in value):
+        if isinstance(value, list) and all(type(element) is item for element in value):
             return tuple(value)
     elif type(value) is annotation:
         return value

@@ -1,26 +1,14 @@
-"""What a text is embedded for: the names of tasks, and the prompt that each means to a model."""
+"""What a text is embedded for: the names of tasks, and a model's prompt for each."""
 
 from collections.abc import Mapping, Sequence
 
 from embedder.blank import is_blank
 from embedder.errors import TaskUnknownError, TitleError
 
-# huggingface.co/google/embeddinggemma-300m, "Prompt Instructions"; its config_sentence_transformers.json
-# has most of them too, under names of its own.
-EMBEDDING_GEMMA: Mapping[str, str] = {
-    "query": "task: search result | query: ",
-    "document": "title: none | text: ",
-    "question_answering": "task: question answering | query: ",
-    "fact_checking": "task: fact checking | query: ",
-    "classification": "task: classification | query: ",
-    "clustering": "task: clustering | query: ",
-    "similarity": "task: sentence similarity | query: ",
-    "code": "task: code retrieval | query: ",
-}
-NO_TITLE = "title: none"  # where a document prompt takes a title
+NO_TITLE = "title: none"  # the part of a document prompt that a title replaces
 LONGEST_TITLE = 1000  # characters
 
-# Names of one task: ours, Cohere's input_type where it has another, and what models call their prompt.
+# Names of one task: ours, then Cohere's input_type, then what models call their prompt.
 SYNONYMS = (
     ("query", "search_query", "Retrieval-query"),
     ("document", "search_document", "passage", "Retrieval-document"),
@@ -31,27 +19,24 @@ SYNONYMS = (
 QUERY, DOCUMENT = SYNONYMS[:2]
 
 
-def with_published(prompts: Mapping[str, str]) -> dict[str, str]:
-    """A model's own prompts by name; to those of an EmbeddingGemma, the others that its authors publish."""
-    published = EMBEDDING_GEMMA if prompts.get("query") == EMBEDDING_GEMMA["query"] else {}
-    return {**published, **prompts}
-
-
 def prompts_by_task(prompts: Mapping[str, str]) -> dict[str, str]:
-    """Every task that a model with `prompts` has, by every name a caller may use."""
+    """The prompt of every task of a model, by every name that a caller may use.
+
+    Args:
+        prompts: the model's prompts, by its own names.
+    """
     found: dict[str, str] = {}
     for names in SYNONYMS:
         if own := next((name for name in names if name in prompts), None):
             found |= dict.fromkeys(names, prompts[own])
-    if (
-        "query" in found or "document" in found
-    ):  # a model with a prompt for one side reads the other bare
+    if "query" in found or "document" in found:
+        # A model with a prompt for one of the two reads the other without a prompt.
         found = dict.fromkeys((*QUERY, *DOCUMENT), "") | found
     return found | dict(prompts)
 
 
 def main_names(tasks: Mapping[str, str]) -> list[str]:
-    """The tasks, each by one name."""
+    """One name for each task."""
     second = {name for names in SYNONYMS for name in names[1:]}
     return [name for name in tasks if name not in second]
 
@@ -63,10 +48,17 @@ def prompts_for(
     titles: Sequence[str | None] | None = None,
     n_texts: int,
 ) -> list[str]:
-    """The prompt of each of `n_texts` texts, bare without a task.
+    """The prompt of each of `n_texts` texts; empty without a task.
 
-    `titles` are one for all, or one a text; None and a blank one are no title.
-    Raises TaskUnknownError, and TitleError where there is no place for a title or another number.
+    Args:
+        tasks: prompts by task.
+        task: one of `tasks`, or None.
+        titles: one for all texts, or one per text. None and a blank title count as no title.
+        n_texts: how many prompts to return.
+
+    Raises:
+        TaskUnknownError: the model does not have the task.
+        TitleError: its prompt has no place for a title, or the number of titles is wrong.
     """
     if task is not None and task not in tasks:
         raise TaskUnknownError(task, main_names(tasks))
@@ -81,7 +73,7 @@ def prompts_for(
         )
     if len(fields) not in (1, n_texts):
         raise TitleError(
-            f"{len(fields)} titles for {n_texts} texts: send one for all, or one a text"
+            f"{len(fields)} titles for {n_texts} texts: send one for all, or one per text"
         )
     prompts = [prompt.replace(NO_TITLE, field, 1) for field in fields]
     return prompts * n_texts if len(prompts) == 1 else prompts

@@ -1,1 +1,1 @@
-"""From a sentence-transformers directory to a prepared model. Build time only, never imported at run time."""
+"""From a sentence-transformers directory to a prepared model. Imported only at build time."""

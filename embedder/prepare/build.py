@@ -1,4 +1,4 @@
-"""A sentence-transformers directory to a prepared model: write, then verify."""
+"""Turn a sentence-transformers directory into a prepared model: write it, then verify it."""
 
 import errno
 import gc
@@ -20,20 +20,16 @@ from embedder.native_engine import NativeEngine
 from embedder.postprocess import Vectors, normalise
 from embedder.prepare import verify
 from embedder.prepare.errors import ModelConfigError, VerificationError
-from embedder.prepare.families.gemma3 import check_window
+from embedder.prepare.families import family_of
 from embedder.prepare.native import NativeModel
 from embedder.prepare.sentences import SENTENCES, long_text
 from embedder.prepare.source import Source, read_config, text_only
 from embedder.profile import TOKENIZER_FILE, TORCH_DIRECTORY, WEIGHTS_FILE, Profile, sha256_file
-from embedder.tasks import with_published
 from embedder.threads import available_threads
 from embedder.tokens import Tokenizer
 
-MATRYOSHKA: Mapping[str, tuple[int, ...]] = {
-    "gemma3_text": (512, 256, 128)
-}  # by architecture, from its model card
 STEPS = 4  # load, embed with the original, write, compare
-STORE_FILE = "model.yaml"  # the store writes it itself, after the profile
+STORE_FILE = "model.yaml"  # the model store writes it after the profile
 
 Case: TypeAlias = tuple[str, str]  # prompt, text
 Fields: TypeAlias = dict[str, Any]
@@ -41,8 +37,11 @@ Steps: TypeAlias = "tqdm[Any]"
 
 
 def load_original(source: Source) -> SentenceTransformer:
-    """In fp32 on the CPU, whatever precision its files have. Raises ModelConfigError."""
-    config = read_config(source.directory)
+    """The model in fp32 on the CPU, whatever the precision of its files.
+
+    Raises:
+        ModelConfigError: the directory contradicts itself.
+    """
     model = SentenceTransformer(
         str(source.directory),
         device="cpu",
@@ -52,32 +51,32 @@ def load_original(source: Source) -> SentenceTransformer:
     model.float().eval()
     if model.tokenizer.truncation_side != "right":
         raise ModelConfigError(
-            f"{source.model_id} cuts long texts on the left, which is not supported: set truncation_side "
-            "to right in its tokenizer_config.json, or choose another model"
+            f"{source.model_id} truncates long texts on the left, which is not supported: set "
+            "truncation_side to right in its tokenizer_config.json, or choose another model"
         )
-    if config.get("use_bidirectional_attention"):
-        check_window(config["sliding_window"], model[0].auto_model.config.sliding_window)
+    loaded = model[0].auto_model.config
+    family_of(loaded.model_type).check_config(read_config(source.directory), loaded)
     model.max_seq_length = max_tokens(model)
     return model
 
 
 def max_tokens(model: SentenceTransformer) -> int:
     """The lower of what the directory asks for and what the positions allow."""
-    transformer = model[0].auto_model
-    limit = int(
-        getattr(transformer.config, "max_position_embeddings", None) or model.max_seq_length
-    )
-    if transformer.config.model_type in {"roberta", "xlm-roberta", "camembert"}:
-        limit -= int(transformer.config.pad_token_id) + 1
+    config = model[0].auto_model.config
+    positions = int(getattr(config, "max_position_embeddings", None) or model.max_seq_length)
+    limit = positions - family_of(config.model_type).first_position(config)
     return min(int(model.max_seq_length or limit), limit)
 
 
 def build(source: Source, target: Path, *, quantization: str, backend: str) -> Profile:
-    """Fill `target` with weights and tokenizer; the returned profile is not yet saved.
+    """Write weights and tokenizer to `target`. The returned profile is not saved yet.
 
-    Raises UnsupportedModelError, ModelConfigError, VerificationError.
+    Raises:
+        UnsupportedModelError: the native engine cannot run the model.
+        ModelConfigError: the model's files cannot be read, or contradict themselves.
+        VerificationError: the vectors are too far from the original's.
     """
-    with _told_in_one_line(source.model_id), text_only(source) as source, _steps() as steps:
+    with _one_line_errors(source.model_id), text_only(source) as source, _steps() as steps:
         fields, verification = BUILDERS[backend](source, target, quantization, steps)
         files = {
             path.relative_to(target).as_posix(): sha256_file(path)
@@ -88,10 +87,10 @@ def build(source: Source, target: Path, *, quantization: str, backend: str) -> P
 
 
 @contextmanager
-def _told_in_one_line(model_id: str) -> Iterator[None]:
-    """What is wrong with a model's files comes from any depth of the libraries that read them.
+def _one_line_errors(model_id: str) -> Iterator[None]:
+    """Turn any error of the libraries that read a model's files into a ModelConfigError.
 
-    Raises ModelConfigError, but not for a full disk or a lack of memory.
+    A full disk and a lack of memory are raised as they are.
     """
     try:
         yield
@@ -102,13 +101,14 @@ def _told_in_one_line(model_id: str) -> Iterator[None]:
             raise
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
         raise ModelConfigError(
-            f"{model_id} cannot be prepared ({reason}): check its files with sentence-transformers, "
-            "or see where it failed with `python download_model.py --traceback`"
+            f"{model_id} cannot be prepared ({reason}): check its files with "
+            "sentence-transformers, or see where it failed with "
+            "`python download_model.py --traceback`"
         ) from error
 
 
 def _steps() -> Steps:
-    transformers.logging.set_verbosity_error()  # of what could be, none of it is wrong
+    transformers.logging.set_verbosity_error()  # its warnings do not concern users
     transformers.logging.disable_progress_bar()
     return tqdm(total=STEPS, desc="prepare", unit="step")
 
@@ -124,20 +124,19 @@ def _build_torch(
         ignore=shutil.ignore_patterns("onnx", "openvino"),
     )
     steps.update(STEPS)
-    return _describe(model, source, "fp32", "torch"), {
-        "note": "the original itself, nothing to compare"
-    }
+    note = "the original itself, nothing to compare"
+    return _describe(model, source, "fp32", "torch"), {"note": note}
 
 
 def _build_native(
     source: Source, target: Path, quantization: str, steps: Steps
 ) -> tuple[Fields, Fields]:
-    """The original is freed before the engine is opened: together they are 1.6 GB."""
+    """The original is freed before the engine is opened: both together need 1.6 GB."""
     fields, cases, reference = _read_original(source, target, quantization, steps)
     gc.collect()
     prepared = Prepared(target, fields)
     agreement = verify.compare(prepared.vectors(cases), reference)
-    verify.check(agreement, quantization)
+    verify.require_floor(agreement, quantization)
     report = {"texts": len(cases), "to_original": asdict(agreement)} | _golden(prepared)
     steps.update()
     return fields, report
@@ -146,7 +145,7 @@ def _build_native(
 def _read_original(
     source: Source, target: Path, quantization: str, steps: Steps
 ) -> tuple[Fields, list[Case], Vectors]:
-    """Everything that is wanted of the original, which is freed on return."""
+    """Everything that needs the original model, which is freed on return."""
     model = load_original(source)
     steps.update()
     _write_tokenizer(model, target)
@@ -173,8 +172,10 @@ def _describe(
     model: SentenceTransformer, source: Source, quantization: str, backend: str
 ) -> dict[str, Any]:
     dimensions = int(model.get_embedding_dimension() or 0)
+    own_prompts = {name: prompt for name, prompt in model.prompts.items() if prompt}
     config = model[0].auto_model.config
-    smaller = tuple(size for size in MATRYOSHKA.get(config.model_type, ()) if size < dimensions)
+    family = family_of(config.model_type)
+    smaller = tuple(size for size in family.sizes if size < dimensions)
     return {
         "model_id": source.model_id,
         "revision": source.revision,
@@ -184,14 +185,12 @@ def _describe(
         "dimensions": dimensions,
         "matryoshka": (dimensions, *smaller),
         "max_tokens": max_tokens(model),
-        "prompts": with_published(
-            {name: prompt for name, prompt in model.prompts.items() if prompt}
-        ),
+        "prompts": family.prompts(own_prompts),
     }
 
 
 class Prepared:
-    """The model that is being made, at work on the self-check's texts."""
+    """The model that is being prepared, opened to embed the texts of the self-check."""
 
     def __init__(self, target: Path, fields: Fields) -> None:
         self.fields = fields
@@ -205,28 +204,28 @@ class Prepared:
             self._tokenizer.encode([text], prompt=prompt, max_tokens=limit)[0].ids
             for prompt, text in cases
         ]
-        return self._engine.embed(tokens)
+        return self._engine.forward(tokens)
 
 
 def _golden(prepared: Prepared) -> Fields:
     model_id, prompts = prepared.fields["model_id"], prepared.fields["prompts"]
-    golden = verify.GOLDEN.get(model_id)
+    golden = family_of(prepared.fields["architecture"]).golden.get(model_id)
     if golden is None:
         return {}
     if not {"query", "document"} <= set(prompts):
         raise VerificationError(
-            f"{model_id} came without its query and document prompts: fetch it again, with its "
+            f"{model_id} has no query and document prompts: fetch it again, with its "
             "config_sentence_transformers.json; nothing was saved"
         )
     query = prepared.vectors([(prompts["query"], golden.query)])
     documents = prepared.vectors([(prompts["document"], text) for text in golden.documents])
-    found = verify.check_golden(golden, query, documents)
+    found = verify.golden_similarities(golden, query, documents)
     published = {"published": list(golden.similarities), "source": golden.source}
     return {"golden": {"found": found, **published}}
 
 
 def _cases(prompts: Mapping[str, str]) -> list[Case]:
-    """Every sentence bare, a few behind each of the two usual prompts, and one text longer than the model reads."""
+    """Every sentence without a prompt, eight with each of two prompts, and one too long text."""
     prompted = [
         (prompts[name], text)
         for name in ("query", "document")

@@ -1,4 +1,4 @@
-"""Where a matrix's values lie in the model file: panels of 16 outputs, which every kernel reads.
+"""The layout of a matrix in the model file: panels of 16 outputs, the same for every kernel.
 
 Four inputs of 16 outputs are 64 bytes of int8: one AVX-512 register, two of AVX2, four of NEON.
 """
@@ -15,12 +15,12 @@ Value = TypeVar("Value", bound=np.generic)
 
 
 def rounded(count: int) -> int:
-    """The next multiple of 16."""
+    """`count` rounded up to a multiple of 16."""
     return -(-count // LANES) * LANES
 
 
 def padded(array: NDArray[Value], *shape: int) -> NDArray[Value]:
-    """`array` at the beginning of zeros of `shape`."""
+    """`array` padded with zeros to `shape`."""
     if array.shape == shape:
         return array
     whole = np.zeros(shape, array.dtype)
@@ -44,5 +44,5 @@ def float_panels(matrix: NDArray[Value]) -> NDArray[Value]:
 def interleaved(first: NDArray[Value], second: NDArray[Value]) -> NDArray[Value]:
     """Two (N, K) to (2 * N padded to 16, K): 16 rows of the first, 16 of the second, and so on."""
     n, k = rounded(len(first)), first.shape[1]
-    pairs = [padded(one, n, k).reshape(n // LANES, 1, LANES, k) for one in (first, second)]
+    pairs = [padded(matrix, n, k).reshape(n // LANES, 1, LANES, k) for matrix in (first, second)]
     return np.concatenate(pairs, axis=1).reshape(2 * n, k)

@@ -1,4 +1,4 @@
-"""Writing a model file: its header first, then tensor by tensor. embedder/weights.py reads it."""
+"""Writes a model file, which embedder/weights.py reads: the header, then each tensor."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from embedder.weights import ALIGNMENT, DTYPES, FORMAT
 
 
 def write(path: Path, config: EngineConfig, weights: Sequence[Weight]) -> None:
-    """Write `weights` in the configuration's precision; as little as one matrix is in memory."""
+    """Write `weights` in the precision of `config`, with at most one matrix in memory."""
     precision = config.precision
     declared = [tensor for weight in weights for tensor in weight.declared(precision)]
     with path.open("wb") as file:
@@ -29,7 +29,7 @@ def write(path: Path, config: EngineConfig, weights: Sequence[Weight]) -> None:
 
 
 def header(config: EngineConfig, declared: Sequence[Declared]) -> bytes:
-    """What stands before the tensors, a multiple of 64 bytes."""
+    """The bytes before the tensors, a multiple of 64."""
     metadata = {"format": FORMAT, "layout": str(LAYOUT), "config": config.to_json()}
     entries: dict[str, object] = {"__metadata__": metadata}
     begin = 0

@@ -1,4 +1,4 @@
-"""What preparing a model takes: figures of all-MiniLM-L6-v2 and EmbeddingGemma, for sizes between."""
+"""What preparing a model needs: interpolated between all-MiniLM-L6-v2 and EmbeddingGemma."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ from math import ceil
 from embedder.prepare.source import Source
 
 GB = 1_000_000_000
-# Free bytes by bytes of the source: the prepared model lies in a temporary directory and then in
-# the store, and the source may have 16-bit weights.
+# Free bytes per byte of the source: the prepared model is written to a temporary directory and
+# copied to the store, and the source may have 16-bit weights.
 DISK: Mapping[str, int] = {"int8": 1, "fp16": 2, "fp32": 4}
-# Measured peaks: 0.78 GB (int8) and 0.62 (fp32) of a source of 0.09 GB, 2.31 and 1.76 of 1.2 GB.
-# Real tokenizers are larger than that of the second.
+# GB, and GB per GB of the source. Measured peaks: 0.78 GB (int8) and 0.62 GB (fp32) for a source of
+# 0.09 GB; 2.31 and 1.76 GB for 1.2 GB, whose tokenizer was smaller than real ones.
 MEMORY: Mapping[str, tuple[float, float]] = {
     "int8": (0.8, 1.5),
     "fp16": (0.7, 1.1),
     "fp32": (0.7, 1.1),
 }
-# CPU seconds on one core: 13 and 55 (int8).
+# CPU seconds, and per GB of the source. Measured on one core: 13 and 55 (int8).
 SECONDS: tuple[float, float] = (10.0, 40.0)
-SLOW = 2  # CPUs that are slower than the one measured
+SLOW = 2  # factor for CPUs that are slower than the one measured
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Needs:
 
 
 def needs_of(source: Source, quantization: str) -> Needs:
-    """What it takes to prepare `source`, rounded up."""
+    """What preparing `source` needs, rounded up."""
     size = source.n_bytes
     base, slope = MEMORY[quantization]
     start, per_gb = SECONDS

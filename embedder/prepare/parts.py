@@ -1,4 +1,4 @@
-"""What a sentence-transformers model is made of, checked to be what a native engine computes."""
+"""The modules of a sentence-transformers model, checked to be what a native engine computes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +15,17 @@ from embedder.prepare.errors import UnsupportedModelError
 from embedder.prepare.quantise import Floats
 from embedder.prepare.weight import Linear
 
-VECTOR = "sentence_embedding"  # what a Dense module reads and writes, unless it is told otherwise
+VECTOR = "sentence_embedding"  # what a Dense module reads and writes by default
+ACTIVATIONS: Mapping[type[nn.Module], str] = {
+    nn.Identity: "identity",
+    nn.Tanh: "tanh",
+    nn.ReLU: "relu",
+}
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The transformer, the pooling over its last hidden state, and the Dense layers after it."""
+    """The transformer, the pooling of its last hidden state, and the Dense layers after it."""
 
     model_id: str
     transformer: nn.Module
@@ -29,22 +34,28 @@ class Parts:
     dense: tuple[Dense, ...]
 
     def unsupported(self, reason: str) -> UnsupportedModelError:
+        """The error for something of this model that the engine does not have."""
         return UnsupportedModelError(self.model_id, reason)
 
     @property
     def dense_widths(self) -> tuple[int, ...]:
+        """Outputs of each Dense layer."""
         return tuple(dense.out_features for dense in self.dense)
 
     @property
     def dense_activations(self) -> tuple[str, ...]:
-        """Raises UnsupportedModelError for one that the engine does not have."""
+        """The activation of each Dense layer, as the engine names it.
+
+        Raises:
+            UnsupportedModelError: the engine does not have one of them.
+        """
         return tuple(self._activation(dense.activation_function) for dense in self.dense)
 
     def dense_linears(self) -> list[Linear]:
-        """Rounded to the nearest: one vector per text is too little to measure them by."""
-        nothing = Calibration()
+        """Rounded to the nearest: one vector per text is too little to calibrate them with."""
+        no_calibration = Calibration()
         return [
-            linear(f"dense.{number}", dense.linear, nothing)
+            linear(f"dense.{number}", dense.linear, no_calibration)
             for number, dense in enumerate(self.dense)
         ]
 
@@ -56,15 +67,12 @@ class Parts:
         raise self.unsupported(f"activation {type(module).__name__} of a Dense layer is not known")
 
 
-ACTIVATIONS: Mapping[type[nn.Module], str] = {
-    nn.Identity: "identity",
-    nn.Tanh: "tanh",
-    nn.ReLU: "relu",
-}
-
-
 def read_parts(model: SentenceTransformer, model_id: str) -> Parts:
-    """Raises UnsupportedModelError for a module, or a setting of one, that the engine does not have."""
+    """The parts of a model.
+
+    Raises:
+        UnsupportedModelError: the engine does not have a module, or a setting of one.
+    """
     first, pooling, *rest = list(model) + [None] * (2 - len(model))
     if not isinstance(first, Transformer) or not isinstance(pooling, Pooling):
         raise UnsupportedModelError(model_id, "its first modules are not Transformer and Pooling")
@@ -93,13 +101,13 @@ def _check_module(module: nn.Module, model_id: str) -> None:
 
 
 def floats(tensor: Tensor) -> Floats:
-    """A parameter's own memory, not a copy."""
+    """A view of a parameter's memory, not a copy."""
     values: Floats = tensor.detach().numpy()
     return values
 
 
 def linear(name: str, module: nn.Linear, calibration: Calibration) -> Linear:
-    """A linear layer as it is."""
+    """A linear layer without changes."""
     n, k = module.weight.shape
     return Linear(
         name=name,

@@ -1,4 +1,4 @@
-"""Texts the self-check embeds: what people send, in many scripts, and what breaks tokenizers."""
+"""Texts of the self-check: typical ones in many scripts, and difficult ones for tokenizers."""
 
 SENTENCES = (
     "A man is playing a guitar.",
@@ -39,19 +39,21 @@ SENTENCES = (
     "https://example.org/search?q=text+embeddings&page=2#results",
     "🚀🎉 shipped!! 👩‍👩‍👧‍👦",
     "   spaces,\ttabs\nand newlines   ",
-    "Embedding models turn text into vectors so that texts with similar meaning lie close together. "
-    "A search engine embeds every document once, embeds each query as it comes, and returns the nearest documents.",
+    "Embedding models turn text into vectors so that texts with similar meaning lie close "
+    "together. A search engine embeds every document once, embeds each query as it comes, and "
+    "returns the nearest documents.",
     "The mitochondrion produces most of the cell's supply of adenosine triphosphate, which is used "
     "throughout the cell as a source of chemical energy.",
 )
 
 PARAGRAPH = (
-    "In the spring the river rises and the ferry cannot cross for a week. 봄이 되면 강물이 불어나 배가 다니지 못한다. "
+    "In the spring the river rises and the ferry cannot cross for a week. "
+    "봄이 되면 강물이 불어나 배가 다니지 못한다. "
     "Farmers bring 120 sacks of rice to the lower landing and wait; prices rise by 8.5 percent. "
     "Im Frühjahr steigt der Fluss, und die Fähre liegt still. 春天河水上涨，渡船停航一周。 "
 )
 
 
 def long_text(repeats: int = 64) -> str:
-    """Over 2,048 tokens in any tokenizer: at 64 repeats about 20,000 characters."""
+    """More than 2,048 tokens in any tokenizer; about 20,000 characters with 64 repeats."""
     return " ".join(f"{number}. {PARAGRAPH}" for number in range(repeats))

@@ -1,4 +1,4 @@
-"""Where a model's files are: the starter package, a local directory, or the Hugging Face hub."""
+"""Finds a model's files: the starter package, a local directory, or the Hugging Face hub."""
 
 import errno
 import hashlib
@@ -22,7 +22,6 @@ from embedder.prepare.errors import (
 )
 from embedder.profile import STARTER_MODEL, STARTER_NAMES, is_directory_name, sha256_file
 
-GATED = frozenset({"google/embeddinggemma-300m"})
 TOKENIZER_CONFIG = "tokenizer_config.json"
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
@@ -30,7 +29,7 @@ FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
 @dataclass(frozen=True)
 class Source:
-    """A sentence-transformers directory and what it is a copy of."""
+    """A sentence-transformers directory and its origin."""
 
     model_id: str
     directory: Path
@@ -38,7 +37,7 @@ class Source:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all its files."""
+        """Bytes of all files in the directory."""
         return sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
 
 
@@ -47,7 +46,12 @@ def is_on_hub(name: str | None) -> bool:
 
 
 def locate(name: str | None, hf_token: str | None = None) -> Source:
-    """Find or download the files of a MODEL_NAME. Raises ModelSourceError or DiskFullError."""
+    """Find or download the files of a MODEL_NAME.
+
+    Raises:
+        ModelSourceError: they are not available.
+        DiskFullError: there is no space for the download.
+    """
     if is_on_hub(name):
         assert name is not None
         return download(name, hf_token)
@@ -82,7 +86,7 @@ def _checked(model_id: str, directory: Path) -> Source:
 
 
 def content_hash(directory: Path) -> str:
-    """12 hex digits over the names and contents of a model's files."""
+    """12 hex digits of a hash of the names and contents of a model's files."""
     digest = hashlib.sha256()
     paths = {
         path for pattern in [*FILES, "*.bin"] for path in directory.rglob(pattern) if path.is_file()
@@ -93,11 +97,21 @@ def content_hash(directory: Path) -> str:
 
 
 def download(model_id: str, hf_token: str | None, endpoint: str | None = None) -> Source:
-    """Fetch a snapshot from the hub, or take it from its cache. `endpoint` replaces https://huggingface.co."""
+    """Fetch a snapshot from the hub, or take it from the local cache.
+
+    Args:
+        model_id: organisation/name.
+        hf_token: access token; by default the one that the hub's client has stored.
+        endpoint: replaces https://huggingface.co.
+
+    Raises:
+        ModelSourceError: it is not available.
+        DiskFullError: there is no space for the download.
+    """
     from huggingface_hub import HfApi, errors, get_token
 
     token = hf_token or get_token()
-    if token is None and model_id in GATED:
+    if token is None and _is_gated(model_id):
         raise TokenRequiredError(model_id)
     api = HfApi(endpoint=endpoint, token=token or False)
     try:
@@ -110,9 +124,15 @@ def download(model_id: str, hf_token: str | None, endpoint: str | None = None) -
         if error.errno == errno.ENOSPC:
             raise DiskFullError(str(error.filename or "the Hugging Face cache")) from error
         raise NetworkError(model_id, _reason(error)) from error
-    except Exception as error:  # the hub's client lets its HTTP library's own errors through
+    except Exception as error:  # the hub's client raises errors of its HTTP library, too
         raise NetworkError(model_id, _reason(error)) from error
     return Source(model_id, directory, directory.name)
+
+
+def _is_gated(model_id: str) -> bool:
+    from embedder.prepare.families import is_gated  # imports torch, which takes seconds
+
+    return is_gated(model_id)
 
 
 def _snapshot(api: Any, model_id: str) -> str:
@@ -123,23 +143,23 @@ def _snapshot(api: Any, model_id: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no detail'}"[
-        :200
-    ]
+    first_line = next(iter(str(error).splitlines()), "no detail")
+    return f"{type(error).__name__}: {first_line}"[:200]
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """The transformer's config.json as written, before any library reinterprets it."""
+    """The transformer's config.json as it is written, before a library changes its meaning."""
     config: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     return config
 
 
 @contextmanager
 def text_only(source: Source) -> Iterator[Source]:
-    """`source`, or a view of it whose tokenizer is said to be part of nothing larger.
+    """`source`, or a view of it whose tokenizer names no processor of images.
 
-    Text models that were cut out of one that reads images, as EmbeddingGemma, name its processor in
-    their tokenizer's configuration. transformers would load that, and miss its other files.
+    Text models that were extracted from a model that reads images, such as EmbeddingGemma, name its
+    processor in their tokenizer's configuration. transformers would load it, and fail because its
+    other files are missing.
     """
     named = [path for path in source.directory.rglob(TOKENIZER_CONFIG) if _names_processor(path)]
     if not named:

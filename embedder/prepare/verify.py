@@ -1,14 +1,16 @@
-"""How far a prepared model's vectors are from the original's, and whether that is near enough to save."""
+"""Compare a prepared model's vectors with the original's, and decide whether to save it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from embedder.postprocess import Vectors
 from embedder.prepare.errors import VerificationError
+from embedder.prepare.families.family import Golden
 
 Floats = NDArray[np.floating[Any]]
 
@@ -24,11 +26,11 @@ class Agreement:
     finite: bool
 
     def below(self, floor: "Agreement") -> list[str]:
-        """Names of the figures under the floor's; NaN is under every floor."""
+        """Names of the figures below those of `floor`. NaN counts as below."""
         return [name for name, least in asdict(floor).items() if not getattr(self, name) >= least]
 
 
-# Against sentence-transformers' vectors in fp32. fp32 differs by rounding alone.
+# Against sentence-transformers' vectors in fp32. fp32 differs by rounding only.
 FLOORS: Mapping[str, Agreement] = {
     "fp32": Agreement(0.999999, 0.999999, 0.9999, 0.97, True),
     "fp16": Agreement(0.9999, 0.9999, 0.9995, 0.97, True),
@@ -60,8 +62,12 @@ def compare(vectors: Vectors, reference: Vectors) -> Agreement:
     )
 
 
-def check(agreement: Agreement, quantization: str) -> None:
-    """Raises VerificationError naming every figure below the floor and what to try."""
+def require_floor(agreement: Agreement, quantization: str) -> None:
+    """Compare an agreement with the least that `quantization` must reach.
+
+    Raises:
+        VerificationError: names every figure below its floor, and what to try.
+    """
     if failed := agreement.below(FLOORS[quantization]):
         figures = ", ".join(f"{name} {getattr(agreement, name):.6f}" for name in failed)
         raise VerificationError(
@@ -71,9 +77,8 @@ def check(agreement: Agreement, quantization: str) -> None:
 
 
 def spearman(a: Floats, b: Floats) -> float:
-    """Rank correlation; ties are broken by place, which for similarities of real texts do not occur."""
-    x, y = (np.argsort(np.argsort(values)) - (len(values) - 1) / 2 for values in (a, b))
-    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
+    """Spearman's rank correlation of two arrays, (n,)."""
+    return float(spearmanr(a, b).statistic)
 
 
 def _nearest(similarities: Floats) -> NDArray[np.intp]:
@@ -83,40 +88,24 @@ def _nearest(similarities: Floats) -> NDArray[np.intp]:
     return nearest
 
 
-@dataclass(frozen=True)
-class Golden:
-    """Similarities that a model's authors publish."""
+def golden_similarities(golden: Golden, query: Vectors, documents: Vectors) -> list[float]:
+    """Similarities of the documents to the query, as close to those published as they must be.
 
-    query: str
-    documents: Sequence[str]
-    similarities: Sequence[float]
-    tolerance: float
-    source: str
+    Args:
+        golden: what the model's authors publish.
+        query: (1, dimensions), L2-normalised.
+        documents: (n_documents, dimensions), L2-normalised.
 
-
-GOLDEN: Mapping[str, Golden] = {
-    "google/embeddinggemma-300m": Golden(
-        query="Which planet is known as the Red Planet?",
-        documents=(
-            "Venus is often called Earth's twin because of its similar size and proximity.",
-            "Mars, known for its reddish appearance, is often referred to as the Red Planet.",
-            "Jupiter, the largest planet in our solar system, has a prominent red spot.",
-            "Saturn, famous for its rings, is sometimes mistaken for the Red Planet.",
-        ),
-        similarities=(0.3011, 0.6359, 0.4930, 0.4889),
-        tolerance=0.03,  # wide enough for int8, narrow enough for a lost prompt or a causal mask
-        source="model card, huggingface.co/google/embeddinggemma-300m, with encode_query and encode_document",
-    ),
-}
-
-
-def check_golden(golden: Golden, query: Vectors, documents: Vectors) -> list[float]:
-    """query (1, dimensions), documents (n, dimensions). Raises VerificationError when one is off."""
+    Raises:
+        VerificationError: one differs by more than the tolerance.
+    """
     found = [float(value) for value in documents @ query[0]]
-    if max(abs(a - b) for a, b in zip(found, golden.similarities, strict=True)) > golden.tolerance:
+    differences = [abs(a - b) for a, b in zip(found, golden.similarities, strict=True)]
+    if max(differences) > golden.tolerance:
         shown = ", ".join(f"{value:.4f}" for value in found)
         raise VerificationError(
-            f"similarities are {shown} where {golden.source} gives {list(golden.similarities)}; nothing was saved; "
-            "update transformers and sentence-transformers, or set MODEL_BACKEND=torch"
+            f"similarities are {shown} where {golden.source} gives {list(golden.similarities)}; "
+            "nothing was saved; update transformers and sentence-transformers, or set "
+            "MODEL_BACKEND=torch"
         )
     return found

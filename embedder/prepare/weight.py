@@ -1,7 +1,7 @@
-"""What a model file consists of: matrices of products, an embedding table, vectors.
+"""The parts of a model file: matrices of products, an embedding table, vectors.
 
-Each says what tensors it makes before it makes them, and makes them when the file is written: beside
-the original model no more than one matrix, or a chunk of the table, is in memory.
+Each part declares its tensors first, and makes them only when the file is written. So no more than
+one matrix, or a chunk of the table, is in memory besides the original model.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ TABLE_CHUNK = 8192  # rows of an embedding table that are converted at a time
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A tensor as the header names it."""
+    """A tensor as the header describes it."""
 
     name: str
     dtype: str
@@ -32,20 +32,30 @@ class Declared:
 class Weight(Protocol):
     """Tensors that are made together."""
 
-    def declared(self, precision: str) -> list[Declared]: ...
+    def declared(self, precision: str) -> list[Declared]:
+        """The tensors, in the order of the file."""
+        ...
 
     def arrays(self, precision: str) -> Iterator[Array]:
-        """Their bytes in the order declared, in pieces."""
+        """Their values in the same order, in one or more pieces."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Linear:
-    """y = x @ matrix.T + bias; `matrix` makes (n, k) when it is wanted.
+    """A product y = x @ matrix.T + bias.
 
-    `gram` makes x.T @ x, (k, k), of the texts that were measured, or None. The engine transforms x
-    in blocks before it rounds it to int8; not where `rotated_by` says that what makes x has done so,
-    and `matrix` what undoes it.
+    The engine rotates x in blocks before it rounds it to int8.
+
+    Attributes:
+        name: of the product, a prefix of its tensors' names.
+        n: outputs.
+        k: inputs.
+        matrix: makes the weights, (n, k).
+        bias: (n,), or None.
+        gram: makes x.T @ x, (k, k), of the calibration's texts; None without a calibration.
+        rotated_by: block size of a rotation that the layer before has applied to x, and that
+            `matrix` undoes; the engine then does not rotate x.
     """
 
     name: str
@@ -99,8 +109,7 @@ class Linear:
 class Table:
     """Embeddings by token id, (vocabulary, width), times `factor`.
 
-    The only tensor of any number of rows: it is the last in the file, where it need not end at a
-    multiple of 64 bytes.
+    It is the last tensor of the file, because its size need not be a multiple of 64 bytes.
     """
 
     name: str
@@ -130,7 +139,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Vector:
-    """fp32 in every precision: norms, angles, positions. Padded along the first axis to 16."""
+    """fp32 in every precision: norms, angles, positions. The first axis is padded to 16."""
 
     name: str
     values: Floats

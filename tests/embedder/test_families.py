@@ -1,4 +1,4 @@
-"""Every family and precision through the engine, against sentence-transformers' own vectors."""
+"""Every family and precision, compared with vectors of sentence-transformers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ def random_texts(*lengths: int) -> list[TokenIds]:
 
 
 def original(model: SentenceTransformer, token_ids: Sequence[TokenIds]) -> Vectors:
-    """One text at a time: neither padding nor neighbours."""
+    """Vectors of the original, one text at a time, so without padding."""
     rows = []
     for ids in token_ids:
         input_ids = torch.from_numpy(ids)[None]
@@ -43,7 +43,7 @@ def original(model: SentenceTransformer, token_ids: Sequence[TokenIds]) -> Vecto
 
 
 def engine(model: SentenceTransformer, directory: Path, precision: str = "fp32") -> NativeEngine:
-    """Written and opened, not verified."""
+    """The engine with a model that is written, but not verified."""
     path = directory / f"{precision}-{WEIGHTS_FILE}"
     tokens = max_tokens(model)
     NativeModel(model, "model", precision=precision, max_tokens=tokens).write(path)
@@ -71,19 +71,21 @@ BERTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", BERTS)
-def test_bert_and_its_relatives(name: str, starter_source: Source, tmp_path: Path) -> None:
+def test_vectors_of_bert_and_its_relatives_are_close_to_the_originals(
+    name: str, starter_source: Source, tmp_path: Path
+) -> None:
     architecture = name if name == "xlm-roberta" else name.partition("-")[0]
     source = build(tmp_path, architecture, starter_source.directory, **BERTS[name])
     model = load_original(source)
     texts = random_texts(*(n for n in LENGTHS if n <= max_tokens(model)))
-    found = {p: engine(model, tmp_path, p).embed(texts) for p in ("fp32", "fp16", "int8")}
+    found = {p: engine(model, tmp_path, p).forward(texts) for p in ("fp32", "fp16", "int8")}
     expected = original(model, texts)
     np.testing.assert_allclose(found["fp32"], expected, atol=2e-6)
     for precision, least in (("fp16", 0.9999), ("int8", 0.997)):
         assert (found[precision] * expected).sum(axis=1).min() > least, precision
 
 
-def test_roberta_reads_as_many_tokens_as_its_positions_hold(
+def test_roberta_reads_as_many_tokens_as_it_has_positions(
     starter_source: Source, tmp_path: Path
 ) -> None:
     source = build(tmp_path, "roberta", starter_source.directory, max_position_embeddings=66)
@@ -91,7 +93,7 @@ def test_roberta_reads_as_many_tokens_as_its_positions_hold(
     assert max_tokens(model) == 64
     texts = random_texts(64)
     np.testing.assert_allclose(
-        engine(model, tmp_path).embed(texts), original(model, texts), atol=2e-6
+        engine(model, tmp_path).forward(texts), original(model, texts), atol=2e-6
     )
 
 
@@ -105,12 +107,14 @@ def test_roberta_reads_as_many_tokens_as_its_positions_hold(
         {"layer_types": ["sliding_attention"] * TINY.layers},
     ],
 )
-def test_gemma_with_any_heads_and_layers(fields: dict[str, Any], tmp_path: Path) -> None:
+def test_vectors_of_gemma_are_close_to_the_originals_with_any_heads_and_layers(
+    fields: dict[str, Any], tmp_path: Path
+) -> None:
     model = load_original(locate(str(build_gemma(tmp_path / "gemma", TINY, **fields))))
     texts = random_texts(*LENGTHS, 300)
     expected = original(model, texts)
-    np.testing.assert_allclose(engine(model, tmp_path).embed(texts), expected, atol=2e-6)
-    least = (engine(model, tmp_path, "int8").embed(texts) * expected).sum(axis=1).min()
+    np.testing.assert_allclose(engine(model, tmp_path).forward(texts), expected, atol=2e-6)
+    least = (engine(model, tmp_path, "int8").forward(texts) * expected).sum(axis=1).min()
     assert least > 0.997
 
 
@@ -122,7 +126,7 @@ def test_gemma_with_any_heads_and_layers(fields: dict[str, Any], tmp_path: Path)
         ({"num_attention_heads": 6}, "head_dim is 8"),
     ],
 )
-def test_a_bert_that_the_engine_does_not_have_is_refused(
+def test_an_unsupported_bert_is_refused(
     fields: dict[str, Any], reason: str, starter_source: Source, tmp_path: Path
 ) -> None:
     source = build(tmp_path, "bert", starter_source.directory, **fields)

@@ -3,12 +3,13 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from embedder.errors import TaskUnknownError, TitleError
+from embedder.prepare.families import gemma3
 from embedder.prepare.sentences import SENTENCES
-from embedder.tasks import EMBEDDING_GEMMA, main_names, prompts_by_task, prompts_for, with_published
+from embedder.tasks import main_names, prompts_by_task, prompts_for
 from lab.random_embeddinggemma import PROMPTS
 from tests.embedder.conftest import LoadModel
 
-GEMMA = prompts_by_task(with_published(PROMPTS))
+GEMMA = prompts_by_task(gemma3.prompts(PROMPTS))
 
 
 @pytest.mark.parametrize("name", PROMPTS)
@@ -18,7 +19,7 @@ def test_ids_behind_a_prompt_are_those_of_sentence_transformers(
     gemma_original: SentenceTransformer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the original's own encode(prompt_name=...) hands to its transformer, word for word."""
+    """They are compared with what encode(prompt_name=...) passes to the transformer."""
     model = gemma("fp32")
     prompts = prompts_for(model.profile.tasks, name, n_texts=len(SENTENCES))
     ours = model.tokenizer.encode(SENTENCES, prompt=prompts, max_tokens=model.max_tokens)
@@ -36,7 +37,7 @@ def test_ids_behind_a_prompt_are_those_of_sentence_transformers(
     assert [tokens.ids.tolist() for tokens in ours] == seen
 
 
-def test_a_title_takes_the_place_of_none() -> None:
+def test_a_title_replaces_none() -> None:
     one, other = prompts_for(GEMMA, "document", titles=["Mars", "Venus"], n_texts=2)
     assert (one, other) == ("title: Mars | text: ", "title: Venus | text: ")
     assert (
@@ -46,7 +47,7 @@ def test_a_title_takes_the_place_of_none() -> None:
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\n", "\u200b", None])
-def test_a_blank_title_is_none(blank: str | None) -> None:
+def test_a_blank_title_counts_as_none(blank: str | None) -> None:
     prompts = prompts_for(GEMMA, "document", titles=[blank, "Mars", blank], n_texts=3)
     assert prompts == [GEMMA["document"], "title: Mars | text: ", GEMMA["document"]]
     assert prompts_for(GEMMA, "document", titles=[blank], n_texts=2) == [GEMMA["document"]] * 2
@@ -76,15 +77,15 @@ def test_without_a_task_there_is_no_prompt() -> None:
     [("search_query", "query"), ("search_document", "document"), ("STS", "similarity")],
 )
 def test_other_names_mean_the_same_prompt(alias: str, task: str) -> None:
-    assert GEMMA[alias] == GEMMA[task] == EMBEDDING_GEMMA[task]
+    assert GEMMA[alias] == GEMMA[task] == gemma3.PROMPTS[task]
 
 
 def test_a_models_own_prompt_wins_over_the_published_one() -> None:
-    assert with_published(PROMPTS | {"code": "own: "})["code"] == "own: "
+    assert gemma3.prompts(PROMPTS | {"code": "own: "})["code"] == "own: "
 
 
 def test_another_model_is_not_given_embeddinggemmas_prompts() -> None:
-    assert with_published({"query": "query: "}) == {"query": "query: "}
+    assert gemma3.prompts({"query": "query: "}) == {"query": "query: "}
 
 
 def test_names_of_other_families_are_understood() -> None:
@@ -94,7 +95,7 @@ def test_names_of_other_families_are_understood() -> None:
     assert bge["document"] == ""
 
 
-def test_an_unknown_task_names_those_there_are() -> None:
+def test_an_unknown_task_is_refused_with_the_known_ones() -> None:
     with pytest.raises(
         TaskUnknownError, match="query, document, classification, clustering, similarity"
     ) as found:

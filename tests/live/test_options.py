@@ -11,8 +11,8 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from embedder.prepare.build import load_original
+from embedder.prepare.families import gemma3
 from embedder.prepare.source import locate
-from embedder.tasks import EMBEDDING_GEMMA
 from lab.random_embeddinggemma import PROMPTS
 from lab.server import Server, token
 
@@ -72,11 +72,11 @@ def test_a_task_gives_the_vectors_of_encode_with_that_prompt(
     )
 
 
-@pytest.mark.parametrize("task", EMBEDDING_GEMMA)
+@pytest.mark.parametrize("task", gemma3.PROMPTS)
 def test_every_published_task_is_there(
     gemma_server: Server, original: SentenceTransformer, task: str
 ) -> None:
-    expected = original.encode(TEXTS, prompt=EMBEDDING_GEMMA[task])
+    expected = original.encode(TEXTS, prompt=gemma3.PROMPTS[task])
     np.testing.assert_allclose(vectors(gemma_server, task=task), expected, atol=2e-6)
 
 

@@ -1,12 +1,14 @@
-"""The parameters of BERT and its relatives with absolute positions, as the native engine reads them."""
+"""BERT and its relatives with absolute positions: RoBERTa, XLM-RoBERTa and CamemBERT."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from embedder.engine_config import EngineConfig
 from embedder.prepare.calibration import Calibration
+from embedder.prepare.families.family import Family, NativeForm
 from embedder.prepare.parts import Parts, floats, linear
 from embedder.prepare.quantise import Floats
 from embedder.prepare.rotation import block_size, orthogonal, rotated_outputs
@@ -23,7 +25,7 @@ ACTIVATIONS: Mapping[str, str] = {
 
 def engine_config(parts: Parts, *, precision: str, max_tokens: int) -> EngineConfig:
     """Raises UnsupportedModelError."""
-    check_config(parts)
+    _check_supported(parts)
     config = parts.config
     return EngineConfig(
         family="bert",
@@ -46,8 +48,8 @@ def engine_config(parts: Parts, *, precision: str, max_tokens: int) -> EngineCon
     )
 
 
-def check_config(parts: Parts) -> None:
-    """Refuse what the engine's forward pass would silently compute differently."""
+def _check_supported(parts: Parts) -> None:
+    """Raises UnsupportedModelError for what the engine would silently compute differently."""
     config = parts.config
     if config.is_decoder or getattr(config, "position_embedding_type", "absolute") != "absolute":
         raise parts.unsupported("it is a decoder or has relative positions")
@@ -57,8 +59,8 @@ def check_config(parts: Parts) -> None:
         )
 
 
-def measured(parts: Parts) -> Iterator[nn.Module]:
-    """One module for each input of a product that int8 is rounded for."""
+def calibrated(parts: Parts) -> Iterator[nn.Module]:
+    """One module for each product input that int8 weights are rounded for."""
     for layer in parts.transformer.encoder.layer:
         yield layer.attention.self.query
         yield layer.attention.output.dense
@@ -69,7 +71,11 @@ def measured(parts: Parts) -> Iterator[nn.Module]:
 def weights(
     parts: Parts, calibration: Calibration, *, rotated: bool, max_tokens: int
 ) -> Iterator[Weight]:
-    """`rotated`: values of the attention are transformed, which `o` undoes."""
+    """Every tensor of the model file, in its order; the table, which may end anywhere, is last.
+
+    Args:
+        rotated: transform the values of the attention; `o` undoes it.
+    """
     embeddings = parts.transformer.embeddings
     yield Vector(name="positions", values=_positions(parts, max_tokens))
     yield from _norm("embedding_norm", embeddings.LayerNorm)
@@ -84,13 +90,15 @@ def weights(
     yield Table(name="embedding", table=floats(embeddings.word_embeddings.weight))
 
 
-def _positions(parts: Parts, max_tokens: int) -> Floats:
-    """(max_tokens, width), with the token type of every text, 0, added.
+def first_position(config: Any) -> int:
+    """RoBERTa counts from padding_idx + 1 (transformers, create_position_ids_from_input_ids)."""
+    return 0 if config.model_type == "bert" else int(config.pad_token_id) + 1
 
-    RoBERTa counts from padding_idx + 1 (transformers, create_position_ids_from_input_ids).
-    """
+
+def _positions(parts: Parts, max_tokens: int) -> Floats:
+    """(max_tokens, width). The embedding of token type 0, which every token has, is added."""
     embeddings = parts.transformer.embeddings
-    first = 0 if parts.config.model_type == "bert" else embeddings.padding_idx + 1
+    first = first_position(parts.config)
     positions = floats(embeddings.position_embeddings.weight)[first : first + max_tokens]
     total: Floats = positions + floats(embeddings.token_type_embeddings.weight)[0]
     return total
@@ -99,7 +107,7 @@ def _positions(parts: Parts, max_tokens: int) -> Floats:
 def _attention(
     name: str, attention: nn.Module, calibration: Calibration, *, rotated: bool
 ) -> Iterator[Linear]:
-    """The scores' 1 / sqrt(head_dim) is in q."""
+    """`qkv` and `o`. The factor 1 / sqrt(head_dim) of the scores is part of q's weights."""
     own, out = attention.self, attention.output.dense
     scaling = np.float32(own.attention_head_size**-0.5)
     size, width = block_size(own.attention_head_size), own.all_head_size
@@ -129,3 +137,10 @@ def _attention(
 def _norm(name: str, norm: nn.LayerNorm) -> Iterator[Vector]:
     yield Vector(name=f"{name}.weight", values=floats(norm.weight))
     yield Vector(name=f"{name}.bias", values=floats(norm.bias))
+
+
+FAMILY = Family(
+    architectures=ARCHITECTURES,
+    native=NativeForm(engine_config=engine_config, calibrated=calibrated, weights=weights),
+    first_position=first_position,
+)

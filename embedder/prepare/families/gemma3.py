@@ -1,7 +1,8 @@
-"""EmbeddingGemma's parameters, Gemma 3 text, by the names that the native engine reads."""
+"""EmbeddingGemma: the text model of Gemma 3, with bidirectional attention."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,13 +11,40 @@ from torch import nn
 from embedder.engine_config import EngineConfig
 from embedder.prepare.calibration import Calibration, balance
 from embedder.prepare.errors import ModelConfigError
+from embedder.prepare.families.family import Family, Golden, NativeForm
 from embedder.prepare.layout import interleaved, rounded
 from embedder.prepare.parts import Parts, floats
 from embedder.prepare.quantise import Floats
 from embedder.prepare.rotation import block_size, orthogonal, rotated_outputs
 from embedder.prepare.weight import Linear, Table, Vector, Weight
 
+MODEL_ID = "google/embeddinggemma-300m"
 ARCHITECTURES = ("gemma3_text",)
+SIZES = (512, 256, 128)  # from the model card
+# The model card, "Prompt Instructions". config_sentence_transformers.json has most of them too,
+# under other names.
+PROMPTS: Mapping[str, str] = {
+    "query": "task: search result | query: ",
+    "document": "title: none | text: ",
+    "question_answering": "task: question answering | query: ",
+    "fact_checking": "task: fact checking | query: ",
+    "classification": "task: classification | query: ",
+    "clustering": "task: clustering | query: ",
+    "similarity": "task: sentence similarity | query: ",
+    "code": "task: code retrieval | query: ",
+}
+GOLDEN = Golden(
+    query="Which planet is known as the Red Planet?",
+    documents=(
+        "Venus is often called Earth's twin because of its similar size and proximity.",
+        "Mars, known for its reddish appearance, is often referred to as the Red Planet.",
+        "Jupiter, the largest planet in our solar system, has a prominent red spot.",
+        "Saturn, famous for its rings, is sometimes mistaken for the Red Planet.",
+    ),
+    similarities=(0.3011, 0.6359, 0.4930, 0.4889),
+    tolerance=0.03,  # int8 stays within it; a lost prompt or a causal mask does not
+    source=f"model card, huggingface.co/{MODEL_ID}, with encode_query and encode_document",
+)
 ONE = np.float32(1)
 
 
@@ -24,19 +52,20 @@ ONE = np.float32(1)
 class Factors:
     """What the inputs of one layer's products are multiplied by, and their weights divided by.
 
-    It costs the engine nothing: norms and the products before take the factors up. Channels that are
-    1,000 times as large as others, as in trained models, would otherwise take int8's whole range.
+    The factors are folded into the norms and products before, so the engine does no extra work.
+    Trained models have channels that are 1,000 times as large as others; without the factors those
+    would use up the range of int8.
     """
 
     attention: Floats  # (width,)
     values: Floats  # (kv_heads * head_dim,)
-    mixed: Floats  # (heads * head_dim,), the values' as the query heads read them
+    attended: Floats  # (heads * head_dim,), those of the values, repeated for each query head
     mlp: Floats  # (width,)
     inner: Floats  # (ffn,)
 
     @classmethod
     def of(cls, layer: nn.Module, calibration: Calibration) -> "Factors":
-        """All 1 where nothing was measured."""
+        """All 1 without a calibration."""
         attention, mlp = layer.self_attn, layer.mlp
         heads = (-1, attention.num_key_value_groups, attention.head_dim)
 
@@ -45,13 +74,13 @@ class Factors:
             gram = calibration.gram(reader)
             return (squares if gram is None else gram.diagonal()), squares
 
-        mixed = found(attention.o_proj, attention.o_proj)
-        values = balance(*(energy.reshape(heads).sum(axis=1) for energy in mixed))
+        attended = found(attention.o_proj, attention.o_proj)
+        values = balance(*(energy.reshape(heads).sum(axis=1) for energy in attended))
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
         return cls(
             attention=balance(*found(attention.q_proj, *projections)),
             values=values.ravel(),
-            mixed=np.repeat(values[:, None], heads[1], axis=1).ravel(),
+            attended=np.repeat(values[:, None], heads[1], axis=1).ravel(),
             mlp=balance(*found(mlp.gate_proj, mlp.gate_proj, mlp.up_proj)),
             inner=balance(*found(mlp.down_proj, mlp.down_proj)),
         )
@@ -59,7 +88,7 @@ class Factors:
 
 def engine_config(parts: Parts, *, precision: str, max_tokens: int) -> EngineConfig:
     """Raises UnsupportedModelError."""
-    check_config(parts)
+    _check_supported(parts)
     config = parts.config
     sliding = tuple(kind == "sliding_attention" for kind in config.layer_types)
     return EngineConfig(
@@ -83,8 +112,8 @@ def engine_config(parts: Parts, *, precision: str, max_tokens: int) -> EngineCon
     )
 
 
-def measured(parts: Parts) -> Iterator[nn.Module]:
-    """One module for each input of a product that int8 is rounded for."""
+def calibrated(parts: Parts) -> Iterator[nn.Module]:
+    """One module for each product input that int8 weights are rounded for."""
     for layer in parts.transformer.layers:
         yield layer.self_attn.q_proj
         yield layer.self_attn.o_proj
@@ -95,7 +124,11 @@ def measured(parts: Parts) -> Iterator[nn.Module]:
 def weights(
     parts: Parts, calibration: Calibration, *, rotated: bool, max_tokens: int
 ) -> Iterator[Weight]:
-    """`rotated`: values of the attention are transformed, which `o` undoes."""
+    """Every tensor of the model file, in its order; the table, which may end anywhere, is last.
+
+    Args:
+        rotated: transform the values of the attention; `o` undoes it.
+    """
     transformer = parts.transformer
     for index, layer in enumerate(transformer.layers):
         name, factors = f"layers.{index}", Factors.of(layer, calibration)
@@ -127,7 +160,7 @@ def _attention(
         return matrix / factors.attention
 
     def o() -> Floats:
-        balanced = out / factors.mixed
+        balanced = out / factors.attended
         return orthogonal(balanced, size) if rotated else balanced
 
     yield Linear(
@@ -142,7 +175,7 @@ def _attention(
         n=out.shape[0],
         k=out.shape[1],
         matrix=o,
-        gram=lambda: _scaled(calibration.gram(attention.o_proj), factors.mixed),
+        gram=lambda: _scaled(calibration.gram(attention.o_proj), factors.attended),
         rotated_by=size,
     )
     yield _norm(f"{name}.q_norm", attention.q_norm, np.float32(attention.scaling))
@@ -177,14 +210,15 @@ def _scaled(gram: Floats | None, factors: Floats) -> Floats | None:
 
 
 def _norm(name: str, norm: nn.Module, factors: Floats | np.float32 = ONE) -> Vector:
-    """Gemma's RMSNorm multiplies by 1 + weight; factors that follow are in it."""
+    """Gemma's RMSNorm multiplies by 1 + weight. `factors` are folded into it."""
     return Vector(name=name, values=(1 + floats(norm.weight)) * factors)
 
 
 def _angles(kind: str, transformer: nn.Module, max_tokens: int) -> Iterator[Vector]:
-    """Cosines and sines by position; rotate_half makes both halves of a head turn alike.
+    """Cosines and sines of the rotary embedding, (max_tokens, head_dim / 2) each.
 
-    A model without layers of one kind has the other's angles for both.
+    rotate_half uses the same angles for both halves of a head. A model that has only one kind of
+    layer gets its angles under both names.
     """
     kinds = transformer.config.layer_types
     wanted = f"{kind}_attention" if f"{kind}_attention" in kinds else kinds[0]
@@ -195,11 +229,11 @@ def _angles(kind: str, transformer: nn.Module, max_tokens: int) -> Iterator[Vect
         yield Vector(name=f"rope.{kind}.{name}", values=values)
 
 
-def check_config(parts: Parts) -> None:
-    """Refuse what the engine's forward pass would silently compute differently."""
+def _check_supported(parts: Parts) -> None:
+    """Raises UnsupportedModelError for what the engine would silently compute differently."""
     config = parts.config
     expected = {
-        "use_bidirectional_attention": True,  # transformers < 4.57 does not know it: causal
+        "use_bidirectional_attention": True,  # transformers < 4.57 ignores it
         "attention_bias": False,
         "attn_logit_softcapping": None,
         "hidden_activation": "gelu_pytorch_tanh",
@@ -207,16 +241,39 @@ def check_config(parts: Parts) -> None:
     for name, value in expected.items():
         if (actual := getattr(config, name, None)) != value:
             raise parts.unsupported(f"{name} is {actual!r}, the forward pass needs {value!r}")
+    if config.head_dim % 32:  # the engine rotates the two halves of a head, 16 values at a time
+        raise parts.unsupported(f"head_dim is {config.head_dim}, not a multiple of 32")
 
 
-def check_window(raw_window: int, loaded_window: int) -> None:
-    """`sliding_window` in config.json is the whole window (512), in memory one side + 1 (257).
+def check_config(raw_config: Mapping[str, Any], loaded_config: Any) -> None:
+    """Refuse a `sliding_window` that a save has halved. Raises ModelConfigError.
 
-    Some versions of transformers save the latter, and every save and load then halves the window.
-    A whole window is even; an odd one is the mark of such a save. Raises ModelConfigError.
+    config.json has the whole window (512), the loaded configuration one side + 1 (257). Some
+    versions of transformers save the latter, so every save and load halves the window. A whole
+    window is even; an odd one shows such a save.
     """
-    if raw_window % 2 or loaded_window != raw_window // 2 + 1:
+    if not raw_config.get("use_bidirectional_attention"):
+        return
+    raw, loaded = raw_config["sliding_window"], loaded_config.sliding_window
+    if raw % 2 or loaded != raw // 2 + 1:
         raise ModelConfigError(
-            f"config.json has sliding_window {raw_window}, loaded as {loaded_window}: it was halved "
-            "by a save; take config.json from the original model"
+            f"config.json has sliding_window {raw}, loaded as {loaded}: a save has halved it; "
+            "take config.json from the original model"
         )
+
+
+def prompts(own: Mapping[str, str]) -> dict[str, str]:
+    """An EmbeddingGemma's own prompts by name, and the others that its authors publish."""
+    published = PROMPTS if own.get("query") == PROMPTS["query"] else {}
+    return {**published, **own}
+
+
+FAMILY = Family(
+    architectures=ARCHITECTURES,
+    native=NativeForm(engine_config=engine_config, calibrated=calibrated, weights=weights),
+    check_config=check_config,
+    sizes=SIZES,
+    prompts=prompts,
+    golden={MODEL_ID: GOLDEN},
+    gated=frozenset({MODEL_ID}),
+)

@@ -1,4 +1,4 @@
-"""What goes wrong silently with EmbeddingGemma, each against sentence-transformers' own vectors."""
+"""Silent faults with EmbeddingGemma, found by comparing with vectors of sentence-transformers."""
 
 import json
 import shutil
@@ -18,16 +18,18 @@ from lab.random_embeddinggemma import TINY, Size, build
 from tests.embedder.conftest import LoadModel, prepare
 from tests.embedder.test_families import engine, original, random_texts
 
-# EmbeddingGemma's own window, on a model small enough for a test.
-WIDE_WINDOW = Size(
+# EmbeddingGemma's window, in a model that is small enough for a test.
+FULL_WINDOW = Size(
     layers=7, hidden=48, ffn=64, heads=3, head_dim=32, sliding_window=512,
     vocabulary=1024, max_tokens=1024, dense=96,
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def wide_window(tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
-    return load_original(locate(str(build(tmp_path_factory.mktemp("wide") / "tiny", WIDE_WINDOW))))
+def full_window(tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
+    return load_original(
+        locate(str(build(tmp_path_factory.mktemp("window") / "tiny", FULL_WINDOW)))
+    )
 
 
 def window_of(model: SentenceTransformer) -> int:
@@ -35,39 +37,39 @@ def window_of(model: SentenceTransformer) -> int:
 
 
 @pytest.fixture(scope="module")
-def wide_engine(
-    wide_window: SentenceTransformer, tmp_path_factory: pytest.TempPathFactory
+def full_engine(
+    full_window: SentenceTransformer, tmp_path_factory: pytest.TempPathFactory
 ) -> NativeEngine:
-    return engine(wide_window, tmp_path_factory.mktemp("wide-engine"))
+    return engine(full_window, tmp_path_factory.mktemp("window-engine"))
 
 
 @pytest.mark.parametrize("length", [255, 256, 257, 258, 259, 513, 900])
-def test_the_window_is_right_to_the_token(
-    wide_window: SentenceTransformer, wide_engine: NativeEngine, length: int
+def test_the_window_is_exact_to_one_token(
+    full_window: SentenceTransformer, full_engine: NativeEngine, length: int
 ) -> None:
-    assert window_of(wide_window) == 257
+    assert window_of(full_window) == 257
     texts = random_texts(length)
-    np.testing.assert_allclose(wide_engine.embed(texts), original(wide_window, texts), atol=2e-6)
+    np.testing.assert_allclose(full_engine.forward(texts), original(full_window, texts), atol=2e-6)
 
 
 @pytest.mark.parametrize("wrong", [256, 258])
-def test_a_window_off_by_one_shows_from_257_tokens_on(
-    wide_window: SentenceTransformer, wrong: int, tmp_path: Path
+def test_a_window_off_by_one_changes_texts_of_more_than_256_tokens(
+    full_window: SentenceTransformer, wrong: int, tmp_path: Path
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wide_window[0].auto_model.config, "sliding_window", wrong)
-        misled = engine(wide_window, tmp_path)
+        patch.setattr(full_window[0].auto_model.config, "sliding_window", wrong)
+        misled = engine(full_window, tmp_path)
     for length, differs in ((256, False), (300, True)):
         texts = random_texts(length)
-        distance = np.abs(misled.embed(texts) - original(wide_window, texts)).max()
+        distance = np.abs(misled.forward(texts) - original(full_window, texts)).max()
         assert (distance > 1e-5) == differs
 
 
-def test_texts_of_one_length_beyond_the_window_keep_it_in_one_pack(
-    wide_window: SentenceTransformer, wide_engine: NativeEngine
+def test_texts_longer_than_the_window_keep_it_in_one_pack(
+    full_window: SentenceTransformer, full_engine: NativeEngine
 ) -> None:
     texts = random_texts(300, 300, 300)
-    np.testing.assert_allclose(wide_engine.embed(texts), original(wide_window, texts), atol=2e-6)
+    np.testing.assert_allclose(full_engine.forward(texts), original(full_window, texts), atol=2e-6)
 
 
 def test_padding_on_either_side_changes_nothing(
@@ -85,7 +87,7 @@ def test_attention_is_bidirectional_and_a_causal_model_is_refused(tmp_path: Path
         locate(str(build(tmp_path / "causal", TINY, use_bidirectional_attention=False)))
     )
     texts = random_texts(30, 50)
-    vectors = engine(both, tmp_path).embed(texts)
+    vectors = engine(both, tmp_path).forward(texts)
     np.testing.assert_allclose(vectors, original(both, texts), atol=2e-6)
     assert np.sum(vectors * original(causal, texts), axis=1).max() < 0.9999
     with pytest.raises(UnsupportedModelError, match="MODEL_BACKEND=torch"):
@@ -113,10 +115,10 @@ def test_dense_layers_are_part_of_the_model(
     gemma_original: SentenceTransformer, tmp_path: Path
 ) -> None:
     texts = random_texts(20, 30)
-    whole = engine(gemma_original, tmp_path).embed(texts)
+    whole = engine(gemma_original, tmp_path).forward(texts)
     bare = SentenceTransformer(modules=list(gemma_original)[:2], device="cpu")
     bare.max_seq_length = gemma_original.max_seq_length
-    found = engine(bare, tmp_path).embed(texts)
+    found = engine(bare, tmp_path).forward(texts)
     np.testing.assert_allclose(found, original(bare, texts), atol=2e-6)
     assert np.abs(found - whole).max() > 1e-2
 
