@@ -1,9 +1,9 @@
-"""Prepare a model: fetch, quantise, verify, save to the BentoML model store.
+"""Prepares a model: fetches, quantises, verifies, and saves it to the BentoML model store.
 
     python download_model.py [--model NAME] [--quantization int8|fp16|fp32] [--backend native|torch]
                              [--force] [--info] [--traceback]
 
-Reads MODEL_NAME, MODEL_QUANTIZATION, MODEL_BACKEND and HF_TOKEN; options override them.
+Reads MODEL_NAME, MODEL_QUANTIZATION, MODEL_BACKEND and HF_TOKEN. Options override them.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-# torch's threads spin while they wait: beside other work preparation took 85 s instead of 28.
+# torch's threads spin while they wait: next to other work, preparation took 85 s instead of 28.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from embedder.errors import EmbedderError
@@ -42,14 +42,22 @@ def prepare_model(
     hf_token: str | None = None,
     force: bool = False,
 ) -> str:
-    """BentoML tag of the prepared model, which is made when the store has none or `force` is set.
+    """The BentoML tag of a model, which is prepared if the store does not have it.
 
-    Raises a ModelPrepareError whose message says what to do.
+    Args:
+        name: as MODEL_NAME; None for the starter model.
+        quantization: int8, fp16 or fp32.
+        backend: native or torch.
+        hf_token: Hugging Face access token.
+        force: prepare the model even if the store has it.
+
+    Raises:
+        ModelPrepareError: its message says what to do.
     """
     tag_name = model_tag(name, quantization, backend)
     found = None if force else store.find(tag_name)
     if found and sources.is_on_hub(name):
-        return found[0]  # a hub model is what it was when it was prepared: no network needed
+        return found[0]  # without a network: the hub is only asked when a model is prepared
     if sources.is_on_hub(name):
         _say(f"Fetching {name} from huggingface.co, unless it was fetched before.")
     source = sources.locate(name, hf_token)
@@ -58,8 +66,8 @@ def prepare_model(
     needs = needs_of(source, quantization)
     _say(f"Preparing {source.model_id} in {quantization}: takes {needs}.")
     for directory in (Path(tempfile.gettempdir()), store.directory()):
-        store.check_room(directory, needs.disk)
-    # It imports torch: seconds that a second run does not pay.
+        store.require_space(directory, needs.disk)
+    # Imports torch, which takes seconds, only when a model is prepared.
     from embedder.prepare.build import build
 
     try:
@@ -104,11 +112,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def peak_memory() -> int:
-    """Bytes that this process held at most.
+    """The highest resident memory of this process, in bytes.
 
-    Linux's ru_maxrss counts what the parent held when it forked: 1.5 GB under a large test run.
+    On Linux ru_maxrss includes what the parent had when it forked: 1.5 GB in a large test run.
     """
-    with contextlib.suppress(OSError):  # no /proc but on Linux
+    with contextlib.suppress(OSError):  # only Linux has /proc
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024

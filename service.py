@@ -28,7 +28,7 @@ from api.options import DocumentOptions, Limits, TaskOptions, VectorOptions
 from api.pages import DOCS_PATHS, docs_page
 from api.routes import page
 from embedder.errors import EmbedderError, TextFault
-from embedder.postprocess import Vectors, cut, encoded
+from embedder.postprocess import Vectors, encoded, truncate_vectors
 from embedder.profile import model_tag
 from embedder.tasks import prompts_for
 from embedder.tokens import TokenizedText
@@ -135,7 +135,7 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
         metrics.TEXTS.inc(len(texts))
         metrics.TOKENS.inc(state.n_tokens)
         state.answer_bytes = vectors.nbytes
-        return cut(vectors, size)
+        return truncate_vectors(vectors, size)
 
     def about(self, texts: Sequence[TokenizedText]) -> dict[str, Any]:
         profile = self.embedder.model.profile
@@ -165,7 +165,7 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
         """Model, precision, fingerprint of the vector space and state of Redis; 503 until ready."""
         self.parts.lifecycle.refuse_when_stopping()
         model = self.embedder.model
-        self.embedder.check()
+        self.embedder.require_running()
         if self.quota.state == "degraded":
             await self.quota.ping()  # recovery is noticed here, not with the next caller
         return {
@@ -187,7 +187,7 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
     @page("/livez", "/healthz", audience="probe")
     async def livez(self, _: Request) -> Response:
         """200 while the process works; it may still be loading the model."""
-        self.embedder.check()
+        self.embedder.require_running()
         return Response("\n", media_type="text/plain")
 
     @page("/metrics", audience="internal")
@@ -230,7 +230,9 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
     async def start(self) -> None:
         """Load in the background, so that probes are answered meanwhile."""
         metrics.TASKS.set_function(lambda: len(asyncio.all_tasks()))
-        self.parts.lifecycle.start(check=self.embedder.check, abandon=self.embedder.abandon)
+        self.parts.lifecycle.start(
+            check=self.embedder.require_running, abandon=self.embedder.abandon
+        )
         self.starting = asyncio.create_task(startup.start(self.parts), name="start")
 
     @bentoml.on_shutdown

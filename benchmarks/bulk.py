@@ -56,7 +56,7 @@ def bare_engine(directory: Path, texts: list[str], threads: int) -> float:
     model.embed(texts[:32])
     started = time.perf_counter()
     tokens = model.tokenizer.encode(texts, max_tokens=model.max_tokens)
-    model.engine.embed([text.ids for text in tokens])
+    model.engine.forward([text.ids for text in tokens])
     return sum(len(text.ids) for text in tokens) / (time.perf_counter() - started)
 
 

@@ -112,7 +112,7 @@ def texts_for(model: EmbeddingModel) -> tuple[str, bytes, float]:
     seconds = []
     for _ in range(20):
         started = time.perf_counter()
-        model.engine.embed(pack)
+        model.engine.forward(pack)
         seconds.append(time.perf_counter() - started)
     return text_of(16, model.tokenizer), orjson.dumps(batch), spread(seconds)["median"]
 

@@ -40,7 +40,7 @@ def bare_engine(model: EmbeddingModel, texts: list[str]) -> float:
     """Tokens per second with all texts in memory, including tokenising."""
     started = time.perf_counter()
     tokens = model.tokenizer.encode(texts, max_tokens=model.max_tokens)
-    model.engine.embed([text.ids for text in tokens])
+    model.engine.forward([text.ids for text in tokens])
     return sum(len(text.ids) for text in tokens) / (time.perf_counter() - started)
 
 

@@ -1,4 +1,4 @@
-"""Who may add to the queue, and when to come back."""
+"""Limits of the queue, for each user and for all, and when a refused caller should retry."""
 
 import itertools
 import math
@@ -6,55 +6,63 @@ from collections.abc import Sequence
 
 from embedder.errors import QueueFullError, TooManyTokensError, UserQueueFullError
 
-LEAST_TOKENS = 64  # that a text counts: its vector takes 3 KB until the whole request is answered
+MIN_COST = 64  # tokens; the vector of any text takes 3 KB until its request is answered
 LONGEST_WAIT = 60  # seconds; openai-python does not wait for a longer Retry-After
-KEPT = 0.9  # of the earlier forward passes in the measured rate: about ten of them count
+DECAY = 0.9  # of earlier forward passes in the measured rate; about ten of them count
 
 
 def cost_of(n_tokens: int) -> int:
-    """Tokens that a text of `n_tokens` counts in the queue."""
-    return max(n_tokens, LEAST_TOKENS)
+    """Tokens that a text of `n_tokens` counts as in the queue."""
+    return max(n_tokens, MIN_COST)
 
 
 class Admission:
-    """The tokens of each user that wait or run, and their bounds.
+    """Counts the tokens of each user that wait or run, and bounds them.
 
-    A user may have `user_tokens`. All users together may have `total_tokens`. Beyond that, up to twice
-    as many, a request is admitted if its user has little in the queue and if it leaves as much room as
-    it takes: so no user, and no few users, can take the room of somebody's single query.
+    A user may have `user_tokens` in the queue, and all users together `total_tokens`. Between
+    `total_tokens` and twice as many, a request is admitted if its user has little in the queue and
+    the request leaves as much space as it takes. So a few users cannot keep out another user's
+    single query.
 
-    Not thread-safe: the event loop alone uses it, `check_size` aside.
+    Not thread-safe: only the event loop uses it, except for `require_size`.
 
     Args:
-        user_tokens: at most `total_tokens`.
-        total_tokens: of all users.
+        user_tokens: limit of one user, at most `total_tokens`.
+        total_tokens: limit of all users together.
     """
 
     def __init__(self, *, user_tokens: int, total_tokens: int) -> None:
         self._user_tokens, self._total_tokens = user_tokens, total_tokens
-        self._little = total_tokens // 256  # by default 4,096, some queries
+        self._little = total_tokens // 256  # 4,096 by default, a few queries
         self._of: dict[str, int] = {}
-        self._tokens = self._seconds = 0.0  # of the latest forward passes
-        self._lengths = 0  # of all users' texts, in tokens
-        self.tokens = 0  # that they count
+        self._tokens = self._seconds = 0.0  # of recent forward passes
+        self._lengths = 0  # tokens of all texts in the queue
+        self.tokens = 0  # what those texts count as
 
     def admit(self, user: str, lengths: Sequence[int], *, bulk: bool = False) -> None:
-        """Count the texts of a request, by the tokens of each.
+        """Add the texts of a request to the queue.
 
         Args:
-            bulk: whether all other work goes before it. Such requests fill half of the queue at most.
+            user: who sent the request.
+            lengths: tokens of each text.
+            bulk: whether all other work has priority. Such requests fill at most half of the queue.
 
         Raises:
-            TooManyTokensError: they are more than a user may ever have.
-            UserQueueFullError, QueueFullError: as `check`.
+            TooManyTokensError: the request is larger than a user's limit.
+            UserQueueFullError: the user has too many tokens in the queue.
+            QueueFullError: all users together have.
         """
-        self.check_size(lengths)
+        self.require_size(lengths)
         cost = sum(map(cost_of, lengths))
-        self.check(user, cost, bulk=bulk)
+        self.require_space(user, cost, bulk=bulk)
         self._add(user, cost, sum(lengths))
 
-    def check_size(self, lengths: Sequence[int]) -> None:
-        """Raises TooManyTokensError if texts of so many tokens are more than a user may ever have."""
+    def require_size(self, lengths: Sequence[int]) -> None:
+        """Refuse a request that does not fit even into an empty queue.
+
+        Raises:
+            TooManyTokensError: its texts count more than a user's limit.
+        """
         costs = list(map(cost_of, lengths))
         cost = sum(costs)
         if cost > self._user_tokens:
@@ -62,7 +70,7 @@ class Admission:
             raise TooManyTokensError(cost, self._user_tokens, fit=fit)
 
     def release(self, user: str, length: int) -> None:
-        """Take off a text that was delivered or given up."""
+        """Remove a text that was delivered or dropped."""
         self._add(user, -cost_of(length), -length)
 
     def _add(self, user: str, cost: int, length: int) -> None:
@@ -72,15 +80,17 @@ class Admission:
         if not self._of[user]:
             del self._of[user]
 
-    def check(self, user: str, cost: int, *, most: int = 0, bulk: bool = False) -> None:
-        """Whether `user` may add `cost` tokens now; more than `user_tokens` count as that many.
+    def require_space(self, user: str, cost: int, *, most: int = 0, bulk: bool = False) -> None:
+        """Refuse a request for which there is no space in the queue now.
 
         Args:
-            most: what they may turn out to be where `cost` is the least, for a true `retry_after`.
-            bulk: as of `admit`.
+            user: who sent the request.
+            cost: tokens that it counts at least. More than `user_tokens` count as `user_tokens`.
+            most: tokens that it may count at most, from which `retry_after` is calculated.
+            bulk: as in `admit`.
 
         Raises:
-            UserQueueFullError: the user has too many already.
+            UserQueueFullError: the user has too many tokens in the queue.
             QueueFullError: all users together have.
         """
         cost, most = min(cost, self._user_tokens), min(max(cost, most), self._user_tokens)
@@ -92,7 +102,7 @@ class Admission:
         raise UserQueueFullError(wait) if own > 0 else QueueFullError(wait)
 
     def _above(self, user: str, cost: int, bulk: bool) -> tuple[int, int]:
-        """Tokens above the bound on the user and above that on all, if `cost` was added."""
+        """Tokens above the user's limit, and above the limit of all, with `cost` added."""
         own = self._of.get(user, 0)
         above = self.tokens + cost - self._total_tokens
         if bulk and self.tokens:  # an empty queue takes any request
@@ -102,16 +112,19 @@ class Admission:
         return own + cost - self._user_tokens, above
 
     def measure(self, tokens: int, seconds: float) -> None:
-        """Take note of a forward pass, for `retry_after`."""
-        self._tokens = KEPT * self._tokens + tokens
-        self._seconds = KEPT * self._seconds + seconds
+        """Record a forward pass, from which `retry_after` is calculated."""
+        self._tokens = DECAY * self._tokens + tokens
+        self._seconds = DECAY * self._seconds + seconds
 
     def _seconds_of_turns(self, tokens: int) -> int:
-        """Until so many of one user's are done: each other user has as many done, or all there are."""
+        """Seconds until `tokens` of one user are done.
+
+        The queue is fair: by then every other user has as many done, or all of theirs.
+        """
         return self._seconds_of(sum(min(theirs, tokens) for theirs in self._of.values()))
 
     def _seconds_of(self, tokens: int) -> int:
-        """At the measured rate, if they are of texts as long as those in the queue."""
+        """Seconds for `tokens` at the measured rate, of texts as long as those in the queue."""
         if not self._tokens or not self.tokens:
             return LONGEST_WAIT
         seconds = tokens * self._lengths / self.tokens * self._seconds / self._tokens
@@ -119,6 +132,6 @@ class Admission:
 
 
 def _fitting(costs: Sequence[int], room: int) -> int:
-    """How many texts fit, in their order."""
+    """How many of the first texts fit."""
     sums = itertools.accumulate(costs)
     return sum(1 for _ in itertools.takewhile(lambda so_far: so_far <= room, sums))

@@ -1,4 +1,4 @@
-"""Callers' texts, gathered into packs for the one engine."""
+"""Batches the texts of all callers for one engine."""
 
 import asyncio
 import threading
@@ -20,17 +20,17 @@ from embedder.tokens import TokenIds
 
 @dataclass(frozen=True, slots=True)
 class PackReport:
-    """One forward pass, for whoever keeps metrics."""
+    """One forward pass, for metrics."""
 
     texts: int
     tokens: int
     seconds: float  # in the engine
-    waited: float  # seconds its longest-waiting text spent in the queue
+    waited: float  # seconds in the queue, of the text that waited longest
 
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """One request's way through, on time.monotonic(): when it came, first ran, and was done."""
+    """When a request arrived, first ran and was done, by time.monotonic()."""
 
     arrived: float
     started: float
@@ -38,13 +38,13 @@ class JobReport:
 
 
 class Batcher:
-    """Greedy, token-budgeted batching: an idle engine starts at once, a busy one lets texts gather.
+    """Greedy batching by tokens: an idle engine starts at once, a busy one lets texts accumulate.
 
-    The engine's thread takes pack after pack without a turn of the event loop between two: with 32
-    callers the engine stood still for a third of the time while the loop wrote their answers.
+    The engine's thread takes one pack after the other without waiting for the event loop. With 32
+    callers the engine was idle for a third of the time while the loop wrote their answers.
 
-    Fair between users, and bounded for each and all of them by `admission`. A cancelled caller's queued
-    texts are dropped, and a text that the engine fails on fails its own request only.
+    The queue is fair between users, and `admission` bounds it. Queued texts of a cancelled caller
+    are dropped. A text that the engine fails on fails only its own request.
     """
 
     def __init__(
@@ -62,48 +62,51 @@ class Batcher:
         self.admission = admission
         self._report, self._report_job = report, report_job
         self._queue = PackQueue(batch_tokens=batch_tokens, batch_size=batch_size)
-        self._bell: SimpleQueue[None] = SimpleQueue()  # wakes the engine's thread
-        self._bell_due = self._closing = False
+        self._wake_ups: SimpleQueue[None] = SimpleQueue()  # for the engine's thread
+        self._wake_up_due = self._closing = False
         self._thread = threading.Thread(target=self._run_packs, name="engine", daemon=True)
         self._jobs: set[Job] = set()
-        self.ended_by: Exception | None = None  # why no more work is taken
-        self.running_since: float | None = None  # time.monotonic() of the forward pass under way
+        self.ended_by: Exception | None = None  # why no more work is accepted
+        self.running_since: float | None = (
+            None  # time.monotonic(); start of the forward pass in progress
+        )
 
     def start(self) -> None:
-        """Begin to take work, on the running event loop."""
+        """Begin to accept work, on the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
     def abandon(self, error: Exception) -> None:
-        """Take no more work, and raise `error` to everybody who waits: a forward pass cannot be ended."""
+        """Accept no more work, and raise `error` in every waiting call.
+
+        A forward pass in progress cannot be stopped.
+        """
         self.ended_by = error
         for job in self._jobs:
             job.fail(error)
 
     async def close(self) -> None:
-        """Stop taking work and wait for the forward pass under way."""
+        """Stop accepting work and wait for the forward pass in progress."""
         self._closing = True
-        self._bell.put(None)
+        self._wake_ups.put(None)
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
 
-    async def embed(
-        self, token_ids: Sequence[TokenIds], *, user: str, bulk: bool = False
-    ) -> Vectors:
+    async def run(self, token_ids: Sequence[TokenIds], *, user: str, bulk: bool = False) -> Vectors:
         """Vectors of one request's texts, in their order.
 
         Args:
             token_ids: the texts, each (n_tokens,).
-            user: whose turn in the queue it takes.
-            bulk: whether all other work goes before it.
+            user: whose share of the queue it takes.
+            bulk: whether all other work has priority.
 
         Returns:
             (n_texts, dimensions) float32, L2-normalised.
 
         Raises:
-            NoRoomError: as Admission.admit.
-            EmbeddingFailedError: the engine failed on a text; carries its index.
-            EngineError: it has ended, or whatever `abandon` was given.
+            NoRoomError: `Admission.admit` refused the request.
+            EmbeddingFailedError: the engine failed on a text; has its index.
+            EngineError: the engine has ended, or the error that `abandon` was given.
         """
         if self.ended_by is not None:
             raise self.ended_by
@@ -114,40 +117,40 @@ class Batcher:
         self._jobs.add(job)
         try:
             self._queue.push(job, token_ids)
-            self._ring_soon()
+            self._wake_soon()
             return await job.answer
         finally:
             self._leave(job)
 
     def _leave(self, job: Job) -> None:
-        """Its answer is there, or it failed, or its caller is gone."""
+        """Remove a job that is answered, has failed, or was cancelled."""
         self._jobs.discard(job)
         for text in self._queue.drop(job) if job.missing else ():
             self.admission.release(job.user, len(text.token_ids))
         ended = time.monotonic()
         self._report_job(JobReport(job.arrived, job.started or ended, ended))
 
-    def _ring_soon(self) -> None:
-        """Once for all requests of a turn of the loop, so that they share packs."""
-        if not self._bell_due:
-            self._bell_due = True
-            self._loop.call_soon(self._ring)
+    def _wake_soon(self) -> None:
+        """Wake the engine's thread once per turn of the loop, so that its requests share packs."""
+        if not self._wake_up_due:
+            self._wake_up_due = True
+            self._loop.call_soon(self._wake)
 
-    def _ring(self) -> None:
-        self._bell_due = False
-        if self.running_since is None:  # else the thread looks by itself when the pass is over
-            self._bell.put(None)
+    def _wake(self) -> None:
+        self._wake_up_due = False
+        if self.running_since is None:  # else the thread takes the next pack by itself
+            self._wake_ups.put(None)
 
     def _run_packs(self) -> None:
         """The engine's thread."""
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, so no caller waits
             try:
                 while not self._closing and self.ended_by is None:
                     if pack := self._queue.take():
                         self._run(pack)
                     else:
-                        self._bell.get()
-            except BaseException as error:  # or else all would wait for ever
+                        self._wake_ups.get()
+            except BaseException as error:  # otherwise all callers would wait for ever
                 self._loop.call_soon_threadsafe(self.abandon, EngineEndedError(error))
 
     def _run(self, pack: list[Text]) -> None:
@@ -175,9 +178,9 @@ class Batcher:
             text.job.deliver(text.index, row)
 
     def _forward(self, token_ids: list[TokenIds]) -> list[np.ndarray | EmbeddingFailedError]:
-        """One row per text; where the engine fails on a pack, each of its texts is tried alone."""
+        """One row per text. If the engine fails on a pack, each of its texts is tried alone."""
         try:
-            vectors = self._engine.embed(token_ids)
+            vectors = self._engine.forward(token_ids)
             if len(vectors) != len(token_ids):
                 raise RuntimeError(f"{len(vectors)} vectors for {len(token_ids)} texts")
         except Exception as error:
@@ -186,7 +189,7 @@ class Batcher:
                     EmbeddingFailedError(f"the model failed on this text: {type(error).__name__}")
                 ]
             return [row for ids in token_ids for row in self._forward([ids])]
-        finite = np.isfinite(vectors.sum(axis=1))  # of values within -1 and 1: all or nothing
+        finite = np.isfinite(vectors.sum(axis=1))  # values are within -1 and 1
         return [
             row if ok else EmbeddingFailedError("the model gave no finite vector for this text")
             for row, ok in zip(vectors, finite, strict=True)

@@ -1,4 +1,4 @@
-"""Everything that can go wrong between a text and its vector. Each message says what to do next."""
+"""Errors of the embedder. Each message says what to do next."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ class EmbedderError(Exception):
 
 
 class TextFault(EmbedderError):
-    """Something is wrong with the text at `index`; `param` is its field, where that is known."""
+    """An error of the text at `index`. `param` is its field, where that is known."""
 
     param: str | None = None
 
@@ -19,13 +19,13 @@ class TextFault(EmbedderError):
 
 
 class TextError(TextFault):
-    """A text no tokenizer can read, such as one with a lone surrogate."""
+    """A text that cannot be tokenised, such as one with a lone surrogate."""
 
     reason = "invalid_text"
 
     def __init__(self, index: int, reason: str) -> None:
         super().__init__(
-            index, f"text {index} cannot be tokenised: {reason}; mend it, and send it again"
+            index, f"text {index} cannot be tokenised: {reason}; correct it, and send it again"
         )
 
 
@@ -37,26 +37,26 @@ class OptionError(EmbedderError):
 
 
 class TaskUnknownError(OptionError):
-    """A task that the model has no prompt for; `known` are those it has."""
+    """A task that the model has no prompt for. `known` are the tasks that it has."""
 
     reason = "task_unknown"
     param = "task"
 
     def __init__(self, task: str, known: Sequence[str]) -> None:
         self.task, self.known = task, known
-        those = f"use {', '.join(known)}" if known else "it has none at all, leave the task out"
-        super().__init__(f"this model has no prompt for the task {task!r}; {those}")
+        advice = f"use {', '.join(known)}" if known else "it has none at all, leave the task out"
+        super().__init__(f"this model has no prompt for the task {task!r}; {advice}")
 
 
 class TitleError(OptionError):
-    """A title where there is no place for one."""
+    """A title for a prompt that has no place for one."""
 
     reason = "title_not_taken"
     param = "title"
 
 
 class DimensionsError(OptionError):
-    """A size that the model's vectors cannot be cut to; `sizes` are those they can."""
+    """A size that the model does not offer. `sizes` are those that it offers."""
 
     reason = "dimensions_not_allowed"
     param = "dimensions"
@@ -70,7 +70,10 @@ class DimensionsError(OptionError):
 
 
 class TextTooLongError(TextFault):
-    """A text of at least `n_tokens` tokens, more than `max_tokens`, whose caller does not want it cut."""
+    """A text of more than `max_tokens` tokens, whose caller does not want it truncated.
+
+    It has at least `n_tokens`.
+    """
 
     reason = "text_too_long"
 
@@ -78,19 +81,22 @@ class TextTooLongError(TextFault):
         self.n_tokens, self.max_tokens = n_tokens, max_tokens
         super().__init__(
             index,
-            f"text {index} has at least {n_tokens} tokens and the limit is {max_tokens}: shorten it, or let it be cut "
-            'with "truncate": true',
+            f"text {index} has at least {n_tokens} tokens and the limit is {max_tokens}: shorten "
+            'it, or let it be cut with "truncate": true',
         )
 
 
 class NoRoomError(EmbedderError):
-    """The queue does not take a request; nothing of it was embedded."""
+    """The queue did not accept a request. None of its texts was embedded."""
 
 
 class TooManyTokensError(NoRoomError):
-    """A request of more tokens than one user may have in the queue; its first `fit` texts have no more.
+    """A request of more tokens than one user may have in the queue.
 
-    `cost` are those of the texts that were read.
+    Attributes:
+        cost: tokens that the texts which were read count.
+        limit: tokens that one user may have.
+        fit: how many of the first texts fit.
     """
 
     reason = "too_many_tokens"
@@ -103,12 +109,13 @@ class TooManyTokensError(NoRoomError):
             else "shorten its first text, which alone is too much"
         )
         super().__init__(
-            f"this request counts at least {cost} tokens in the queue and the limit is {limit}: {advice}"
+            f"this request counts at least {cost} tokens in the queue and the limit is {limit}: "
+            f"{advice}"
         )
 
 
 class FullError(NoRoomError):
-    """Of what is in the queue already. `retry_after` is in whole seconds."""
+    """The queue is full. `retry_after` is in whole seconds."""
 
     full: str
 
@@ -118,21 +125,21 @@ class FullError(NoRoomError):
 
 
 class UserQueueFullError(FullError):
-    """The user has too much in the queue."""
+    """The user has too many tokens in the queue."""
 
     reason = "user_queue_full"
     full = "your earlier requests fill your share of the queue"
 
 
 class QueueFullError(FullError):
-    """All users together have too much in the queue."""
+    """All users together have too many tokens in the queue."""
 
     reason = "queue_full"
     full = "too much work is waiting"
 
 
 class EmbeddingFailedError(EmbedderError):
-    """The engine failed on one text, the one at `index` of its request."""
+    """The engine failed on the text at `index` of its request."""
 
     reason = "embedding_failed"
 
@@ -152,13 +159,13 @@ class ModelLoadingError(EmbedderError):
 
 
 class EngineError(EmbedderError):
-    """An engine that will not answer any more: the process has to be restarted."""
+    """The engine does not work any more: the process has to be restarted."""
 
     retry_after = 5
 
 
 class EngineStalledError(EngineError):
-    """A forward pass that does not end."""
+    """A forward pass has exceeded its deadline."""
 
     reason = "engine_stalled"
 
@@ -170,7 +177,7 @@ class EngineStalledError(EngineError):
 
 
 class EngineEndedError(EngineError):
-    """The loop that feeds the engine has ended in `error`."""
+    """The thread that runs the engine has ended with `error`."""
 
     reason = "engine_ended"
 
@@ -192,7 +199,7 @@ class ModelNotFoundError(ModelLoadError):
 
 
 class ModelCorruptError(ModelLoadError):
-    """A file of a prepared model that is not as it was written; `reason` says what is wrong."""
+    """A file of a prepared model has changed, or is malformed. `reason` says how."""
 
     def __init__(self, path: Path, reason: str) -> None:
         self.path, self.reason = path, reason
@@ -200,7 +207,7 @@ class ModelCorruptError(ModelLoadError):
 
 
 class ModelOutdatedError(ModelLoadError):
-    """Prepared by another version of this project, for another engine or layout."""
+    """A model that another version of this project prepared."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -208,11 +215,11 @@ class ModelOutdatedError(ModelLoadError):
 
 
 class BackendError(ModelLoadError):
-    """A backend that is not installed, or that does not run here."""
+    """A backend that is not installed, or does not run on this machine."""
 
 
 class LibraryError(BackendError):
-    """The native engine's library is not there, or cannot be loaded."""
+    """The native engine's library is missing, or cannot be loaded."""
 
     def __init__(self, path: Path, reason: str) -> None:
         self.path = path
@@ -220,12 +227,13 @@ class LibraryError(BackendError):
 
 
 class KernelError(BackendError):
-    """A kernel that this build or this CPU does not have; `kernels` are those they have."""
+    """A kernel that this build or this CPU does not have. `kernels` are those available."""
 
     def __init__(self, kernel: str, kernels: Sequence[str]) -> None:
         self.kernel, self.kernels = kernel, tuple(kernels)
         super().__init__(
-            f"NATIVE_KERNEL={kernel} does not run here: unset it, or choose one of {', '.join(kernels)}"
+            f"NATIVE_KERNEL={kernel} does not run here: unset it, or choose one of "
+            f"{', '.join(kernels)}"
         )
 
 

@@ -10,9 +10,9 @@ Item = TypeVar("Item")
 
 
 class _Turn(NamedTuple):
-    """The place of a user's first item among those of all users."""
+    """The order of a user's first item among those of all users."""
 
-    deadline: int  # the earliest goes next
+    deadline: int  # the item with the earliest is next
     arrival: int
     start: int
     user: str
@@ -21,14 +21,16 @@ class _Turn(NamedTuple):
 class FairQueue(Generic[Item]):
     """First in, first out for each user; between users, fair by cost.
 
-    Virtual time counts cost. An item starts at the finish of its user's previous one, or now if that
-    is over, and finishes `cost` later; the earliest finish goes next. So each user with much waiting
-    gets an equal share, and one who takes less than that need not wait for the others' large items.
-    Who comes with nothing to make up for is next, whatever the item costs and however many wait.
+    Virtual time counts cost. An item starts when its user's previous item finishes, or now if that
+    is over, and finishes `cost` later. The item with the earliest finish is next. So each user with
+    much waiting gets an equal share, and a user who takes less does not wait for large items of
+    others. A user who has used no more than their share is next, whatever the item costs and
+    however many items wait.
 
-    "Now" is the latest start of any item taken, as in start-time fair queueing (Goyal, Vin and Cheng,
-    SIGCOMM 1996). Their order by start makes a short query wait for one item of every user who
-    started with it: ten users with texts of equal length start together each time.
+    "Now" is the latest start of any item taken, as in start-time fair queueing (Goyal, Vin and
+    Cheng, SIGCOMM 1996). Items are not ordered by their start as there: a short query would wait
+    for one item of every user with the same start, and ten users with texts of equal length have
+    the same start again and again.
     """
 
     def __init__(self) -> None:
@@ -39,7 +41,7 @@ class FairQueue(Generic[Item]):
         self._arrivals = itertools.count()
 
     def push(self, user: str, item: Item, cost: int) -> None:
-        """Add an item of `cost` (tokens; 1 at least) at the end of the user's line."""
+        """Add an item of `cost` >= 1 at the end of the user's items."""
         line = self._waiting.get(user)
         if line is not None:
             line.append((item, cost))
@@ -52,14 +54,14 @@ class FairQueue(Generic[Item]):
             self._schedule(user, finish, deadline=finish + cost)
 
     def peek(self) -> Item | None:
-        """The item that goes next, left where it is."""
+        """The next item, which stays in the queue; None if there is none."""
         return self._waiting[self._turns[0].user][0][0] if self._turns else None
 
     def pop(self) -> Item:
-        """Take the item that goes next.
+        """Remove and return the next item.
 
         Raises:
-            IndexError: nothing waits.
+            IndexError: the queue is empty.
         """
         turn = heapq.heappop(self._turns)
         self._now = max(self._now, turn.start)
@@ -73,7 +75,7 @@ class FairQueue(Generic[Item]):
         return item
 
     def drop(self, user: str, unwanted: Callable[[Item], bool]) -> list[Item]:
-        """Take out the user's unwanted items, which then cost nothing, and return them."""
+        """Remove and return the user's unwanted items, which then cost nothing."""
         line = self._waiting.get(user, deque())
         self._waiting[user] = kept = deque(entry for entry in line if not unwanted(entry[0]))
         if not kept:
@@ -86,7 +88,10 @@ class FairQueue(Generic[Item]):
         heapq.heappush(self._turns, _Turn(deadline, next(self._arrivals), start, user))
 
     def _leave(self, user: str) -> None:
-        """Nobody owes anything once nobody waits, nor a user whose last item finished before now."""
+        """Remove a user without items.
+
+        Finish times matter only while other users wait, and only those that are not over.
+        """
         del self._waiting[user]
         if not self._turns:
             self._finish.clear()

@@ -1,26 +1,28 @@
-"""Memory that was freed and that the C library has kept. Other libraries than glibc give it back."""
+"""Returns freed memory to the system. Only glibc keeps it; other C libraries return it."""
 
 import contextlib
 import ctypes
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h, mallopt(3)
-LARGE = (
-    131_072  # bytes of a block that is given back as soon as it is freed; glibc begins with this
-)
+# Bytes; larger blocks are returned as soon as they are freed. glibc starts with this threshold.
+LARGE = 131_072
 
 
-def give_back_large_blocks() -> None:
-    """From now on; otherwise the first large block that is freed raises glibc's bound up to 32 MB."""
+def return_large_blocks() -> None:
+    """Return every large block as soon as it is freed, from now on.
+
+    Otherwise glibc raises its threshold, up to 32 MB, when the first large block is freed.
+    """
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, LARGE)
         mallopt(_M_TRIM_THRESHOLD, 32 * LARGE)
 
 
-def give_back() -> None:
-    """To the system: glibc keeps 182 MB after loading a tokenizer of 262,144 words.
+def trim() -> None:
+    """Return all freed memory: glibc keeps 182 MB after loading a tokenizer of 262,144 words.
 
-    Takes 1 to 20 ms, in which other threads run.
+    Takes 1 to 20 ms, during which other threads run.
     """
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,8 +1,8 @@
-"""A long text, tokenised window by window until it has more tokens than are kept.
+"""Tokenises a long text window by window, until there are more tokens than are kept.
 
-What follows a window can change the window's last tokens: a word goes on, a merge takes the last
-character. Those are left open and tokenised again with what follows, so the ids are those of the
-whole text.
+The text after a window can change the window's last tokens: a word continues, or a merge includes
+the last character. These tokens stay open and are tokenised again with the text after them, so the
+ids are those of the whole text.
 """
 
 from bisect import bisect_left, bisect_right
@@ -16,21 +16,20 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-WINDOW = (
-    16_384  # characters tokenised at a time: 0.3 ms (control characters) to 35 ms (4-byte ones)
-)
-# Characters at the end of a window whose tokens are left open. More than the longest added token (31
-# in Gemma 3), and than the longest chain of Gemma 3's merges by which the end of a text can change
-# what is before it: 432 (calculated); of 2,300 texts made from such chains the end changed 30.
+# Characters tokenised at a time: takes 0.3 ms (control characters) to 35 ms (4-byte characters).
+WINDOW = 16_384
+# Characters at the end of a window whose tokens stay open. More than the longest added token (31 in
+# Gemma 3), and more than the longest chain of Gemma 3's merges through which the end of a text can
+# change earlier tokens: 432 (calculated). In 2,300 texts made from such chains it was at most 30.
 MARGIN = 1_024
 
-# None after a window when there is more to do; in the end more than `wanted` ids, or all of the text.
+# None after each window but the last; then more than `wanted` ids, or those of the whole text.
 Windows: TypeAlias = Iterator[list[int] | None]
 Read: TypeAlias = Callable[[tokenizers.Tokenizer, str, int], Windows]
 
 
 def reader_for(tokenizer: tokenizers.Tokenizer) -> Read:
-    """How long texts are read: `read(tokenizer, text, wanted)`."""
+    """The function that tokenises long texts: `read(tokenizer, text, wanted)`."""
     bert = (
         isinstance(tokenizer.model, WordPiece)
         and isinstance(tokenizer.normalizer, BertNormalizer)
@@ -40,12 +39,12 @@ def reader_for(tokenizer: tokenizers.Tokenizer) -> Read:
 
 
 def first_window(wanted: int) -> int:
-    """Characters that mostly have `wanted` tokens, so that the others are left alone; at most WINDOW."""
+    """Characters that usually have `wanted` tokens, so that few more are read; at most WINDOW."""
     return min(WINDOW, 8 * wanted + 2 * MARGIN)
 
 
 def _ends(n_characters: int, wanted: int) -> Iterator[int]:
-    """Where windows end: each is twice as long as the one before, up to WINDOW."""
+    """The ends of the windows. Each is twice as long as the one before, up to WINDOW."""
     size = end = first_window(wanted)
     yield end
     while end < n_characters:
@@ -55,9 +54,9 @@ def _ends(n_characters: int, wanted: int) -> Iterator[int]:
 
 
 def read_from_the_start(tokenizer: tokenizers.Tokenizer, text: str, wanted: int) -> Windows:
-    """Windows that all begin with the text, each twice as long, for tokenizers of any kind.
+    """Windows that all start at the start of the text, each twice as long; for any tokenizer.
 
-    A tokenizer may put something in front of a text, so a window cannot begin where one has ended.
+    A tokenizer may insert something before a text, so a window cannot start in the middle.
     """
     size = first_window(wanted)
     while size < len(text):
@@ -72,10 +71,10 @@ def read_from_the_start(tokenizer: tokenizers.Tokenizer, text: str, wanted: int)
 
 
 def read_words(tokenizer: tokenizers.Tokenizer, text: str, wanted: int) -> Windows:
-    """Windows that go on where the last whole word ended, for BERT's tokenizer.
+    """Windows that each start after the last whole word; for BERT's tokenizer.
 
-    Its words do not depend on one another, and a megabyte may hold no token at all (white space,
-    control characters, accents) or one (a word of more than 100 characters is [UNK]).
+    Its words do not depend on each other, and a megabyte may contain no token at all (white space,
+    control characters, accents) or only one (a word of more than 100 characters is [UNK]).
     """
     ids: list[int] = []
     window, begin = "", 0
@@ -100,18 +99,18 @@ def read_words(tokenizer: tokenizers.Tokenizer, text: str, wanted: int) -> Windo
 
 
 def _encoded(tokenizer: tokenizers.Tokenizer, text: str) -> tokenizers.Encoding:
-    """Other threads run meanwhile; `encode` would hold the GIL, for 22 ms per window of Hangul."""
+    """Without holding the GIL, as `encode` does for 22 ms per window of Hangul."""
     [encoding] = tokenizer.encode_batch([text], add_special_tokens=False)
     return encoding
 
 
 def _tokens_before(encoding: tokenizers.Encoding, end: int) -> int:
-    """How many tokens end at character `end` or before."""
+    """How many tokens end at character `end` or earlier."""
     return bisect_right(range(len(encoding)), end, key=lambda i: _characters(encoding, i)[1])
 
 
 def _tokens_of_whole_words(encoding: tokenizers.Encoding, end: int) -> int:
-    """How many tokens belong to words that end before `end` and are not the last."""
+    """How many tokens belong to words that end before `end`, without the last word."""
     if not len(encoding):
         return 0
     first_open = min(_tokens_before(encoding, end), len(encoding) - 1)
@@ -121,7 +120,7 @@ def _tokens_of_whole_words(encoding: tokenizers.Encoding, end: int) -> int:
 
 
 def _characters(encoding: tokenizers.Encoding, token: int) -> tuple[int, int]:
-    """Where a token begins and ends in the text; special tokens, which have no place, are not asked."""
+    """Start and end of a token in the text. Not for special tokens, which have no position."""
     return cast("tuple[int, int]", encoding.token_to_chars(token))
 
 
@@ -130,7 +129,7 @@ def _word(encoding: tokenizers.Encoding, token: int) -> int:
 
 
 def _start_of(tokenizer: tokenizers.Tokenizer, offset: int, window: str) -> int:
-    """Where a word begins whose first character is at `offset` or, if accents were reordered, before it."""
+    """The start of the word at `offset`; earlier if normalisation reordered accents there."""
     if not combining(window[offset]):
         return offset
     normalized = tokenizer.normalizer.normalize_str
@@ -140,13 +139,15 @@ def _start_of(tokenizer: tokenizers.Tokenizer, offset: int, window: str) -> int:
 
 
 def _shortened(tokenizer: tokenizers.Tokenizer, rest: str) -> str:
-    """What makes the same tokens as `rest`, whose first word may only be followed in the last MARGIN characters.
+    """A shorter text with the same tokens as `rest`, which is one word up to the last MARGIN.
 
-    Otherwise a word without an end would be kept as a whole, and tokenised again with each window.
+    Otherwise a word without an end would be kept whole, and tokenised again with each window.
     """
     if len(rest) <= 2 * MARGIN:
         return rest
-    normalized = tokenizer.normalizer.normalize_str  # holds the GIL, so it gets little at a time
+    normalized = (
+        tokenizer.normalizer.normalize_str
+    )  # holds the GIL, so it gets a little text at a time
     pieces = range(MARGIN, len(rest) - MARGIN, MARGIN)
     middle = "".join(
         normalized(rest[start : min(start + MARGIN, len(rest) - MARGIN)]) for start in pieces

@@ -11,11 +11,13 @@ from embedder.tokens import TokenIds, Tokenizer
 
 
 class Engine(Protocol):
-    """Token ids to vectors, the one thing a backend does."""
+    """Token ids to vectors: what a backend does."""
 
-    kernel: str  # what computes: an instruction set of the native engine, or torch's device
+    kernel: str  # an instruction set of the native engine, or the device of torch
 
-    def embed(self, token_ids: Sequence[TokenIds]) -> Vectors: ...
+    def forward(self, token_ids: Sequence[TokenIds]) -> Vectors:
+        """(n_texts, dimensions) float32, L2-normalised, in the order given."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,19 @@ class EmbeddingModel:
         batch_tokens: int = 256,
         kernel: str | None = None,
     ) -> "EmbeddingModel":
-        """Read what download_model.py wrote.
+        """Load a model that download_model.py prepared.
 
         Args:
             directory: a prepared model.
             num_threads: compute threads.
             max_tokens: lowers the model's own limit and cannot raise it.
-            batch_tokens: of the torch backend, tokens in one padded batch.
+            batch_tokens: tokens in one padded batch, of the torch backend.
             kernel: of the native engine; None for the best.
 
         Raises:
-            ModelNotFoundError, ModelCorruptError, ModelOutdatedError: of the directory.
+            ModelNotFoundError: there is no prepared model.
+            ModelCorruptError: a file has changed, or is malformed.
+            ModelOutdatedError: another version prepared it.
             BackendError: the backend is not installed, or the kernel does not run here.
         """
         profile = Profile.load(directory)
@@ -68,11 +72,15 @@ class EmbeddingModel:
     def embed(self, texts: Sequence[str], prompt: str = "") -> Vectors:
         """(n_texts, dimensions) float32, L2-normalised; `prompt` is put in front of every text."""
         tokens = self.tokenizer.encode(texts, prompt=prompt, max_tokens=self.max_tokens)
-        return self.engine.embed([text.ids for text in tokens])
+        return self.engine.forward([text.ids for text in tokens])
 
 
 def check_backend(backend: str, *, kernel: str | None) -> None:
-    """Raises BackendError when the native library is not built or does not have that kernel."""
+    """Check before a start that a backend can run.
+
+    Raises:
+        BackendError: the native library is not built, or does not have that kernel.
+    """
     if backend == "native":
         from embedder.native_engine import check_kernel
 
@@ -82,7 +90,7 @@ def check_backend(backend: str, *, kernel: str | None) -> None:
 def _engine(
     directory: Path, backend: str, *, num_threads: int, batch_tokens: int, kernel: str | None
 ) -> Engine:
-    """Each backend is imported when it is used: torch takes seconds and 500 MB."""
+    """Imports only the backend that is used: torch takes seconds and 500 MB."""
     if backend == "torch":
         from embedder.torch_engine import TorchEngine
 

@@ -1,6 +1,6 @@
-"""The native engine through its C interface, embedder/native/engine.h.
+"""The native engine, through its C interface (embedder/native/engine.h).
 
-ctypes releases the interpreter's lock during a call, so the event loop goes on meanwhile.
+ctypes releases the GIL during a call, so the event loop keeps running.
 """
 
 import ctypes
@@ -36,9 +36,9 @@ LIBRARY = (
 _DTYPES = ("I8", "I32", "F16", "F32")  # native_dtype
 _ERROR_SIZE = 256
 _NO_MEMORY = -2
-_MOST_THREADS = 64  # MAX_THREADS of embedder/native/pool.h
-# Rows of the embedding table that are read before its pages are given back. The kernel maps 16
-# pages around each new one: 4,171 tokens counted 97 MB. Mapping them again takes 1 us per row.
+_MAX_THREADS = 64  # MAX_THREADS of embedder/native/pool.h
+# Rows of the embedding table that are read before its pages are unmapped. The kernel maps 16 pages
+# around each page that is read: 97 MB for 4,171 tokens. Mapping them again takes 1 us per row.
 _ROWS_MAPPED = 1024
 
 
@@ -112,29 +112,41 @@ def _library() -> ctypes.CDLL:
 
 
 def kernels() -> tuple[str, ...]:
-    """Kernels of this build that this CPU runs, best first. Raises LibraryError."""
+    """Kernels of this build that this CPU runs, the best first.
+
+    Raises:
+        LibraryError: the library is missing, or cannot be loaded.
+    """
     return tuple(_library().native_kernels().decode().split())
 
 
 def check_kernel(kernel: str | None) -> None:
-    """Raises KernelError for one that does not run here, LibraryError without a library."""
+    """Check that a kernel runs here; None always does.
+
+    Raises:
+        KernelError: this build or this CPU does not have it.
+        LibraryError: the library is missing, or cannot be loaded.
+    """
     if kernel not in (None, *kernels()):
         raise KernelError(str(kernel), kernels())
 
 
 class NativeEngine:
-    """A model file, opened: token ids in, one L2-normalised vector per text out.
+    """An open model file: token ids in, one L2-normalised vector per text out.
 
-    Calls take turns and may come from any thread.
+    Any thread may call; calls run one after the other.
 
     Args:
         path: the model.safetensors that download_model.py wrote.
-        num_threads: compute threads, the caller's included; at most 64 are used.
+        num_threads: compute threads, including the calling one; at most 64 are used.
         kernel: one of `kernels()`; None for the best.
 
     Raises:
-        ModelNotFoundError, ModelCorruptError, ModelOutdatedError: of the file.
-        LibraryError, KernelError: of this build and this CPU.
+        ModelNotFoundError: there is no such file.
+        ModelCorruptError: the file is malformed.
+        ModelOutdatedError: another version wrote it.
+        LibraryError: the library is missing, or cannot be loaded.
+        KernelError: this build or this CPU does not have the kernel.
     """
 
     def __init__(self, path: Path, *, num_threads: int, kernel: str | None = None) -> None:
@@ -145,7 +157,7 @@ class NativeEngine:
         self._handle = _open(library, weights, num_threads=num_threads, kernel=kernel)
         self._library = library
         self._weights, self._rows_read = weights, 0
-        # Holds the mapping until the engine that reads it is closed. Not at exit, when a pass may run.
+        # Keeps the mapping until the engine is closed. Not at exit, when a pass may still run.
         weakref.finalize(self, _close, library, self._handle, weights).atexit = False
         self.kernel: str = library.native_kernel(self._handle).decode()
 
@@ -154,15 +166,17 @@ class NativeEngine:
         """Values in one vector."""
         return self._config.dimensions
 
-    def embed(self, token_ids: Sequence[TokenIds]) -> Vectors:
-        """(n_texts, dimensions) float32 in the order given.
+    def forward(self, token_ids: Sequence[TokenIds]) -> Vectors:
+        """(n_texts, dimensions) float32, L2-normalised, in the order given.
 
-        Raises ForwardPassError for an id, or a length, that the model does not have; MemoryError.
+        Raises:
+            ForwardPassError: an id or a length is out of range.
+            MemoryError: there is no memory for this many tokens.
         """
         vectors = np.empty((len(token_ids), self.dimensions), np.float32)
         if not token_ids:
             return vectors
-        flat, starts = self._laid_end_to_end(token_ids)
+        flat, starts = self._concatenated(token_ids)
         error = ctypes.create_string_buffer(_ERROR_SIZE)
         failed = self._library.native_embed(
             self._handle, flat.ctypes.data, starts.ctypes.data, len(token_ids),
@@ -180,10 +194,10 @@ class NativeEngine:
             self._rows_read = 0
             self._weights.unmap("embedding.weight")
 
-    def _laid_end_to_end(
+    def _concatenated(
         self, token_ids: Sequence[TokenIds]
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """(n_tokens,) ids and (n_texts + 1,) starts. Checked before int64 becomes int32: none wraps."""
+        """(n_tokens,) ids and (n_texts + 1,) starts. Checked before int64 is narrowed to int32."""
         flat = np.concatenate(token_ids)
         if flat.ndim != 1 or flat.dtype.kind not in "iu":
             raise ForwardPassError(
@@ -208,17 +222,21 @@ class NativeEngine:
 def _open(
     library: ctypes.CDLL, weights: Weights, *, num_threads: int, kernel: str | None
 ) -> c_void_p:
-    """Raises ModelCorruptError with what the engine says of the tensors."""
-    tensors = (_Tensor * len(weights.tensors))(
-        *(
-            _Tensor(one.name.encode(), weights.address(one), one.n_bytes, _DTYPES.index(one.dtype))
-            for one in weights.tensors
+    """Raises ModelCorruptError with the engine's reason."""
+    described = [
+        _Tensor(
+            tensor.name.encode(),
+            weights.address(tensor),
+            tensor.n_bytes,
+            _DTYPES.index(tensor.dtype),
         )
-    )
+        for tensor in weights.tensors
+    ]
+    tensors = (_Tensor * len(described))(*described)
     error = ctypes.create_string_buffer(_ERROR_SIZE)
     handle = library.native_open(
         native_config(weights.config), tensors, len(tensors), kernel.encode() if kernel else None,
-        min(num_threads, _MOST_THREADS), error, _ERROR_SIZE,
+        min(num_threads, _MAX_THREADS), error, _ERROR_SIZE,
     )  # fmt: skip
     if not handle:
         raise ModelCorruptError(weights.path, error.value.decode(errors="replace"))

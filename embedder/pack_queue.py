@@ -18,12 +18,12 @@ BULK_EVERY = 16  # of so many packs in a row one is of bulk, if any waits
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One caller's request: its vectors come one by one, its answer only when all are there."""
+    """One request. Its vectors arrive one by one; its answer is set when all have arrived."""
 
     user: str
-    missing: int  # texts whose vectors are not there
-    large: bool  # fills packs by itself
-    bulk: bool  # all other work goes before it
+    missing: int  # texts without a vector yet
+    large: bool  # has more tokens than a pack
+    bulk: bool  # all other work has priority
     answer: "asyncio.Future[Vectors]"
     vectors: Vectors | None = None
     arrived: float = field(default_factory=time.monotonic)
@@ -34,7 +34,7 @@ class Job:
             self.answer.set_exception(error)
 
     def deliver(self, index: int, row: np.ndarray | EmbeddingFailedError) -> None:
-        """Copies `row`, which would keep the vectors of its whole pack in memory."""
+        """Set one vector. It is copied, since `row` keeps its whole pack in memory."""
         if self.answer.done():
             return
         if isinstance(row, EmbeddingFailedError):
@@ -58,13 +58,14 @@ class Text:
 
 
 class PackQueue:
-    """Filled by the event loop, emptied by the engine's thread; fair between users.
+    """Texts that the event loop adds and the engine's thread takes, fair between users.
 
-    Bulk jobs have a queue of their own. A pack is taken from it when nothing else waits, and once in
-    BULK_EVERY packs otherwise, so that bulk goes on under any load.
+    Bulk jobs have a queue of their own. A pack is taken from it when nothing else waits, and
+    otherwise once in BULK_EVERY packs, so that bulk jobs progress under any load.
 
     Args:
-        batch_tokens, batch_size: tokens and texts in one pack.
+        batch_tokens: tokens in one pack, at most.
+        batch_size: texts in one pack, at most.
     """
 
     def __init__(self, *, batch_tokens: int, batch_size: int) -> None:
@@ -75,21 +76,23 @@ class PackQueue:
         self._lock = threading.Lock()
 
     def push(self, job: Job, token_ids: Sequence[TokenIds]) -> None:
-        """All texts of a job at once: none of them goes before the others are there."""
+        """Add all texts of a job at once, so that no pack takes some of them too early."""
         with self._lock:
             for index, ids in enumerate(token_ids):
                 self._queue_of(job).push(job.user, Text(job, index, ids), len(ids))
 
     def drop(self, job: Job) -> list[Text]:
-        """Take out, and return, what is left of a job that nobody waits for."""
+        """Remove and return the texts of a cancelled job that still wait."""
         with self._lock:
             return self._queue_of(job).drop(job.user, lambda text: text.job is job)
 
     def take(self) -> list[Text]:
-        """The next texts up to the budget, none if none waits; one longer than the budget goes alone.
+        """The texts of the next pack; empty if none waits.
 
-        Small requests are not topped up from one that fills packs by itself: a query of 16 tokens that
-        shares its pack with 240 tokens of another's bulk takes seven times as long.
+        A text of more than `batch_tokens` gets a pack of its own.
+
+        A pack of small requests is not filled up from a large one: a query of 16 tokens that shares
+        its pack with 240 tokens of another user's batch takes seven times as long.
         """
         with self._lock:
             return self._pack_of(self._next_queue())
@@ -98,7 +101,7 @@ class PackQueue:
         return self._bulk if job.bulk else self._texts
 
     def _next_queue(self) -> FairQueue[Text]:
-        """The one to take a pack from."""
+        """The queue to take the next pack from."""
         if self._bulk.peek() is None:
             self._passed = 0
             return self._texts
@@ -113,8 +116,8 @@ class PackQueue:
         tokens = 0
         while len(pack) < self._batch_size and (text := queue.peek()) is not None:
             tokens += len(text.token_ids)
-            tops_up = bool(pack) and text.job.large and not pack[-1].job.large
-            if pack and (tokens > self._batch_tokens or tops_up):
+            fills_up = bool(pack) and text.job.large and not pack[-1].job.large
+            if pack and (tokens > self._batch_tokens or fills_up):
                 break
             pack.append(queue.pop())
         return pack

@@ -1,4 +1,4 @@
-"""Vectors as callers ask for them: cut to fewer dimensions, length one again, in the encoding they want."""
+"""Vectors as callers want them: truncated to fewer dimensions, and encoded."""
 
 import base64
 from collections.abc import Callable, Iterator, Mapping
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vectors: TypeAlias = NDArray[np.float32]  # (n_texts, dimensions), L2-normalised
-ENCODED_AT_ONCE = 16  # vectors: base64 of 768 dimensions is 4 KB, and takes 4 us
+ENCODED_AT_ONCE = 16  # vectors; base64 of one with 768 dimensions has 4 KB and takes 4 us
 Encoded: TypeAlias = NDArray[np.generic] | list[str]  # one row per text
 
 
@@ -21,10 +21,11 @@ def normalise(vectors: NDArray[np.float32]) -> Vectors:
     return normalised
 
 
-def cut(vectors: Vectors, dimensions: int) -> Vectors:
+def truncate_vectors(vectors: Vectors, dimensions: int) -> Vectors:
     """Keep the first `dimensions` of each row and normalise again (Matryoshka, arXiv:2205.13147).
 
-    Raises ValueError when `dimensions` is not between 1 and the width of the rows.
+    Raises:
+        ValueError: `dimensions` is not between 1 and the width of the rows.
     """
     width = vectors.shape[1]
     if not 1 <= dimensions <= width:
@@ -40,20 +41,19 @@ def to_base64(vectors: Vectors) -> list[str]:
 
 
 def to_int8(vectors: Vectors) -> NDArray[np.int8]:
-    """Each row times what makes its largest value 127, rounded: a direction, whose length says nothing.
+    """Scale each row so that its largest |value| becomes 127, and round.
 
-    A row's own scale needs no calibration and no column beside it: dividing a row by its length gives
-    the vector back.
+    The scale differs by row and is not stored: dividing a row by its length gives the unit vector
+    again. No calibration is needed.
     """
-    largest = np.maximum(
-        np.abs(vectors).max(axis=1, keepdims=True), np.float32(1e-12)
-    )  # a row of zeros stays zeros
+    # The lower bound keeps a row of zeros from dividing by zero.
+    largest = np.maximum(np.abs(vectors).max(axis=1, keepdims=True), np.float32(1e-12))
     steps: NDArray[np.int8] = np.rint(vectors * (127 / largest)).astype(np.int8)
     return steps
 
 
 def to_binary(vectors: Vectors) -> NDArray[np.uint8]:
-    """(n_texts, dimensions / 8): one bit a dimension, set where it is positive, the first is the highest."""
+    """(n_texts, dimensions / 8). One bit per dimension, highest bit first; 1 if positive."""
     return np.packbits(vectors > 0, axis=1)
 
 
@@ -66,6 +66,6 @@ ENCODINGS: Mapping[str, Callable[[Vectors], Encoded]] = {
 
 
 def encoded(vectors: Vectors, encoding: str) -> Iterator[NDArray[np.generic] | str]:
-    """Each row in one of `ENCODINGS`, made when it is asked for."""
+    """Each row in one of `ENCODINGS`, encoded lazily."""
     for start in range(0, len(vectors), ENCODED_AT_ONCE):
         yield from ENCODINGS[encoding](vectors[start : start + ENCODED_AT_ONCE])

@@ -1,4 +1,4 @@
-"""What a prepared model is: identity, limits, prompts, precision, and the hashes of its files."""
+"""The profile of a prepared model: identity, limits, prompts, precision, hashes of its files."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ TOKENIZER_FILE = "tokenizer.json"
 WEIGHTS_FILE = "model.safetensors"
 TORCH_DIRECTORY = "sentence_transformers"
 BACKENDS = ("native", "torch")
-LAYOUT = 4  # raised whenever prepared models stop being interchangeable; 1 to 3 were ONNX graphs
+LAYOUT = 4  # raised whenever the format of prepared models changes
 STARTER_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 STARTER_NAMES = frozenset({"all-minilm-l6-v2", STARTER_MODEL.lower()})
 Sha256: TypeAlias = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
@@ -34,12 +34,12 @@ Sha256: TypeAlias = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """Written beside the weights when a model is prepared, read when it is loaded."""
+    """Written next to the weights when a model is prepared, and read when it is loaded."""
 
     __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
 
     model_id: str
-    revision: str  # commit of the hub, or content hash of a local directory
+    revision: str  # commit on the hub, or content hash of a local directory
     architecture: str  # "bert", "gemma3_text", ...
     backend: Literal["native", "torch"]
     quantization: Literal["int8", "fp16", "fp32"]
@@ -53,7 +53,10 @@ class Profile:
 
     @property
     def fingerprint(self) -> str:
-        """12 hex digits naming the vector space: vectors of two fingerprints must not share an index."""
+        """12 hex digits that identify the vector space.
+
+        Vectors of two fingerprints must not be stored in one index.
+        """
         parts = (self.model_id, self.revision, self.backend, self.quantization, self.layout)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
@@ -64,14 +67,21 @@ class Profile:
 
     @cached_property
     def names(self) -> Mapping[str, str | None]:
-        """The task of every name of the model: `NAME-query` serves clients that can send nothing else."""
+        """The task of every name of the model.
+
+        `NAME-query` and `NAME-document` are for clients that cannot send a task.
+        """
         aliases = {
             f"{self.model_id}-{task}": task for task in ("query", "document") if task in self.tasks
         }
         return {self.model_id: None, **aliases}
 
     def size_of(self, dimensions: int | None) -> int:
-        """`dimensions`, or the whole size without. Raises DimensionsError when it is none of `matryoshka`."""
+        """`dimensions`, or the full size without.
+
+        Raises:
+            DimensionsError: `dimensions` is not one of `matryoshka`.
+        """
         if dimensions is not None and dimensions not in self.matryoshka:
             raise DimensionsError(dimensions, self.matryoshka)
         return dimensions or self.dimensions
@@ -83,12 +93,12 @@ class Profile:
 
     @classmethod
     def load(cls, directory: Path) -> "Profile":
-        """The profile of a prepared model, as it was saved.
+        """Read the profile in a directory.
 
         Raises:
             ModelNotFoundError: there is none.
             ModelOutdatedError: another version wrote it.
-            ModelCorruptError: it is not as it was written, or contradicts itself.
+            ModelCorruptError: it has changed since it was written, or contradicts itself.
         """
         path = directory / PROFILE_FILE
         try:
@@ -101,7 +111,7 @@ class Profile:
             profile = cls.of(fields)
             if fingerprint != profile.fingerprint:
                 raise ValueError(f"its fingerprint is not {profile.fingerprint}")
-        except KeyError:  # before there was a checksum
+        except KeyError:  # older versions wrote no checksum
             raise ModelOutdatedError(path) from None
         except (ValueError, RecursionError) as error:
             raise ModelCorruptError(path, str(error)[:200]) from None
@@ -109,7 +119,11 @@ class Profile:
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> "Profile":
-        """A profile of its fields, as JSON has them. Raises ValueError, in one line, for other fields."""
+        """A profile from its fields, as they are in JSON.
+
+        Raises:
+            ValueError: one line that says which field is wrong.
+        """
         try:
             profile = _adapter().validate_json(json.dumps(fields))
         except ValidationError as error:
@@ -121,7 +135,7 @@ class Profile:
         return profile
 
     def _problem(self) -> str | None:
-        """What the types of the fields do not say."""
+        """A contradiction between fields that their types do not show, or None."""
         needed = {TOKENIZER_FILE, WEIGHTS_FILE} if self.backend == "native" else {TOKENIZER_FILE}
         if missing := needed - self.files.keys():
             return f"it has no SHA-256 of {', '.join(sorted(missing))}"
@@ -133,16 +147,20 @@ class Profile:
         return None
 
     def check_files(self, directory: Path) -> None:
-        """Raises ModelCorruptError for a file whose SHA-256 has changed, or that has come to it."""
+        """Compare the files of a model with their hashes.
+
+        Raises:
+            ModelCorruptError: a file has changed, is missing, or was added.
+        """
         for name, expected in self.files.items():
             actual = sha256_file(directory / name)
             if actual != expected:
                 raise ModelCorruptError(
                     directory / name, f"SHA-256 {actual[:12]}, expected {expected[:12]}"
                 )
-        for path in (directory / TORCH_DIRECTORY).rglob("*"):  # sentence-transformers chooses there
+        for path in (directory / TORCH_DIRECTORY).rglob("*"):  # sentence-transformers may load any
             if path.is_file() and path.relative_to(directory).as_posix() not in self.files:
-                raise ModelCorruptError(path, "it was not there when the model was prepared")
+                raise ModelCorruptError(path, "it was added after the model was prepared")
 
 
 @cache
@@ -164,7 +182,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def checksum(fields: Mapping[str, Any]) -> str:
-    """SHA-256 of a profile's content, however it is laid out."""
+    """SHA-256 of a profile's content, whatever its formatting."""
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
@@ -174,7 +192,7 @@ def _is_below(name: str) -> bool:
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file; "missing" or the system's word when it cannot be read."""
+    """Hex SHA-256 of a file; "missing", or the system's error, if it cannot be read."""
     try:
         found = path.stat()
         return _sha256(path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
@@ -186,24 +204,21 @@ def sha256_file(path: Path) -> str:
 
 @cache
 def _sha256(path: Path, *_: int) -> str:
-    """Once for each state of a file: checked before a worker is forked, it is not read again there.
-
-    EmbeddingGemma's files take 0.2 s.
-    """
+    """Cached by the state of the file, so that a forked worker does not read it again (0.2 s)."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_directory_name(name: str) -> bool:
-    """A MODEL_NAME that means a local directory, decided by its spelling so that every machine agrees."""
+    """Whether a MODEL_NAME is a local directory, decided by its spelling alone."""
     return name.startswith(("/", "./", "../", "~")) or name in {".", ".."}
 
 
 def model_tag(name: str | None, quantization: str, backend: str) -> str:
-    """The model-store name of a MODEL_NAME: `all-minilm-l6-v2-int8`, `google--embeddinggemma-300m-int8`.
+    """The name of a MODEL_NAME in the store, such as `google--embeddinggemma-300m-int8`.
 
-    Local directories carry eight hex digits of their absolute path, so `/a/model` and `/b/model`
-    stay apart. At most 63 characters of [a-z0-9._-], as the store requires.
+    The tag of a local directory contains eight hex digits of its absolute path, so `/a/model` and
+    `/b/model` differ. At most 63 characters of [a-z0-9._-], as the store requires.
     """
     variant = backend if backend == "torch" else quantization
     if name is None or name.lower() in STARTER_NAMES:
@@ -218,7 +233,7 @@ def model_tag(name: str | None, quantization: str, backend: str) -> str:
 
 
 def _slug(name: str) -> str:
-    """The hub forbids `--` in names, so `a/b-c` and `a-b/c` cannot meet."""
+    """`a/b-c` and `a-b/c` stay different, since the hub forbids `--` in names."""
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower().replace("/", "--")).strip("-._") or "model"
 
 

@@ -1,4 +1,4 @@
-"""How many threads the compute pool may use."""
+"""The number of compute threads."""
 
 import math
 import os
@@ -8,10 +8,10 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
 def available_threads(root: Path = CGROUP_ROOT) -> int:
-    """Whole CPUs this process may use: its cgroup quota, never more than its CPU affinity, at least 1.
+    """CPUs that this process may use: its cgroup quota, at most its CPU affinity, at least 1.
 
-    A container limited to 2 CPUs on a 64-core host still sees 64 cores; 64 compute threads sharing
-    a quota of 2 spend their time throttled.
+    A container limited to 2 CPUs on a 64-core host still sees 64 cores, and 64 compute threads with
+    a quota of 2 CPUs are throttled most of the time.
     """
     affinity = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

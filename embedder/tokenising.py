@@ -1,4 +1,4 @@
-"""Tokenising beside the event loop, in turns between users."""
+"""A thread that tokenises for all users, slice by slice, in turns."""
 
 import asyncio
 import threading
@@ -16,13 +16,13 @@ from embedder.tokens import TokenizedText
 
 Slices: TypeAlias = Iterator[list[TokenizedText]]  # as of Tokenizer.slices
 
-LARGE = 250_000  # characters of a request whose body, texts and tokens were megabytes
-TRIM_DELAY = 2.0  # seconds from a large request to giving memory back
+LARGE = 250_000  # characters; the body, texts and tokens of a larger request take megabytes
+TRIM_DELAY = 2.0  # seconds from a large request until freed memory is returned
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One request's texts on their way to tokens."""
+    """The texts of one request, being tokenised."""
 
     user: str
     slices: Slices
@@ -31,21 +31,20 @@ class Job:
     done: list[TokenizedText] = field(default_factory=list)
 
     def step(self) -> Exception | bool:
-        """Tokenise a slice. Whether it was the last, or the error that it ended with."""
+        """Tokenise a slice. Returns whether all are done, or the error that it raised."""
         try:
             texts = next(self.slices, None)
         except Exception as error:
+            # Without this frame, which would make a reference cycle that contains the texts.
             below = error.__traceback__.tb_next if error.__traceback__ else None
-            return error.with_traceback(
-                below
-            )  # this frame would make a cycle, with the texts in it
+            return error.with_traceback(below)
         except BaseException as error:  # a panic in the tokenizer's Rust
             return RuntimeError(f"the tokenizer failed: {error}")
         self.done += texts or []
         return texts is None
 
     def finish(self, error: Exception | None) -> None:
-        if self.answer.done():  # the caller is gone
+        if self.answer.done():  # the caller has cancelled
             return
         if error is None:
             self.answer.set_result(self.done)
@@ -54,42 +53,44 @@ class Job:
 
 
 class TokenisingThread:
-    """Tokenises slice by slice: one of each user in turn, and a user's requests one after another.
+    """Tokenises one slice of each user in turn, and a user's requests one after the other.
 
-    So a small request waits for at most one slice of each other user. One thread does: it tokenises in
-    a second what the engine computes in minutes.
+    So a small request waits for at most one slice of each other user. One thread is enough: it
+    tokenises in a second what the engine computes in minutes.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._jobs: dict[str, dict[Job, None]] = {}  # by user, in order of arrival
-        self._turns: FairQueue[str] = (
-            FairQueue()
-        )  # once for each user in `_jobs` but the one at work
-        self._bell: SimpleQueue[None] = SimpleQueue()  # wakes the thread
+        # Every user in `_jobs` once, except the one whose slice runs.
+        self._turns: FairQueue[str] = FairQueue()
+        self._wake_ups: SimpleQueue[None] = SimpleQueue()  # for the thread
         self._closing = False
         self._trim_at: float | None = None  # time.monotonic()
         self._thread = threading.Thread(target=self._work, name="tokenising", daemon=True)
 
     def start(self) -> None:
-        """Begin to take work, on the running event loop."""
+        """Begin to accept work, on the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
     async def close(self) -> None:
-        """Stop taking work and wait for the slice under way."""
+        """Stop accepting work and wait for the slice in progress."""
         self._closing = True
-        self._bell.put(None)
+        self._wake_ups.put(None)
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
 
     async def run(self, slices: Slices, *, user: str, cost: int) -> list[TokenizedText]:
-        """All that `slices` give; raises what they raise. Nothing more is done for a cancelled caller.
+        """All texts of `slices`. A cancelled call stops after the slice in progress.
 
         Args:
-            slices: of one request; the thread alone uses them.
+            slices: of one request. Only the thread iterates over them.
             user: whose turns it takes.
-            cost: of all slices, in characters.
+            cost: characters of all slices.
+
+        Raises:
+            Exception: whatever `slices` raise.
         """
         job = Job(user, slices, cost, self._loop.create_future())
         with self._lock:
@@ -98,12 +99,12 @@ class TokenisingThread:
             else:
                 self._jobs[user] = {job: None}
                 self._take_turn(job)
-        self._bell.put(None)
+        self._wake_ups.put(None)
         try:
             return await job.answer
         finally:
             self._leave(job)
-            del job  # an error's traceback has this frame, and the job has the error
+            del job  # breaks the cycle of the job, its error and the error's traceback
 
     def _take_turn(self, job: Job) -> None:
         self._turns.push(job.user, job.user, min(job.cost, WINDOW))
@@ -113,19 +114,19 @@ class TokenisingThread:
             self._jobs.get(job.user, {}).pop(job, None)
         if job.cost >= LARGE and self._trim_at is None:
             self._trim_at = time.monotonic() + TRIM_DELAY
-            self._bell.put(None)
+            self._wake_ups.put(None)
 
     def _work(self) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, so no caller waits
             while not self._closing:
                 if not self._step():
                     self._wait()
                 if self._trim_at is not None and time.monotonic() >= self._trim_at:
                     self._trim_at = None
-                    heap.give_back()
+                    heap.trim()
 
     def _step(self) -> bool:
-        """Run a slice of the job whose turn it is; False if there is none."""
+        """Run a slice of the next job; False if there is none."""
         job = self._next()
         if job is None:
             return False
@@ -149,11 +150,11 @@ class TokenisingThread:
                 user = self._turns.pop()
                 if jobs := self._jobs[user]:
                     return next(iter(jobs))
-                del self._jobs[user]  # its callers are gone
+                del self._jobs[user]  # all its callers have cancelled
         return None
 
     def _wait(self) -> None:
-        """Until there is work, or memory to give back."""
+        """Wait for work, or until freed memory is to be returned."""
         seconds = None if self._trim_at is None else max(self._trim_at - time.monotonic(), 0)
         with suppress(Empty):
-            self._bell.get(timeout=seconds)
+            self._wake_ups.get(timeout=seconds)

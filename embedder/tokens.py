@@ -1,4 +1,4 @@
-"""Text to token ids: prompt applied, length known, cut to what the model reads."""
+"""Text to token ids: with its prompt, and truncated to what the model reads."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,15 +16,18 @@ from embedder.long_text import WINDOW, reader_for
 
 TokenIds: TypeAlias = NDArray[np.integer[Any]]  # (n_tokens,), special tokens included
 
-TEXT_COST = 20  # characters that take as long to tokenise as a text without any: about 13 us
+TEXT_COST = 20  # characters that take as long to tokenise as an empty text, about 13 us
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedText:
     """One text as the model reads it.
 
-    `n_tokens` is its length before the cut, special tokens included; at least that much where prompt
-    and text are longer than WINDOW characters. `blank`: nobody would see anything of the text.
+    Attributes:
+        ids: (n_ids,), truncated to the limit, special tokens included.
+        n_tokens: tokens before truncation, special tokens included; a lower bound where prompt and
+            text are longer than WINDOW characters.
+        blank: whether the text has no visible character.
     """
 
     ids: TokenIds
@@ -37,7 +40,7 @@ class TokenizedText:
 
 
 class Tokenizer:
-    """A `tokenizer.json` with neither padding nor truncation of its own."""
+    """A `tokenizer.json`, without the padding and truncation that it defines."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         tokenizer.no_padding()
@@ -56,10 +59,15 @@ class Tokenizer:
     def encode(
         self, texts: Sequence[str], *, prompt: str | Sequence[str] = "", max_tokens: int
     ) -> list[TokenizedText]:
-        """Token ids of `prompt + text`, the end of the text cut beyond `max_tokens`, special tokens kept.
+        """Token ids of `prompt + text`, the same as those of sentence-transformers.
 
-        `prompt` is one for all, or one per text. The same ids as sentence-transformers' tokenisation.
-        Raises TextError for a text that is not valid Unicode.
+        Args:
+            texts: what to tokenise.
+            prompt: one for all, or one per text.
+            max_tokens: longer texts are truncated at their end; special tokens are kept.
+
+        Raises:
+            TextError: a text is not valid Unicode.
         """
         prompts = [prompt] * len(texts) if isinstance(prompt, str) else prompt
         return list(chain.from_iterable(self.slices(texts, prompts, max_tokens=max_tokens)))
@@ -67,10 +75,10 @@ class Tokenizer:
     def slices(
         self, texts: Sequence[str], prompts: Sequence[str], *, max_tokens: int
     ) -> Iterator[list[TokenizedText]]:
-        """What `encode` returns, bit by bit: each step takes a bounded time, and may give nothing.
+        """The result of `encode` in steps of bounded time. A step may return no text.
 
-        A step tokenises about WINDOW characters. Only where a tokenizer other than BERT's makes few
-        tokens of many characters, up to twice as many as it needs.
+        A step tokenises about WINDOW characters. It takes up to twice as many as needed if a
+        tokenizer other than BERT's makes few tokens from many characters.
         """
         wanted = max(max_tokens - len(self._before) - len(self._after), 0)
         group: list[tuple[str, str]] = []
@@ -99,7 +107,7 @@ class Tokenizer:
 
     def _alone(self, prompt: str, text: str, wanted: int) -> Iterator[list[TokenizedText]]:
         pieces = (text[start : start + WINDOW] for start in range(0, len(text), WINDOW))
-        blank = all(map(is_blank, pieces))  # piece by piece: other threads may run between two
+        blank = all(map(is_blank, pieces))  # in pieces, so that other threads can run
         for ids in self._read(self._tokenizer, prompt + text, wanted):
             yield [] if ids is None else [self._finish(ids, wanted, blank=blank)]
 
@@ -110,12 +118,16 @@ class Tokenizer:
 
 
 def characters_of(prompt: str, text: str) -> int:
-    """Of tokenising a text, in characters."""
+    """The cost of tokenising a text, in characters."""
     return len(prompt) + len(text) + TEXT_COST
 
 
-def uncut(slices: Iterable[list[TokenizedText]]) -> Iterator[list[TokenizedText]]:
-    """The same slices. Raises TextTooLongError instead of the one with a text that was cut."""
+def refuse_truncated(slices: Iterable[list[TokenizedText]]) -> Iterator[list[TokenizedText]]:
+    """The same slices.
+
+    Raises:
+        TextTooLongError: in place of the slice with a truncated text.
+    """
     index = 0
     for texts in slices:
         for text in texts:
@@ -133,7 +145,7 @@ def _check_unicode(index: int, text: str) -> None:
 
 
 def _special_tokens(tokenizer: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
-    """The ids in front of every text and behind it."""
+    """The ids before and after every text."""
     encoding = tokenizer.encode("a", add_special_tokens=True)
     special = encoding.special_tokens_mask
     start = special.index(0)
@@ -142,8 +154,11 @@ def _special_tokens(tokenizer: tokenizers.Tokenizer) -> tuple[list[int], list[in
 
 
 def _bound_cache(tokenizer: tokenizers.Tokenizer) -> None:
-    """BPE keeps 10,000 words of up to 256 bytes: 78 MB of old queries where a text is one word, as
-    to Gemma's. There they are of no use; elsewhere 1,000 words take 8 MB."""
+    """Bound the cache of a BPE model, which keeps 10,000 words of up to 256 bytes.
+
+    To Gemma's tokenizer a text is one word, so the cache would hold 78 MB of old queries and never
+    help. For other tokenizers 1,000 words take 8 MB.
+    """
     if isinstance(tokenizer.model, tokenizers.models.BPE):
         words = tokenizer.encode("one two three", add_special_tokens=False).word_ids
         tokenizer.model._resize_cache(0 if len(set(words)) == 1 else 1_000)

@@ -1,4 +1,4 @@
-"""Any sentence-transformers model, as it is, on CPU or GPU."""
+"""Any sentence-transformers model, unchanged, on a CPU or GPU."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,16 +32,16 @@ class TorchEngine:
         self._pad_left = tokenizer.padding_side == "left"
         self._batch_tokens = batch_tokens
 
-    def embed(self, token_ids: Sequence[TokenIds]) -> Vectors:
-        """(n_texts, dimensions) float32 in the order given, L2-normalised; one text at least."""
+    def forward(self, token_ids: Sequence[TokenIds]) -> Vectors:
+        """(n_texts, dimensions) float32, L2-normalised, in the order given; at least one text."""
         batches = packs([len(ids) for ids in token_ids], budget=self._batch_tokens)
-        rows = [self._forward([token_ids[index] for index in batch]) for batch in batches]
+        rows = [self._padded_batch([token_ids[index] for index in batch]) for batch in batches]
         vectors = np.concatenate(rows)
         vectors[np.concatenate(batches)] = vectors.copy()
         return vectors
 
-    def _forward(self, token_ids: Sequence[TokenIds]) -> Vectors:
-        """The same of one padded batch."""
+    def _padded_batch(self, token_ids: Sequence[TokenIds]) -> Vectors:
+        """The same for one padded batch."""
         width = max(len(ids) for ids in token_ids)
         input_ids = np.full((len(token_ids), width), self._pad_id, np.int64)
         mask = np.zeros_like(input_ids)
@@ -60,10 +60,9 @@ class TorchEngine:
 
 
 def packs(lengths: Sequence[int], *, budget: int) -> list[list[int]]:
-    """Group texts, longest first, into packs of at most `budget` tokens; the texts' indices by pack.
+    """Indices of the texts in packs of at most `budget` tokens, longest texts first.
 
-    A text longer than the budget gets a pack of its own. Sorting puts texts of one length together,
-    so that little is padding.
+    A text longer than the budget gets a pack of its own. Sorting by length keeps padding low.
     """
     found: list[list[int]] = []
     room = 0

@@ -1,7 +1,8 @@
-"""A prepared model's weights: a safetensors file, mapped read-only and checked before use.
+"""The weights of a prepared model: a safetensors file, mapped read-only and checked before use.
 
-https://huggingface.co/docs/safetensors: 8 bytes with the length of a JSON header, the header, then
-the tensors without holes. Ours are aligned to 64 bytes, so that every kernel reads them in place.
+The format (https://huggingface.co/docs/safetensors): 8 bytes with the length of a JSON header, the
+header, then the tensors without holes. Ours are aligned to 64 bytes, so that every kernel can read
+them in place.
 """
 
 import json
@@ -28,7 +29,7 @@ _NAME = re.compile(r"[a-z0-9_.]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor of the file, `offset` bytes from its beginning."""
+    """One tensor of the file, `offset` bytes from its start."""
 
     name: str
     dtype: str
@@ -41,9 +42,12 @@ class Tensor:
 
 
 class Weights:
-    """The mapped file. Addresses are valid for as long as this object lives.
+    """The mapped file. Addresses are valid as long as this object exists.
 
-    Raises ModelNotFoundError, ModelCorruptError, or ModelOutdatedError for another layout number.
+    Raises:
+        ModelNotFoundError: there is no such file.
+        ModelCorruptError: the file is malformed.
+        ModelOutdatedError: it has another layout number.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,11 +62,11 @@ class Weights:
             raise ModelCorruptError(path, str(error)) from None
 
     def address(self, tensor: Tensor) -> int:
-        """Where its first byte lies in memory."""
+        """Address of a tensor's first byte in memory."""
         return self._address + tensor.offset
 
     def unmap(self, name: str) -> None:
-        """Give a tensor's pages back. They stay in the page cache, and are mapped again when read."""
+        """Unmap a tensor's pages. They stay in the page cache, and are mapped again when read."""
         tensor = next(tensor for tensor in self.tensors if tensor.name == name)
         begin = -(-tensor.offset // mmap.PAGESIZE) * mmap.PAGESIZE
         size = (tensor.offset + tensor.n_bytes - begin) // mmap.PAGESIZE * mmap.PAGESIZE
@@ -77,7 +81,7 @@ def _map(path: Path) -> mmap.mmap:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
         raise ModelNotFoundError(path) from None
-    except ValueError:  # what mmap says of a file without a byte
+    except ValueError:  # mmap raises it for an empty file
         raise ModelCorruptError(path, "it is empty") from None
     except OSError as error:
         raise ModelCorruptError(path, str(error.strerror)) from None
@@ -110,7 +114,7 @@ def _read_metadata(path: Path, metadata: object) -> EngineConfig:
 
 
 def _read_tensors(header: Mapping[str, object], *, begin: int, end: int) -> tuple[Tensor, ...]:
-    """In the order of the file, which they fill without a hole. Raises ValueError."""
+    """The tensors in the order of the file, which they fill without a hole. Raises ValueError."""
     placed = sorted((_read_tensor(*item, begin=begin) for item in header.items()), key=_offset)
     reached = begin
     for tensor in placed:
@@ -146,4 +150,6 @@ def _read_tensor(name: str, entry: object, *, begin: int) -> Tensor:
 
 
 def _are_counts(values: object, *, least: int) -> bool:
-    return isinstance(values, list) and all(type(one) is int and one >= least for one in values)
+    return isinstance(values, list) and all(
+        type(value) is int and value >= least for value in values
+    )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from embedder.errors import OptionError
 from embedder.model import EmbeddingModel
 from embedder.model import Engine as AnyEngine
-from embedder.postprocess import cut
+from embedder.postprocess import truncate_vectors
 from embedder.tasks import prompts_for
 from embedder.tokens import TokenizedText
 from jobs.errors import JobError, RowError, job_error, one_line
@@ -147,7 +147,7 @@ class PartEmbedder:
         vectors = np.array([vector for *_, vector in kept], np.float32)
         embedded = Embedded(
             rows=[row for row, *_ in kept],
-            vectors=cut(
+            vectors=truncate_vectors(
                 vectors.reshape(-1, profile.dimensions),
                 profile.size_of(self._job.options.dimensions),
             ),
@@ -189,7 +189,7 @@ def forward(engine: AnyEngine, tokens: Sequence[TokenizedText]) -> list[Vector |
     if not tokens:
         return []
     try:
-        vectors = engine.embed([text.ids for text in tokens])
+        vectors = engine.forward([text.ids for text in tokens])
     except MemoryError:  # no single text is the cause
         raise
     except Exception as error:

@@ -16,4 +16,4 @@ def load(threads: int, *, precision: str = "int8", kernel: str | None = None) ->
     from embedder.model import EmbeddingModel
 
     directory = prepared(str(random_embeddinggemma()), precision)
-    return EmbeddingModel.load(directory, num_threads=threads, kernel=kernel).engine.embed
+    return EmbeddingModel.load(directory, num_threads=threads, kernel=kernel).engine.forward

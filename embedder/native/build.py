@@ -1,10 +1,10 @@
-"""Compiles the engine's library into embedder/native/lib/SYSTEM-MACHINE.
+"""Compiles the library of the engine into embedder/native/lib/SYSTEM-MACHINE.
 
     python -m embedder.native.build [--target NAME ... | --all]
 
-The compiler is the clang in the wheel `ziglang`, which compiles for every target; for this
-machine's the clang++ that CXX names, where it is set. Objects are kept in build/native and compiled
-anew when a source, a flag or the compiler changes.
+The compiler is the clang of the wheel `ziglang`, which compiles for every target. For this machine,
+CXX may name another clang++. Objects are kept in build/native and compiled again when a source, a
+flag or the compiler changes.
 """
 
 import argparse
@@ -24,7 +24,7 @@ SOURCES = Path(__file__).parent
 LIBRARIES = SOURCES / "lib"
 OBJECTS = SOURCES.parent.parent / "build" / "native"
 KERNEL_SOURCE = SOURCES / "forward.cpp"  # compiled once for each kernel
-# -ffp-contract=off: a product and a sum that one CPU adds in one instruction have other bits there.
+# -ffp-contract=off: a fused multiply-add has other bits, and not every CPU has one.
 FLAGS = (
     "-std=c++17", "-fPIC", "-fno-exceptions", "-fno-rtti", "-ffp-contract=off",
     "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi",
@@ -37,10 +37,11 @@ class Target:
     """A system and a machine, with the kernels of its library.
 
     Attributes:
-        triple: as zig names it, with the oldest glibc that the library loads with.
-        cpu: what every CPU of the machine has: a level, then features behind plus signs.
+        triple: in zig's notation, with the oldest glibc that the library works with.
+        library: file name.
+        cpu: what every CPU of the machine has: a level, then features after plus signs.
         kernels: by name, the CPU that each is compiled for.
-        flags: by name, more flags.
+        flags: by kernel, additional flags.
     """
 
     triple: str
@@ -58,15 +59,15 @@ _X86_64 = {
 }
 _ARM64 = {"i8mm": "generic+dotprod+i8mm", "dotprod": "generic+dotprod", "portable": "generic"}
 
-# By the names that Python's `platform` gives system and machine. glibc 2.28 is Debian 10's and
-# Oracle Linux 8's.
+# By system and machine as Python's `platform` names them. Debian 10 and Oracle Linux 8 have glibc
+# 2.28.
 TARGETS = {
     "linux-x86_64": Target(
         triple="x86_64-linux-gnu.2.28",
         library="libembedder.so",
         cpu="x86_64",
         kernels=_X86_64,
-        # clang prefers 256 bits, for the sake of Intel's clock before Ice Lake.
+        # clang prefers 256 bits, because 512 bits lower the clock of Intel CPUs before Ice Lake.
         flags={"avx512vnni": ["-mprefer-vector-width=512"]},
     ),
     "linux-aarch64": Target(
@@ -88,7 +89,7 @@ HERE = f"{platform.system().lower()}-{platform.machine()}"
 
 
 class BuildError(Exception):
-    """Says in its first line what to do."""
+    """A build failed. The first line says what to do."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Compiler:
     is_zig: bool
 
     def cpu(self, cpu: str) -> list[str]:
-        """Flags for a target's or kernel's CPU."""
+        """Flags for the CPU of a target or kernel."""
         if self.is_zig:
             return [f"-mcpu={cpu}"]
         level, *features = cpu.split("+")
@@ -110,33 +111,41 @@ class Compiler:
 
 
 def compiler_for(name: str) -> Compiler:
-    """The compiler of a target. Raises BuildError when there is none."""
+    """The compiler for a target.
+
+    Raises:
+        BuildError: there is none.
+    """
     if (command := os.environ.get("CXX")) and name == HERE:
         return clang(command)
     try:
         version = metadata.version("ziglang")
     except metadata.PackageNotFoundError:
         raise BuildError("No compiler: run `make install`, or set CXX to a clang++.") from None
-    # zig adds checks of undefined behaviour and their run-time library unless told not to.
+    # By default zig adds checks of undefined behaviour, and their run-time library.
     options = ("-target", TARGETS[name].triple, "-fno-sanitize=all")
     return Compiler((sys.executable, "-m", "ziglang", "c++", *options), f"ziglang {version}", True)
 
 
 def clang(command: str) -> Compiler:
-    """The clang that a shell would run for `command`. Raises BuildError for anything else."""
+    """The clang that a shell runs for `command`.
+
+    Raises:
+        BuildError: it does not run, or is not clang.
+    """
     words = tuple(shlex.split(command))
     try:
         done = subprocess.run([*words, "--version"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         raise BuildError(f"CXX={command} does not run: set it to a clang++, or unset it.") from None
-    if "clang" not in done.stdout:  # g++ 12 spills registers: 1.8 times slower
+    if "clang" not in done.stdout:  # the code of g++ 12 is 1.8 times slower
         raise BuildError(f"CXX={command} is not clang: set it to a clang++, or unset it.")
     return Compiler(words, done.stdout, False)
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One object file and the command that makes it."""
+    """One object file and the command that compiles it."""
 
     name: str
     command: tuple[str, ...]
@@ -152,12 +161,14 @@ def units(
     variant: str = "",
     programs: Sequence[Path] = (),
 ) -> list[Unit]:
-    """What a target's library is made of, each object named after all that it depends on.
+    """The object files of a target's library. Each is named after a hash of all its inputs.
 
     Args:
-        flags: of a release, or of a test's build.
-        variant: the directory of objects with other flags than a release's.
-        programs: more sources.
+        name: one of TARGETS.
+        compiler: for that target.
+        flags: of a release, or of a test build.
+        variant: the directory of objects that have other flags than a release.
+        programs: additional sources.
     """
     target = TARGETS[name]
     common = [*compiler.command, *FLAGS, *flags, f"-I{SOURCES}"]
@@ -173,7 +184,7 @@ def units(
              f"-DKERNEL={kernel}", f'-DKERNEL_HEADER="kernels/{kernel}.h"'])
         for kernel, cpu in target.kernels.items()
     ]  # fmt: skip
-    # Behind the kernels, which take longest.
+    # After the kernels, which take longest to compile.
     plain = [path for path in sorted(SOURCES.glob("*.cpp")) if path != KERNEL_SOURCE]
     return made + [unit(path.stem, path, compiler.cpu(target.cpu)) for path in (*plain, *programs)]
 
@@ -186,7 +197,11 @@ def _digest(files: Iterable[Path], *texts: str) -> str:
 
 
 def compile_units(wanted: Sequence[Unit], title: str) -> list[Path]:
-    """Objects of the units, as many compiled at once as there are cores. Raises BuildError."""
+    """Compile the units that are missing, one per core at a time, and return all objects.
+
+    Raises:
+        BuildError: one does not compile.
+    """
     missing = [unit for unit in wanted if not unit.object.exists()]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with ThreadPoolExecutor(cores) as pool:
@@ -211,7 +226,7 @@ def _compile(unit: Unit) -> None:
 
 
 def _progress(title: str, done: int, count: int) -> None:
-    """One line that is written over on a terminal, and only when it is complete elsewhere."""
+    """One line, updated in place on a terminal; elsewhere printed only when all are done."""
     line = f"{title}: {done} of {count} parts compiled"
     if sys.stderr.isatty():
         print(f"\r{line}", end="\n" if done == count else "", file=sys.stderr, flush=True)
@@ -220,7 +235,7 @@ def _progress(title: str, done: int, count: int) -> None:
 
 
 def _run(command: Sequence[str], output: Path, failure: str) -> None:
-    """Runs `command OUTPUT`; the output appears complete or not at all. Raises BuildError."""
+    """Run `command OUTPUT`. The output is replaced only on success. Raises BuildError."""
     partial = output.with_name(f".{os.getpid()}-{output.name}")
     try:
         done = subprocess.run([*command, str(partial)], capture_output=True, text=True, check=False)
@@ -233,7 +248,11 @@ def _run(command: Sequence[str], output: Path, failure: str) -> None:
 
 
 def build(name: str) -> Path:
-    """A target's library, made if need be. Raises BuildError."""
+    """The library of a target, compiled if necessary.
+
+    Raises:
+        BuildError: it cannot be compiled.
+    """
     if name not in TARGETS:
         known = ", ".join(TARGETS)
         raise BuildError(f"The engine runs on {known}: on {name} use MODEL_BACKEND=torch.")
@@ -253,12 +272,12 @@ def build(name: str) -> Path:
 
 
 def _link_command(name: str, compiler: Compiler) -> list[str]:
-    # No C++ library: the sources use none of it. No symbols but those of engine.h.
+    # Without the C++ library, which the sources do not use, and only with the symbols of engine.h.
     options = ["-shared", "-nostdlib++", "-s"]
     if name.startswith("linux"):
-        options.append("-Wl,-z,defs")  # what nothing defines fails here and not when it is loaded
+        options.append("-Wl,-z,defs")  # undefined symbols fail here, not when it is loaded
     if name.startswith("linux") and not compiler.is_zig:
-        options.append("-static-libgcc")  # conversions of 16-bit floats on CPUs that have none
+        options.append("-static-libgcc")  # for conversions of 16-bit floats on CPUs without them
     return [*compiler.command, *options]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from embedder.blank import is_blank
 from embedder.errors import OptionError
 from embedder.model import EmbeddingModel
-from embedder.postprocess import Vectors, cut
+from embedder.postprocess import Vectors, truncate_vectors
 from embedder.profile import Profile
 from embedder.tasks import LONGEST_TITLE, prompts_for
 from embedder.tokens import TokenizedText
@@ -133,7 +133,7 @@ class TextEmbedder:
 
 def _cut(vector: Vector, dimensions: int) -> Vector:
     rows: Vectors = vector.reshape(1, -1)
-    return np.asarray(cut(rows, dimensions)[0], np.float32)
+    return np.asarray(truncate_vectors(rows, dimensions)[0], np.float32)
 
 
 def _slices(prepared: Prepared) -> Iterator[Prepared]:

@@ -22,7 +22,7 @@ LoadModel = Callable[[str], EmbeddingModel]
 def prepare(
     source: Source, target: Path, quantization: str, backend: str = "native"
 ) -> EmbeddingModel:
-    """Through the real preparation, without the store."""
+    """Prepare a model as download_model.py does, but without the store."""
     target.mkdir(exist_ok=True)
     build(source, target, quantization=quantization, backend=backend).save(target)
     return EmbeddingModel.load(target, num_threads=2, batch_tokens=256)
@@ -35,7 +35,7 @@ def starter_source() -> Source:
 
 @pytest.fixture(scope="session")
 def gemma_source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """Seven layers, both kinds of attention, a window of 8 tokens to each side, two Dense layers."""
+    """Seven layers of both kinds of attention, a window of 8 tokens per side, two Dense layers."""
     return locate(str(build_random(tmp_path_factory.mktemp("gemma") / "tiny", TINY)))
 
 
@@ -51,7 +51,7 @@ def gemma_original(gemma_source: Source) -> SentenceTransformer:
 
 @pytest.fixture(scope="session")
 def starter_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the starter model in fp32 lies once it has been asked for."""
+    """The directory of the starter model in fp32, once `starter` has prepared it."""
     return tmp_path_factory.mktemp("starter-prepared") / "fp32"
 
 
@@ -63,7 +63,7 @@ def starter(starter_directory: Path, starter_source: Source) -> LoadModel:
 
 @pytest.fixture(scope="session")
 def gemma_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the tiny random EmbeddingGemma in fp32 lies once it has been asked for."""
+    """The directory of the tiny random EmbeddingGemma in fp32, once `gemma` has prepared it."""
     return tmp_path_factory.mktemp("gemma-prepared") / "fp32"
 
 

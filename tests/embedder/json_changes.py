@@ -1,4 +1,4 @@
-"""Changes to JSON documents, for tests of what reads them."""
+"""Changes to JSON documents, for tests of their readers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 
 def places(value: Any, way: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """The way to each value in a JSON document."""
+    """The path to each value in a JSON document."""
     yield way
     if isinstance(value, dict | list):
         for key in value if isinstance(value, dict) else range(len(value)):
@@ -15,7 +15,7 @@ def places(value: Any, way: tuple[str | int, ...] = ()) -> Iterator[tuple[str | 
 
 
 def replaced(document: Any, way: tuple[str | int, ...], value: Any) -> Any:
-    """`document` with `value` at `way`, or without what is there when `value` is `...`."""
+    """`document` with `value` at `way`; if `value` is `...`, without the value there."""
     if not way:
         return None if value is ... else value
     copy = document.copy()

@@ -1,4 +1,4 @@
-"""What int8 does to a model's vectors, computed in torch in fp32: plain, or rotated as the engine does."""
+"""Simulates int8 in torch with fp32: without a rotation, or with that of the engine."""
 
 import copy
 
@@ -12,7 +12,7 @@ from embedder.prepare.rotation import block_size, hadamard
 
 
 def simulated(model: SentenceTransformer, *, rotated: bool) -> SentenceTransformer:
-    """A copy whose embedding table and every product round to int8, one scale per row."""
+    """A copy whose embedding table and products are rounded to int8, with one scale per row."""
     model = copy.deepcopy(model)
     config = model[0].auto_model.config
     head_dim = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
@@ -28,7 +28,7 @@ def simulated(model: SentenceTransformer, *, rotated: bool) -> SentenceTransform
 
 
 class Int8Linear(nn.Module):
-    """Inputs and weights in blocks of `size` times an orthogonal Hadamard matrix, then rounded."""
+    """Blocks of inputs and weights times an orthogonal Hadamard matrix, then rounded."""
 
     def __init__(self, linear: nn.Linear, size: int) -> None:
         super().__init__()
@@ -47,6 +47,6 @@ class Int8Linear(nn.Module):
 
 
 def rounded_rows(x: Tensor) -> Tensor:
-    """Each row to whole multiples of its largest value / 127."""
+    """Round each row to multiples of its largest |value| / 127."""
     scale = x.abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
     return torch.round(x / scale) * scale

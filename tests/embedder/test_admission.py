@@ -1,4 +1,4 @@
-"""Who is admitted to the queue, and whether who comes back when told is."""
+"""Limits of the queue, and whether a request is admitted after `retry_after`."""
 
 from contextlib import suppress
 
@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedder.admission import LEAST_TOKENS, LONGEST_WAIT, Admission, cost_of
+from embedder.admission import LONGEST_WAIT, MIN_COST, Admission, cost_of
 from embedder.errors import NoRoomError, QueueFullError, TooManyTokensError, UserQueueFullError
 from embedder.fair_queue import FairQueue
 
 USER, TOTAL = 524_288, 1_048_576  # the defaults
-QUERY = [LEAST_TOKENS]
+QUERY = [MIN_COST]
 
 requests = st.lists(
     st.tuples(st.sampled_from("abcdefghij"), st.integers(1, USER // 64)), max_size=60
@@ -23,7 +23,7 @@ def admission(user: int = USER, total: int = TOTAL) -> Admission:
 
 
 def filled(queue: Admission, asked: list[tuple[str, list[int]]]) -> dict[str, list[int]]:
-    """Let in who is admitted. The lengths of each user's texts that wait."""
+    """Send requests in order. Returns the lengths of each user's texts that wait."""
     waiting = dict[str, list[int]]()
     for user, lengths in asked:
         with suppress(NoRoomError):
@@ -34,7 +34,7 @@ def filled(queue: Admission, asked: list[tuple[str, list[int]]]) -> dict[str, li
 
 @settings(deadline=None)
 @given(requests)
-def test_nobody_has_more_than_a_share_and_all_have_no_more_than_twice_the_total(
+def test_no_user_exceeds_its_limit_and_all_together_at_most_twice_the_total(
     asked: list[tuple[str, int]],
 ) -> None:
     queue = admission()
@@ -50,7 +50,7 @@ def test_nobody_has_more_than_a_share_and_all_have_no_more_than_twice_the_total(
 
 @settings(deadline=None)
 @given(requests)
-def test_ten_users_cannot_take_the_room_of_anothers_few_queries(
+def test_ten_users_cannot_keep_out_a_few_queries_of_another(
     asked: list[tuple[str, int]],
 ) -> None:
     queue = admission()
@@ -61,7 +61,7 @@ def test_ten_users_cannot_take_the_room_of_anothers_few_queries(
 
 @settings(deadline=None)
 @given(st.lists(st.integers(1, USER), max_size=10), st.integers(1, USER))
-def test_one_user_alone_keeps_nobody_out(asked: list[int], length: int) -> None:
+def test_a_single_user_cannot_keep_out_others(asked: list[int], length: int) -> None:
     queue = admission()
     filled(queue, [("a", [theirs]) for theirs in asked])
     queue.admit("b", [length])
@@ -72,7 +72,7 @@ def test_one_user_alone_keeps_nobody_out(asked: list[int], length: int) -> None:
     st.lists(st.integers(1, 2048), min_size=1, max_size=2048),
     st.integers(1, 100_000),
 )
-def test_a_request_that_can_never_fit_is_told_how_many_of_its_texts_do(
+def test_a_request_that_can_never_fit_learns_how_many_of_its_texts_fit(
     lengths: list[int], limit: int
 ) -> None:
     queue = admission(user=limit, total=limit)
@@ -89,7 +89,7 @@ def test_a_request_that_can_never_fit_is_told_how_many_of_its_texts_do(
     assert str(fit) in str(refused.value) or fit == 0
 
 
-def test_beyond_the_total_only_those_with_little_waiting_are_admitted() -> None:
+def test_beyond_the_total_only_users_with_little_waiting_are_admitted() -> None:
     queue = admission()
     for user in "ab":
         queue.admit(user, [USER - 64])
@@ -110,15 +110,15 @@ def test_beyond_the_total_only_those_with_little_waiting_are_admitted() -> None:
     st.integers(1, 64),
     st.integers(10, 1000),
 )
-def test_who_waits_as_told_is_admitted(
+def test_a_request_is_admitted_after_retry_after(
     asked: list[tuple[str, int]], user: str, texts: int, length: int, rate: int
 ) -> None:
-    """While the engine takes the users' texts in fair turns, each within one text of its share."""
+    """The engine takes the users' texts in fair turns, each within one text of its share."""
     queue = admission(user=100 * 64, total=200 * 64)
     queue.measure(rate, 1)
     waiting = filled(queue, [(user, [length] * n) for user, n in asked])
     try:
-        queue.check(user, 64 * texts)
+        queue.require_space(user, 64 * texts)
     except (UserQueueFullError, QueueFullError) as refused:
         wait = refused.retry_after
     else:
@@ -132,21 +132,21 @@ def test_who_waits_as_told_is_admitted(
         if turns.peek() is not None:
             queue.release(turns.pop(), length)
     if wait < LONGEST_WAIT:
-        queue.check(user, 64 * texts)
+        queue.require_space(user, 64 * texts)
 
 
-def test_a_check_before_tokenising_tells_of_the_most_that_the_texts_may_have() -> None:
+def test_retry_after_before_tokenising_assumes_the_largest_possible_request() -> None:
     queue = admission(user=1000, total=2000)
     queue.measure(10, 1)
     queue.admit("a", [1000])
     with pytest.raises(UserQueueFullError) as least:
-        queue.check("a", 64)
+        queue.require_space("a", 64)
     with pytest.raises(UserQueueFullError) as most:
-        queue.check("a", 64, most=300)
+        queue.require_space("a", 64, most=300)
     assert (least.value.retry_after, most.value.retry_after) == (7, 30)
 
 
-def test_without_a_measured_rate_the_longest_wait_is_told() -> None:
+def test_without_a_measured_rate_retry_after_is_the_longest() -> None:
     queue = admission()
     queue.admit("a", [USER])
     with pytest.raises(UserQueueFullError) as refused:

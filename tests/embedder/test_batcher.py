@@ -1,4 +1,4 @@
-"""The batcher's promises, on an engine whose vectors tell which text they are of."""
+"""The batcher, with an engine whose vectors identify their texts."""
 
 import asyncio
 import threading
@@ -21,7 +21,7 @@ POISON, HOLLOW = 666, 777
 
 
 class CountingEngine:
-    """(first token, length) as each text's vector; fails on POISON, answers NaN for HOLLOW, can be held."""
+    """Vectors are (first token, length). Fails on POISON, returns NaN for HOLLOW, can be paused."""
 
     kernel = "none"
 
@@ -30,7 +30,7 @@ class CountingEngine:
         self.gate = threading.Event()
         self.gate.set()
 
-    def embed(self, token_ids: Sequence[TokenIds]) -> Vectors:
+    def forward(self, token_ids: Sequence[TokenIds]) -> Vectors:
         self.gate.wait(10)
         self.packs.append([len(ids) for ids in token_ids])
         if any(ids[0] == POISON for ids in token_ids):
@@ -67,7 +67,7 @@ async def batching(
 
 
 async def sent(*calls: Coroutine[Any, Any, Vectors]) -> list[asyncio.Task[Vectors]]:
-    """The calls, gone as far as they go by themselves: to the engine or into the queue."""
+    """Start calls, and let them proceed until they wait for the engine or in the queue."""
     tasks = [asyncio.create_task(call) for call in calls]
     await asyncio.sleep(0.02)
     return tasks
@@ -87,7 +87,7 @@ def test_every_caller_gets_its_own_vectors_in_order(callers: list[tuple[str, lis
     async def scenario() -> None:
         async with batching(engine) as (batcher, reports):
             calls = [
-                batcher.embed(
+                batcher.run(
                     [text(100 * number + index, n) for index, n in enumerate(lengths)], user=user
                 )
                 for number, (user, lengths) in enumerate(callers)
@@ -106,64 +106,64 @@ def test_every_caller_gets_its_own_vectors_in_order(callers: list[tuple[str, lis
         assert len(pack) == 1 or (sum(pack) <= 16 and len(pack) <= 8)
 
 
-async def test_an_idle_engine_starts_at_once_and_a_busy_one_lets_texts_gather() -> None:
+async def test_an_idle_engine_starts_at_once_and_a_busy_one_batches() -> None:
     engine = CountingEngine()
     engine.gate.clear()
     async with batching(engine) as (batcher, _):
-        [first] = await sent(batcher.embed([text(0)], user="0"))
-        rest = await sent(*(batcher.embed([text(i)], user=str(i)) for i in range(1, 6)))
+        [first] = await sent(batcher.run([text(0)], user="0"))
+        rest = await sent(*(batcher.run([text(i)], user=str(i)) for i in range(1, 6)))
         engine.gate.set()
         await asyncio.gather(first, *rest)
     assert engine.packs == [[3], [3] * 5]
 
 
-async def test_one_short_text_passes_anothers_bulk() -> None:
+async def test_one_short_text_overtakes_another_users_batch() -> None:
     engine = CountingEngine()
     engine.gate.clear()
     async with batching(engine) as (batcher, _):
-        [bulk] = await sent(batcher.embed([text(1, 10)] * 50, user="bulk"))
-        [single] = await sent(batcher.embed([text(2, 9)], user="single"))
+        [bulk] = await sent(batcher.run([text(1, 10)] * 50, user="bulk"))
+        [single] = await sent(batcher.run([text(2, 9)], user="single"))
         engine.gate.set()
         await asyncio.gather(bulk, single)
-    assert engine.packs.index([9]) <= 2  # after the one under way, and at most one more
+    assert engine.packs.index([9]) <= 2  # after the one in progress, and at most one more
 
 
-async def test_small_requests_share_a_pack_that_no_bulk_fills_up() -> None:
+async def test_small_requests_share_a_pack_that_no_batch_fills_up() -> None:
     engine = CountingEngine()
     engine.gate.clear()
     async with batching(engine) as (batcher, _):
-        [bulk] = await sent(batcher.embed([text(1, 8)] * 20, user="bulk"))
+        [bulk] = await sent(batcher.run([text(1, 8)] * 20, user="bulk"))
         singles = await sent(
-            *(batcher.embed([text(2, 2)], user=f"single {number}") for number in range(3))
+            *(batcher.run([text(2, 2)], user=f"single {number}") for number in range(3))
         )
         engine.gate.set()
         await asyncio.gather(bulk, *singles)
-    assert [2, 2, 2] in engine.packs  # one more text of the bulk would have had room
+    assert [2, 2, 2] in engine.packs  # one more text of the batch would have fitted
 
 
-async def test_a_cancelled_callers_waiting_texts_are_dropped() -> None:
+async def test_waiting_texts_of_a_cancelled_call_are_dropped() -> None:
     engine = CountingEngine()
     engine.gate.clear()
     async with batching(engine) as (batcher, reports):
-        [first] = await sent(batcher.embed([text(1)], user="a"))
-        [leaver] = await sent(batcher.embed([text(2)] * 100, user="b"))
+        [first] = await sent(batcher.run([text(1)], user="a"))
+        [leaver] = await sent(batcher.run([text(2)] * 100, user="b"))
         leaver.cancel()
         await asyncio.sleep(0)
         engine.gate.set()
         await first
-        await batcher.embed([text(3)], user="c")
+        await batcher.run([text(3)], user="c")
         assert sum(report.texts for report in reports) == 2
         assert batcher.admission.tokens == 0
 
 
 @pytest.mark.parametrize("bad", [POISON, HOLLOW])
-async def test_a_text_that_fails_fails_its_own_request_alone(bad: int) -> None:
+async def test_a_failing_text_fails_only_its_own_request(bad: int) -> None:
     engine = CountingEngine()
     engine.gate.clear()
     async with batching(engine, batch_tokens=100) as (batcher, _):
         groups = ([1], [2, 3], [4, bad, 5], [6])
         calls = await sent(
-            *(batcher.embed([text(first) for first in firsts], user="a") for firsts in groups)
+            *(batcher.run([text(first) for first in firsts], user="a") for firsts in groups)
         )
         engine.gate.set()
         answers = await asyncio.gather(*calls, return_exceptions=True)
@@ -176,45 +176,45 @@ async def test_a_text_that_fails_fails_its_own_request_alone(bad: int) -> None:
         error = answers[2]
         assert isinstance(error, EmbeddingFailedError)
         assert error.index == 1
-        assert (await batcher.embed([text(7)], user="a"))[0, 0] == 7
+        assert (await batcher.run([text(7)], user="a"))[0, 0] == 7
 
 
-async def test_what_runs_counts_until_it_is_delivered() -> None:
+async def test_running_texts_count_until_they_are_delivered() -> None:
     engine = CountingEngine()
     engine.gate.clear()
     async with batching(engine, user_tokens=200) as (batcher, _):
-        calls = await sent(batcher.embed([text(1, 100)], user="a"))
-        calls += await sent(batcher.embed([text(2, 100)], user="a"))
+        calls = await sent(batcher.run([text(1, 100)], user="a"))
+        calls += await sent(batcher.run([text(2, 100)], user="a"))
         assert batcher.admission.tokens == 200  # one runs, one waits
         with pytest.raises(UserQueueFullError):
-            await batcher.embed([text(3)], user="a")
-        calls += await sent(batcher.embed([text(4)], user="b"))
+            await batcher.run([text(3)], user="a")
+        calls += await sent(batcher.run([text(4)], user="b"))
         engine.gate.set()
         await asyncio.gather(*calls)
         assert batcher.admission.tokens == 0
-        await batcher.embed([text(3)], user="a")
+        await batcher.run([text(3)], user="a")
 
 
 @pytest.mark.parametrize("bad", [POISON, None])
-async def test_who_fails_or_leaves_counts_no_more(bad: int | None) -> None:
+async def test_failed_and_cancelled_requests_do_not_count_any_more(bad: int | None) -> None:
     engine = CountingEngine()
     engine.gate.clear()
     async with batching(engine, batch_tokens=3) as (batcher, _):
-        calls = await sent(batcher.embed([text(bad or 1), *[text(2)] * 20], user="a"))
+        calls = await sent(batcher.run([text(bad or 1), *[text(2)] * 20], user="a"))
         if bad is None:
             calls[0].cancel()
         engine.gate.set()
         await asyncio.gather(*calls, return_exceptions=True)
-        await batcher.embed([text(3)], user="b")  # after the pass that was under way
+        await batcher.run([text(3)], user="b")  # after the pass that was in progress
         assert batcher.admission.tokens == 0
 
 
-async def test_a_forward_pass_under_way_can_be_seen() -> None:
+async def test_a_forward_pass_in_progress_is_visible() -> None:
     engine = CountingEngine()
     engine.gate.clear()
     async with batching(engine) as (batcher, _):
         assert batcher.running_since is None
-        [call] = await sent(batcher.embed([text(1)], user="a"))
+        [call] = await sent(batcher.run([text(1)], user="a"))
         assert batcher.running_since is not None
         engine.gate.set()
         await call

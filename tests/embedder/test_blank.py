@@ -20,19 +20,19 @@ from embedder.blank import is_blank
         "\u3164",
     ],
 )
-def test_what_nobody_sees_is_blank(text: str) -> None:
+def test_invisible_text_is_blank(text: str) -> None:
     assert is_blank(text)
 
 
 @pytest.mark.parametrize(
     "text", ["a", " \u200ba\u200b ", ".", "가", "👍\ufe0f", "👩\u200d🚀", "\u0301", "١"]
 )
-def test_what_shows_anything_is_not(text: str) -> None:
+def test_visible_text_is_not_blank(text: str) -> None:
     assert not is_blank(text)
 
 
-def test_every_space_control_and_format_character_is_blank_but_those_that_are_drawn() -> None:
-    """Of format characters a few show: number signs and joiners of hieroglyphs."""
+def test_spaces_controls_and_format_characters_are_blank_unless_fonts_draw_them() -> None:
+    """A few format characters are visible: number signs, and joiners of hieroglyphs."""
     drawn = re.compile(r"ARABIC|SYRIAC|KAITHI|EGYPTIAN|INTERLINEAR")
     for code in range(0x110000):
         letter = chr(code)

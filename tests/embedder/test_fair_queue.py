@@ -1,4 +1,4 @@
-"""The queue's promises: nothing lost, order within a user, no user waits for all of another's items."""
+"""The fair queue: it loses no item, keeps each user's order, and is fair between users."""
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,7 @@ def drained(queue: FairQueue[tuple[str, int]]) -> list[tuple[str, int]]:
 
 
 @given(pushes)
-def test_what_is_pushed_comes_out_once_and_in_its_users_order(items: list[tuple[str, int]]) -> None:
+def test_every_item_comes_out_once_and_in_its_users_order(items: list[tuple[str, int]]) -> None:
     queue: FairQueue[tuple[str, int]] = FairQueue()
     numbered = [(user, number) for number, (user, _) in enumerate(items)]
     for item, (user, cost) in zip(numbered, items, strict=True):
@@ -35,7 +35,7 @@ costs = st.integers(1, 512)
 
 
 def crowded(crowd: list[list[int]], served: int) -> FairQueue[tuple[str, int]]:
-    """Every user of `crowd` has items of these costs, of which one each and some more are served."""
+    """Every user has items of these costs; one of each user and some more were served."""
     queue: FairQueue[tuple[str, int]] = FairQueue()
     for user, line in enumerate(crowd):
         for number, cost in enumerate(line):
@@ -49,7 +49,7 @@ crowds = st.lists(st.lists(costs, min_size=2, max_size=20), min_size=1, max_size
 
 
 @given(crowds, costs, st.integers(0, 199))
-def test_a_newcomer_is_next_however_many_wait(
+def test_a_new_user_is_next_however_many_wait(
     crowd: list[list[int]], cost: int, served: int
 ) -> None:
     queue = crowded(crowd, served)
@@ -58,10 +58,10 @@ def test_a_newcomer_is_next_however_many_wait(
 
 
 @given(st.integers(1, 10), st.integers(0, 50), st.integers(1, 16), st.integers(1, 16))
-def test_who_takes_less_than_a_share_is_next_each_time(
+def test_a_user_who_takes_less_than_a_share_is_always_next(
     users: int, served: int, cost: int, times: int
 ) -> None:
-    """Texts of equal length, as those that are cut at the limit, make a crowd's turns coincide."""
+    """With texts of equal length, such as truncated ones, the users' turns coincide."""
     queue = crowded([[256] * 100] * users, served)
     for number in range(times):  # 256 tokens at most, while each of the crowd has one item of 256
         queue.push("single", ("single", number), cost)
@@ -70,7 +70,7 @@ def test_who_takes_less_than_a_share_is_next_each_time(
 
 
 @given(crowds, st.integers(0, 199), st.data())
-def test_what_is_dropped_does_not_come_and_the_rest_does(
+def test_dropped_items_never_come_out_and_the_others_do(
     crowd: list[list[int]], served: int, data: st.DataObject
 ) -> None:
     queue, whole = crowded(crowd, served), drained(crowded(crowd, served))
@@ -89,8 +89,8 @@ def test_what_is_dropped_does_not_come_and_the_rest_does(
     st.lists(st.integers(1, 100), min_size=40, max_size=40),
     st.lists(st.integers(1, 100), min_size=40, max_size=40),
 )
-def test_busy_users_are_served_alike(first: list[int], second: list[int]) -> None:
-    """While both wait, their shares differ by no more than two of the largest items."""
+def test_busy_users_get_equal_shares(first: list[int], second: list[int]) -> None:
+    """While both wait, their shares differ by at most two of the largest items."""
     queue: FairQueue[tuple[str, int]] = FairQueue()
     left = {"a": len(first), "b": len(second)}
     for user, costs in (("a", first), ("b", second)):
@@ -105,7 +105,7 @@ def test_busy_users_are_served_alike(first: list[int], second: list[int]) -> Non
 
 
 @pytest.mark.parametrize("crowd", [0, 1])
-def test_many_passing_users_leave_nothing_behind(crowd: int) -> None:
+def test_users_without_items_take_no_memory(crowd: int) -> None:
     queue: FairQueue[int] = FairQueue()
     for number in range(5000):
         for _ in range(crowd):

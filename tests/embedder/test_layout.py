@@ -1,4 +1,4 @@
-"""Panels hold every value of a matrix where the engine looks for it."""
+"""Panels contain every value of a matrix where the engine reads it."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def unpacked(panels: np.ndarray) -> np.ndarray:
 
 
 @given(sizes, sizes)
-def test_panels_hold_the_matrix(n: int, k: int) -> None:
+def test_panels_contain_the_matrix(n: int, k: int) -> None:
     matrix = padded(random(n, k), rounded(n), rounded(k))
     steps = np.rint(matrix * 30).astype(np.int8)
     panels = int8_panels(steps)
@@ -46,7 +46,7 @@ def test_padding_is_zero(n: int, k: int) -> None:
 
 
 @given(sizes)
-def test_gate_and_up_take_turns_of_16_outputs(n: int) -> None:
+def test_gate_and_up_alternate_every_16_outputs(n: int) -> None:
     gate, up = random(n, 16), random(n, 16) + 100
     pairs = interleaved(gate, up).reshape(-1, 2, 16, 16)
     assert np.array_equal(pairs[:, 0].reshape(-1, 16)[:n], gate)
@@ -54,7 +54,9 @@ def test_gate_and_up_take_turns_of_16_outputs(n: int) -> None:
 
 
 @given(sizes, sizes, st.booleans())
-def test_an_int8_product_of_the_file_is_the_product(n: int, k: int, measured: bool) -> None:
+def test_an_int8_product_with_the_stored_panels_is_the_product(
+    n: int, k: int, measured: bool
+) -> None:
     matrix, x = random(n, k), random(9, k)
     linear = Linear(
         name="linear",
@@ -78,7 +80,7 @@ def test_an_int8_product_of_the_file_is_the_product(n: int, k: int, measured: bo
 
 
 @given(sizes, sizes, st.sampled_from(["int8", "fp16", "fp32"]))
-def test_arrays_are_those_that_were_declared(n: int, k: int, precision: str) -> None:
+def test_arrays_have_the_declared_shapes_and_types(n: int, k: int, precision: str) -> None:
     linear = Linear(name="linear", n=n, k=k, matrix=lambda: random(n, k))
     kinds = {"I8": "int8", "I32": "int32", "F16": "float16", "F32": "float32"}
     declared = linear.declared(precision)

@@ -1,4 +1,4 @@
-"""Long texts are not tokenised as a whole, and have the ids of the whole."""
+"""Long texts are tokenised in windows, with the ids of the whole text."""
 
 import subprocess
 import sys
@@ -21,10 +21,11 @@ from embedder.tokens import Tokenizer
 from tests.embedder.tokenizers_by_kind import KINDS, of_kind
 
 BERT = ("wordpiece", "cased")
-# What makes few tokens of many characters, or many of one; reorders, joins or drops them.
+# Pieces that make few tokens of many characters, or many of one; some reorder, join or drop them.
 PIECES = (
     ".", " ", "a", "\u0301", "한", "\u1112\u1161\u11ab", "🏳️\u200d🌈", "\x01", "中", "\u3000", "a\x01",
-    "word ", "\U0001d160", "\ufdfa", "İ", "\n", "\u302f\u200d\u0323", "[SEP]", "[SE", "<bos>", "<h1>",
+    "word ", "\U0001d160", "\ufdfa", "İ", "\n", "\u302f\u200d\u0323", "[SEP]", "[SE", "<bos>",
+    "<h1>",
     "supercalifragilistic", "안녕하세요 ", "▁", "\u200b", "é",
 )  # fmt: skip
 Load = Callable[[str], "Pair"]
@@ -36,7 +37,7 @@ passage = st.lists(repeated | varied, max_size=20).map("".join)
 
 @st.composite
 def long_texts(draw: st.DrawFn) -> str:
-    """Something at the end of one of the first windows, and some windows behind it."""
+    """A special piece at the end of one of the first windows, followed by more windows."""
     filler, tail = draw(st.sampled_from(PIECES)), draw(st.sampled_from(PIECES))
     end = draw(st.sampled_from([first_window(1), first_window(254), WINDOW]))
     start = max(0, end - draw(st.integers(0, 4_000)))
@@ -46,7 +47,7 @@ def long_texts(draw: st.DrawFn) -> str:
 
 @dataclass(frozen=True)
 class Pair:
-    """One tokenizer as we use it, and as it is."""
+    """A tokenizer of ours, and the original one."""
 
     file: Path
     ours: Tokenizer
@@ -93,13 +94,13 @@ def check(pair: Pair, text: str, max_tokens: int) -> None:
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(text=long_texts(), max_tokens=st.sampled_from([3, 256, 2048, 20_000, 100_000]))
-def test_ids_are_those_of_the_uncut_text(kind: str, text: str, max_tokens: int, load: Load) -> None:
+def test_ids_are_those_of_the_whole_text(kind: str, text: str, max_tokens: int, load: Load) -> None:
     check(load(kind), text, max_tokens)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("piece", PIECES)
-def test_ids_of_one_piece_repeated_are_those_of_the_uncut_text(
+def test_ids_of_one_repeated_piece_are_those_of_the_whole_text(
     kind: str, piece: str, load: Load
 ) -> None:
     text = piece * (40_000 // len(piece))
@@ -108,7 +109,7 @@ def test_ids_of_one_piece_repeated_are_those_of_the_uncut_text(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_only_words_of_bert_are_read_one_after_another(kind: str, load: Load) -> None:
+def test_only_berts_tokenizer_is_read_word_by_word(kind: str, load: Load) -> None:
     assert reader_for(load(kind).original) is (read_words if kind in BERT else read_from_the_start)
 
 
@@ -162,7 +163,7 @@ def test_a_megabyte_of_the_worst_text_takes_a_few_megabytes(kind: str, load: Loa
 
 
 def longest_wait(work: Callable[[], object]) -> float:
-    """Of this thread for the GIL while another thread is at work, as a share of the work's time."""
+    """How long this thread waits for the GIL, as a share of the other thread's working time."""
     working = threading.Thread(target=work)
     longest, began = 0.0, time.perf_counter()
     working.start()

@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from embedder.model import EmbeddingModel
 from embedder.prepare.sentences import SENTENCES, long_text
 from embedder.prepare.source import Source
-from embedder.prepare.verify import compare, spearman
+from embedder.prepare.verify import compare
 from tests.embedder.conftest import LoadModel, prepare
 
 TEXTS = [*SENTENCES, long_text(), " ".join(SENTENCES)]
@@ -44,7 +44,7 @@ def test_prompts_are_part_of_the_text_and_of_the_pooling(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_a_vector_is_the_same_alone_and_in_any_company(
+def test_a_vector_is_the_same_alone_and_in_any_batch(
     family: str, quantization: str, data: st.DataObject, request: pytest.FixtureRequest
 ) -> None:
     model: EmbeddingModel = request.getfixturevalue(family)(quantization)
@@ -69,7 +69,7 @@ def test_similar_texts_are_closer_than_unrelated_ones(starter: LoadModel) -> Non
     assert guitar @ instrument > max(guitar @ market, instrument @ market)
 
 
-def test_a_text_longer_than_the_model_reads_is_cut(starter: LoadModel) -> None:
+def test_a_text_longer_than_the_model_reads_is_truncated(starter: LoadModel) -> None:
     model = starter("fp32")
     assert model.max_tokens == 256
     (tokens,) = model.tokenizer.encode([long_text()], max_tokens=model.max_tokens)
@@ -116,8 +116,3 @@ def test_a_backend_does_not_import_the_other(
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
-
-
-def test_rank_correlation_of_reversed_order_is_minus_one() -> None:
-    values = np.random.default_rng(0).normal(size=50)
-    assert spearman(values, -values) == pytest.approx(-1)

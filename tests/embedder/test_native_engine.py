@@ -1,4 +1,4 @@
-"""The engine through ctypes: the same bits in every batch, and a typed error for everything else."""
+"""The engine through ctypes: the same bits in every batch, and typed errors."""
 
 import gc
 import threading
@@ -20,7 +20,7 @@ from embedder.tokens import TokenIds
 from lab.random_embeddinggemma import Size, build
 from tests.embedder.conftest import LoadModel
 
-# EmbeddingGemma's own head, which sums in an order that other widths cannot show.
+# EmbeddingGemma's head_dim, whose sums have an order that other sizes do not test.
 WIDE_HEAD = Size(
     layers=7, hidden=96, ffn=160, heads=3, head_dim=256, sliding_window=64,
     vocabulary=1024, max_tokens=512, dense=192,
@@ -30,7 +30,7 @@ PRECISIONS = ("int8", "fp16", "fp32")
 
 @pytest.fixture(scope="module")
 def wide_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with one model file for each precision."""
+    """A directory with one model file per precision."""
     directory = tmp_path_factory.mktemp("wide-head")
     model = load_original(locate(str(build(directory / "model", WIDE_HEAD))))
     for precision in PRECISIONS:
@@ -46,19 +46,19 @@ def texts(*lengths: int) -> list[TokenIds]:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("kernel", kernels())
-def test_vectors_are_equal_to_the_bit_alone_in_a_batch_and_on_any_threads(
+def test_vectors_have_equal_bits_alone_in_a_batch_and_on_any_number_of_threads(
     kernel: str, precision: str, wide_head: Path
 ) -> None:
     reference = NativeEngine(wide_head / precision, num_threads=1)
-    # Portable code without fused multiply-add computes it in software, 25 times as slow as AVX-512.
+    # The portable kernel computes fused multiply-adds in software, 25 times as slow as AVX-512.
     company = texts(1, 3, 16, 17, 5, 64, 129, *((300, 512, 33) if kernel == kernels()[0] else ()))
-    alone = np.concatenate([reference.embed([ids]) for ids in company])
+    alone = np.concatenate([reference.forward([ids]) for ids in company])
     for threads in (1, 2, 4):
         engine = NativeEngine(wide_head / precision, num_threads=threads, kernel=kernel)
         assert engine.kernel == kernel
-        assert np.array_equal(engine.embed(company), alone)
-        assert np.array_equal(engine.embed(company[::-1]), alone[::-1])
-        assert np.array_equal(np.concatenate([engine.embed([ids]) for ids in company]), alone)
+        assert np.array_equal(engine.forward(company), alone)
+        assert np.array_equal(engine.forward(company[::-1]), alone[::-1])
+        assert np.array_equal(np.concatenate([engine.forward([ids]) for ids in company]), alone)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def engine(gemma: LoadModel, gemma_directory: Path) -> NativeEngine:
 def test_any_ids_of_the_vocabulary_give_unit_vectors(
     engine: NativeEngine, ids: list[list[int]]
 ) -> None:
-    vectors = engine.embed([np.array(one) for one in ids])
+    vectors = engine.forward([np.array(one) for one in ids])
     assert vectors.shape == (len(ids), 48)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
 
@@ -100,34 +100,34 @@ def test_any_ids_of_the_vocabulary_give_unit_vectors(
         ([[1, 2]], "whole numbers"),
     ],
 )
-def test_ids_that_the_model_does_not_have_are_refused(
+def test_ids_outside_the_vocabulary_are_refused(
     engine: NativeEngine, ids: list[object], reason: str
 ) -> None:
     dtype = None if ids else np.int64
     with pytest.raises(ForwardPassError, match=reason):
-        engine.embed([np.array(ids, dtype)])
-    assert np.isfinite(engine.embed(texts(3))).all()
+        engine.forward([np.array(ids, dtype)])
+    assert np.isfinite(engine.forward(texts(3))).all()
 
 
 def test_ids_of_any_width_give_the_same_bits(engine: NativeEngine) -> None:
     company = texts(3, 80, 200)
-    expected = engine.embed(company)
+    expected = engine.forward(company)
     for dtype in (np.int32, np.uint16):  # the tokenizer's, and one more
-        assert np.array_equal(engine.embed([ids.astype(dtype) for ids in company]), expected)
+        assert np.array_equal(engine.forward([ids.astype(dtype) for ids in company]), expected)
 
 
 def test_no_texts_give_no_vectors(engine: NativeEngine) -> None:
-    assert engine.embed([]).shape == (0, 48)
+    assert engine.forward([]).shape == (0, 48)
 
 
-def test_calls_from_many_threads_take_turns(engine: NativeEngine) -> None:
+def test_calls_from_many_threads_get_their_own_vectors(engine: NativeEngine) -> None:
     company = texts(3, 80, 200, 7)
-    expected = [engine.embed([ids]) for ids in company]
+    expected = [engine.forward([ids]) for ids in company]
     wrong: list[int] = []
 
     def call(index: int) -> None:
         for _ in range(20):
-            if not np.array_equal(engine.embed([company[index]]), expected[index]):
+            if not np.array_equal(engine.forward([company[index]]), expected[index]):
                 wrong.append(index)
 
     callers = [threading.Thread(target=call, args=(index,)) for index in range(len(company))]
@@ -138,9 +138,7 @@ def test_calls_from_many_threads_take_turns(engine: NativeEngine) -> None:
     assert not wrong
 
 
-def test_an_engine_that_nobody_holds_ends_its_threads(
-    gemma: LoadModel, gemma_directory: Path
-) -> None:
+def test_an_unreferenced_engine_ends_its_threads(gemma: LoadModel, gemma_directory: Path) -> None:
     gemma("int8")
     gc.collect()
 
@@ -149,14 +147,14 @@ def test_an_engine_that_nobody_holds_ends_its_threads(
 
     before = threads()
     engine = NativeEngine(gemma_directory.parent / "int8" / WEIGHTS_FILE, num_threads=4)
-    engine.embed(texts(200, 200))
+    engine.forward(texts(200, 200))
     assert len(threads() - before) == 3
     del engine
     gc.collect()
     assert not threads() - before
 
 
-def test_a_kernel_that_is_not_there_is_told_those_that_are(
+def test_an_unknown_kernel_is_refused_with_the_known_ones(
     gemma: LoadModel, gemma_directory: Path
 ) -> None:
     gemma("int8")
@@ -165,7 +163,7 @@ def test_a_kernel_that_is_not_there_is_told_those_that_are(
 
 
 @pytest.mark.parametrize(("content", "reason"), [(None, "not built"), (b"x", "cannot be loaded")])
-def test_a_library_that_is_not_there_names_the_target_that_builds_it(
+def test_a_missing_library_names_the_make_target_that_builds_it(
     content: bytes | None, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "libembedder.so"

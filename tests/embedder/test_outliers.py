@@ -1,4 +1,4 @@
-"""int8 on a model with the large activations of trained ones: what balance and rotation are for."""
+"""int8 with activations as large as those of trained models: why balance and rotation exist."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def model(source: Source) -> SentenceTransformer:
     return load_original(source)
 
 
-def test_the_planted_activations_are_there(model: SentenceTransformer) -> None:
+def test_the_model_has_large_activations(model: SentenceTransformer) -> None:
     with torch.inference_mode():
         ids = torch.tensor([[BOS, *range(5, 60)]])
         states = model[0].auto_model(ids, output_hidden_states=True).hidden_states[1:-1]
@@ -46,7 +46,7 @@ def to_original(model: SentenceTransformer, *, rotated: bool) -> Agreement:
     return compare(vectors, original_vectors(model, CASES))
 
 
-def test_int8_without_them_fails_and_rotation_alone_is_not_enough(
+def test_plain_int8_fails_and_rotation_alone_is_not_enough(
     model: SentenceTransformer,
 ) -> None:
     plain, rotated = (to_original(model, rotated=rotated) for rotated in (False, True))
@@ -54,7 +54,7 @@ def test_int8_without_them_fails_and_rotation_alone_is_not_enough(
     assert plain.mean_cosine < rotated.mean_cosine < 0.99
 
 
-def test_the_engine_holds_the_floor(source: Source, tmp_path: Path) -> None:
+def test_the_engine_reaches_the_floor(source: Source, tmp_path: Path) -> None:
     prepared = prepare(source, tmp_path / "int8", "int8")  # raises below the floor
     found = Agreement(**prepared.profile.verification["to_original"])
     assert not found.below(FLOORS["int8"])

@@ -5,13 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedder.postprocess import cut, normalise, to_base64, to_binary, to_int8
+from embedder.postprocess import normalise, to_base64, to_binary, to_int8, truncate_vectors
 
 
 @given(st.integers(1, 64), st.integers(0, 2**32 - 1))
-def test_cut_vectors_have_length_one_and_keep_their_direction(dimensions: int, seed: int) -> None:
+def test_truncated_vectors_have_length_one_and_keep_their_direction(
+    dimensions: int, seed: int
+) -> None:
     vectors = normalise(np.random.default_rng(seed).normal(size=(3, 64)).astype(np.float32))
-    shorter = cut(vectors, dimensions)
+    shorter = truncate_vectors(vectors, dimensions)
     assert shorter.shape == (3, dimensions)
     assert shorter.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(shorter, axis=1), 1, rtol=1e-5)
@@ -21,7 +23,7 @@ def test_cut_vectors_have_length_one_and_keep_their_direction(dimensions: int, s
 @pytest.mark.parametrize("dimensions", [0, 65, -1])
 def test_impossible_dimensions_are_refused(dimensions: int) -> None:
     with pytest.raises(ValueError, match="between 1 and 64"):
-        cut(np.ones((1, 64), np.float32), dimensions)
+        truncate_vectors(np.ones((1, 64), np.float32), dimensions)
 
 
 def test_a_row_of_zeros_stays_finite() -> None:
@@ -29,7 +31,7 @@ def test_a_row_of_zeros_stays_finite() -> None:
 
 
 @given(st.integers(1, 9), st.integers(1, 70), st.integers(0, 2**32 - 1))
-def test_every_encoding_can_be_read_back(n_texts: int, dimensions: int, seed: int) -> None:
+def test_every_encoding_can_be_decoded(n_texts: int, dimensions: int, seed: int) -> None:
     vectors = normalise(
         np.random.default_rng(seed).normal(size=(n_texts, dimensions)).astype(np.float32)
     )
@@ -44,12 +46,12 @@ def test_every_encoding_can_be_read_back(n_texts: int, dimensions: int, seed: in
 
 
 def test_int8_keeps_the_angles_between_vectors() -> None:
-    """Against the cosines of the float vectors: 768 random dimensions, a thousand pairs."""
+    """Compared with the float vectors: a thousand pairs of 768 random dimensions."""
     vectors = normalise(np.random.default_rng(0).normal(size=(1000, 768)).astype(np.float32))
     steps = normalise(to_int8(vectors).astype(np.float32))
     assert float((vectors * steps).sum(axis=1).min()) > 0.9999
     assert np.abs(steps @ steps.T - vectors @ vectors.T).max() < 0.003
 
 
-def test_a_row_of_zeros_has_an_int8_form() -> None:
+def test_a_row_of_zeros_can_be_encoded_as_int8() -> None:
     assert (to_int8(np.zeros((1, 4), np.float32)) == 0).all()

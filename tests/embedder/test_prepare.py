@@ -1,4 +1,4 @@
-"""download_model.py as its users run it, each test with a model store of its own."""
+"""download_model.py as users run it."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def versions(store: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, gemma_source: Source) -> Path:
-    """With the tiny EmbeddingGemma in int8, prepared once."""
+    """A model store with the tiny EmbeddingGemma in int8."""
     directory = tmp_path_factory.mktemp("store")
     code, out, err = run(directory, "--model", str(gemma_source.directory))
     assert code == 0, err
@@ -64,7 +64,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, gemma_source: Source) -> Pat
     return directory
 
 
-def test_a_second_run_does_nothing_and_force_does_it_again(
+def test_a_second_run_does_nothing_and_force_prepares_again(
     store: Path, gemma_source: Source
 ) -> None:
     before = versions(store)
@@ -85,7 +85,7 @@ def test_info_shows_the_profile_and_how_it_was_verified(store: Path, gemma_sourc
     assert info["matryoshka"] == [48]
 
 
-def test_killed_half_way_it_leaves_the_store_as_it_was(store: Path, gemma_source: Source) -> None:
+def test_a_killed_run_leaves_the_store_unchanged(store: Path, gemma_source: Source) -> None:
     before = versions(store)
     with start(store, "--model", str(gemma_source.directory), "--force") as process:
         assert process.stderr is not None
@@ -112,7 +112,9 @@ def test_an_error_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     assert error.startswith("error: google/embeddinggemma-300m needs a Hugging Face token")
 
 
-def test_what_it_takes_is_said_before_and_holds(tmp_path: Path, gemma_source: Source) -> None:
+def test_what_preparation_needs_is_announced_and_not_exceeded(
+    tmp_path: Path, gemma_source: Source
+) -> None:
     code, out, err = run(tmp_path, "--model", str(gemma_source.directory))
     assert code == 0, err
     said = re.search(
@@ -129,7 +131,7 @@ def test_what_it_takes_is_said_before_and_holds(tmp_path: Path, gemma_source: So
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_tokenizer_that_names_a_processor_of_images_is_taken_alone(
+def test_a_tokenizer_that_names_an_image_processor_is_loaded_without_it(
     gemma_source: Source, gemma: LoadModel, tmp_path: Path, backend: str
 ) -> None:
     source = naming_a_processor(gemma_source, tmp_path)
@@ -142,7 +144,7 @@ def test_a_tokenizer_that_names_a_processor_of_images_is_taken_alone(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_whatever_is_wrong_with_a_models_files_is_told_in_one_line(
+def test_any_fault_in_a_models_files_is_one_line(
     gemma_source: Source, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     directory = tmp_path_factory.mktemp("changed")
@@ -162,9 +164,7 @@ def test_whatever_is_wrong_with_a_models_files_is_told_in_one_line(
     assert "run `make model`" not in said
 
 
-def test_where_a_preparation_failed_is_shown_when_asked(
-    gemma_source: Source, tmp_path: Path
-) -> None:
+def test_a_traceback_is_shown_only_on_request(gemma_source: Source, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(gemma_source.directory, tmp_path / "model"))
     (copy / "config.json").write_text("{")
     code, _, err = run(tmp_path / "store", "--model", str(copy))
@@ -177,7 +177,7 @@ def test_where_a_preparation_failed_is_shown_when_asked(
 def test_vectors_below_the_floor_are_not_saved(
     gemma_original: SentenceTransformer, tmp_path: Path
 ) -> None:
-    """Large random steps on a small residual: a model so chaotic that int8 cannot follow it."""
+    """Steps that are large against the residual make a model that int8 cannot represent."""
     model = gemma_original
     kept = {name: value.clone() for name, value in model.state_dict().items()}
     generator = torch.Generator().manual_seed(2)
@@ -194,7 +194,7 @@ def test_vectors_below_the_floor_are_not_saved(
     assert not (tmp_path / "prepared" / "profile.json").exists()
 
 
-def test_an_architecture_that_the_engine_does_not_know_is_refused_in_favour_of_torch(
+def test_an_unknown_architecture_is_refused_with_the_torch_backend_named(
     starter_source: Source, tmp_path: Path
 ) -> None:
     fields: dict[str, Any] = {"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}
@@ -213,7 +213,7 @@ def test_an_architecture_that_the_engine_does_not_know_is_refused_in_favour_of_t
         (Pooling(48, pooling_mode=("mean", "cls")), {}, "pooling"),
     ],
 )
-def test_pooling_that_the_engine_does_not_have_is_refused(
+def test_unsupported_pooling_is_refused(
     pooling: Pooling, prompts: dict[str, str], reason: str, gemma_original: SentenceTransformer
 ) -> None:
     model = SentenceTransformer(modules=[gemma_original[0], pooling], prompts=prompts, device="cpu")

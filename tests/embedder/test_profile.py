@@ -28,19 +28,19 @@ from tests.embedder.conftest import LoadModel
 from tests.embedder.json_changes import JSON, places, replaced
 
 PROFILE = Profile(
-    model_id="organisation/model", revision="abc", architecture="bert", backend="native", quantization="int8",
-    dimensions=8, matryoshka=(8, 4), max_tokens=16, prompts={"query": "q: "},
+    model_id="organisation/model", revision="abc", architecture="bert", backend="native",
+    quantization="int8", dimensions=8, matryoshka=(8, 4), max_tokens=16, prompts={"query": "q: "},
     files={"tokenizer.json": "0" * 64, "model.safetensors": "1" * 64},
     verification={"to_original": {"min_cosine": 0.99}},
 )  # fmt: skip
 
 
-def test_a_saved_profile_loads_as_it_was(tmp_path: Path) -> None:
+def test_a_saved_profile_loads_unchanged(tmp_path: Path) -> None:
     PROFILE.save(tmp_path)
     assert Profile.load(tmp_path) == PROFILE
 
 
-def test_the_fingerprint_names_the_vector_space_and_nothing_else() -> None:
+def test_the_fingerprint_depends_on_the_vector_space_alone() -> None:
     same = dataclasses.replace(PROFILE, max_tokens=8, verification={})
     assert same.fingerprint == PROFILE.fingerprint
     others = [
@@ -87,7 +87,7 @@ def test_a_model_of_another_version_says_what_to_run(
 
 @pytest.fixture(scope="module")
 def real(gemma: LoadModel, gemma_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of a real prepared model, whose weights have been changed."""
+    """A copy of a prepared model whose weights have changed."""
     gemma("fp32")
     copy = tmp_path_factory.mktemp("changed") / "model"
     shutil.copytree(gemma_directory, copy)
@@ -153,14 +153,14 @@ def test_a_profile_with_other_bytes_is_refused(
         Profile.load(tmp_path)
 
 
-def test_a_profile_that_cannot_be_read_is_told_in_one_line(tmp_path: Path) -> None:
+def test_an_unreadable_profile_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / PROFILE_FILE).mkdir()
     with pytest.raises(ModelCorruptError, match=r"Is a directory.*run `make model`"):
         Profile.load(tmp_path)
 
 
-def test_a_file_that_has_come_to_a_torch_model_is_refused(tmp_path: Path) -> None:
-    """sentence-transformers looks for its files by itself."""
+def test_a_file_added_to_a_torch_model_is_refused(tmp_path: Path) -> None:
+    """sentence-transformers loads files that it finds."""
     (tmp_path / TORCH_DIRECTORY).mkdir()
     config = tmp_path / TORCH_DIRECTORY / "config.json"
     config.write_text("{}")
@@ -172,7 +172,7 @@ def test_a_file_that_has_come_to_a_torch_model_is_refused(tmp_path: Path) -> Non
         profile.check_files(tmp_path)
 
 
-def test_a_profile_of_before_there_was_a_checksum_is_prepared_again(tmp_path: Path) -> None:
+def test_a_profile_without_a_checksum_is_outdated(tmp_path: Path) -> None:
     PROFILE.save(tmp_path)
     path = tmp_path / PROFILE_FILE
     fields = json.loads(path.read_text())
@@ -194,7 +194,7 @@ def test_every_model_name_has_a_tag_the_store_accepts(
     assert Tag(tag).name == tag
 
 
-def test_tags_are_readable_and_apart() -> None:
+def test_tags_are_readable_and_distinct() -> None:
     assert model_tag(None, "int8", "native") == "all-minilm-l6-v2-int8"
     assert (
         model_tag("sentence-transformers/all-MiniLM-L6-v2", "fp32", "native")

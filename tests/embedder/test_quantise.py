@@ -1,4 +1,4 @@
-"""Rounding weights: how far off each is, and how far off the product."""
+"""Rounding weights: the error of each weight, and that of the product."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from embedder.prepare.quantise import fp16, int8, int8_for_inputs
 
 
 def correlated(rows: int, width: int, seed: int = 0) -> np.ndarray:
-    """Inputs as layers have them: few directions hold most of their energy."""
+    """Inputs like those of real layers: few directions have most of the energy."""
     rng = np.random.default_rng(seed)
     mixing = rng.normal(size=(width, width)) * np.exp2(-np.arange(width) / 8)[:, None]
     return (rng.normal(size=(rows, width)) @ mixing).astype(np.float32)
@@ -30,7 +30,7 @@ def test_zeros_stay_zeros() -> None:
     assert not int8_for_inputs(matrix, np.zeros((16, 16), np.float32))[0].any()
 
 
-def test_rounding_for_the_inputs_makes_the_product_better_on_texts_not_seen() -> None:
+def test_rounding_for_the_inputs_improves_the_product_on_unseen_texts() -> None:
     matrix = np.random.default_rng(1).normal(size=(48, 64)).astype(np.float32)
     seen, unseen = np.split(correlated(800, 64), 2)
     error = {}

@@ -31,7 +31,7 @@ def test_it_is_sylvesters_matrix_block_by_block(size: int, blocks: int, seed: in
     np.testing.assert_allclose(hadamard(values, size), expected, atol=1e-4)
 
 
-def test_what_it_is_given_stays_as_it_was() -> None:
+def test_the_argument_is_unchanged() -> None:
     values = np.arange(64, dtype=np.float32).reshape(2, 32)
     kept = values.copy()
     hadamard(values, 32)
@@ -58,7 +58,7 @@ def test_rotated_inputs_and_weights_give_the_product(width: int, rows: int, seed
 def test_values_rotated_by_their_weights_are_undone_by_the_output(
     head: int, heads: int, seed: int
 ) -> None:
-    """Attention mixes tokens, never channels, so the rotation goes through it."""
+    """Attention mixes tokens and never channels, so it commutes with the rotation."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(5, 24)).astype(np.float32)
     mix = rng.random((5, 5)).astype(np.float32)
@@ -70,7 +70,7 @@ def test_values_rotated_by_their_weights_are_undone_by_the_output(
     np.testing.assert_allclose(found, mix @ (x @ v.T + bias) @ out.T, rtol=1e-3, atol=1e-2)
 
 
-def test_a_gram_matrix_of_rotated_inputs() -> None:
+def test_a_rotated_gram_matrix_is_that_of_rotated_inputs() -> None:
     x = np.random.default_rng(0).normal(size=(50, 96)).astype(np.float32)
     rotated = hadamard(x, 32)
     np.testing.assert_allclose(rotated_gram(x.T @ x, 32), rotated.T @ rotated, rtol=1e-3, atol=0.1)

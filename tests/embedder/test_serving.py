@@ -1,4 +1,4 @@
-"""A model at work whose engine is not: what hangs or ends is noticed, and nobody waits for it."""
+"""A served model whose engine hangs or ends: it is noticed, and no caller waits for it."""
 
 import asyncio
 import threading
@@ -23,11 +23,11 @@ from tests.embedder.conftest import LoadModel
 
 
 class Breakdown(BaseException):
-    """What no engine should raise."""
+    """An error that no engine should raise."""
 
 
 class FailingEngine:
-    """Zeros, until it is made to hang or to break down."""
+    """Returns zeros until it is told to hang or to fail."""
 
     kernel = "none"
 
@@ -36,7 +36,7 @@ class FailingEngine:
         self.runs.set()
         self.breaks = False
 
-    def embed(self, token_ids: Sequence[TokenIds]) -> Vectors:
+    def forward(self, token_ids: Sequence[TokenIds]) -> Vectors:
         self.runs.wait(30)
         if self.breaks:
             raise Breakdown
@@ -74,7 +74,7 @@ async def serving(
     await model.close()
 
 
-async def test_a_forward_pass_beyond_its_deadline_is_noticed_and_its_callers_let_go(
+async def test_a_forward_pass_beyond_its_deadline_is_noticed_and_its_callers_get_an_error(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving(directory, monkeypatch) as (engine, model):
@@ -85,14 +85,14 @@ async def test_a_forward_pass_beyond_its_deadline_is_noticed_and_its_callers_let
         assert model.running_seconds > 0.1
         assert not model.serves
         with pytest.raises(EngineStalledError) as stalled:
-            model.check()
+            model.require_running()
         model.abandon(stalled.value)
         assert await asyncio.gather(*calls, return_exceptions=True) == [stalled.value] * 2
         with pytest.raises(EngineStalledError):
             await model.embed(tokens, user="c")
 
 
-async def test_an_engine_that_breaks_down_lets_nobody_wait(
+async def test_callers_of_a_broken_engine_get_an_error(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving(directory, monkeypatch) as (engine, model):
@@ -102,15 +102,15 @@ async def test_an_engine_that_breaks_down_lets_nobody_wait(
             with pytest.raises(EngineEndedError):
                 await asyncio.wait_for(model.embed(tokens, user="a"), 10)
         with pytest.raises(EngineEndedError):
-            model.check()
+            model.require_running()
         assert not model.serves
 
 
 @pytest.mark.parametrize("texts", [["a"] * 1_999, ["word " * 10_000]])
-async def test_large_requests_leave_the_event_loop_to_others(
+async def test_large_requests_do_not_block_the_event_loop(
     directory: Path, monkeypatch: pytest.MonkeyPatch, texts: list[str]
 ) -> None:
-    """One title of 1,000 characters is in front of each text, however short."""
+    """A title of 1,000 characters is put in front of each text, however short."""
     turns = 0
 
     async def others() -> None:
@@ -129,7 +129,7 @@ async def test_large_requests_leave_the_event_loop_to_others(
 
 
 @pytest.mark.parametrize("words", [300, 30_000])
-async def test_a_text_that_may_not_be_cut_is_refused_with_what_is_known_of_its_length(
+async def test_a_text_that_may_not_be_truncated_is_refused_with_its_least_length(
     directory: Path, monkeypatch: pytest.MonkeyPatch, words: int
 ) -> None:
     async with serving(directory, monkeypatch) as (_, model):
@@ -138,7 +138,7 @@ async def test_a_text_that_may_not_be_cut_is_refused_with_what_is_known_of_its_l
             await model.tokenise(texts, ["", "", ""], truncate=False, user="a")
 
 
-async def test_a_request_of_too_many_tokens_is_tokenised_no_further(
+async def test_tokenising_stops_at_too_many_tokens(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving(directory, monkeypatch, queue_tokens=1_000) as (_, model):

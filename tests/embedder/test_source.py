@@ -1,4 +1,4 @@
-"""Where models come from, and what is said when they cannot be had. The hub is a server on loopback."""
+"""Sources of models, and errors when they are not available. The hub is a local server."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ from embedder.prepare.source import (
     locate,
     text_only,
 )
-from embedder.prepare.store import check_room
+from embedder.prepare.store import require_space
 
 GATED_MODEL = "google/embeddinggemma-300m"
 OTHER_MODEL = "organisation/model"
@@ -34,7 +34,7 @@ OTHER_MODEL = "organisation/model"
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, str], str]]:
-    """A server that refuses everything with one status and one of the hub's error codes."""
+    """A server that refuses every request with one status and one of the hub's error codes."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     servers: list[ThreadingHTTPServer] = []
 
@@ -49,7 +49,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, str], str]]:
             do_HEAD = do_GET
 
             def log_message(self, *_: object) -> None:
-                """Tests print nothing."""
+                """Log nothing."""
 
         servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Refusal))
         threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
@@ -83,30 +83,30 @@ def test_each_refusal_of_the_hub_says_what_to_do(
         download(OTHER_MODEL, token, endpoint=hub(status, code))
 
 
-def test_without_a_network_the_message_names_the_ways_around(
+def test_without_a_network_the_message_names_alternatives(
     hub: Callable[[int, str], str],
 ) -> None:
     with pytest.raises(NetworkError, match="HTTPS_PROXY"):
         download(OTHER_MODEL, "hf_token", endpoint="http://127.0.0.1:9")
 
 
-def test_a_directory_that_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelSourceError, match=r"modules\.json"):
         locate(str(tmp_path))
 
 
-def test_a_directory_that_is_not_there_is_said_not_to_be_there(tmp_path: Path) -> None:
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelSourceError, match=r"there is no directory .*/none: set MODEL_NAME"):
         locate(str(tmp_path / "none"))
 
 
-def test_a_model_without_a_processor_is_taken_as_it_is(gemma_source: Source) -> None:
+def test_a_model_without_a_processor_is_unchanged(gemma_source: Source) -> None:
     with text_only(gemma_source) as source:
         assert source == gemma_source
 
 
 @pytest.mark.parametrize("name", PROCESSOR_FILES)
-def test_a_model_with_a_processor_is_taken_as_it_is(tmp_path: Path, name: str) -> None:
+def test_a_model_with_a_processor_is_unchanged(tmp_path: Path, name: str) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"processor_class": "Gemma3Processor"}')
     (tmp_path / name).write_text("{}")
     source = Source("model", tmp_path, "revision")
@@ -114,7 +114,7 @@ def test_a_model_with_a_processor_is_taken_as_it_is(tmp_path: Path, name: str) -
         assert taken == source
 
 
-def test_a_processor_that_is_only_named_is_left_out(gemma_source: Source, tmp_path: Path) -> None:
+def test_a_processor_without_files_is_left_out(gemma_source: Source, tmp_path: Path) -> None:
     source = naming_a_processor(gemma_source, tmp_path)
     with text_only(source) as taken:
         seen = {path.name: path.read_bytes() for path in taken.directory.glob("*.*")}
@@ -126,7 +126,7 @@ def test_a_processor_that_is_only_named_is_left_out(gemma_source: Source, tmp_pa
 
 
 def naming_a_processor(source: Source, directory: Path) -> Source:
-    """A copy whose tokenizer is said to be part of a processor of images, as Google's are."""
+    """A copy whose tokenizer names an image processor, like those of Google's models."""
     copy = directory / "names-a-processor"
     shutil.copytree(source.directory, copy)
     path = copy / "tokenizer_config.json"
@@ -135,13 +135,13 @@ def naming_a_processor(source: Source, directory: Path) -> Source:
     return locate(str(copy))
 
 
-def test_a_local_directory_is_known_by_its_contents(gemma_source: Source) -> None:
+def test_a_local_directory_is_identified_by_its_contents(gemma_source: Source) -> None:
     again = locate(str(gemma_source.directory))
     assert again == gemma_source
     assert gemma_source.revision == content_hash(gemma_source.directory)
 
 
 def test_a_full_disk_says_how_much_is_needed(tmp_path: Path) -> None:
-    check_room(tmp_path, 1)
+    require_space(tmp_path, 1)
     with pytest.raises(DiskFullError, match=r"1000000000\.0 GB are needed; .*BENTOML_HOME"):
-        check_room(tmp_path, 10**18)
+        require_space(tmp_path, 10**18)

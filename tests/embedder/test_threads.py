@@ -30,5 +30,5 @@ def test_threads_follow_the_quota_of_cgroup_v1(tmp_path: Path, quota: str, threa
     assert available_threads(tmp_path) == threads
 
 
-def test_without_cgroups_the_affinity_counts(tmp_path: Path) -> None:
+def test_without_cgroups_the_affinity_is_used(tmp_path: Path) -> None:
     assert available_threads(tmp_path) == AFFINITY

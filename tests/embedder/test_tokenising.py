@@ -1,4 +1,4 @@
-"""Users take turns at the tokenising thread, slice by slice."""
+"""The tokenising thread takes slices of users in turn."""
 
 import asyncio
 import gc
@@ -17,7 +17,7 @@ TEXT = TokenizedText(np.array([1, 2], np.int64), 2, blank=False)
 
 
 class Slices:
-    """Some slices of one job, each of which writes into a log and may have to wait for `gate`."""
+    """Slices of one job. Each is logged, and waits for `gate` if there is one."""
 
     def __init__(self, name: str, count: int, log: list[str]) -> None:
         self.name, self.count, self.log = name, count, log
@@ -51,7 +51,7 @@ async def started(slices: Slices) -> None:
     assert await asyncio.to_thread(slices.started.wait, 30)
 
 
-async def test_all_slices_give_the_answer(thread: TokenisingThread) -> None:
+async def test_the_answer_has_the_texts_of_all_slices(thread: TokenisingThread) -> None:
     assert await thread.run(iter(Slices("a", 3, [])), user="a", cost=1) == [TEXT] * 3
     assert await thread.run(iter(Slices("a", 0, [])), user="a", cost=1) == []
 
@@ -70,7 +70,7 @@ async def test_a_small_request_waits_for_one_slice_of_each_other_user(
     await asyncio.sleep(0)
     first.gate.set()
     await asyncio.gather(*jobs)
-    assert log.index("c") <= 3  # behind the slice that ran, and one of each
+    assert log.index("c") <= 3  # after the slice that ran, and one of each user
     assert log.count("a") == log.count("a2") == log.count("b") == 50
 
 
@@ -82,7 +82,7 @@ async def test_requests_of_one_user_are_tokenised_one_after_another(
     assert log == [*"111112222233333"]
 
 
-async def test_nothing_more_is_done_for_a_caller_who_left(thread: TokenisingThread) -> None:
+async def test_a_cancelled_call_is_not_tokenised_further(thread: TokenisingThread) -> None:
     log: list[str] = []
     first, second = Slices("1", 100, log), Slices("2", 100, log)
     first.gate.clear()
@@ -99,9 +99,9 @@ async def test_nothing_more_is_done_for_a_caller_who_left(thread: TokenisingThre
     assert await thread.run(iter(Slices("4", 1, log)), user="a", cost=1) == [TEXT]
 
 
-async def test_an_error_is_its_callers_alone(thread: TokenisingThread) -> None:
+async def test_an_error_reaches_only_its_own_caller(thread: TokenisingThread) -> None:
     class Panic(BaseException):
-        """As pyo3's, when a library in Rust breaks down."""
+        """Like pyo3's PanicException."""
 
     def broken(error: BaseException) -> Iterator[list[TokenizedText]]:
         yield [TEXT]
@@ -116,7 +116,7 @@ async def test_an_error_is_its_callers_alone(thread: TokenisingThread) -> None:
 
 async def test_texts_of_a_failed_request_are_freed_at_once(thread: TokenisingThread) -> None:
     class Texts(list[str]):
-        """What a weak reference may be taken of."""
+        """An object that allows weak references."""
 
     async def fail() -> weakref.ref[Texts]:
         texts = Texts(["a"])
@@ -132,21 +132,19 @@ async def test_texts_of_a_failed_request_are_freed_at_once(thread: TokenisingThr
     gc.disable()
     try:
         texts = await fail()
-        await asyncio.sleep(0)  # until then the loop has the future, and the future the error
+        await asyncio.sleep(0)  # until then the loop refers to the future, and it to the error
         assert texts() is None
     finally:
         gc.enable()
 
 
-async def test_memory_is_given_back_once_after_large_requests(
+async def test_memory_is_returned_once_after_large_requests(
     thread: TokenisingThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tokenising, "TRIM_DELAY", 0.1)
     given = asyncio.Queue[None]()
     loop = asyncio.get_running_loop()
-    monkeypatch.setattr(
-        heap, "give_back", lambda: loop.call_soon_threadsafe(given.put_nowait, None)
-    )
+    monkeypatch.setattr(heap, "trim", lambda: loop.call_soon_threadsafe(given.put_nowait, None))
     await thread.run(iter(Slices("small", 1, [])), user="a", cost=LARGE - 1)
     for _ in range(3):
         await thread.run(iter(Slices("large", 1, [])), user="a", cost=LARGE)
@@ -156,13 +154,13 @@ async def test_memory_is_given_back_once_after_large_requests(
 
 
 class Unprintable:
-    """Stands for thousands of tokenized texts, which take seconds to print."""
+    """In place of thousands of tokenised texts, which take seconds to print."""
 
     def __repr__(self) -> str:
         raise AssertionError("nobody prints texts")
 
 
-async def test_texts_are_not_printed_when_a_request_of_many_leaves(
+async def test_texts_are_not_printed_when_a_large_request_is_cancelled(
     thread: TokenisingThread,
 ) -> None:
     def slices() -> Iterator[list[TokenizedText]]:

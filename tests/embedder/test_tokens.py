@@ -32,7 +32,7 @@ def test_ids_are_those_of_sentence_transformers(
     assert tokens.ids.tolist() == expected
 
 
-def test_length_before_truncation_is_kept_and_the_last_token_is_still_the_end(
+def test_truncation_keeps_the_end_token_and_the_length_before_it(
     starter: LoadModel,
 ) -> None:
     whole, cut = (
@@ -44,15 +44,13 @@ def test_length_before_truncation_is_kept_and_the_last_token_is_still_the_end(
 
 
 @pytest.mark.parametrize("text", ["", " \n", "\u200b" * 20_000, "word", " " * 20_000 + "."])
-def test_a_text_that_shows_nothing_is_blank_behind_any_prompt(
-    starter: LoadModel, text: str
-) -> None:
+def test_an_invisible_text_is_blank_with_any_prompt(starter: LoadModel, text: str) -> None:
     (tokens,) = starter("fp32").tokenizer.encode([text], prompt="query: ", max_tokens=128)
     assert tokens.blank == (not text.strip("\u200b \n"))
 
 
-def test_queries_of_the_past_are_not_kept(gemma: LoadModel) -> None:
-    """BPE keeps the words that it has seen, and a text is one word to Gemma's: 78 MB."""
+def test_tokenized_queries_are_not_cached(gemma: LoadModel) -> None:
+    """BPE caches words, and to Gemma's tokenizer a text is one word: 78 MB."""
     tokenizer, process = gemma("fp32").tokenizer, psutil.Process()
     queries = [
         "".join(map(chr, range(start, start + 60))) for start in range(0x1F300, 0x1F300 + 10_000)
@@ -64,13 +62,13 @@ def test_queries_of_the_past_are_not_kept(gemma: LoadModel) -> None:
     assert process.memory_info().rss - before < 10_000_000
 
 
-def test_a_lone_surrogate_is_refused_with_its_place(starter: LoadModel) -> None:
+def test_a_lone_surrogate_is_refused_with_its_position(starter: LoadModel) -> None:
     with pytest.raises(TextError) as refusal:
         starter("fp32").tokenizer.encode(["fine", "not \ud800 fine"], max_tokens=10)
     assert refusal.value.index == 1
 
 
 @pytest.mark.parametrize("text", ["", "\0", "a" * 1_000_000, "🏳️‍🌈" * 500, "\u202eright to left"])
-def test_odd_texts_become_tokens(starter: LoadModel, text: str) -> None:
+def test_unusual_texts_can_be_tokenised(starter: LoadModel, text: str) -> None:
     (tokens,) = starter("fp32").tokenizer.encode([text], max_tokens=128)
     assert 2 <= len(tokens.ids) <= 128

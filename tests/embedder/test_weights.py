@@ -1,4 +1,4 @@
-"""Model files: what is not exactly as it was written is refused, with the reason, and never read."""
+"""Model files: a changed or malformed file is refused with the reason."""
 
 import contextlib
 import json
@@ -43,14 +43,14 @@ def joined(header: object, data: bytes) -> bytes:
 
 
 def first(header: Header) -> Any:
-    """The entry of the tensor that the file begins with."""
+    """The entry of the first tensor of the file."""
     return min(
         (e for n, e in header.items() if n != "__metadata__"), key=lambda e: e["data_offsets"]
     )
 
 
 def change(name: str, value: object) -> Edit:
-    """One field of the first tensor's entry."""
+    """Change one field of the first tensor's entry."""
 
     def edit(header: Header, _: bytes) -> None:
         first(header)[name] = value
@@ -59,7 +59,7 @@ def change(name: str, value: object) -> Edit:
 
 
 def configure(**fields: object) -> Edit:
-    """Fields of the configuration."""
+    """Change fields of the configuration."""
 
     def edit(header: Header, _: bytes) -> None:
         metadata = header["__metadata__"]
@@ -69,7 +69,7 @@ def configure(**fields: object) -> Edit:
 
 
 def describe(**fields: object) -> Edit:
-    """Fields of the metadata."""
+    """Change fields of the metadata."""
 
     def edit(header: Header, _: bytes) -> None:
         header["__metadata__"] |= fields
@@ -78,7 +78,7 @@ def describe(**fields: object) -> Edit:
 
 
 def drop(name: str) -> Edit:
-    """A tensor, with the hole closed."""
+    """Remove a tensor and its bytes."""
 
     def edit(header: Header, data: bytes) -> bytes:
         begin, end = header.pop(name)["data_offsets"]
@@ -103,34 +103,34 @@ def rename(header: Header, _: bytes) -> None:
 
 
 FAULTS: dict[str, tuple[Edit, str]] = {
-    "data cut": (lambda _, data: data[:-64], "its tensors end"),
+    "truncated data": (lambda _, data: data[:-64], "its tensors end"),
     "data added": (lambda _, data: data + bytes(64), "its tensors end"),
-    "dtype that nobody knows": (change("dtype", "F128"), "dtype"),
-    "dtype that is no text": (change("dtype", [1]), "dtype"),
+    "an unknown dtype": (change("dtype", "F128"), "dtype"),
+    "a dtype that is not text": (change("dtype", [1]), "dtype"),
     "another dtype": (change("dtype", "F16"), "bytes and the shape"),
     "another shape": (change("shape", [16, 16]), "bytes and the shape"),
     "a shape below zero": (change("shape", [-16, -16]), "no shape"),
     "a shape of fractions": (change("shape", [1.5]), "no shape"),
-    "a shape beyond every number": (change("shape", [1 << 62, 1 << 62]), "bytes and the shape"),
+    "a shape that overflows": (change("shape", [1 << 62, 1 << 62]), "bytes and the shape"),
     "offsets out of the file": (change("data_offsets", [1 << 40, (1 << 40) + 64]), "bytes and"),
     "offsets that run backwards": (change("data_offsets", [64, 0]), "bytes and"),
     "offsets below zero": (change("data_offsets", [-64, 0]), "no place"),
     "three offsets": (change("data_offsets", [0, 64, 64]), "no place"),
-    "an entry that is none": (lambda header, _: header.update({"norm": 7}), "nothing useful"),
-    "a name that C would cut": (rename, "of the name"),
+    "an entry that is a number": (lambda header, _: header.update({"norm": 7}), "nothing useful"),
+    "a name with a zero byte": (rename, "of the name"),
     "two tensors in one place": (overlap, "hole or an overlap"),
     "no metadata": (lambda header, _: header.pop("__metadata__") and None, "not in the format"),
-    "metadata that is no object": (lambda h, _: h.update(__metadata__=[1]), "not in the format"),
+    "metadata that is a list": (lambda h, _: h.update(__metadata__=[1]), "not in the format"),
     "another format": (describe(format="pt"), "not in the format"),
     "no configuration": (describe(config=""), "configuration"),
     "a configuration of numbers": (describe(config="[1, 2]"), "other fields"),
     "a configuration that is nested": (describe(config="[" * 100_000), "configuration"),
     "a field too many": (configure(rope=1), "other fields"),
-    "a family that nobody knows": (configure(family="llama"), "family 'llama'"),
+    "an unknown family": (configure(family="llama"), "family 'llama'"),
     "text for a number": (configure(layers="7"), "wrong type"),
-    "truth for a number": (configure(layers=True), "wrong type"),
+    "a boolean for a number": (configure(layers=True), "wrong type"),
     "no layers": (configure(layers=0), "layers is 0"),
-    "layers without end": (configure(layers=1 << 40), "layers is"),
+    "too many layers": (configure(layers=1 << 40), "layers is"),
     "a width that is odd": (configure(width=50), "multiple of 16"),
     "a head that is too large": (configure(head_dim=1024), "head_dim is 1024"),
     "heads that do not divide": (configure(heads=3, kv_heads=2), "do not divide"),
@@ -143,7 +143,7 @@ FAULTS: dict[str, tuple[Edit, str]] = {
     "too many Dense layers": (
         configure(dense_width=[48] * 5, dense_activation=["tanh"] * 5), "at most 4",
     ),
-    "an epsilon that is none": (configure(norm_epsilon=float("nan")), "norm_epsilon"),
+    "an epsilon that is not a number": (configure(norm_epsilon=float("nan")), "norm_epsilon"),
     "a tensor that is missing": (drop("norm"), "tensor norm is missing"),
     "another vocabulary": (configure(vocabulary=512), "tensor embedding"),
     "another width": (configure(width=64), "another size"),
@@ -178,7 +178,7 @@ def test_a_malformed_file_is_refused_with_the_reason(
         (struct.pack("<Q", 200_000) + b"[" * 200_000, "not JSON"),
     ],
 )
-def test_a_file_that_is_no_safetensors_is_refused(
+def test_a_file_that_is_not_safetensors_is_refused(
     content: bytes, reason: str, tmp_path: Path
 ) -> None:
     path = tmp_path / WEIGHTS_FILE
@@ -190,7 +190,7 @@ def test_a_file_that_is_no_safetensors_is_refused(
 def test_misaligned_tensors_are_refused(whole: Path, tmp_path: Path) -> None:
     header, data = split(whole)
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 64)  # the 8 bytes of the length are left out of the sum
+    text += b" " * (-len(text) % 64)  # wrong: without the 8 bytes of the length
     path = tmp_path / WEIGHTS_FILE
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
     with pytest.raises(ModelCorruptError, match="aligned"):
@@ -230,7 +230,7 @@ def test_any_byte_of_the_header_may_change_without_a_crash(
         NativeEngine(path, num_threads=1)
 
 
-def test_other_readers_of_safetensors_can_read_it(whole: Path) -> None:
+def test_the_safetensors_library_can_read_it(whole: Path) -> None:
     weights = Weights(whole)
     with safe_open(whole, "np") as file:
         assert {tensor.name for tensor in weights.tensors} == set(file.keys())
@@ -238,7 +238,7 @@ def test_other_readers_of_safetensors_can_read_it(whole: Path) -> None:
             assert file.get_tensor(tensor.name).shape == tensor.shape
 
 
-def test_a_configuration_is_read_as_it_was_written(whole: Path) -> None:
+def test_a_configuration_is_read_back_unchanged(whole: Path) -> None:
     config = Weights(whole).config
     assert EngineConfig.from_json(config.to_json()) == config
     assert (config.window, config.dense_width, config.dimensions) == (9, (96, 48), 48)

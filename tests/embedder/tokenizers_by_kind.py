@@ -1,4 +1,4 @@
-"""Tokenizers of every kind that a model may have."""
+"""A tokenizer of every kind that a model may have."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ _BETWEEN = processors.TemplateProcessing(
 
 
 def of_kind(kind: str, *, starter: Path, small_gemma: Path, directory: Path) -> Path:
-    """Its `tokenizer.json`; `starter` and `small_gemma` are those of prepared models."""
+    """A `tokenizer.json` by kind; `starter` and `small_gemma` are those of prepared models."""
     if kind in ("wordpiece", "small-gemma"):
         return starter if kind == "wordpiece" else small_gemma
     file = directory / f"{kind}.json"
@@ -29,13 +29,13 @@ def of_kind(kind: str, *, starter: Path, small_gemma: Path, directory: Path) -> 
 
 
 def _cased(starter: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """As of cased BERT: accents and capitals are kept."""
+    """Like that of cased BERT, which keeps accents and capitals."""
     starter.normalizer = normalizers.BertNormalizer(lowercase=False)
     return starter
 
 
 def _unigram(_: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """As of XLM-R: it puts a mark before the text, drops repeated spaces, and joins unknown characters."""
+    """Like that of XLM-R: marks the start, drops repeated spaces, joins unknown characters."""
     made = tokenizers.Tokenizer(models.Unigram())
     made.normalizer = normalizers.Sequence(
         [normalizers.NFKC(), normalizers.Replace(tokenizers.Regex(" {2,}"), " ")]
@@ -51,7 +51,7 @@ def _unigram(_: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
 
 
 def _byte_level(_: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """As of RoBERTa and ModernBERT: BPE over bytes, words cut out by a regular expression."""
+    """Like those of RoBERTa and ModernBERT: BPE over bytes, words split by a regular expression."""
     made = tokenizers.Tokenizer(models.BPE())
     made.normalizer = normalizers.NFC()
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)

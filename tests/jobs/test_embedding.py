@@ -35,11 +35,11 @@ class Faulty:
         self._engine, self._fault = engine, fault
         self.kernel = engine.kernel
 
-    def embed(self, token_ids: Sequence[TokenIds]) -> Vectors:
+    def forward(self, token_ids: Sequence[TokenIds]) -> Vectors:
         lengths = np.array([len(ids) for ids in token_ids])
         if (lengths == 3).any():
             raise self._fault
-        return np.where(lengths[:, None] == 4, np.float32("nan"), self._engine.embed(token_ids))
+        return np.where(lengths[:, None] == 4, np.float32("nan"), self._engine.forward(token_ids))
 
 
 def engine_of(directory: Path, fingerprint: str) -> embedding.Engine:

@@ -48,7 +48,7 @@ def write(path: Path, family: str, precision: str) -> None:
 
 
 def texts() -> list[NDArray[np.int64]]:
-    """Every length that meets another edge of a block, a panel, a window or a chunk."""
+    """Lengths at the edges of a block, a panel, a window and a chunk."""
     generator = np.random.Generator(np.random.PCG64(7))
     lengths = (1, 2, 3, 4, 5, 8, 15, 16, 17, 31, 33, 48, 64, 65, 95, POSITIONS)
     return [generator.integers(0, VOCABULARY, length) for length in lengths]

@@ -1,4 +1,4 @@
-"""Test programs in C++, linked with the engine in a build with sanitizers."""
+"""Test programs in C++, linked with the engine and built with sanitizers."""
 
 import os
 import shutil
@@ -26,12 +26,12 @@ def engine_program(
     kernels: Sequence[str] | None = None,
     link: Sequence[str] = (),
 ) -> Path:
-    """tests/native/`name`.cpp with the whole engine. Objects are kept from run to run.
+    """Builds tests/native/`name`.cpp with the whole engine. Objects are kept for the next run.
 
     Args:
-        kernels: those that run, and are compiled with sanitizers; the library's own objects stand in
-            for the others. None for all.
-        link: flags instead of the variant's, where they differ.
+        kernels: those to compile with sanitizers; None for all. The others are not to be run, and
+            are taken from the library's objects.
+        link: flags for linking, if not those of the variant.
     """
     flags, compiler = (*SANITIZE, *VARIANTS[variant]), build.clang(CLANG)
     source = HERE / f"{name}.cpp"
@@ -49,7 +49,7 @@ def engine_program(
 
 
 def pool_program(variant: str, directory: Path) -> Path:
-    """tests/native/pool_test.cpp with the thread pool alone, whose atomics are delayed."""
+    """Builds tests/native/pool_test.cpp with only the thread pool, whose atomics are delayed."""
     program = directory / "pool_test"
     flags = [*build.FLAGS, *SANITIZE, *VARIANTS[variant][:1], f"-I{build.SOURCES}"]
     included = ["-include", str(HERE / "delayed_atomic.h")]
@@ -61,7 +61,7 @@ def pool_program(variant: str, directory: Path) -> Path:
 
 
 def run(program: Path, *arguments: str, seconds: int) -> None:
-    """Fails with all that the program said; it hangs when it is not done after `seconds`."""
+    """Runs a program. Fails with its output, or if it is not done after `seconds`."""
     environment = os.environ | {"UBSAN_OPTIONS": "print_stacktrace=1"}
     try:
         done = subprocess.run(

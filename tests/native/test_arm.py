@@ -1,4 +1,4 @@
-"""The ARM64 build makes the same bits, on every kind of core that its kernels are for."""
+"""The ARM64 build gives the same bits on every core that its kernels are for."""
 
 import hashlib
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ CPUS = {
 
 @pytest.fixture(scope="module")
 def small_models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """In the order of VECTORS."""
+    """Model files in the order of VECTORS."""
     directory = tmp_path_factory.mktemp("golden")
     paths = [directory / "-".join(name) for name in VECTORS]
     for path, (family, precision) in zip(paths, VECTORS, strict=True):
@@ -31,7 +31,7 @@ def small_models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.mark.parametrize(("cpu", "kernels"), CPUS.items())
-def test_small_models_make_the_known_bits(
+def test_small_models_give_the_known_bits(
     cpu: str, kernels: Sequence[str], small_models: list[Path], tmp_path: Path
 ) -> None:
     assert arm_program.kernels(cpu) == kernels
@@ -46,12 +46,12 @@ def test_small_models_make_the_known_bits(
     assert found == [dict.fromkeys(kernels, known) for known in VECTORS.values()]
 
 
-def test_a_layer_of_embeddinggemmas_sizes_makes_the_bits_of_x86(tmp_path: Path) -> None:
+def test_a_layer_of_embeddinggemmas_size_gives_the_bits_of_x86(tmp_path: Path) -> None:
     model = tmp_path / "model"
     arm_shape.write(model, layers=1)
     rng = np.random.default_rng(0)
     texts = [rng.integers(0, arm_shape.VOCABULARY, n) for n in (1, 21, 70, 128)]
-    expected = NativeEngine(model, num_threads=2).embed(texts)
+    expected = NativeEngine(model, num_threads=2).forward(texts)
     for cpu, kernel in (("neoverse-n1", "dotprod"), ("max", "i8mm")):
         case = Case(model=model, token_ids=texts, kernels=(kernel,))
         assert np.array_equal(arm_program.run(cpu, tmp_path, [case])[0][kernel], expected)

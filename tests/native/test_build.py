@@ -1,4 +1,4 @@
-"""The engine's library: what is in it, and when it is built."""
+"""The engine's library: its contents, and when it is built."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ from embedder.native.build import BuildError
 
 LOADERS = {"ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
 LINUX = [name for name in build.TARGETS if name.startswith("linux")]
-# Instead of a compiler: writes down what it is asked for, and fails when a file `broken` is there.
+# In place of a compiler: logs its output file, and fails if there is a file `broken`.
 COMPILER = """#!/bin/sh
 cd "$(dirname "$0")"
 [ "$1" != --version ] || { cat version; exit; }
@@ -25,8 +25,8 @@ echo "$*" > "$last"
 
 
 @pytest.mark.parametrize("name", LINUX)
-def test_no_function_of_one_instruction_set_can_stand_in_for_anothers(name: str) -> None:
-    """Of a weak symbol the linker keeps any one copy; the kernels' code differs by their CPU."""
+def test_kernels_share_no_symbols(name: str) -> None:
+    """The linker keeps an arbitrary copy of a weak symbol, and kernels differ by their CPU."""
     units = build.units(name, build.compiler_for(name))
     objects = [str(path) for path in build.compile_units(units, name)]
     symbols = subprocess.run(["nm", *objects], capture_output=True, text=True, check=True).stdout
@@ -35,7 +35,7 @@ def test_no_function_of_one_instruction_set_can_stand_in_for_anothers(name: str)
 
 
 @pytest.mark.parametrize("name", LINUX)
-def test_it_needs_the_c_library_alone_and_shows_its_interface_alone(name: str) -> None:
+def test_the_library_needs_only_the_c_library_and_exports_only_its_interface(name: str) -> None:
     library = str(build.build(name))
     about = subprocess.run(["readelf", "-dsW", library], capture_output=True, text=True, check=True)
     needed = set(re.findall(r"NEEDED.*\[(.*)\]", about.stdout))
@@ -47,13 +47,13 @@ def test_it_needs_the_c_library_alone_and_shows_its_interface_alone(name: str) -
     assert len(promised) == 6
 
 
-def test_it_compiles_for_apples_machines() -> None:
+def test_it_compiles_for_macos() -> None:
     assert build.build("darwin-arm64").read_bytes()[:4] == bytes.fromhex("cffaedfe")  # Mach-O
 
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The sources, to be changed, and CXX with the compiler above."""
+    """A copy of the sources, and CXX with the compiler above."""
     shutil.copytree(build.SOURCES, tmp_path / "native", ignore=shutil.ignore_patterns("lib"))
     monkeypatch.setattr(build, "SOURCES", tmp_path / "native")
     monkeypatch.setattr(build, "KERNEL_SOURCE", tmp_path / "native" / "forward.cpp")
@@ -68,7 +68,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def calls(directory: Path) -> int:
-    """How often the compiler has run since this was asked last."""
+    """How often the compiler has run since the last call."""
     log = directory / "calls"
     count = len(log.read_text().splitlines()) if log.exists() else 0
     log.unlink(missing_ok=True)
@@ -96,7 +96,7 @@ def test_only_what_changed_is_compiled_again(directory: Path) -> None:
     assert not [path for place in ("lib", "objects") for path in directory.glob(f"{place}/**/.*")]
 
 
-def test_a_library_that_is_gone_is_linked_again(directory: Path) -> None:
+def test_a_missing_library_is_linked_again(directory: Path) -> None:
     build.build(build.HERE)
     calls(directory)
     build.build(build.HERE).unlink()
@@ -104,7 +104,7 @@ def test_a_library_that_is_gone_is_linked_again(directory: Path) -> None:
     assert calls(directory) == 1
 
 
-def test_an_error_is_shown_whole_below_what_to_do_and_the_library_stays(directory: Path) -> None:
+def test_a_compiler_error_is_shown_below_what_to_do_and_the_library_stays(directory: Path) -> None:
     library = build.build(build.HERE)
     before = library.read_text()
     (directory / "native" / "pool.cpp").write_text("changed")
@@ -121,7 +121,7 @@ def test_an_error_is_shown_whole_below_what_to_do_and_the_library_stays(director
 
 
 @pytest.mark.parametrize("says", ["g++ (Debian) 12.2.0", None])
-def test_a_compiler_that_is_no_clang_is_refused(says: str | None, directory: Path) -> None:
+def test_a_compiler_other_than_clang_is_refused(says: str | None, directory: Path) -> None:
     if says:
         (directory / "version").write_text(says)
     else:
@@ -140,6 +140,6 @@ def test_without_a_compiler_it_says_how_to_get_one(monkeypatch: pytest.MonkeyPat
         build.compiler_for(build.HERE)
 
 
-def test_a_machine_that_has_no_engine_is_told_what_serves_there() -> None:
+def test_a_machine_without_an_engine_is_pointed_to_torch() -> None:
     with pytest.raises(BuildError, match="on windows-AMD64 use MODEL_BACKEND=torch"):
         build.build("windows-AMD64")

@@ -1,4 +1,4 @@
-"""The same texts make the same vectors, to the bit, whatever computes them."""
+"""The same texts give vectors with the same bits, whatever computes them."""
 
 import hashlib
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 from embedder.native_engine import NativeEngine, kernels
 from tests.native import golden
 
-# SHA-256 of the vectors, the same for every CPU, kernel and number of threads. fp16 holds the models' weights
-# exactly, so that its vectors are those of fp32.
+# SHA-256 of the vectors, the same for every CPU, kernel and number of threads. fp16 represents
+# these weights exactly, so its vectors are those of fp32.
 VECTORS = {
     ("gemma3", "int8"): "66db03c72769d801ef2b9a2fabe3f5830946204ba53394d8cfbf117a269de1b5",
     ("gemma3", "fp16"): "eaee9c583fc2104ea6e0955386f1fa4beffa9ddfd09128ada04dd5acc9b48146",
@@ -21,14 +21,14 @@ VECTORS = {
 
 
 @pytest.mark.parametrize(("family", "precision"), VECTORS)
-def test_vectors_are_the_same_bits_on_every_kernel_and_number_of_threads(
+def test_vectors_have_the_same_bits_on_every_kernel_and_number_of_threads(
     tmp_path: Path, family: str, precision: str
 ) -> None:
     path = tmp_path / "model.safetensors"
     golden.write(path, family, precision)
     found = {
         (kernel, threads): hashlib.sha256(
-            NativeEngine(path, num_threads=threads, kernel=kernel).embed(golden.texts()).tobytes()
+            NativeEngine(path, num_threads=threads, kernel=kernel).forward(golden.texts()).tobytes()
         ).hexdigest()
         for kernel in kernels()
         for threads in (1, 2, 8)
@@ -36,8 +36,8 @@ def test_vectors_are_the_same_bits_on_every_kernel_and_number_of_threads(
     assert found == dict.fromkeys(found, VECTORS[family, precision])
 
 
-def test_a_machine_of_many_cores_uses_as_many_threads_as_the_engine_takes(tmp_path: Path) -> None:
+def test_more_threads_than_the_engine_takes_are_reduced(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     golden.write(path, "bert", "int8")
-    vectors = NativeEngine(path, num_threads=192).embed(golden.texts())
+    vectors = NativeEngine(path, num_threads=192).forward(golden.texts())
     assert hashlib.sha256(vectors.tobytes()).hexdigest() == VECTORS["bert", "int8"]

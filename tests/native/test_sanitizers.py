@@ -1,6 +1,6 @@
-"""The engine's C++ where every wrong access, undefined operation and race ends the program.
+"""The engine's C++ with sanitizers: a wrong access, undefined operation or race ends the program.
 
-The programs say what they check; clang-19 compiles them.
+The programs describe what they check. clang-19 compiles them.
 """
 
 import random
@@ -13,7 +13,7 @@ from tests.native.programs import engine_program, pool_program, run
 FUZZ_SECONDS = 15
 
 
-def test_random_models_of_every_kind_give_equal_bits_and_touch_no_memory_but_theirs(
+def test_random_models_give_equal_bits_without_memory_errors(
     tmp_path: Path,
 ) -> None:
     run(engine_program("engine_test", "address", tmp_path), "0", "17", seconds=300)
@@ -26,11 +26,11 @@ def test_threads_that_share_a_pack_do_not_race(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("variant", ["thread", "address"])
 def test_the_pool_runs_every_item_once_and_never_hangs(variant: str, tmp_path: Path) -> None:
-    """With delays in between, and up to eight threads on however few cores there are."""
+    """With random delays and up to eight threads, on any number of cores."""
     run(pool_program(variant, tmp_path), "5", seconds=300)
 
 
-def test_arbitrary_bytes_for_models_and_texts_touch_no_memory_but_theirs(tmp_path: Path) -> None:
+def test_arbitrary_models_and_texts_cause_no_memory_errors(tmp_path: Path) -> None:
     link = ("-fsanitize=address,undefined,fuzzer",)
     fuzzer = engine_program("fuzz", "address", tmp_path, link=link)
     corpus = tmp_path / "corpus"
