@@ -77,6 +77,37 @@ def test_room_goes_to_the_user_who_holds_least(room: BodyRoom) -> None:
     assert room.grant() == [first]
 
 
+def test_small_bodies_of_a_user_do_not_keep_a_large_one_waiting_for_ever(room: BodyRoom) -> None:
+    """A new one comes for each that has left."""
+    large = room.enter("a", 8 * MB)
+    send(room, large, MB)
+    room.ask(large)
+    small = [room.enter("a", 2 * MB) for _ in range(16)]
+    for body in small:
+        room.ask(body)
+    for _ in range(100):
+        room.grant()
+        if not room.waits(large) and not receive_piece(room, large):
+            return
+        for body in [body for body in small if body.reserved]:
+            if not receive_piece(room, body):
+                room.leave(body)
+                small.remove(body)
+                small.append(room.enter("a", 2 * MB))
+                room.ask(small[-1])
+    raise AssertionError(f"the large body has {large.received} bytes")
+
+
+def receive_piece(room: BodyRoom, body: Body) -> int:
+    """Bytes that are missing still, for which it waits."""
+    room.received(body, body.reserved)
+    if body.missing:
+        room.ask(body)
+    else:
+        room.complete(body)
+    return body.missing
+
+
 def fill(room: BodyRoom) -> list[Body]:
     """Four bodies that keep everybody else out, each a megabyte short of its end."""
     bodies = [room.enter(user, 8 * MB) for user in "abcd"]
