@@ -32,8 +32,8 @@ containerize = cd / && $(abspath $(BIN))/bentoml containerize embedding-api:late
 export BENTOML_DO_NOT_TRACK := true
 
 .PHONY: help install native native-linux serve embed-dataset embed-table test tools bench drill hostile soak \
-  lint token service-key model model-info build docs site lock clean faketime emulator arm-model engine image image-arm64 test-image test-arm64 \
-  test-compose bundle install-bundle test-bundle test-pythons sbom audit
+  lint token service-key model model-info build docs site lock clean faketime emulator arm-model engine \
+  image image-arm64 test-image test-arm64 test-compose bundle install-bundle test-bundle test-pythons sbom audit
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16

@@ -94,6 +94,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error("--niceness should be 0 to 19")
     if not 1 <= options.lease <= 3600:
         parser.error("--lease should be 1 to 3600 seconds")
+    if options.metrics_port is not None and not 1 <= options.metrics_port <= 65535:
+        parser.error("--metrics-port should be 1 to 65535")
     if options.threads is not None and options.threads < 1:
         parser.error("--threads should be 1 or more")
 

@@ -1,4 +1,4 @@
-"""A worker from its start to its end: what it fills, what wakes it, when it ends."""
+"""A worker from its start to its end: which columns it fills, and when it ends."""
 
 import os
 import signal
@@ -21,13 +21,14 @@ from jobs.table.catalog import Pgvector, find_pgvector
 from jobs.table.column import Column, load_columns
 from jobs.table.listening import Listener
 from jobs.table.queue import Queue
-from jobs.table.session import Session
+from jobs.table.session import SILENT_SECONDS, Session, ends_within
 from jobs.table.state import State, states
 from jobs.table.texts import TextEmbedder
 from jobs.table.worker import PURPOSE, THREADS, Backoff, Filler, Signals
 
 TICK = 0.5  # seconds in which a signal is noticed
 LOOK_SECONDS = 5.0  # between two looks at what is set up and how far it is
+LOOK_SHARE = 20  # times as long as a look took: a queue of a million rows is counted in 0.2 s
 STUCK_SECONDS = 30.0  # beyond a lease, in which `--once` sees no row finished: it ends
 
 
@@ -99,7 +100,7 @@ class Worker:
         )
 
     def _watch(self, fillers: Sequence[Future[None]]) -> int:
-        """Pass word on until the end. Returns how many rows have no vector, as far as is known."""
+        """Wake the threads until the end. Returns how many rows have no vector, if known."""
         backoff = Backoff()
         progress = Progress(self._options.lease + STUCK_SECONDS)
         while not self._signals.stop.is_set():
@@ -125,11 +126,12 @@ class Worker:
         while not self._signals.stop.is_set():
             now = time.monotonic()
             if now >= next_look:
-                next_look = now + (TICK if self._options.once else LOOK_SECONDS)
                 found = self._look(connection)
                 backoff.reset()
                 if self._options.once and progress.over(found, now):
                     return self._stop()
+                seconds = TICK if self._options.once else LOOK_SECONDS
+                next_look = now + max(seconds, LOOK_SHARE * (time.monotonic() - now))
             if listener.wait(TICK) or now >= next_wake:
                 next_wake = now + listener.seconds
                 self._signals.wake.set()
@@ -138,7 +140,11 @@ class Worker:
         return None
 
     def _look(self, connection: psycopg.Connection, *, starting: bool = False) -> list[State]:
-        """See what is set up and how far it is, and show it."""
+        """Find out what is set up and how far it is, and update the metrics."""
+        with ends_within(connection, SILENT_SECONDS):
+            return self._looked(connection, starting=starting)
+
+    def _looked(self, connection: psycopg.Connection, *, starting: bool) -> list[State]:
         columns = {}
         for column in self._set_up(connection):
             try:
@@ -152,6 +158,8 @@ class Worker:
         for name in sorted(gone):
             self._say(f"{name} is not filled any more: it was removed, or has another model")
         self._columns = columns
+        if not columns:
+            return []
         Queue(Session(connection), self._pgvector, lease=self._options.lease).sweep()
         found = [state for state in states(connection) if state.name in columns]
         metrics.show(found)

@@ -1,5 +1,7 @@
 -- With the caller's rights: policies of the table decide what is found. `space` is the fingerprint
 -- of the model that embedded the query; with it, rows of another model are left out.
+-- Loads pgvector's library, without which only a superuser may name its settings.
+do $block$ begin perform '[0]'::{type_name}; end $block$;
 drop function if exists {search}({type_name}, integer, text);
 create function {search}(
     query {type_name}, match_count integer default 10, space text default null

@@ -1,6 +1,7 @@
 """What the set-up makes, what it refuses, and that nothing of it is left."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -159,6 +160,34 @@ def test_what_was_never_set_up_is_told(filling: Filling, connection: psycopg.Con
     with pytest.raises(UsageError, match="is not set up: run --setup first"):
         filling.command("documents", "--teardown")
     assert filling.command("status") == 0
+
+
+def test_an_owner_who_is_no_superuser_sets_up_and_fills(
+    filling: Filling, connection: psycopg.Connection
+) -> None:
+    """As on Supabase, each time through a new connection."""
+    role = f"owner_{connection.info.backend_pid}"
+    connection.execute("CREATE EXTENSION vector")
+    connection.execute(f"CREATE ROLE {role} LOGIN")
+    connection.execute(f"ALTER DATABASE {connection.info.dbname} OWNER TO {role}")
+    connection.execute(f"GRANT ALL ON SCHEMA public TO {role}")
+    theirs = replace(filling, url=filling.url.replace("user=postgres", f"user={role}"))
+    with theirs.connect() as owner:
+        owner.execute(DOCUMENTS)
+        owner.execute("INSERT INTO documents (body) VALUES ('one')")
+    for _ in range(2):
+        theirs.set_up("documents", "--text", "body")
+        assert theirs.fill() == 0
+    with theirs.connect() as owner:
+        found = owner.execute(
+            "SELECT body FROM search_documents((SELECT embedding FROM documents), 1)"
+        ).fetchall()
+        assert found == [("one",)]
+    assert theirs.assert_filled("documents") == 1
+    assert theirs.command("documents", "--teardown") == 0
+    connection.execute(f"REASSIGN OWNED BY {role} TO postgres")
+    connection.execute(f"DROP OWNED BY {role}")
+    connection.execute(f"DROP ROLE {role}")
 
 
 def test_who_may_write_to_the_table_need_not_see_the_queue(
