@@ -31,7 +31,7 @@ containerize = cd / && $(abspath $(BIN))/bentoml containerize embedding-api:late
 
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: help install native native-linux serve embed-dataset embed-table test tools bench drill hostile soak \
+.PHONY: help install native native-linux serve embed-dataset embed-table test test-fast tools bench drill hostile soak \
   lint token service-key model model-info build docs site lock clean faketime emulator arm-model engine \
   image image-arm64 test-image test-arm64 test-compose bundle install-bundle test-bundle test-pythons sbom audit
 
@@ -114,6 +114,9 @@ audit: $(VENV)/dev ## Ask the package index for known vulnerabilities of the shi
 
 test: tools native $(VENV)/dev ## Run the whole test suite
 	@$(BIN)/python -m pytest
+
+test-fast: native $(VENV)/dev ## Run the tests of api/, auth/, gate/ and settings that need no server (a minute)
+	@$(BIN)/python -m pytest -m "not server" tests/api tests/auth tests/gate tests/test_*.py
 
 # The programs that tests and drills use: a browser, a JavaScript client, proxies, Prometheus, a fake clock, a compiler
 # with sanitizers. PROGRAM=PACKAGE+PACKAGE where packages have other names. As root on Debian, missing programs are

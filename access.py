@@ -72,8 +72,8 @@ def _make_verifier(settings: Settings, public_keys: KeySource | None) -> TokenVe
         )
     if not secret and public_keys is None:
         raise ConfigurationError(
-            "set SUPABASE_JWT_SECRET (older projects) or SUPABASE_URL (projects with signing keys): "
-            "without one of them no token can be checked"
+            "set SUPABASE_JWT_SECRET (older projects) or SUPABASE_URL (projects with signing "
+            "keys): without one of them no token can be checked"
         )
     issuer = settings.supabase_url and f"{settings.supabase_url}/auth/v1"
     return TokenVerifier(

@@ -1,4 +1,4 @@
-"""Where settings come from: environment variables, and an `.env` where the service was started."""
+"""Where settings come from: environment variables, and `.env` where the service was started."""
 
 import difflib
 import stat
@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 ENV_FILE = ".env"
-# Variables of deploy/docker-compose.yml alone.
+# Variables that only deploy/docker-compose.yml reads.
 COMPOSE_NAMES = frozenset({"SUBNET"})
 
 
@@ -17,30 +17,36 @@ COMPOSE_NAMES = frozenset({"SUBNET"})
 def env_file() -> Path | None:
     """The `.env` of the working directory, or of the directory that the service was started in.
 
-    The first call decides: BentoML changes the working directory.
+    The first call decides: BentoML changes the working directory later.
     """
     places = (directory / ENV_FILE for directory in _directories())
     return next((path for path in places if path.is_file()), None)
 
 
 def is_open_to_all(path: Path) -> bool:
-    """Whether every user of the machine may read a file."""
+    """Whether every user of the machine can read the file."""
     return bool(path.stat().st_mode & stat.S_IROTH)
 
 
 def misspelt(names: Iterable[str], known: frozenset[str], *, cutoff: float) -> list[str]:
-    """What to say of names that are almost one of `known`."""
-    unknown = sorted(
-        name for name in set(names) - known - COMPOSE_NAMES if not name.startswith("OTEL_")
-    )  # those are the SDK's
+    """Complaints about names that are almost one of `known`.
+
+    Args:
+        names: of variables.
+        known: the names that are settings.
+        cutoff: likeness from 0 to 1 above which a name counts as misspelt.
+    """
+    others = set(names) - known - COMPOSE_NAMES
+    unknown = sorted(name for name in others if not name.startswith("OTEL_"))  # read by the SDK
     close = ((name, difflib.get_close_matches(name, known, n=1, cutoff=cutoff)) for name in unknown)
     return [f"{name} is not a setting; did you mean {match[0]}?" for name, match in close if match]
 
 
 def _directories() -> Iterator[Path]:
-    """`bentoml serve TAG` is in the Bento's directory while it imports the service.
+    """The working directory, and the one that BentoML will return to.
 
-    BentoML says nowhere where it will go back to, but in this variable of its own.
+    `bentoml serve TAG` imports the service in the Bento's directory. Where it was started is only
+    in a local variable of BentoML's `import_service`.
     """
     yield Path.cwd()
     frame: FrameType | None = sys._getframe()

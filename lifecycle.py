@@ -1,4 +1,4 @@
-"""From the first signal to the last answer, and an end for a process that can serve no more."""
+"""Ends a worker: from SIGTERM to its last answer, or at once if it can no longer serve."""
 
 import asyncio
 import contextlib
@@ -17,43 +17,47 @@ from typing import Any
 from errors import Overloaded
 
 LOG = logging.getLogger("embedding_api")
-LOOK = 1.0  # seconds between looks at the engine and the parent
-LAST_ANSWERS = 0.5  # seconds for answers that are ready to leave
-LAST_RESORT = 5.0  # seconds that the server may take to close once everybody is answered
+CHECK_INTERVAL = 1.0  # seconds between checks of the engine and the parent
+LAST_ANSWERS = 0.5  # seconds for answers that are ready to be sent
+LAST_RESORT = 5.0  # seconds that the server may take to close after the last answer
 UNFIT = 70  # exit status: EX_SOFTWARE of sysexits.h
 
 
 class Lifecycle:
-    """Of one worker process, under a server that has installed its own signal handlers (uvicorn).
+    """The end of one worker process, under a server with signal handlers of its own (uvicorn).
 
-    SIGTERM: nothing more is taken, what is in flight is finished within `shutdown_timeout` seconds while
-    probes and newcomers are told 503, and only then the server hears of it. Whoever waits beyond that is
-    told 503 too.
+    After SIGTERM requests in flight are finished, while probes and new requests get 503. Then the
+    server's own handler runs. If the `parent` process ends, this one stops too: nothing else would
+    end it, and it would keep the port.
 
-    A process whose `parent` has ended drains and ends too: nobody would end it, and it would keep the port.
-
-    An event loop that does not turn for `loop_timeout` seconds can tell nobody anything: the process ends.
+    Args:
+        shutdown_timeout: seconds for requests in flight; those that wait longer get 503.
+        loop_timeout: seconds without a turn of the event loop after which the process ends.
+        parent: process id of the supervisor.
     """
 
     def __init__(self, *, shutdown_timeout: float, loop_timeout: float, parent: int) -> None:
-        self._timeout, self._loop_timeout = shutdown_timeout, loop_timeout
+        self._timeout = shutdown_timeout
+        self._loop_timeout = loop_timeout
         self._turns = 0  # of the loop
         self._handlers: dict[int, Any] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._parent = parent
         self.stopping = False
-        self.in_flight: Callable[[], int] = lambda: 0  # set by whoever counts
+        self.in_flight: Callable[[], int] = lambda: 0  # set when the gate is made
         self._check: Callable[[], None] = lambda: None
         self._abandon: Callable[[Exception], None] = lambda _: None
 
     def start(self, *, check: Callable[[], None], abandon: Callable[[Exception], None]) -> None:
-        """Take over from the server's handlers; needs a running event loop.
+        """Replace the server's signal handlers and begin to watch; needs a running event loop.
 
         Args:
-            check: raises when the process can serve no more.
-            abandon: raises the error it is given to everybody who waits.
+            check: raises if the process can no longer serve.
+            abandon: raises the error that it is given in every request that waits.
         """
-        self._loop, self._check, self._abandon = asyncio.get_running_loop(), check, abandon
+        self._loop = asyncio.get_running_loop()
+        self._check = check
+        self._abandon = abandon
         for number in (signal.SIGTERM, signal.SIGINT):
             self._handlers[number] = signal.signal(number, self._signalled)
         self._keep(self._watch())
@@ -61,25 +65,24 @@ class Lifecycle:
         _raise_fd_limit()
 
     def refuse_when_stopping(self) -> None:
-        """Raises Overloaded once a signal has come."""
+        """Raises Overloaded after a signal to stop."""
         if self.stopping:
             raise _stopping()
 
     async def give_up(self, why: str, error: Exception) -> None:
-        """End the process, so that its supervisor starts another; whoever waits is told `error` first."""
-        LOG.critical(
-            why,
-            extra={
-                "fields": {
-                    "reason": str(error) or type(error).__name__,
-                    "abandoned": self.in_flight(),
-                }
-            },
-        )
+        """Answer `error` to every request that waits, and end the process for a restart.
+
+        Args:
+            why: message of the log line.
+            error: the reason, for the log and for those who wait.
+        """
+        reason = str(error) or type(error).__name__
+        fields = {"reason": reason, "abandoned": self.in_flight()}
+        LOG.critical(why, extra={"fields": fields})
         self.stopping = True
         self._abandon(error)
         await asyncio.sleep(LAST_ANSWERS)
-        os._exit(UNFIT)  # a thread that hangs would keep any other end waiting
+        os._exit(UNFIT)  # any other way would wait for a thread that hangs
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         if not self.stopping:
@@ -87,13 +90,12 @@ class Lifecycle:
             self._loop.call_soon_threadsafe(self._keep, self._drain(number))
         elif (
             number == signal.SIGINT
-        ):  # Ctrl-C again; the SIGTERM after the first one is the supervisor's
+        ):  # a second Ctrl-C; the supervisor sends SIGTERM after the first
             self._handlers[number](number, frame)
 
     async def _drain(self, number: int) -> None:
-        LOG.info(
-            "stopping", extra={"fields": {"in_flight": self.in_flight(), "seconds": self._timeout}}
-        )
+        fields = {"in_flight": self.in_flight(), "seconds": self._timeout}
+        LOG.info("stopping", extra={"fields": fields})
         deadline = time.monotonic() + self._timeout
         while self.in_flight() and time.monotonic() < deadline:  # noqa: ASYNC110 (a count has no event)
             await asyncio.sleep(0.05)
@@ -110,10 +112,10 @@ class Lifecycle:
 
     async def _watch(self) -> None:
         while not self.stopping:
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(CHECK_INTERVAL)
             self._turns += 1
             if os.getppid() != self._parent:
-                LOG.error("supervisor_gone: nobody would end this process")
+                LOG.error("supervisor_gone: this process stops, as nothing else would end it")
                 self._signalled(signal.SIGTERM, None)
             try:
                 self._check()
@@ -122,15 +124,16 @@ class Lifecycle:
                     await self.give_up("worker_given_up", error)
 
     def _watch_loop(self) -> None:
-        """Counts its own looks instead of seconds: a machine that was suspended has not stalled."""
-        seen, looks = -1, 0
+        """Counts checks, not seconds: when a suspended machine resumes, nothing has stalled."""
+        seen = -1
+        checks = 0  # since the last turn
         while not self.stopping:
-            time.sleep(LOOK)
-            seen, looks = self._turns, (looks + 1 if seen == self._turns else 0)
-            if looks * LOOK > self._loop_timeout:
-                os.write(
-                    2, b'{"level":"critical","message":"event_loop_stalled"}\n'
-                )  # the log may need the loop
+            time.sleep(CHECK_INTERVAL)
+            checks = checks + 1 if seen == self._turns else 0
+            seen = self._turns
+            if checks * CHECK_INTERVAL > self._loop_timeout:
+                # Not through the log, whose lock the stalled thread may hold.
+                os.write(2, b'{"level":"critical","message":"event_loop_stalled"}\n')
                 os._exit(UNFIT)
 
     def _keep(self, work: Any) -> None:

@@ -6,13 +6,12 @@ import resource
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-# BentoML points prometheus_client at a directory of memory-mapped files, for services of many processes.
-# This one has a single worker: plain counters are faster and leave nothing on disk. It must happen
+# BentoML sets a directory of memory-mapped files for prometheus_client, for many processes.
+# This service has one worker: plain counters are faster and leave nothing on disk. This must run
 # before prometheus_client is first imported.
 os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
-os.environ["PROMETHEUS_DISABLE_CREATED_SERIES"] = (
-    "true"  # a second series for each counter, read by nothing
-)
+# They would be a second series for each counter, which nothing reads.
+os.environ["PROMETHEUS_DISABLE_CREATED_SERIES"] = "true"
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -32,7 +31,7 @@ REQUESTS = Counter(
 )
 DURATION = Histogram(
     "embed_request_duration_seconds",
-    "Time from request to answer, of what was served (2xx): a refusal is quick and would hide a slow one",
+    "Time from request to answer of requests that were served (2xx)",
     ["route"],
     buckets=_SECONDS,
     registry=REGISTRY,
@@ -77,7 +76,7 @@ BATCH_TOKENS = Histogram(
 )
 BATCH_FILL = Histogram(
     "embed_batch_fill_ratio",
-    "Tokens in one forward pass by MAX_BATCH_TOKENS; above 1 for a text longer than that",
+    "Tokens in one forward pass divided by MAX_BATCH_TOKENS; above 1 for a longer text",
     buckets=(0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1, 2, 4, 8),
     registry=REGISTRY,
 )
@@ -104,7 +103,9 @@ FORWARD_PASS = Gauge(
 )
 READY = Gauge("embed_ready", "1 when a request sent here would be served", registry=REGISTRY)
 QUOTA_DEGRADED = Gauge(
-    "embed_quota_degraded", "1 while RATE_LIMIT_ON_ERROR rules instead of Redis", registry=REGISTRY
+    "embed_quota_degraded",
+    "1 while RATE_LIMIT_ON_ERROR applies because Redis is away",
+    registry=REGISTRY,
 )
 QUOTA_LOST = Counter(
     "embed_quota_lost_total",
@@ -113,7 +114,7 @@ QUOTA_LOST = Counter(
 )
 MODEL_INFO = Gauge(
     "embed_model_info",
-    "What serves here",
+    "The served model",
     [
         "model",
         "revision",
@@ -130,7 +131,7 @@ ProcessCollector(registry=REGISTRY)
 
 
 def watch_jwks_age(age: Callable[[], float]) -> None:
-    """Show the age of the key set, which only a process with a key server has."""
+    """Add the age of the key set; only a process with a key server has one."""
     gauge = Gauge(
         "embed_jwks_age_seconds",
         "Time since the key set was fetched; +Inf until it was",
@@ -140,19 +141,19 @@ def watch_jwks_age(age: Callable[[], float]) -> None:
 
 
 def watch_supervisor(process_id: int) -> None:
-    """Show the memory of the process above this one, where the system tells (Linux)."""
+    """Add the memory of the process above this one (Linux only)."""
     path = Path(f"/proc/{process_id}/statm")
     if path.exists():
         gauge = Gauge(
             "embed_supervisor_resident_memory_bytes",
-            "Memory of the process that starts the worker again",
+            "Memory of the process that restarts the worker",
             registry=REGISTRY,
         )
         gauge.set_function(lambda: _resident_bytes(path))
 
 
 def _resident_bytes(statm: Path) -> float:
-    """0 for a process that has ended."""
+    """Resident bytes; 0 for a process that has ended."""
     try:
         return int(statm.read_bytes().split()[1]) * resource.getpagesize()
     except (OSError, IndexError):
@@ -160,7 +161,10 @@ def _resident_bytes(statm: Path) -> float:
 
 
 def begin(routes: Iterable[str], *, reasons: Collection[str], decisions: Iterable[str]) -> None:
-    """Every series of our own faults at 0: one that begins at 1 has not grown in Prometheus's eyes."""
+    """Create the series of the service's own failures at 0.
+
+    Prometheus sees no increase in a series that begins at 1.
+    """
     for decision in decisions:
         GATE_DECISIONS.labels(decision)
     for route in routes:
@@ -177,8 +181,8 @@ _rendered: bytes | None = None
 def render() -> tuple[bytes, str]:
     """All metrics in Prometheus's text format, and its media type; needs a running event loop.
 
-    One rendering serves every request of the same turn of the loop: each takes 2 ms, and 64 callers
-    at once held the loop for 230.
+    One rendering serves all requests of the same turn of the loop: it takes 2 ms, and 64 callers at
+    once would block the loop for 230 ms.
     """
     global _rendered
     if _rendered is None:

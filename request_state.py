@@ -1,4 +1,4 @@
-"""What the layers of one request tell one another: one object per request, in its ASGI scope."""
+"""The state of one request that its layers share: one object per request, in its ASGI scope."""
 
 from __future__ import annotations
 
@@ -13,40 +13,44 @@ KEY = "embedding_api.request"
 
 
 def _nothing() -> None:
-    """There is nothing to release or to abort."""
+    """Nothing to release or to abort."""
 
 
 @dataclass(slots=True)
 class RequestState:
-    """Each field is set by the layer that is named beside it, and read by layers around or behind it."""
+    """Each field is set by the layer named above it, and read by the layers around or behind it."""
 
-    # The connection: what it refused, whether nobody reads the answer, and how to end it now.
+    # The connection: what it refused, whether the client does not read, and how to abort it.
     refused: Exception | None = None
     unread: bool = False
     abort_connection: Callable[[], None] = _nothing
-    # The edge: the request's id, and what each answer carries, errors included.
+    # The edge: the request's id, and headers of the answer, errors included.
     request_id: str = ""
     answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    # The gate: who calls, what was charged, and how to give back the room of a large body.
+    # The gate: who calls, what was charged, and how to free the room of a large body.
     principal: Principal | None = None
     receipt: Receipt | None = None
     release_body: Callable[[], None] = _nothing
-    # The service: tokens of all texts, and bytes that the answer keeps until it is read.
+    # The service: tokens of all texts, and bytes that the answer holds until it is read.
     n_tokens: int = 0
     answer_bytes: int = 0
-    # Whoever turned an exception into an answer.
+    # The layer that answered an exception.
     error: Exception | None = None
 
     @property
     def charged(self) -> Receipt:
-        """The receipt of a request that the gate has charged."""
+        """The receipt of a request that the gate has charged.
+
+        Raises:
+            ValueError: the gate has not charged it.
+        """
         if self.receipt is None:
             raise ValueError("this request was not charged")
         return self.receipt
 
     @property
     def user_id(self) -> str:
-        """Of the principal; "" on pages that are open to all."""
+        """The principal's user id; "" on pages that need no token."""
         return "" if self.principal is None else self.principal.user_id
 
     @property

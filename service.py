@@ -1,6 +1,6 @@
 """embedding-api: texts in, vectors out.
 
-`api/dialects/` has the routes that embed; this is what they call, and the pages of the service itself.
+`api/dialects/` has the routes that embed. Here is what they call, and the pages of the service.
 """
 
 import asyncio

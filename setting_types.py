@@ -1,4 +1,4 @@
-"""What the text of a setting must look like, and what to say of another."""
+"""Types of settings that are text: their form, and the message for any other."""
 
 import re
 from typing import Annotated, Literal
@@ -25,7 +25,7 @@ def _url(schemes: str) -> AfterValidator:
 
 
 def _redis(value: str) -> str:
-    """A password with / # or ? in it would end the host early, and the rest be no password any more."""
+    """Refuses a password with / # or ?, which would be parsed as the end of the host."""
     if not _REDIS.fullmatch(value):
         raise ValueError(
             "should look like redis://user:password@host:6379/0; write / # ? and % of a password "
@@ -35,17 +35,17 @@ def _redis(value: str) -> str:
 
 
 def _without_path(value: str) -> str:
-    """The paths of key set and issuer are put behind it."""
+    """Refuses a URL with a path: those of key set and issuer are appended to it."""
     parts = urlsplit(value)
     if parts.path or parts.query or parts.fragment:
-        host = parts.netloc.rpartition("@")[2]  # what is before it may be a password
+        host = parts.netloc.rpartition("@")[2]  # before it may be a password
         raise ValueError(f"should end after the host: {parts.scheme}://{host}")
     return value
 
 
 def _aliases(value: str) -> str:
     if not all(_ALIAS.fullmatch(alias.strip()) for alias in value.split(",") if alias.strip()):
-        raise ValueError("should be names with commas between, each alone or as name=task")
+        raise ValueError("should be names separated by commas, each alone or as name=task")
     return value
 
 
@@ -55,7 +55,7 @@ def _localhost(value: object) -> object:
 
 def _not_onnx(value: object) -> object:
     if value == "onnx":
-        raise ValueError("there is no onnx backend any more: use native, and run `make model`")
+        raise ValueError("the onnx backend was removed: use native, and run `make model`")
     return value
 
 

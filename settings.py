@@ -1,4 +1,4 @@
-"""Every environment variable the service reads, once, in one frozen object."""
+"""Every environment variable of the service, read once into one frozen object."""
 
 import os
 import sys
@@ -21,26 +21,21 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from environment import env_file, misspelt
 from setting_types import Address, Aliases, Backend, RedisUrl, Url, UrlOfHost
 
-# BentoML reports home unless told otherwise; it reads this when it is first imported.
+# BentoML sends usage data by default; it reads this when it is first imported.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
 
 VERSION = "0.1.0"
 _WITH_SECRETS = {"redis_url", "supabase_jwks", "otel_exporter_otlp_endpoint"}
-_SECRET_MARKS = (
-    "@",
-    "eyJ",
-    "sb_secret_",
-    "embk_",
-    "hf_",
-)  # passwords in URLs, and keys in the wrong line
+# Passwords in URLs, and keys in the wrong setting.
+_SECRET_MARKS = ("@", "eyJ", "sb_secret_", "embk_", "hf_")
 
 
 class Settings(BaseSettings):
-    """Field names in capitals are the environment names; the description is README's table."""
+    """Field names in capitals are the names of variables; descriptions are for the documents."""
 
     model_config = SettingsConfigDict(
-        env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False, hide_input_in_errors=True,
-        protected_namespaces=(),
+        env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False,
+        hide_input_in_errors=True, protected_namespaces=(),
     )  # fmt: skip
 
     model_name: str | None = Field(
@@ -72,7 +67,7 @@ class Settings(BaseSettings):
         256,
         ge=16,
         le=65536,
-        description="Tokens in one forward pass; more serve bulk faster, and a query waits longer",
+        description="Tokens in one forward pass; more speed up bulk work, and queries wait longer",
     )
     max_batch_size: int = Field(32, ge=1, le=1024, description="Texts in one forward pass")
     max_seq_length: int = Field(
@@ -88,8 +83,8 @@ class Settings(BaseSettings):
         1_048_576,
         ge=1,
         le=10**9,
-        description="Tokens of all users waiting; beyond it those with more than a few queries waiting "
-        "get 503 with `Retry-After`, beyond twice as many everybody",
+        description="Tokens of all users waiting; beyond it those with more than a few queries "
+        "waiting get 503 with `Retry-After`, beyond twice as many everybody",
     )
     max_user_queue_tokens: int = Field(
         524_288,
@@ -181,13 +176,13 @@ class Settings(BaseSettings):
         256,
         ge=1,
         le=10**6,
-        description="Requests in flight, of all users; a user with none is admitted up to twice that",
+        description="Requests of all users in flight; up to twice that for a user with none",
     )
     failed_auth_per_min: int = Field(
         60,
         ge=1,
         le=10**9,
-        description="Bad tokens of an address in a minute that are told what is wrong; more get 429",
+        description="Bad tokens per address and minute that are told what is wrong; more get 429",
     )
     body_timeout: float = Field(
         20.0,
@@ -205,7 +200,7 @@ class Settings(BaseSettings):
         "127.0.0.1", description="Proxies whose `X-Forwarded-For` counts, separated by commas"
     )
     log_format: Literal["json", "text"] = Field(
-        "json", description="One JSON object a line, or text"
+        "json", description="One JSON object per line, or text"
     )
 
     max_texts_per_request: int = Field(
@@ -229,7 +224,7 @@ class Settings(BaseSettings):
         30.0,
         ge=0,
         le=3600,
-        description="Seconds for requests in flight after SIGTERM; whoever waits longer gets 503",
+        description="Seconds for requests in flight after SIGTERM; those that wait longer get 503",
     )
     debug: bool = Field(
         False, description="Development: accept Supabase's published example secrets"
@@ -261,7 +256,7 @@ def _complaint(field: str, item: ErrorDetails) -> str:
 
 
 def _shown(field: str, value: object) -> str:
-    """A wrong value, for the reader to see what is wrong with it, unless it may be a secret."""
+    """A wrong value as part of a message; nothing if it may be a secret."""
     may_be_secret = (
         "SecretStr" in str(Settings.model_fields[field].annotation)
         or field in _WITH_SECRETS
@@ -275,13 +270,13 @@ def load_settings() -> Settings:
     """The settings of this process.
 
     Raises:
-        SystemExit: a value is wrong, or a name is almost one of ours; the message names each and says
-            what is expected.
+        SystemExit: a value is wrong, or a name is almost that of a setting; the message names each
+            and says what is expected.
     """
     path = env_file()
     own_file: dict[str, Any] = dotenv_values(path) if path else {}
-    # 0.88 catches one or two wrong letters and leaves other programs' names (OMP_NUM_THREADS: 0.85) alone;
-    # the file is ours, so a looser likeness is a mistake there.
+    # 0.88 finds one or two wrong letters, and not other programs' names (OMP_NUM_THREADS: 0.85).
+    # The file holds our settings alone, so a looser likeness is a mistake there.
     complaints = misspelt(os.environ, NAMES, cutoff=0.88) + misspelt(
         own_file.keys() - os.environ, NAMES, cutoff=0.7
     )

@@ -27,8 +27,8 @@ async def check_settings(settings: Settings) -> None:
     """Check what can be known of the settings before the first request.
 
     Raises:
-        ConfigurationError: a worker could not be made of them, or the secret and the anon key do not
-            belong together.
+        ConfigurationError: a worker could not be made of them, or the secret and the anon key do
+            not belong together.
     """
     access = make_access(settings)
     make_gate(_no_app, settings, access, routes={})
@@ -70,7 +70,7 @@ async def check_keys(keys: KeySet) -> bool:
 
 
 async def start(parts: Parts) -> None:
-    """Connect to Redis, fetch keys and load the model; it ends the process if the model cannot be loaded."""
+    """Connect to Redis, fetch keys, and load the model or end the process."""
     settings, access = parts.settings, parts.access
     if not await access.quota.start():
         LOG.warning(
@@ -100,8 +100,8 @@ async def _fetch_keys(keys: KeySet) -> None:
     try:
         if not await check_keys(keys):
             LOG.warning(
-                "key_set_cannot_be_fetched: check SUPABASE_URL; tokens with asymmetric keys get 503 "
-                "meanwhile"
+                "key_set_cannot_be_fetched: check SUPABASE_URL; tokens with asymmetric keys get "
+                "503 meanwhile"
             )
     except ConfigurationError as error:  # a key may be published while this process serves
         LOG.error(str(error))

@@ -1,4 +1,7 @@
-"""Spans of a request, sent by OTLP when OTEL_EXPORTER_OTLP_ENDPOINT is set; else nothing of it is imported."""
+"""Spans of a request, sent by OTLP if OTEL_EXPORTER_OTLP_ENDPOINT is set.
+
+Without it nothing of OpenTelemetry is imported.
+"""
 
 import threading
 import time
@@ -16,7 +19,7 @@ _provider: Any = None
 
 
 def configure(endpoint: str | None, *, version: str) -> None:
-    """Trace to the collector at `endpoint`, or not at all; the SDK reads what other OTEL_ variables say."""
+    """Trace to the collector at `endpoint`, if any; the SDK reads other OTEL_ variables."""
     global _tracer, _provider
     if endpoint is None or _tracer is not None:
         return
@@ -26,9 +29,7 @@ def configure(endpoint: str | None, *, version: str) -> None:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     resource = Resource.create({"service.version": version})
-    if (
-        resource.attributes["service.name"] == "unknown_service"
-    ):  # OTEL_SERVICE_NAME would have said
+    if resource.attributes["service.name"] == "unknown_service":  # OTEL_SERVICE_NAME is not set
         resource = resource.merge(Resource({"service.name": "embedding-api"}))
     _provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     _provider.add_span_processor(
@@ -38,7 +39,7 @@ def configure(endpoint: str | None, *, version: str) -> None:
 
 
 def shutdown(seconds: float = 2.0) -> None:
-    """Send what is left, but do not wait longer than that for a collector that is away."""
+    """Send the remaining spans; wait at most `seconds` for a collector that does not answer."""
     if _provider is not None:
         sending = threading.Thread(target=_provider.shutdown, daemon=True)
         sending.start()
@@ -46,21 +47,20 @@ def shutdown(seconds: float = 2.0) -> None:
 
 
 def span(name: str) -> AbstractContextManager[Any]:
-    """A child of the request's span."""
+    """A child of the request's span, for a `with` statement."""
     return nullcontext() if _tracer is None else _tracer.start_as_current_span(name)
 
 
 def record_job(job: JobReport) -> None:
-    """`queue` and `inference`, after the fact."""
+    """Add the spans `queue` and `inference` of a job that is done."""
     if _tracer is not None:
         offset = time.time() - time.monotonic()
-        for name, start, end in (
-            ("queue", job.arrived, job.started),
-            ("inference", job.started, job.ended),
-        ):
-            _tracer.start_span(name, start_time=_nanoseconds(start + offset)).end(
-                _nanoseconds(end + offset)
-            )
+        _record_span("queue", job.arrived + offset, job.started + offset)
+        _record_span("inference", job.started + offset, job.ended + offset)
+
+
+def _record_span(name: str, start: float, end: float) -> None:
+    _tracer.start_span(name, start_time=_nanoseconds(start)).end(_nanoseconds(end))
 
 
 def _nanoseconds(seconds: float) -> int:
@@ -68,28 +68,30 @@ def _nanoseconds(seconds: float) -> int:
 
 
 def around(app: ASGIApp, *, routes: Collection[str]) -> ASGIApp:
-    """`app` with a span for each request, of the trace that `traceparent` names; `app` itself without tracing."""
+    """`app` with a span per request, in the trace of `traceparent`, if tracing is on."""
     return app if _tracer is None else _Traced(app, routes)
 
 
 def behind_gate(app: ASGIApp) -> ASGIApp:
-    """What the gate guards: where its span ends."""
+    """`app`, which ends the span of the gate when it is called."""
     if _tracer is None:
         return app
 
-    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+    async def admitted(scope: Scope, receive: Receive, send: Send) -> None:
         if gate := scope.pop("gate_span", None):
             gate.end()
         await app(scope, receive, send)
 
-    return guarded
+    return admitted
 
 
 class _Traced:
     def __init__(self, app: ASGIApp, routes: Collection[str]) -> None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        self._app, self._routes, self._propagator = app, routes, TraceContextTextMapPropagator()
+        self._app = app
+        self._routes = routes
+        self._propagator = TraceContextTextMapPropagator()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

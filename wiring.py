@@ -1,4 +1,4 @@
-"""From settings to objects: the one place that knows how the parts of a process are put together."""
+"""From settings to objects: how the parts of a process are put together."""
 
 import os
 from dataclasses import dataclass

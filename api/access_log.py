@@ -1,4 +1,7 @@
-"""The log: one JSON object a line, nothing in it that a client could forge or a reader should not see."""
+"""The log: one JSON object per line.
+
+No client can forge a line, and no line holds a text, a token or a raw path.
+"""
 
 import logging
 import sys
@@ -15,9 +18,10 @@ LOG = logging.getLogger("embedding_api")
 
 
 class JsonLine(logging.Formatter):
-    """Time, level, message and whatever was given as `extra={"fields": {...}}`; JSON escapes line breaks."""
+    """Time, level, message and the fields of `extra={"fields": ...}`; JSON escapes line breaks."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """A record as one line of JSON."""
         line = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname.lower(),
@@ -28,13 +32,14 @@ class JsonLine(logging.Formatter):
 
 
 class TextLine(logging.Formatter):
-    """The same for people: `time LEVEL message name=value ...`, values as JSON, so still one line."""
+    """The same for people: `time LEVEL message name=value ...`, with values as JSON on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """A record as one line of text."""
         fields = [
-            f"{k}={orjson.dumps(v).decode()}"
-            for k, v in getattr(record, "fields", {}).items()
-            if v is not None
+            f"{name}={orjson.dumps(value).decode()}"
+            for name, value in getattr(record, "fields", {}).items()
+            if value is not None
         ]
         message = record.getMessage().replace("\n", "\\n").replace("\r", "\\r")
         return " ".join([self.formatTime(record, "%H:%M:%S"), record.levelname, message, *fields])
@@ -44,7 +49,7 @@ FORMATS: dict[str, type[logging.Formatter]] = {"json": JsonLine, "text": TextLin
 
 
 def configure_log(log_format: str) -> None:
-    """Send the project's own lines to standard output as `json` or `text`, past BentoML's formatter."""
+    """Write the project's own lines to standard output as `json` or `text`."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(FORMATS[log_format]())
     for name in ("embedding_api", "auth", "gate", "quota"):
@@ -55,9 +60,9 @@ def configure_log(log_format: str) -> None:
 
 
 def write_request(record: RequestRecord) -> None:
-    """One line per request, but none for a probe that found all well, or the model still loading.
+    """Write one line per request, except for GETs answered 200 or while the model is loading.
 
-    A fault of ours adds where it happened, without the values that were involved.
+    An unexpected error adds its type and where it was raised, without any values.
     """
     as_expected = record.status == 200 or record.reason == ModelLoadingError.reason
     if record.method in ("GET", "HEAD") and as_expected:
@@ -75,8 +80,6 @@ def write_request(record: RequestRecord) -> None:
     }
     if record.error is not None and spec_of(record.error) is INTERNAL:
         fields["error"] = type(record.error).__name__
-        fields["at"] = [
-            f"{f.name} {f.filename}:{f.lineno}"
-            for f in traceback.extract_tb(record.error.__traceback__)
-        ]
+        frames = traceback.extract_tb(record.error.__traceback__)
+        fields["at"] = [f"{frame.name} {frame.filename}:{frame.lineno}" for frame in frames]
     LOG.info("request", extra={"fields": fields})

@@ -1,4 +1,7 @@
-"""Answers as JSON in pieces: a large one neither blocks the event loop nor exists whole."""
+"""Answers as JSON in pieces.
+
+A large answer does not block the event loop, and is never in memory as a whole.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
@@ -13,7 +16,7 @@ from api.turns import Turn, next_turn
 from api.unread import UnreadAnswers
 from request_state import state_of
 
-PIECE = 65_536  # bytes; longer only where one item of a list is
+PIECE = 65_536  # bytes; a single longer item of a list makes a longer piece
 JSON = "application/json"
 
 
@@ -23,7 +26,7 @@ def json_bytes(value: Any) -> bytes:
 
 
 def json_pieces(answer: Mapping[str, Any]) -> Iterator[bytes]:
-    """`answer` as JSON, in pieces of at most `PIECE` bytes. An iterator in it becomes a list, item by item."""
+    """`answer` as JSON in pieces of at most `PIECE` bytes; an iterator becomes a list."""
     piece = bytearray()
     for part in _parts(answer):
         if piece and len(piece) + len(part) > PIECE:
@@ -56,12 +59,12 @@ def _items(items: Iterator[Any]) -> Iterator[bytes]:
 
 
 class Answer:
-    """One answer to send: with Content-Length when it is one piece, else piece by piece as it is read.
+    """One answer: with Content-Length if it is one piece, else sent piece by piece as it is read.
 
     Args:
-        content: a JSON object, large lists in it as iterators.
-        unread: the answers of all users that are being read.
-        turn: waited for before each piece but the first.
+        content: a JSON object, with large lists as iterators.
+        unread: counts the memory of all answers that are being sent.
+        turn: awaited after each piece, before the next one is made.
     """
 
     def __init__(
@@ -75,7 +78,12 @@ class Answer:
         self._turn = turn
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises ClientGoneError after the answer has begun, and AnswerUnreadError of `send`."""
+        """Send the answer.
+
+        Raises:
+            ClientGoneError: the client left after the answer had begun.
+            AnswerUnreadError: `send` found that the client does not read.
+        """
         pieces = json_pieces(self._content)
         first, second = next(pieces), next(pieces, None)
         if second is None:
@@ -101,4 +109,4 @@ class Answer:
         for piece in pieces:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             progress()
-            await self._turn()  # `send` waits for slow clients alone
+            await self._turn()  # `send` itself waits only if the client is slow

@@ -1,7 +1,7 @@
-"""The ASGI application behind the gate: which path runs which method of the service, and its life.
+"""The ASGI application behind the gate: which path calls which method, and start and end.
 
-BentoML's own imports its clients and proxies, which serve nothing here: 9 MB and 0.12 s of every
-start. It also goes through ten layers and a signature's inspection for each call: 0.1 ms.
+BentoML's own application imports clients and proxies that are not used here: 9 MB and 0.12 s per
+start. It also passes each call through ten layers and inspects a signature: 0.1 ms.
 """
 
 import logging
@@ -27,8 +27,8 @@ from api.wire import read_json
 from request_state import state_of
 
 LOG = logging.getLogger("embedding_api")
-SCHEMA_PATH = "/schema.json"  # what BentoML's client reads first
-PIECES_PER_TURN = 1  # of 64 KiB, of large bodies and answers: a millisecond each
+SCHEMA_PATH = "/schema.json"  # BentoML's client reads it first
+PIECES_PER_TURN = 1  # 64 KiB of a large body or answer take about a millisecond
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 
 
@@ -73,7 +73,7 @@ class Application:
         try:
             response = await self._endpoints[scope["path"]](request)
         except Exception as error:
-            state_of(scope).error = error  # for the log line and the metrics of the edge
+            state_of(scope).error = error  # the edge logs and counts it
             response = error_response(error)
         await response(scope, receive, send)
 
@@ -108,7 +108,7 @@ class Application:
         return schema
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        """The lifespan protocol of ASGI; BentoML's hooks run where they would run under BentoML."""
+        """The lifespan protocol of ASGI; BentoML's hooks run when BentoML would run them."""
         await receive()
         try:
             self._instance = self._make()

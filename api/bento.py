@@ -1,8 +1,8 @@
 """A BentoML service with our own application, model store and OpenAPI document.
 
-BentoML 1.4's stock endpoint answers a validation error with a bare list, replaces the text of 401, 403
-and 5xx, and logs the caller's text; its stock middlewares cost more than the gate. So the application
-is replaced. Services, `/schema.json`, stores, Bentos and clients stay BentoML's.
+BentoML 1.4's stock endpoint answers a validation error with a bare list, replaces the text of 401,
+403 and 5xx, and logs the caller's text; its stock middlewares cost more than the gate. So the
+application is replaced. Services, `/schema.json`, stores, Bentos and clients stay BentoML's.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from bentoml._internal.utils.analytics import usage_stats
 from api.model_store import PreparedModel
 from settings import load_settings
 
-# `bentoml serve` has asked the environment already, before our settings said no.
+# `bentoml serve` has cached the answer before settings.py set BENTOML_DO_NOT_TRACK.
 usage_stats.do_not_track.cache_clear()
 
 

@@ -1,4 +1,4 @@
-"""What one connection may cost, and what is told to whoever goes beyond it."""
+"""Bounds on what one connection may cost, and the errors of requests beyond them."""
 
 import resource
 
@@ -10,14 +10,14 @@ from gate.errors import BadHeader, BodyTimeout
 PIECE = 16_384  # bytes that are parsed between two looks at the counts
 LARGE_PIECE = 65_536  # the same within a body
 READS_PER_TURN = 8  # of up to LARGE_PIECE bytes, on all connections together
-MAX_OVERHEAD = 32_768  # bytes of a head; of framing, beyond as many as the body has
+MAX_OVERHEAD = 32_768  # bytes of a head; of a body's framing, on top of as many as its content
 MAX_HEADER_LINES = 128
 MAX_URL_BYTES = 8_192
-MAX_PIPELINED = 16  # requests that wait behind the one that is answered
-MAX_CONNECTIONS = 4_096  # 7 to 40 KB each; who waits longest makes room
+MAX_PIPELINED = 16  # requests that wait behind the one being answered
+MAX_CONNECTIONS = 4_096  # 7 to 40 KB each; beyond it the one that has waited longest is closed
 MAX_WAITING_BYTES = 16_777_216  # of heads that are not complete, on all connections
 HEAD_TIMEOUT = 10.0  # seconds from the first byte of a head to its last
-UNSENT = 65_536  # bytes of an answer that the kernel takes ahead of the network; it would take 4 MB
+UNSENT = 65_536  # bytes of an answer that the kernel buffers; its default is 4 MB
 
 
 def connections_allowed() -> int:
@@ -27,11 +27,11 @@ def connections_allowed() -> int:
 
 
 class TooManyPipelinedError(Exception):
-    """The rest has to come on another connection (RFC 9112 §9.3.2)."""
+    """Too many requests are pipelined; the client sends the rest again (RFC 9112 §9.3.2)."""
 
 
 def reason_of_parser(error: httptools.HttpParserError) -> GateError | None:
-    """What to tell for what the parser raised; nothing where the requests so far were good."""
+    """The error of a request that the parser refused; None if the requests so far were good."""
     cause = error.__context__
     if isinstance(cause, TooManyPipelinedError):
         return None

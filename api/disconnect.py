@@ -1,4 +1,4 @@
-"""Work that ends when its client leaves."""
+"""Work that is cancelled when its client disconnects."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -12,17 +12,17 @@ Result = TypeVar("Result")
 
 
 async def unless_gone(work: Coroutine[Any, Any, Result], receive: Receive) -> Result:
-    """The result of `work`, cancelled when the client leaves first.
+    """The result of `work`, which is cancelled if the client disconnects first.
 
     Raises:
-        ClientGoneError: it left.
+        ClientGoneError: the client disconnected.
     """
     task = cast("asyncio.Task[Any]", asyncio.current_task())
-    leaving = asyncio.ensure_future(receive())  # the body is read: what can come is a disconnect
+    leaving = asyncio.ensure_future(receive())  # the body is read: only a disconnect can follow
     done = False
 
     def cancel(_: object) -> None:
-        if not done:  # it may be called for once the work is done in the same turn
+        if not done:  # both may happen in the same turn of the event loop
             task.cancel()
 
     leaving.add_done_callback(cancel)

@@ -1,4 +1,4 @@
-"""The outermost ASGI layer: request id, headers of every answer, errors as answers, one record a request."""
+"""The outermost ASGI layer: request ids, answer headers, errors as answers, records of requests."""
 
 import hashlib
 import re
@@ -14,16 +14,17 @@ from auth.principal import USER
 from request_state import state_of
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
 _ALWAYS = [(b"x-content-type-options", b"nosniff")]
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """One request and its answer, as logs and metrics may know them: no text, no token, no raw path."""
+    """One request and its answer, as logs and metrics may show them: no text, token or raw path."""
 
     request_id: str
     method: str
-    route: str  # a path of ours, or "other"
+    route: str  # a path of the service, or "other"
     status: int  # 0 when the client left before an answer began
     seconds: float
     tokens: int
@@ -34,7 +35,7 @@ class RequestRecord:
 
 
 class Edge:
-    """Wraps the gate. Whatever is raised below becomes an error envelope here, once."""
+    """Wraps the gate. Every exception that is raised below becomes an error answer here."""
 
     def __init__(
         self,
@@ -72,24 +73,21 @@ class Edge:
         except Exception as error:
             state.error = error
             if status == 0:
-                if _announces_body(
-                    scope
-                ):  # unread on the wire: the server would read it all before the next request
+                if _announces_body(scope):
+                    # It may be unread: the server would read it all before the next request.
                     headers.append((b"connection", b"close"))
                 await error_response(error)(scope, receive, answer)
         finally:
             self.record(self._record(scope, status, time.perf_counter() - started))
-            # Its traceback keeps every frame, and a body with it, which keep the scope: a circle
-            # that would only be found by the garbage collector.
+            # Its traceback refers to every frame, and so to the body and the scope: a reference
+            # cycle that only the garbage collector would free.
             state.error = None
 
     def _record(self, scope: Scope, status: int, seconds: float) -> RequestRecord:
         state = state_of(scope)
         return RequestRecord(
             request_id=state.request_id,
-            method=scope["method"]
-            if scope["method"] in ("GET", "HEAD", "POST", "OPTIONS")
-            else "other",
+            method=scope["method"] if scope["method"] in _METHODS else "other",
             route=scope["path"] if scope["path"] in self.routes else "other",
             status=status,
             seconds=seconds,
@@ -106,7 +104,7 @@ def _pseudonym(user_id: str) -> str:
 
 
 def _check_fingerprint(scope: Scope, fingerprint: str) -> None:
-    """Raises FingerprintError when the request wants the vectors of another vector space."""
+    """Raises FingerprintError if If-Fingerprint names another vector space."""
     for name, value in scope["headers"]:
         if name == b"if-fingerprint" and value.strip(b'" ') != fingerprint.encode():
             raise FingerprintError(value.decode("latin-1")[:64], fingerprint)
@@ -120,6 +118,6 @@ def _announces_body(scope: Scope) -> bool:
 
 
 def _request_id(scope: Scope) -> str:
-    """The caller's X-Request-ID where it is harmless, else a new one."""
+    """The caller's X-Request-ID if it is short and plain, else a new one."""
     given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
     return given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

@@ -15,7 +15,7 @@ from quota import errors as quota
 
 
 class RequestError(Exception):
-    """A request whose body is not what the route takes."""
+    """A request whose body the route does not accept."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class InvalidBodyError(RequestError):
 
 
 class NoSuchModelError(RequestError):
-    """A `model` that is not served here; `served` are the names of the one that is."""
+    """A `model` that is not served here; `served` are the names of the model that is."""
 
     reason = "model_not_found"
 
@@ -48,14 +48,14 @@ class NoSuchModelError(RequestError):
 
 
 class FingerprintError(Exception):
-    """A request that wants vectors of another vector space than the one that serves here."""
+    """If-Fingerprint names another vector space than the one that is served."""
 
     reason = "fingerprint_mismatch"
 
     def __init__(self, wanted: str, served: str) -> None:
         super().__init__(
-            f"If-Fingerprint is {wanted!r} and the vector space here is {served!r}: vectors of the two do not mix. "
-            "Embed the index again, or serve the model that it was made with."
+            f"If-Fingerprint is {wanted!r} and the vector space here is {served!r}: vectors of the "
+            "two do not mix. Embed the index again, or serve the model that it was made with."
         )
 
 
@@ -66,14 +66,14 @@ class ClientGoneError(Exception):
 
 
 class AnswerUnreadError(Exception):
-    """The client does not read its answer, and its connection was aborted."""
+    """The client did not read its answer, and the connection was aborted."""
 
     reason = "answer_unread"
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorSpec:
-    """How one type of exception is told to a client; `type` is OpenAI's vocabulary where it has one."""
+    """How one type of exception is answered; `type` is OpenAI's term where there is one."""
 
     status: int
     type: str
@@ -87,10 +87,10 @@ INVALID, DENIED, LIMITED, DOWN = (
     "server_error",
 )
 _INTERNAL = (
-    "Something went wrong here. Try once more; if it stays, give this answer's X-Request-ID "
-    "to those who run the service: it finds the fault in their log."
+    "An unexpected error of the service. Try once more; if it fails again, send this answer's "
+    "X-Request-ID to those who run the service: their log has the cause under it."
 )
-INTERNAL = ErrorSpec(500, DOWN, "A fault of this server; quote the X-Request-ID")
+INTERNAL = ErrorSpec(500, DOWN, "An unexpected error of the service; quote the X-Request-ID")
 
 ERRORS: dict[type[Exception], ErrorSpec] = {
     MalformedBodyError: ErrorSpec(400, INVALID, "The body is not JSON"),
@@ -131,34 +131,32 @@ ERRORS: dict[type[Exception], ErrorSpec] = {
     gate.HeadersTooLarge: ErrorSpec(431, INVALID, "The headers are too large"),
     embedder.EmbeddingFailedError: ErrorSpec(500, DOWN, "The model failed on a text"),
     base.Overloaded: ErrorSpec(503, DOWN, "Too much work is waiting; wait Retry-After seconds"),
-    auth.KeysUnavailable: ErrorSpec(503, DOWN, "The keys to check tokens with cannot be had"),
+    auth.KeysUnavailable: ErrorSpec(503, DOWN, "The keys to check tokens with cannot be fetched"),
     quota.QuotaUnavailable: ErrorSpec(503, DOWN, "The quota store does not answer"),
     embedder.QueueFullError: ErrorSpec(
         503, DOWN, "Too much work is waiting; wait Retry-After seconds"
     ),
     embedder.ModelLoadingError: ErrorSpec(503, DOWN, "The model is loading"),
     embedder.EngineError: ErrorSpec(503, DOWN, "The engine does not answer"),
-    ClientGoneError: ErrorSpec(499, INVALID, "The client left; nobody reads this"),
-    AnswerUnreadError: ErrorSpec(499, INVALID, "The client reads nothing, so nobody reads this"),
+    ClientGoneError: ErrorSpec(499, INVALID, "The client disconnected before the answer"),
+    AnswerUnreadError: ErrorSpec(499, INVALID, "The client does not read its answer"),
 }
 
 
 def spec_of(error: Exception) -> ErrorSpec:
-    """The row of the nearest class of `error`; anything unforeseen is a 500."""
+    """The entry of the most specific class of `error`; INTERNAL if there is none."""
     return next((ERRORS[cls] for cls in type(error).__mro__ if cls in ERRORS), INTERNAL)
 
 
 def reason_of(error: Exception) -> str:
-    """A short, bounded code for metrics, logs and the envelope; other libraries' `reason` may be anything."""
-    return (
-        "internal_error"
-        if spec_of(error) is INTERNAL
-        else str(getattr(error, "reason", "internal_error"))
-    )
+    """A code from a bounded set, for metrics, logs and answers."""
+    if spec_of(error) is INTERNAL:  # other libraries' errors may have any `reason`
+        return "internal_error"
+    return str(getattr(error, "reason", "internal_error"))
 
 
 def fault_reasons() -> set[str]:
-    """The codes of what is our fault, 500 and 503."""
+    """The codes of the service's own failures, 500 and 503."""
     return {
         "internal_error",
         "stopping",
@@ -167,15 +165,15 @@ def fault_reasons() -> set[str]:
 
 
 def refusal_reasons() -> set[str]:
-    """The codes of the gate; of those that one type has several of, the ones that somebody watches."""
+    """The codes of the gate's refusals; types with several codes list those that alerts use."""
     several = {"quota_requests", "quota_tokens", "api_key", "role", "anonymous_user", "stopping"}
     return several | _reasons(cls for cls in ERRORS if issubclass(cls, base.GateError))
 
 
 def _reasons(classes: Iterable[type[Any]]) -> set[str]:
-    """Those that the classes, and what derives from them, name themselves."""
-    known = {heir for cls in classes for heir in (cls, *cls.__subclasses__())}
-    return {cls.reason for cls in known if "reason" in vars(cls)}
+    """The codes that these classes and their subclasses define."""
+    with_subclasses = {found for cls in classes for found in (cls, *cls.__subclasses__())}
+    return {cls.reason for cls in with_subclasses if "reason" in vars(cls)}
 
 
 def envelope(message: str, *, type: str, code: str, param: str | None = None) -> dict[str, Any]:
@@ -184,7 +182,7 @@ def envelope(message: str, *, type: str, code: str, param: str | None = None) ->
 
 
 def error_response(error: Exception) -> Response:
-    """The answer to a request that ended in `error`. What is not foreseen is told without its text."""
+    """The answer to a request that ended in `error`, without the text of an unexpected one."""
     spec = spec_of(error)
     message = str(error) if spec is not INTERNAL else _INTERNAL
     body = envelope(

@@ -1,4 +1,4 @@
-"""Content that stays the same while the process lives: rendered once, with an ETag."""
+"""Content that does not change while the process runs: rendered once, with an ETag."""
 
 import re
 from collections.abc import Mapping
@@ -7,17 +7,17 @@ from hashlib import sha256
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Receive, Scope, Send
 
-PIECE = 65_536  # bytes that one slow reader keeps at most, beside the server's own buffer
+PIECE = 65_536  # bytes that one slow reader holds at most, besides the server's buffer
 _OPAQUE_TAG = re.compile(r'"[^"]*"')
 
 
 class Fixed:
-    """An ASGI application that sends the same bytes each time, or 304 to a client that has them.
+    """An ASGI application that answers the same bytes each time, or 304 to a client that has them.
 
     Args:
         content: the body of the answer.
         media_type: its Content-Type.
-        headers: other headers of the answer. Unless they say so, caches ask each time (RFC 9111, 5.2.2.4).
+        headers: other headers of the answer. By default caches ask each time (RFC 9111 §5.2.2.4).
     """
 
     def __init__(
@@ -45,6 +45,6 @@ class Fixed:
             await send({"type": "http.response.body", "body": piece, "more_body": more})
 
     def _is_known(self, headers: Headers) -> bool:
-        """RFC 9110, 13.1.2: `*` or a list of tags, where weak ones (of proxies that compress) count too."""
+        """RFC 9110 §13.1.2: `*` or a list of tags; weak ones (of compressing proxies) count."""
         known = ",".join(headers.getlist("if-none-match"))
         return known.strip() == "*" or self._tag in _OPAQUE_TAG.findall(known)

@@ -1,6 +1,6 @@
-"""More new connections per turn of the event loop than one.
+"""Accepts more than one new connection per turn of the event loop.
 
-libuv 1.45 and later accept one connection from a listening socket per turn. With 600 busy connections
+libuv 1.45 and later accept one connection per listening socket and turn. With 600 busy connections
 a turn takes 60 ms, and whoever connected next waited until these had stopped (measured: 4 s).
 """
 
@@ -13,7 +13,7 @@ ACCEPTED = 4  # per turn: so many copies of the socket are listened to
 
 
 def accept_many_per_turn() -> None:
-    """What uvicorn does with its sockets from now on; call before it starts."""
+    """Replace how uvicorn listens; call before it starts."""
     uvicorn.Server.startup = _startup  # type: ignore[method-assign]
 
 
@@ -25,5 +25,5 @@ async def _startup(self: uvicorn.Server, sockets: list[socket.socket] | None = N
 
 
 def _copies(listening: socket.socket) -> list[socket.socket]:
-    """All of one queue of connections; whoever closes them leaves `listening` open."""
+    """Copies that share one queue of connections; closing them leaves `listening` open."""
     return [socket.socket(fileno=os.dup(listening.fileno())) for _ in range(ACCEPTED)]

@@ -1,4 +1,4 @@
-"""What the model that serves here offers, as far as callers and documents need to know."""
+"""What callers and documents need to know of the served model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
-    """Known from the model's profile before its weights are loaded."""
+    """Read from the model's profile, before its weights are loaded."""
 
     models: Mapping[
         str, str | None

@@ -7,21 +7,23 @@ from _bentoml_sdk.models import BentoModel
 from bentoml.models import Model as StoredModel
 
 _MISSING = {
-    False: "Run `make model` (or python download_model.py) with the same MODEL_ settings, then start again.",
-    True: "Prepare it with `make model` where the project is, and mount that store: the claim `models` (Kubernetes), "
-    "MODEL_STORE=$HOME/bentoml/models in .env (compose), or -v $HOME/bentoml/models:/bentoml/models:ro",
+    False: "Run `make model` (or python download_model.py) with the same MODEL_ settings, then "
+    "start again.",
+    True: "Prepare it with `make model` where the project is, and mount that store: the claim "
+    "`models` (Kubernetes), MODEL_STORE=$HOME/bentoml/models in .env (compose), or "
+    "-v $HOME/bentoml/models:/bentoml/models:ro",
 }
 
 
 class PreparedModel(BentoModel):
-    """A model that must be in the local store; BentoML would go and look for it in its cloud."""
+    """A model that must be in the local store; BentoML would look for it in its cloud too."""
 
     @property
     def stored(self) -> StoredModel:
         """The model in the store.
 
         Raises:
-            SystemExit: it is not there, or not ours to read; says what to do.
+            SystemExit: it is missing or not readable; the message says what to do.
         """
         stored = self._found()
         if stored is None:
@@ -32,7 +34,7 @@ class PreparedModel(BentoModel):
         return stored
 
     def or_another_version(self) -> "PreparedModel":
-        """This version if the store has it, else the newest of that name: the same model, prepared elsewhere."""
+        """This version if the store has it, else the newest: the same model prepared elsewhere."""
         return self if self._found() else PreparedModel(self.tag.name)
 
     def _found(self) -> StoredModel | None:

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the service's routes, the schemas and the table of errors."""
+"""The OpenAPI 3.1 document, made from the routes, the schemas and the table of errors."""
 
 from collections import defaultdict
 from typing import Any
@@ -13,7 +13,7 @@ from api.errors import ERRORS, INTERNAL
 from api.model_info import ModelInfo
 from api.options import MOST_TEXTS, Limits
 
-_NEVER_HERE = {405, 499}  # another method, and what nobody is there to read
+_NEVER_SENT = {405, 499}  # of another method, and to clients that have left
 _REF = "#/components/schemas/{model}"
 _BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
 _SCHEME = {
@@ -37,7 +37,7 @@ _PROBES = {
 }
 _FINGERPRINT = {"description": "Names the vector space", "schema": {"type": "string"}}
 _RETRY_AFTER = {
-    "description": "Seconds after which to come back",
+    "description": "Seconds to wait before the next try",
     "schema": {"type": "integer", "minimum": 1},
 }
 _HEADERS = {
@@ -111,7 +111,7 @@ def _within(limits: Limits, schema: Any) -> Any:
 
 
 def _no_title(blank: str) -> dict[str, Any]:
-    """Of a model without a place for one: null, and what counts as null."""
+    """The schema of titles for a model without titles: null, and what counts as null."""
     nothing = {"type": ["string", "null"], "pattern": blank, "maxLength": 1000}
     return {
         "description": "This model's prompts have no place for a title",
@@ -120,7 +120,7 @@ def _no_title(blank: str) -> dict[str, Any]:
 
 
 def _required_first(schema: dict[str, Any]) -> dict[str, Any]:
-    """Readers look for what they must send; pydantic begins with the options, which are inherited."""
+    """A schema with its required fields first; pydantic begins with the inherited options."""
     required = schema.get("required", [])
     properties = dict(
         sorted(schema.get("properties", {}).items(), key=lambda item: item[0] not in required)
@@ -133,7 +133,7 @@ def _operation(api: Any, model_info: ModelInfo) -> dict[str, Any]:
     fingerprint = {
         "name": "If-Fingerprint",
         "in": "header",
-        "description": "The vector space of your index: 409 where it is not the one that serves here",
+        "description": "The vector space of your index; 409 if another one is served here",
         "schema": {"type": "string", "enum": [model_info.fingerprint]},
     }
     return {
@@ -151,7 +151,7 @@ def _operation(api: Any, model_info: ModelInfo) -> dict[str, Any]:
 
 
 def _models_paths(model_info: ModelInfo) -> dict[str, Any]:
-    """The list, and one of it; `model_info.models` are all there are."""
+    """The paths of the list of models and of one model."""
     every = _get(
         "The model that serves here, by all its names",
         {"200": _response(200, "Models", ModelsResponse)},
@@ -204,8 +204,8 @@ def _get(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
 
 
 def _errors(*only: int, names_model: bool = False) -> dict[str, Any]:
-    """Every error status that a call of a path here can end in, or `only` those."""
-    never = _NEVER_HERE if names_model else _NEVER_HERE | {404}
+    """Every error status that a call can end in, or those in `only`."""
+    never = _NEVER_SENT if names_model else _NEVER_SENT | {404}
     told = defaultdict(list)
     for spec in (*ERRORS.values(), INTERNAL):
         if spec.status not in never and (not only or spec.status in only):

@@ -32,14 +32,14 @@ ASK_FOR_TEXTS = (
 class Limits:
     """What one body may hold; the validation context of every body.
 
-    `max_texts` is MAX_TEXTS_PER_REQUEST. It is not part of the types, which exist before settings do.
+    `max_texts` is MAX_TEXTS_PER_REQUEST. The types do not have it: they exist before settings do.
     """
 
     max_texts: int
 
     @property
     def max_values(self) -> int:
-        """JSON values: texts and titles, options, and as many again that `/v1/embeddings` ignores."""
+        """JSON values: texts, titles and options, and as many that `/v1/embeddings` ignores."""
         return 4 * self.max_texts + 1024
 
 
@@ -48,7 +48,8 @@ def _within_limits(value: Any, info: ValidationInfo) -> Any:
     limits: Limits | None = info.context
     if limits is not None and isinstance(value, list) and len(value) > limits.max_texts:
         raise ValueError(
-            f"{len(value)} items, and the limit is {limits.max_texts} per request: send several requests"
+            f"{len(value)} items, and the limit is {limits.max_texts} per request: send several "
+            "requests"
         )
     return value
 
@@ -59,7 +60,7 @@ def _listed(value: Any) -> Any:
 
 
 def _without_token_ids(value: Any) -> Any:
-    """Raises ValueError for what OpenAI's endpoint takes besides texts; LangChain sends it unasked."""
+    """Raises ValueError for token ids, which OpenAI accepts and LangChain sends by default."""
     first = value[0] if isinstance(value, list) and value else None
     if isinstance(first, list) and first and isinstance(first[0], str):
         raise ValueError("a list inside the list: send the texts as one list of strings")
@@ -69,7 +70,7 @@ def _without_token_ids(value: Any) -> Any:
 
 
 def _sized(text: str) -> str:
-    """Bounds of its own would make pydantic keep a second copy of the text, in UTF-8."""
+    """Checks the length; pydantic's own check would keep a second copy of the text, in UTF-8."""
     if not text:
         raise ValueError("the text is empty: send at least 1 character")
     if len(text) > MAX_CHARACTERS:
@@ -118,14 +119,14 @@ Switch = Annotated[bool, WithJsonSchema({"type": ["boolean", "null"]})]
 
 
 class Body(bentoml.IODescriptor):
-    """A request body: JSON types as they are, no others than those named; null is left out."""
+    """A request body: strict JSON types, no unknown fields; null counts as left out."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     @field_validator("*", mode="before")
     @classmethod
     def _left_out(cls, value: Any, info: ValidationInfo) -> Any:
-        """Clients write null for what their caller did not set."""
+        """Clients send null for options that their caller did not set."""
         field = cls.model_fields[info.field_name or ""]
         return field.get_default() if value is None and not field.is_required() else value
 
@@ -146,7 +147,8 @@ class DocumentOptions(TaskOptions):
 
     title: Titles = Field(
         None,
-        description="Title of a document: one for all texts, or one per text; null or blank for none",
+        description="Title of a document: one for all texts, or one per text; null or blank for "
+        "none",
     )
 
 
@@ -158,6 +160,7 @@ class VectorOptions(DocumentOptions):
     )
     encoding_format: Encoding = Field(
         "float",
-        description="`float`; `base64` of little-endian float32; `int8`, each vector times what makes its largest "
-        "value 127; `binary`, one bit per dimension (set where positive), eight in a number",
+        description="`float`; `base64` of little-endian float32; `int8`, each vector scaled so "
+        "that its largest value is 127; `binary`, one bit per dimension (set where positive), eight per "
+        "number",
     )

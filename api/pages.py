@@ -10,8 +10,8 @@ _TITLE = "embedding-api"
 # Both bundles style themselves inline and draw data: images; ReDoc searches in a blob: worker.
 _CSP = (
     "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; font-src 'self' data:; worker-src blob:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
+    "img-src 'self' data:; font-src 'self' data:; worker-src blob:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
 )
 _HEADERS = {
     "Content-Security-Policy": _CSP,
@@ -26,9 +26,10 @@ _PAGE = """<!doctype html>
 </html>
 """
 _SCRIPTS = {
-    "/docs/swagger.js": 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#docs", deepLinking: true, '
-    "persistAuthorization: false, validatorUrl: null});",
-    "/docs/redoc.js": 'Redoc.init("/openapi.json", {hideDownloadButton: false, disableSearch: false}, '
+    "/docs/swagger.js": 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#docs", '
+    "deepLinking: true, persistAuthorization: false, validatorUrl: null});",
+    "/docs/redoc.js": 'Redoc.init("/openapi.json", '
+    "{hideDownloadButton: false, disableSearch: false}, "
     'document.getElementById("docs"));',
 }
 _FILES = {
@@ -37,19 +38,25 @@ _FILES = {
     "/docs/swagger-ui-bundle.js": "swagger-ui-bundle.js",
     "/docs/redoc.standalone.js": "redoc.standalone.js",
 }
+
+
+def _script_tags(*paths: str) -> str:
+    return "".join(f'<script src="{path}"></script>' for path in paths)
+
+
 _PAGES = {
     "/docs": _PAGE.format(
         title=_TITLE,
         head='<link rel="stylesheet" href="/docs/swagger-ui.css">',
-        scripts='<script src="/docs/swagger-ui-bundle.js"></script><script src="/docs/swagger.js"></script>',
+        scripts=_script_tags("/docs/swagger-ui-bundle.js", "/docs/swagger.js"),
     ),
     "/redoc": _PAGE.format(
         title=_TITLE,
         head="",
-        scripts='<script src="/docs/redoc.standalone.js"></script><script src="/docs/redoc.js"></script>',
+        scripts=_script_tags("/docs/redoc.standalone.js", "/docs/redoc.js"),
     ),
 }
-# The one thing that ReDoc fetches from elsewhere: the logo beside its name.
+# ReDoc fetches one file from another server: the logo beside its name.
 _REDOC = "/docs/redoc.standalone.js"
 _FOREIGN_LOGO, _OWN_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"/docs/favicon.png"
 _MEDIA_TYPES = {
@@ -61,7 +68,7 @@ DOCS_PATHS = (*_PAGES, *_SCRIPTS, *_FILES)
 
 
 def _static_directory() -> Path:
-    """The directory of the bundles. Their package is found, not imported."""
+    """The directory of the bundles, found without importing their package."""
     spec = find_spec("fastapi_offline")
     if spec is None or spec.origin is None:
         raise FileNotFoundError("fastapi-offline is not installed; run `make install`")
@@ -70,7 +77,7 @@ def _static_directory() -> Path:
 
 @cache
 def docs_page(path: str) -> Fixed:
-    """The page, script or file at one of `DOCS_PATHS`; read once, 2.7 MB in all."""
+    """The page, script or file at one of `DOCS_PATHS`, read once; 2.7 MB in total."""
     if path in _PAGES:
         return Fixed(_PAGES[path].encode(), "text/html; charset=utf-8", headers=_HEADERS)
     if path in _SCRIPTS:

@@ -1,10 +1,10 @@
-"""uvicorn's connection over httptools, with a bound on everything that it may cost.
+"""uvicorn's connection over httptools, with bounds on what one connection may cost.
 
 httptools has no limits of its own: 100 MB of header lines took 550 to 3,150 MB, one value of 100 MB
-12 s of CPU, and trailers became headers of the request. uvicorn's h11 has limits, and costs 108 us of
-CPU per request where this costs 40.
+12 s of CPU, and trailers became headers of the request. uvicorn's h11 has limits, and costs 108 us
+of CPU per request where this costs 40.
 
-What is refused here is answered by the application, as if it were a request of its own, in its turn:
+What is refused here is answered by the application like any request, in the order of requests:
 `RequestState.refused` holds the error, and `api/refused.py` raises it.
 """
 
@@ -45,7 +45,7 @@ from errors import GateError
 from gate.errors import BadHeader, HeadersTooLarge, UrlTooLong
 from request_state import state_of
 
-REFUSED = b"GET /- HTTP/1.0\r\n\r\n"  # stands for what was not understood; closes the connection
+REFUSED = b"GET /- HTTP/1.0\r\n\r\n"  # stands for what was not parsed; closes the connection
 
 
 class Connection(HttpToolsProtocol):
@@ -54,7 +54,7 @@ class Connection(HttpToolsProtocol):
     `RequestState.abort_connection()` ends it at once, with whatever was not sent.
     """
 
-    answer_timeout = 30.0  # seconds without a byte taken by the client, after which it is aborted
+    answer_timeout = 30.0  # seconds; a client that reads nothing for so long is aborted
     max_connections = MAX_CONNECTIONS
     waiting: "ClassVar[Waiting[Connection]]" = Waiting(max_bytes=MAX_WAITING_BYTES)
     turns: "ClassVar[Turns]" = Turns(READS_PER_TURN)
@@ -78,9 +78,9 @@ class Connection(HttpToolsProtocol):
             transport.get_extra_info("socket").setsockopt(*option, UNSENT)
         self.waiting.wait(self)
         self._make_room()
-        self.timeout_keep_alive_task = self.loop.call_later(  # proxies hold some that are not used
+        self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
+        )  # proxies open some and do not use them
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
@@ -89,7 +89,7 @@ class Connection(HttpToolsProtocol):
         if self._answer_timer is not None:
             self._answer_timer.cancel()
         super().connection_lost(exc)
-        # A circle with up to 320 KB of a body that was refused: uvicorn's cycle knows the connection.
+        # Else a reference cycle with uvicorn's own, and up to 320 KB of a refused body in it.
         self.cycle = self._answering = None  # type: ignore[assignment]
 
     # --- requests -----------------------------------------------------------------------------
@@ -107,7 +107,7 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def _user(self) -> str:
-        """Whose turns it takes: its last request's user's; new connections share one user's."""
+        """The user whose turns it takes: its last request's; new connections count as one user."""
         return "new" if self.cycle is None else state_of(self.cycle.scope).user_id
 
     def _read_held(self) -> None:
@@ -135,7 +135,7 @@ class Connection(HttpToolsProtocol):
             self._make_room()
 
     def _make_room(self) -> None:
-        """End those that have waited longest for their client: to send a head, or to read."""
+        """Abort the connections that have waited longest for their client."""
         surplus = len(self.connections) - self.max_connections
         for connection in self.waiting.beyond(connections=surplus):
             self.connections.discard(connection)
@@ -145,7 +145,7 @@ class Connection(HttpToolsProtocol):
         self._overhead += len(piece)
         try:
             self.parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:  # to a protocol that is not spoken here
+        except httptools.HttpParserUpgrade:  # to a protocol that is not supported
             self._end_after_answers()
         except httptools.HttpParserError as error:
             self._refuse(reason_of_parser(error))
@@ -166,7 +166,7 @@ class Connection(HttpToolsProtocol):
             raise UrlTooLong(limit=MAX_URL_BYTES)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_body:  # a trailer, which must not pass for a header (RFC 9110 §6.5.1)
+        if self._in_body:  # a trailer, which must not become a header (RFC 9110 §6.5.1)
             return
         if len(self.headers) >= MAX_HEADER_LINES:
             raise HeadersTooLarge(limit=MAX_HEADER_LINES, unit="lines")
@@ -191,7 +191,7 @@ class Connection(HttpToolsProtocol):
         return False
 
     def _upgrade_with_body(self) -> BadHeader | None:
-        """httptools drops the body of a request that offers another protocol."""
+        """The error of a request with a body and Upgrade: httptools would drop the body."""
         lengths = {b"transfer-encoding": b"", b"content-length": b"0"}
         announced = any(name in lengths and value != lengths[name] for name, value in self.headers)
         return offers_upgrade() if announced and self.parser.should_upgrade() else None
@@ -199,14 +199,14 @@ class Connection(HttpToolsProtocol):
     # --- ends ---------------------------------------------------------------------------------
 
     def abort(self) -> None:
-        """End the connection now; the request that is answered on it ends with AnswerUnreadError."""
+        """End the connection now; the request being answered ends with AnswerUnreadError."""
         self._ended = True
         if self._answering is not None:
             state_of(self._answering.scope).unread = True
         self.transport.abort()
 
     def _refuse(self, error: GateError | None) -> None:
-        """Tell `error`, where one is worth telling, after the answers that are due; read nothing more."""
+        """Answer `error`, if there is one, after the answers that are due; read nothing more."""
         if error is None or self._in_body:
             self._tell(error)
             self._end_after_answers()
@@ -216,10 +216,10 @@ class Connection(HttpToolsProtocol):
             self.parser.feed_data(REFUSED)
 
     def _tell(self, error: GateError | None) -> None:
-        """The request that was read last, or is being read, is answered with `error`."""
+        """Answer `error` to the request that was read last, or is being read."""
         if error is not None:
             state_of(self.cycle.scope).refused = error
-            self.cycle.message_event.set()  # it may wait for its body
+            self.cycle.message_event.set()  # it may be waiting for its body
 
     def _end_after_answers(self) -> None:
         self._ended = True
@@ -231,7 +231,7 @@ class Connection(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if self.flow.read_paused:  # by us: the rest of it may be there
+        if self.flow.read_paused:  # by us: the rest may have arrived
             self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._head_is_late)
         else:
             self._refuse(late_head())
@@ -260,7 +260,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.timeout_keep_alive_task is not None:  # it is kept for another request
+        if self.timeout_keep_alive_task is not None:  # kept open for another request
             self.waiting.wait(self)
         self._watch_answer()
 
@@ -278,10 +278,10 @@ class Connection(HttpToolsProtocol):
             self._watch_answer()
 
     def _progress(self) -> tuple[int, int, int]:
-        """What changes with every byte that the client takes.
+        """Three numbers, one of which changes with every byte that the client takes.
 
-        The buffer alone does not tell: it moves in steps of up to 64 KiB, and may be filled again to
-        the same size between two looks.
+        The buffer alone is not enough: it moves in steps of up to 64 KiB, and may be filled again
+        to the same size between two checks.
         """
         return self._n_resumed, self.transport.get_write_buffer_size(), self._unacknowledged()
 
@@ -293,7 +293,7 @@ class Connection(HttpToolsProtocol):
 
 
 def use_bounded_connections(*, answer_timeout: float) -> None:
-    """What uvicorn makes of every connection from now on; call before it loads its configuration."""
+    """Make uvicorn use `Connection`; call before it loads its configuration."""
     Connection.answer_timeout = answer_timeout
     Connection.max_connections = connections_allowed()
     HTTP_PROTOCOLS["auto"] = f"{__name__}:{Connection.__name__}"

@@ -1,4 +1,4 @@
-"""What the connection refused, or found unread, raised where errors become answers."""
+"""Raises what the connection refused, or found unread, where errors become answers."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -7,7 +7,7 @@ from request_state import state_of
 
 
 def behind_connection(app: ASGIApp) -> ASGIApp:
-    """`app`, which is told what its connection refused. What answers errors has to be around it.
+    """`app`, with the connection's refusals raised around it, for the edge to answer.
 
     Raises:
         GateError: the head or the framing of the request is beyond its bounds.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, TypeVar
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
-# public: what users call; probe: what proxies and orchestrators ask; internal: not let through by proxies.
+# public: for users; probe: for proxies and orchestrators; internal: blocked by proxies.
 Audience: TypeAlias = Literal["public", "probe", "internal"]
 
 

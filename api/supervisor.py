@@ -1,7 +1,7 @@
-"""The process above the worker: replaces it when it ends, and passes on the order to stop.
+"""The process above the worker: restarts it when it ends, and forwards the signal to stop.
 
-Standard library alone, and a program of its own, `python -I -S supervisor.py WORKER RESPAWN
-COMMAND...`: it holds 5 MB where BentoML's held 90 and took orders on a port from any local user.
+It is a program of its own, `python -I -S supervisor.py WORKER RESPAWN COMMAND...`, and imports the
+standard library only: it uses 5 MB. BentoML's used 90 MB, and obeyed any local user on a port.
 """
 
 import json
@@ -14,32 +14,36 @@ from typing import NoReturn
 
 STOP = {signal.SIGTERM, signal.SIGINT}
 WATCHED = STOP | {signal.SIGCHLD, signal.SIGALRM}  # blocked, and taken one by one
-SUPERVISOR_PID = "SUPERVISOR_PID"  # by this name in the environment of the worker
+SUPERVISOR_PID = "SUPERVISOR_PID"  # environment variable of the worker
 RESPAWN = "respawn"
-UNFIT = 70  # what a worker ends with that could serve no more: EX_SOFTWARE of sysexits.h
-SIGNALLED = 128  # and the signal's number: how a shell says what a process was ended by
-STEADY = 10.0  # seconds after which a worker's end is no longer a failure to start
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before the next of several that failed to start
+UNFIT = 70  # exit status of a worker that can no longer serve: EX_SOFTWARE of sysexits.h
+SIGNALLED = 128  # plus the signal's number, as shells report a process that a signal ended
+STEADY = 10.0  # seconds after which the end of a worker is not a failed start
+FIRST_PAUSE = 0.5  # seconds before the next try after a second failed start; doubled each time
+LONGEST_PAUSE = 30.0
 
 
 class Supervisor:
-    """Of one worker at a time.
+    """Watches one worker at a time.
 
     Args:
-        worker: the first worker's process id; a child of this process.
-        command: what starts the next one.
-        respawn: False in a container, where the container is what is restarted.
+        worker: process id of the first worker, a child of this process.
+        command: starts another worker.
+        respawn: whether to start one; False in a container, which is restarted as a whole.
     """
 
     def __init__(self, worker: int, command: list[str], *, respawn: bool) -> None:
         self._worker: int | None = worker
-        self._command, self._respawn = command, respawn
-        self._first, self._stopping, self._failures = True, False, 0
+        self._command = command
+        self._respawn = respawn
+        self._first = True
+        self._stopping = False
+        self._failures = 0
         self._began = time.monotonic()
 
     def run(self) -> int:
-        """Until the worker has ended for good; the exit status."""
-        # Its default would be to drop the signal, blocked or not, on systems other than Linux.
+        """Watch until no worker follows; returns the exit status."""
+        # On systems other than Linux the default action would drop the signal even while blocked.
         signal.signal(signal.SIGCHLD, lambda *_: None)
         while True:
             status = self._reap()
@@ -56,9 +60,9 @@ class Supervisor:
                 self._start()
 
     def _reap(self) -> int | None:
-        """The worker's status, as a shell would say it, if it has ended.
+        """The worker's exit status, as shells report it, if it has ended.
 
-        Children of others end here too when this is process 1 of a container.
+        Orphans of other processes end here too if this is process 1 of a container.
         """
         try:
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
@@ -71,7 +75,7 @@ class Supervisor:
         return None
 
     def _is_last(self, status: int) -> bool:
-        """Nothing follows this end. A first worker that ended by itself has said why: a mistake."""
+        """Whether no worker follows: a first one that exits early has reported a mistake."""
         by_itself = 0 < status < SIGNALLED and status != UNFIT
         broken = self._first and by_itself and not self._steady
         return self._stopping or not self._respawn or broken
@@ -89,7 +93,7 @@ class Supervisor:
             self._start()
 
     def _pause(self) -> float:
-        """Seconds until the next worker: none at first, then twice as long each time."""
+        """Seconds until the next worker: 0 at first, then doubled after each failed start."""
         self._failures = 0 if self._steady else self._failures + 1
         if self._failures <= 1:
             return 0.0
@@ -100,23 +104,23 @@ class Supervisor:
         command = self._command
         try:
             self._worker = os.posix_spawn(command[0], command, os.environ, setsigmask=())
-        except OSError as error:  # no memory, no process left: both may pass
+        except OSError as error:  # out of memory or processes, which may pass
             _log("worker_cannot_be_started", reason=str(error))
             signal.setitimer(signal.ITIMER_REAL, self._pause() or FIRST_PAUSE)
 
     def _stop(self, number: int) -> None:
-        """SIGTERM the first time: Ctrl-C reaches the worker by itself, and a second one presses."""
+        """Send SIGTERM, and at a second signal that signal; Ctrl-C reaches the worker by itself."""
         if self._worker is not None:
             os.kill(self._worker, number if self._stopping else signal.SIGTERM)
         self._stopping = True
 
 
 def supervise(work: Callable[[], NoReturn], command: list[str], *, respawn: bool) -> NoReturn:
-    """Fork a first worker that does `work`, and become the supervisor of it and of what follows."""
+    """Fork a first worker that runs `work`, and become the supervisor."""
     os.environ[SUPERVISOR_PID] = str(os.getpid())
     sys.stdout.flush()
     sys.stderr.flush()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, children could not be waited for
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, children could not be awaited
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)  # until the supervisor takes them
     worker = os.fork()
     if worker == 0:

@@ -1,4 +1,4 @@
-"""Who gets a piece of work done in a turn of the event loop, and who waits for the next."""
+"""Shares of each turn of the event loop: which user works now, and who waits for the next turn."""
 
 import asyncio
 from collections import deque
@@ -10,16 +10,16 @@ Turn: TypeAlias = Callable[[], Awaitable[None]]
 
 
 async def next_turn() -> None:
-    """Until all else that is ready has had its turn."""
+    """Wait until everything else that is ready has run once."""
     await asyncio.sleep(0)
 
 
 class Turns:
-    """A number of pieces of work per turn of the event loop, one of each user after another.
+    """A number of pieces of work per turn of the event loop, taken from one user after another.
 
     One request takes several turns: its head, its body, two answers of Redis, the vectors. With 64
-    connections that a stranger kept busy each turn took 6 ms, and another user's request 40 ms. A
-    user with one piece of work waits for one turn here, however much others have.
+    busy connections of a stranger each turn took 6 ms, and another user's request 40 ms. Here a
+    user with one piece of work waits for one turn, however much work others have.
 
     Args:
         per_turn: pieces; together they should take about a millisecond.
@@ -27,14 +27,16 @@ class Turns:
 
     def __init__(self, per_turn: int) -> None:
         self._per_turn = self._left = per_turn
-        # By user, with its cost; who was served goes last.
+        # By user; a user whose work was started goes to the end.
         self._waiting: dict[Hashable, deque[tuple[Start, int]]] = {}
         self._next_turn: asyncio.Handle | None = None
 
     def take(self, *, user: Hashable, later: Start, cost: int = 1) -> bool:
-        """Whether to work now; else `later` is called in one of the next turns.
+        """Whether to work now; if not, `later` is called in one of the next turns.
 
         Args:
+            user: whose piece of work it is.
+            later: starts the work; called at most once.
             cost: in pieces; the last one of a turn may cost more than is left.
         """
         self._begin_next_turn_later()
@@ -45,7 +47,7 @@ class Turns:
         return False
 
     async def wait(self, *, user: Hashable) -> None:
-        """Until a piece of work may be done. A cancelled caller uses up a place."""
+        """Wait until a piece of work may be done. A cancelled caller still uses its share."""
         turn = asyncio.Event()
         if not self.take(user=user, later=turn.set):
             await turn.wait()

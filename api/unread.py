@@ -1,4 +1,4 @@
-"""Answers that clients have not read yet, and the memory that they keep meanwhile."""
+"""Bounds the memory of answers that clients have not read yet."""
 
 import time
 from collections import Counter
@@ -17,21 +17,22 @@ class Unread:
     user: str
     abort: Callable[[], None]
     clock: Callable[[], float]
-    read_at: float  # when the client last took some of it
+    read_at: float  # when the client last read some of it
 
     def progress(self) -> None:
-        """Some of it was read."""
+        """The client has read some of it."""
         self.read_at = self.clock()
 
 
 class UnreadAnswers:
-    """All answers that are being sent. When they keep too much memory, one or more are aborted.
+    """All answers that are being sent. When they hold too much memory, one or more are aborted.
 
-    Those of the user whose answers keep the most come first, and of these the one that has not been read
-    for the longest. So a user with one answer loses it only when nobody else has more.
+    The user whose answers hold the most memory loses one first: the one that has not been read for
+    the longest time. So a user with one answer loses it only if no other user holds more.
 
     Args:
-        limit: bytes; an answer that is alone may be larger.
+        limit: bytes; a single answer may be larger.
+        clock: seconds, monotonic.
     """
 
     def __init__(
@@ -43,12 +44,12 @@ class UnreadAnswers:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes that all of them keep."""
+        """Bytes that all of them hold."""
         return sum(answer.n_bytes for answer in self._held)
 
     @contextmanager
     def hold(self, n_bytes: int, *, user: str, abort: Callable[[], None]) -> Iterator[Unread]:
-        """Count an answer of `n_bytes` while it is sent; `abort` is called when it has to make room."""
+        """Count an answer of `n_bytes` while it is sent; `abort` is called to make room."""
         answer = Unread(n_bytes, user, abort, self._clock, self._clock())
         self._make_room(n_bytes)
         self._held.add(answer)

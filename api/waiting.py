@@ -1,4 +1,4 @@
-"""The connections that wait for their clients, to send a head or to read: the newest stay."""
+"""Connections that wait for their clients: to send a head, or to read."""
 
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
@@ -7,7 +7,7 @@ Connection = TypeVar("Connection", bound=Hashable)
 
 
 class Waiting(Generic[Connection]):
-    """Who waits, in the order in which they began to, and the bytes of head that each has sent."""
+    """The waiting connections, oldest first, and the bytes of head that each has sent."""
 
     def __init__(self, *, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -18,15 +18,20 @@ class Waiting(Generic[Connection]):
         return connection in self._sent
 
     def wait(self, connection: Connection, *, sent: int = 0) -> None:
-        """Begin to wait, or go on with so many bytes, at the same place."""
+        """Begin to wait, or update the bytes of one that waits; its place in the order stays."""
         self._bytes += sent - self._sent.get(connection, 0)
         self._sent[connection] = sent
 
     def end(self, connection: Connection) -> None:
+        """Stop waiting, if it was."""
         self._bytes -= self._sent.pop(connection, 0)
 
     def beyond(self, *, connections: int = 0) -> Iterator[Connection]:
-        """Takes out those who have waited longest: so many, and until the bytes are within bounds."""
+        """Remove and return those that have waited longest.
+
+        Args:
+            connections: how many to remove at least; more until the bytes are within bounds.
+        """
         while self._sent and (connections > 0 or self._bytes > self._max_bytes):
             connections -= 1
             oldest = next(iter(self._sent))

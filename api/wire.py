@@ -1,4 +1,4 @@
-"""Bodies of requests: JSON in UTF-8, as a pydantic model."""
+"""Request bodies: bytes of JSON in UTF-8 -> a validated pydantic model."""
 
 from codecs import BOM_UTF8
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from api.json_values import SLICE, TooManyValuesError, count_values, may_have_mo
 from api.options import ASK_FOR_TEXTS, MAX_FIELDS, Limits
 from api.turns import Turn, next_turn
 
-# What pydantic says in other words than a caller would understand.
+# Our words for what pydantic says in words that a caller would not understand.
 _EXPECTED = {
     "extra_forbidden": "this route has no such field. Leave it out; /docs lists those there are",
     "missing": "this field is required",
@@ -28,8 +28,8 @@ async def read_json(
 ) -> Model:
     """The body of a request as `model`; the bytes are dropped.
 
-    Other requests get their turn while the values of a large body are counted. What follows takes up
-    to 20 ms for 8 MiB, whatever they hold.
+    Other requests get their turn while the values of a large body are counted. What follows takes
+    up to 20 ms for 8 MiB, whatever they hold.
 
     Args:
         model: what the body has to be.
@@ -52,14 +52,14 @@ async def read_json(
                     await turn()
     except TooManyValuesError:
         raise InvalidBodyError(
-            f"body: more than {limits.max_values} JSON values, which no request needs. Send at most "
-            f"{limits.max_texts} texts per request; {ASK_FOR_TEXTS}"
+            f"body: more than {limits.max_values} JSON values, which no request needs. Send at "
+            f"most {limits.max_texts} texts per request; {ASK_FOR_TEXTS}"
         ) from None
     return parse_body(model, body, limits=limits)
 
 
 async def _whole(receive: Receive) -> bytes:
-    """The body, in one message or in several; the gate has read it already."""
+    """The whole body, of one message or several; the gate has read it already."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -84,7 +84,7 @@ def parse_body(model: type[Model], body: bytes, *, limits: Limits) -> Model:
     try:
         return model.model_validate(fields, context=limits)
     except ValidationError as error:
-        # Its context holds the error, whose traceback holds this frame: a circle with the body in it.
+        # Without its context: that holds this frame, a reference cycle with the body in it.
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     raise _refusal(first)
 
@@ -94,7 +94,7 @@ def _decoded(body: bytes) -> Any:
         return orjson.loads(body.removeprefix(BOM_UTF8))  # RFC 8259, section 8.1
     except orjson.JSONDecodeError as error:
         found, at = error.msg, f"line {error.lineno} column {error.colno}"
-    # Out of the handler: the error holds the whole text.
+    # Outside the handler: the error holds the whole text.
     try:
         body.decode()
     except UnicodeDecodeError as error:

@@ -1,9 +1,9 @@
-"""Fields of other embedding APIs, which clients send to `/v1/embeddings` whoever serves it."""
+"""Fields of other embedding APIs, which clients send to any server of `/v1/embeddings`."""
 
 import difflib
 from collections.abc import Collection, Iterable
 
-# What would give another vector, or another form of one. Ignored, it would be missed.
+# They ask for another vector, or another form of it, so they must not be ignored.
 REFUSED = frozenset(
     {
         "add_special_tokens", "auto_truncate", "embedding_type", "embedding_types", "input_type",
@@ -13,7 +13,7 @@ REFUSED = frozenset(
         "truncate_prompt_tokens", "truncation", "type",
     }
 )  # fmt: skip
-# Of the fields that are ignored, which are all others, those that clients are known to send.
+# All other fields are ignored; clients are known to send these.
 KNOWN = frozenset(
     {
         "caching", "custom_llm_provider", "drop_params", "extra_body", "extra_headers", "metadata",
@@ -24,7 +24,7 @@ KNOWN = frozenset(
 
 
 def complaint(name: str, *, ours: Collection[str]) -> str | None:
-    """Why a field that is none of `ours` cannot be ignored; None where it can."""
+    """Why a field that is not one of `ours` cannot be ignored; None if it can."""
     if name in REFUSED:
         return (
             "it would change the vectors, and is not supported. Leave it out, "

@@ -20,7 +20,7 @@ from api.options import (
 )
 from request_state import state_of
 
-_MAX_COMPARED = 256  # all with all gives the square of it: 65,536 numbers are 0.7 MB of JSON
+_MAX_COMPARED = 256  # texts with one another: 65,536 numbers are 0.7 MB of JSON
 
 _CUT = "Indices of the texts that were cut at the model's limit"
 _EMPTY = "Indices of the texts that are nothing but white space and invisible characters"
@@ -152,7 +152,7 @@ class SimilarityResponse(Answer):
     """Cosine similarities."""
 
     similarities: list[float] | list[list[float]] = Field(
-        description="Of `text` with each of the texts, or without `text` a row for each of the texts"
+        description="Of `text` with each of the texts; without `text` a matrix, one row per text"
     )
     truncated: list[int] = Field(description=_CUT)
     text_truncated: bool = Field(description="Whether `text` was cut at the model's limit")
@@ -206,7 +206,7 @@ class ErrorDetail(bentoml.IODescriptor):
 
 
 class ErrorResponse(bentoml.IODescriptor):
-    """The body of every error."""
+    """The body of every error answer."""
 
     error: ErrorDetail
 
@@ -246,7 +246,7 @@ class NativeRoutes(Dialect):
 
     @bentoml.api(route="/similarity", input_spec=SimilarityRequest, output_spec=SimilarityResponse)
     async def similarity(self, request: SimilarityRequest, scope: Scope) -> dict[str, Any]:
-        """Compare one text with several, or several with one another, by the cosine of their vectors."""
+        """Cosine similarities of one text with several, or of several with one another."""
         self.check_room([request.text or "", *request.texts], scope)
         first = await self.read(request, "text", scope, task=request.text_task)
         rest = await self.read(request, "texts", scope)

@@ -1,0 +1,73 @@
+"""A dialect's other side: texts are read as one token per word, and vectors are known beforehand."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.types import Scope
+
+from api.dialects.dialect import EmbeddedTexts
+from api.dialects.native import NativeRoutes
+from api.dialects.openai import OpenAIRoutes
+from api.model_info import ModelInfo
+from api.options import TaskOptions, VectorOptions
+from embedder.tokens import TokenizedText
+from tests.api.asgi import Client
+
+MAX_TOKENS = 3
+MODEL_INFO = ModelInfo(
+    models={"owner/model": None, "model-query": "query"},
+    tasks=("query", "search_query"),
+    main_tasks=("query",),
+    titles=True,
+    blank="",
+    dimensions=(4, 2),
+    max_tokens=MAX_TOKENS,
+    created=1_700_000_000,
+    fingerprint="abc",
+)
+
+
+class CountingService(NativeRoutes, OpenAIRoutes):
+    """Remembers the tasks that were asked for."""
+
+    def __init__(self) -> None:
+        self.model_info = MODEL_INFO
+        self.tasks: list[str | None] = []
+        self.checked: list[str] = []
+
+    async def embed_texts(
+        self, request: VectorOptions, field: str, scope: Scope, *, task: str | None = None
+    ) -> EmbeddedTexts:
+        texts = await self.read(request, field, scope, task=task)
+        vectors = await self.vectors(texts, scope, dimensions=request.dimensions)
+        return EmbeddedTexts(iter(vectors), texts, self.about(texts))
+
+    def check_room(self, texts: Sequence[str], scope: Scope) -> None:
+        self.checked += texts
+
+    async def read(
+        self, request: TaskOptions, field: str, scope: Scope, *, task: str | None = None
+    ) -> list[TokenizedText]:
+        self.tasks.append(task)
+        value = getattr(request, field)
+        texts = [value] if isinstance(value, str) else value or []
+        lengths = [len(text.split()) for text in texts]
+        return [
+            TokenizedText(np.arange(min(length, MAX_TOKENS)), n_tokens=length, blank=length == 0)
+            for length in lengths
+        ]
+
+    async def vectors(
+        self, texts: Sequence[TokenizedText], scope: Scope, *, dimensions: int | None
+    ) -> NDArray[np.float32]:
+        return np.eye(len(texts), dimensions or 4, dtype=np.float32)
+
+    def about(self, texts: Sequence[TokenizedText]) -> dict[str, Any]:
+        return {"model": "owner/model"}
+
+
+def scope() -> Scope:
+    """Of a request of a user."""
+    return Client().scope
