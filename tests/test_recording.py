@@ -17,6 +17,7 @@ def request(**changes: object) -> RequestRecord:
         "status": 200,
         "seconds": 0.5,
         "tokens": 3,
+        "caller": "user",
         "user": "u",
         "reason": None,
         "error": None,
@@ -39,7 +40,10 @@ def test_only_what_was_served_has_a_duration() -> None:
     ("changes", "decision"),
     [
         ({}, "admitted"),
-        ({"user": None, "error": TokenMissing("send one"), "status": 401}, "token_missing"),
+        (
+            {"caller": None, "user": None, "error": TokenMissing("send one"), "status": 401},
+            "token_missing",
+        ),
     ],
 )
 def test_what_the_gate_decided_is_counted(changes: dict[str, object], decision: str) -> None:

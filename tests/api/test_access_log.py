@@ -18,6 +18,7 @@ def request(**changes: object) -> RequestRecord:
         "status": 200,
         "seconds": 0.00123,
         "tokens": 3,
+        "caller": "user",
         "user": "u",
         "reason": None,
         "error": None,
