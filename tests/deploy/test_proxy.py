@@ -273,7 +273,7 @@ def test_no_call_is_lost_at_caddy_while_the_service_restarts(
     """Vectors, or from a service that is stopping a 503 that says when to come back."""
     port, over = free_port(), threading.Event()
     monkeypatch.setattr(
-        "tests.live.server.free_port", lambda: port
+        "lab.server.free_port", lambda: port
     )  # the next one listens where the last one did
     settings = {"MODEL_QUANTIZATION": "fp32", "RATE_LIMIT_PER_MIN": "100000"}
 
