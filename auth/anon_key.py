@@ -1,4 +1,4 @@
-"""The start-up check of SUPABASE_ANON_KEY: a public key that anybody holds must open nothing."""
+"""The check of SUPABASE_ANON_KEY at start: this public key must never be accepted as a token."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from errors import ConfigurationError, GateError
 async def check_anon_key(
     anon_key: str, *, verifier: TokenVerifier, supabase_url: str | None
 ) -> None:
-    """Raises ConfigurationError unless the key belongs to the secret and the verifier refuses it.
+    """Check that the key is signed with the secret, and that the verifier refuses it.
 
-    Keys of the new kind (``sb_publishable_…``) are no tokens, and without the secret nothing can be
-    said about an old one: both pass.
+    Keys of the new kind (`sb_publishable_…`) are not tokens, and without the secret an old key
+    cannot be checked: both pass.
+
+    Raises:
+        ConfigurationError: the key is another one, belongs to another project or would be accepted.
     """
     if anon_key.startswith("sb_publishable_"):
         return
@@ -37,14 +40,14 @@ async def check_anon_key(
 async def _check_refused(anon_key: str, claims: dict[str, Any], verifier: TokenVerifier) -> None:
     if claims.get("role") != "anon":
         raise ConfigurationError(
-            "SUPABASE_ANON_KEY is not the anon key (its role is another): copy the one called anon, public."
+            "SUPABASE_ANON_KEY has another role than anon: copy the key called anon, public."
         )
     try:
         await verifier.verify(anon_key)
     except TokenForbidden:
         return
     raise ConfigurationError(
-        "SUPABASE_ANON_KEY would be let in as a user: copy the one called anon, public."
+        "SUPABASE_ANON_KEY would be accepted as a user's token: copy the one called anon, public."
     )
 
 
@@ -54,12 +57,13 @@ def _claims(anon_key: str) -> dict[str, Any]:
         return strict_json_object(unverified_payload(anon_key))
     except GateError:
         raise ConfigurationError(
-            "SUPABASE_ANON_KEY is not a key: copy the one called anon, public, from your project's settings."
+            "SUPABASE_ANON_KEY is not a key: copy the one called anon, public, from your "
+            "project's settings."
         ) from None
 
 
 def _wrong_one(claims: dict[str, Any], supabase_url: str | None) -> str:
-    """Which setting to look at: a hosted project's key names its project, and so does the URL."""
+    """What to say if key and secret do not fit: a hosted project's key and URL name the project."""
     ours = (urlsplit(supabase_url or "").hostname or "").partition(".")[0]
     theirs = claims.get("ref")
     if theirs is None or not ours:

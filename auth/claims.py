@@ -1,4 +1,4 @@
-"""What the claims of a token must say, once its signature holds."""
+"""Checks of the claims of a token, once its signature is verified."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from auth.errors import TokenExpired, TokenForbidden, TokenInvalid
 from auth.principal import SERVICE
 from errors import ConfigurationError
 
-SKEW = 60.0  # seconds that nbf and iat may lie ahead of our clock; exp is not extended
-MAX_TIME = 1e12  # seconds; a number, and one that can be compared
+SKEW = 60.0  # seconds that nbf and iat may be ahead of our clock; exp is not extended
+MAX_TIME = 1e12  # seconds; larger numbers are not times
 AUDIENCE = "authenticated"
 ROLE = "authenticated"
 SIGN_IN = "Sign in again, and send the access token as it comes."
@@ -24,7 +24,7 @@ SUBJECT = re.compile(
 
 
 def check_not_an_api_key(claims: Mapping[str, Any]) -> None:
-    """The anon and service_role keys of a project are well signed tokens that name no user."""
+    """Refuse the anon and service_role keys, valid tokens without a user. Raises TokenForbidden."""
     role = claims.get("role")
     if isinstance(role, str) and role in API_KEY_ROLES:
         raise TokenForbidden(
@@ -56,18 +56,27 @@ def check_role(claims: Mapping[str, Any], roles: Collection[str]) -> None:
 
 
 def parse_roles(text: str) -> frozenset[str]:
-    """The names in ALLOWED_ROLES, with commas between. Raises ConfigurationError."""
+    """The names in ALLOWED_ROLES, which commas separate. Raises ConfigurationError."""
     roles = frozenset(role.strip() for role in text.split(",") if role.strip())
     if not roles or roles & API_KEY_ROLES:
         raise ConfigurationError(
-            "ALLOWED_ROLES takes the roles of signed-in users with commas between, such as "
-            "authenticated,editor, and none of an API key: " + ", ".join(sorted(API_KEY_ROLES))
+            "ALLOWED_ROLES takes the roles of signed-in users, separated by commas, such as "
+            "authenticated,editor, but none of an API key: " + ", ".join(sorted(API_KEY_ROLES))
         )
     return roles
 
 
 def check_times(claims: Mapping[str, Any], *, now: float) -> None:
-    """exp must lie ahead, nbf and iat must not (RFC 7519 §4.1.4-6). ``now``: seconds since 1970."""
+    """Check that exp is in the future, and nbf and iat are not (RFC 7519 §4.1.4-6).
+
+    Args:
+        claims: of the token.
+        now: seconds since 1970.
+
+    Raises:
+        TokenExpired: exp has passed.
+        TokenInvalid: a time is missing, not a number or in the future.
+    """
     times = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
     for value in times.values():
         if (
@@ -89,7 +98,7 @@ def read_uuid(claims: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str) or not UUID.fullmatch(value):
         raise TokenInvalid(
             f"The token's claim {name} is not a UUID, as Supabase Auth writes it. "
-            "Sign in with Supabase Auth; SUBJECT=any lets users of third-party auth in."
+            "Sign in with Supabase Auth; SUBJECT=any accepts users of third-party auth."
         )
     return value.lower()
 

@@ -1,4 +1,4 @@
-"""What is wrong with a token, or with the keys to check it with."""
+"""What is wrong with a token or key, or with the keys that verify tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class KeysUnavailable(RetryableError):
 
 
 class UnknownKey(KeysUnavailable):
-    """Of one token: others are checked. It may be made up, and counts against its address."""
+    """The key id of one token is not known. It may be made up, so it counts against the address."""
 
 
 class TokenMissing(GateError):
@@ -26,7 +26,7 @@ class TokenExpired(GateError):
 
 
 class TokenTooLarge(GateError):
-    """``size`` and ``limit``: characters. The token may be good: nobody has looked."""
+    """`size` and `limit` in characters. The token was not verified and may be valid."""
 
     reason = "token_too_large"
 
@@ -38,7 +38,7 @@ class TokenTooLarge(GateError):
 
 
 class TokenForbidden(GateError):
-    """Well signed, but not a signed-in user's token."""
+    """Valid, but not the token of a user who is served."""
 
     reason = "token_forbidden"
 
@@ -52,19 +52,19 @@ class ServiceKeyUnknown(TokenInvalid):
 
 
 class ServiceKeyInBrowser(TokenForbidden):
-    """A page's visitors could read its key."""
+    """Visitors of a page can read the key that it sends."""
 
     reason = "service_key_in_browser"
 
     def __init__(self) -> None:
         super().__init__(
-            "A service key came with an Origin header, as browsers send. Whoever visits the page could "
-            "read it: replace the key, and send the access token of the signed-in user."
+            "A service key came with an Origin header, as browsers send. Visitors of the page "
+            "could read it: replace the key, and send the access token of the signed-in user."
         )
 
 
 class ServiceKeyInUrl(TokenForbidden):
-    """Logs keep URLs."""
+    """A key in the query: logs keep URLs."""
 
     reason = "service_key_in_url"
 

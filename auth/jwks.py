@@ -1,4 +1,4 @@
-"""A remote key set, kept at hand: fetched rarely, in the background, and never twice at once."""
+"""A key set from a URL: fetched in the background, rarely, and by one task at a time."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from auth.errors import KeysUnavailable, TokenInvalid, UnknownKey
 from auth.keys import PublicKey, matching, parse_jwks
 from errors import whole_seconds
 
-FRESH = 300.0  # seconds a key set is served as it is
-STALE = 3600.0  # seconds it is served while its server fails
+FRESH = 300.0  # seconds for which a key set is used without a fetch
+STALE = 3600.0  # seconds for which it is used while its server fails
 PAUSE = 30.0  # seconds between fetches for unknown key ids, and between refreshes that fail
-COLD_PAUSE = 5.0  # seconds between fetches that fail while there is no key to serve
+COLD_PAUSE = 5.0  # seconds between fetches that fail while there is no key
 DEADLINE = 3.0  # seconds for one fetch
-WAIT = 1.0  # seconds of it that a caller waits
+WAIT = 1.0  # seconds that a caller waits for a fetch
 MAX_WAITING = 128  # callers
 MAX_BYTES = 65_536
 
@@ -26,14 +26,14 @@ log = logging.getLogger(__name__)
 
 
 class RemoteKeys:
-    """The keys at ``url``. ``clock``: seconds, only differences matter."""
+    """The keys at `url`. `clock`: seconds; only differences matter."""
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._url = url
         self._clock = clock
         self._client = httpx.AsyncClient(follow_redirects=False, timeout=DEADLINE)
         self._keys: tuple[PublicKey, ...] = ()
-        self._absent: set[str] = set()  # key ids that the newest key set was asked for in vain
+        self._absent: set[str] = set()  # key ids that the newest key set does not have
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
         self._asked_for_unknown_at = float("-inf")
@@ -62,9 +62,12 @@ class RemoteKeys:
         return self.age <= STALE and not matching(self._keys, algorithm, kid)
 
     async def find(self, algorithm: str, kid: str | None) -> Sequence[PublicKey]:
-        """The keys that may have signed a token: those at hand at once, others within WAIT seconds.
+        """The keys that may have signed a token: at once if present, else within WAIT seconds.
 
-        Raises KeysUnavailable, UnknownKey (nobody can say), TokenInvalid (there is no such key).
+        Raises:
+            KeysUnavailable: there is no key set.
+            UnknownKey: the key may be new, and the key server does not answer.
+            TokenInvalid: there is no such key.
         """
         if self.age > STALE:
             await self._have_keys()
@@ -74,7 +77,7 @@ class RemoteKeys:
         return matching(self._keys, algorithm, kid)
 
     def _at_hand(self, algorithm: str, kid: str | None) -> Sequence[PublicKey]:
-        """Keys of a set that is not too old; where it is not fresh, another is fetched meanwhile."""
+        """Matching keys of a set that is not too old; if it is not fresh, start a fetch."""
         if self.age > STALE:
             return ()
         if self.age > FRESH and self._clock() - self._tried_at >= PAUSE:
@@ -89,7 +92,7 @@ class RemoteKeys:
             raise _unavailable(COLD_PAUSE)
 
     async def _look_again(self, algorithm: str, kid: str | None) -> None:
-        """A key id we do not know may be a new key: one fetch in PAUSE seconds finds out for everybody."""
+        """Fetch for an unknown key id, which may be new: once in PAUSE seconds for all callers."""
         name = f"{algorithm} {kid}"
         since = self._clock() - self._asked_for_unknown_at
         if self._fetch is None and since < PAUSE:
@@ -103,7 +106,7 @@ class RemoteKeys:
             raise _no_such_key()
 
     async def _fetched(self) -> bool:
-        """Whether the one fetch for all who wait brings keys soon. It goes on when they leave."""
+        """Wait for the one fetch of all callers, which goes on without them."""
         if self._waiting >= MAX_WAITING:
             return False
         self._waiting += 1
@@ -116,7 +119,7 @@ class RemoteKeys:
             self._waiting -= 1
 
     def _begin(self) -> asyncio.Task[bool]:
-        """The one fetch that is under way."""
+        """The fetch under way, or a new one."""
         if self._fetch is None:
             self._tried_at = self._clock()
             self._fetch = asyncio.create_task(self._load())
@@ -126,7 +129,7 @@ class RemoteKeys:
         try:
             async with asyncio.timeout(DEADLINE):
                 keys = parse_jwks(await self._download())
-        except Exception as error:  # whatever a key server does wrong, its keys are not to be had
+        except Exception as error:  # whatever the key server does wrong, there are no keys
             log.warning("jwks_fetch_failed error=%s", type(error).__name__)
             return False
         else:
@@ -138,7 +141,7 @@ class RemoteKeys:
             self._fetch = None
 
     async def _download(self) -> bytes:
-        """The document. Raises ValueError unless it is a plain 200 of at most MAX_BYTES."""
+        """The document. Raises ValueError unless it is an uncompressed 200 of at most MAX_BYTES."""
         headers = {"accept": "application/json", "accept-encoding": "identity"}
         async with self._client.stream("GET", self._url, headers=headers) as answer:
             if answer.status_code != httpx.codes.OK or "content-encoding" in answer.headers:
@@ -155,9 +158,7 @@ _KEEP = "cannot be fetched at the moment. Keep the token and try again."
 
 
 def _unavailable(wait: float) -> KeysUnavailable:
-    return KeysUnavailable(
-        f"The keys that tokens are checked with {_KEEP}", retry_after=whole_seconds(wait)
-    )
+    return KeysUnavailable(f"The keys that verify tokens {_KEEP}", retry_after=whole_seconds(wait))
 
 
 def _unknown_key(wait: float) -> UnknownKey:

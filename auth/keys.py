@@ -1,4 +1,4 @@
-"""The keys that sign a project's tokens: its shared secret, its published key set, or both at once."""
+"""The keys that sign a project's tokens: its shared secret, its published key set, or both."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from errors import ConfigurationError
 Algorithm = Literal["HS256", "ES256", "RS256"]
 ALGORITHMS: tuple[Algorithm, ...] = ("HS256", "ES256", "RS256")
 
-MIN_SECRET_BYTES = 32  # RFC 7518 §3.2: as long as the hash
+MIN_SECRET_BYTES = 32  # as long as the hash (RFC 7518 §3.2)
 MAX_KEYS = 32  # in one key set; Supabase publishes two or three
 MIN_RSA_BITS = 2048  # RFC 7518 §3.3
 
-#: Published in the CLI, in the self-hosting guide and in our own documents.
+#: Published in Supabase's CLI and self-hosting guide, and in this project's documents.
 EXAMPLE_SECRETS = frozenset(
     {
         "super-secret-jwt-token-with-at-least-32-characters-long",
@@ -42,10 +42,10 @@ class PublicKey:
 
 
 class KeySource(Protocol):
-    """Where public keys come from."""
+    """A source of public keys."""
 
     def lacks(self, algorithm: str, kid: str | None) -> bool:
-        """Whether there are keys, and no such one: to find it, others have to be fetched."""
+        """Whether there are keys, but not this one, so that `find` would have to fetch."""
 
     async def find(self, algorithm: str, kid: str | None) -> Sequence[PublicKey]:
         """The keys that may have signed such a token.
@@ -54,17 +54,17 @@ class KeySource(Protocol):
         """
 
     async def start(self) -> bool:
-        """Whether the keys are at hand."""
+        """Fetch the keys. Returns whether they are present."""
 
     @property
     def empty(self) -> bool:
-        """Whether the keys are at hand and there is none."""
+        """Whether the key set is present and has no key."""
 
     async def aclose(self) -> None: ...
 
 
 class InlineKeys:
-    """A key set from the settings, for machines that cannot reach their key server."""
+    """A key set from the settings, for machines that cannot reach the key server."""
 
     def __init__(self, keys: Iterable[PublicKey]) -> None:
         self._keys = tuple(keys)
@@ -87,14 +87,14 @@ class InlineKeys:
 
 
 class KeySet:
-    """Every key that is accepted, asked for by algorithm: HS256 is the secret, the rest the key set."""
+    """Every accepted key by algorithm: the secret for HS256, the key set for the others."""
 
     def __init__(self, *, secret: str | None = None, public: KeySource | None = None) -> None:
         self.secret = secret
         self.public = public
 
     def lacks(self, algorithm: Algorithm, kid: str | None) -> bool:
-        """Whether finding such a key means to fetch another key set than the one at hand."""
+        """Whether `find` would have to fetch a key set for this key."""
         if algorithm == "HS256" or self.public is None:
             return False
         return self.public.lacks(algorithm, kid)
@@ -102,7 +102,11 @@ class KeySet:
     async def find(
         self, algorithm: Algorithm, kid: str | None
     ) -> Sequence[bytes | EllipticCurvePublicKey | RSAPublicKey]:
-        """The keys to try. Raises KeysUnavailable, UnknownKey, TokenInvalid (no such key)."""
+        """The keys to try.
+
+        Raises:
+            KeysUnavailable, UnknownKey, TokenInvalid: as KeySource.find.
+        """
         if algorithm == "HS256":
             key = (self.secret or "").encode()
             return [key] if len(key) >= MIN_SECRET_BYTES else []
@@ -115,7 +119,7 @@ class KeySet:
 
     @property
     def empty(self) -> bool:
-        """No key can be asked for: every token is refused until its project publishes one."""
+        """Whether there is no key at all, so that every token is refused."""
         return self.secret is None and (self.public is None or self.public.empty)
 
     async def aclose(self) -> None:
@@ -124,14 +128,17 @@ class KeySet:
 
 
 def matching(keys: Iterable[PublicKey], algorithm: str, kid: str | None) -> list[PublicKey]:
-    """The keys of ``algorithm`` named ``kid``; all of them for a token that names none."""
+    """The keys of `algorithm` with the id `kid`; all of them if it is None."""
     return [key for key in keys if key.algorithm == algorithm and (kid is None or key.kid == kid)]
 
 
 def parse_jwks(document: str | bytes) -> tuple[PublicKey, ...]:
-    """The usable keys of a JWK Set (RFC 7517 §5); what cannot verify ES256 or RS256 is left out.
+    """The keys of a JWK Set (RFC 7517 §5) that can verify ES256 or RS256; others are skipped.
 
-    Symmetric keys are left out too: a secret never comes from a key set. Raises ValueError.
+    Symmetric keys are skipped too: a secret never comes from a key set.
+
+    Raises:
+        ValueError: the document is not a JWK Set.
     """
     try:
         content = json.loads(document)
@@ -162,7 +169,7 @@ def _public_key(jwk: Mapping[str, Any]) -> PublicKey | None:
         return None
     if not isinstance(operations, list) or not {"verify", "sign"} & {str(o) for o in operations}:
         return None
-    try:  # the public members alone: a private key in the settings stays unread
+    try:  # only the public members: a private key is never read
         key = loader.from_jwk({name: jwk[name] for name in members})
     except (jwt.PyJWTError, KeyError, TypeError, ValueError, AttributeError):
         return None
@@ -179,13 +186,13 @@ def _strong_enough(key: object) -> bool:
 
 
 def check_secret(secret: str, *, debug: bool) -> None:
-    """Raises ConfigurationError for a secret that is short, published, mangled or not a secret."""
+    """Refuse a secret that is short, published or not a secret. Raises ConfigurationError."""
     if secret != secret.strip():
         raise ConfigurationError("SUPABASE_JWT_SECRET begins or ends with white space: remove it.")
     if not debug and secret in EXAMPLE_SECRETS:
         raise ConfigurationError(
-            "SUPABASE_JWT_SECRET is an example that everybody knows: put your project's own secret, "
-            "or set DEBUG=true on a machine that nobody else can reach."
+            "SUPABASE_JWT_SECRET is a published example: set your project's own secret, or "
+            "DEBUG=true on a machine that nobody else can reach."
         )
     if len(secret.encode()) < MIN_SECRET_BYTES:
         raise ConfigurationError(
@@ -196,7 +203,8 @@ def check_secret(secret: str, *, debug: bool) -> None:
         HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
     except jwt.PyJWTError as error:
         raise ConfigurationError(
-            "SUPABASE_JWT_SECRET holds a public key: put the JWT secret, and keys into SUPABASE_JWKS."
+            "SUPABASE_JWT_SECRET holds a public key: set the JWT secret there, and keys in "
+            "SUPABASE_JWKS."
         ) from error
 
 
@@ -206,11 +214,12 @@ def check_jwks(document: str) -> tuple[PublicKey, ...]:
         keys = parse_jwks(document)
     except ValueError as error:
         raise ConfigurationError(
-            'SUPABASE_JWKS is not a key set: put the JSON of …/auth/v1/.well-known/jwks.json, {"keys": […]}.'
+            "SUPABASE_JWKS is not a key set: set the JSON of …/auth/v1/.well-known/jwks.json, "
+            'which looks like {"keys": […]}.'
         ) from error
     if not keys:
         raise ConfigurationError(
-            "SUPABASE_JWKS holds no ES256 (P-256) or RS256 (2048 bits) key: copy the key set again, "
-            "or set SUPABASE_JWT_SECRET if the project signs with its secret."
+            "SUPABASE_JWKS holds no ES256 (P-256) or RS256 (2048 bits) key: copy the key set "
+            "again, or set SUPABASE_JWT_SECRET if the project signs with its secret."
         )
     return keys

@@ -1,4 +1,4 @@
-"""Supabase access tokens: from the text of a token to the user it speaks for."""
+"""Verifies Supabase access tokens: from the text of a token to its user."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from auth.service_key_format import SUPABASE_PREFIX
 MAX_TOKEN_BYTES = 8192
 PUBLISHABLE_PREFIX = "sb_publishable_"  # of the public key of a project, in place of the anon key
 MAX_KID_LENGTH = 256
-MAX_ISSUERS = 8  # wrong issuers that the log names, each once
+MAX_ISSUERS = 8  # other issuers that the log names, each once
 
 COMPACT_JWS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 
-#: PyJWT's, without its PyJWS around them: that looks at each byte of a token in Python, and at each
-#: secret for a key in disguise, which `auth.keys` does once. 10 instead of 300 us for the largest token.
+#: PyJWT's algorithms without its PyJWS, which reads each byte of a token in Python and checks the
+#: secret each time, as `auth.keys` does once: 10 instead of 300 us for the largest token.
 _SIGNATURES: dict[Algorithm, SignatureAlgorithm] = {
     "HS256": HMACAlgorithm(HMACAlgorithm.SHA256),
     "ES256": ECAlgorithm(ECAlgorithm.SHA256),
@@ -51,19 +51,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The two header members that are read: which algorithm, and which of its keys."""
+    """The two members of a token's header that are read."""
 
     algorithm: Algorithm
     kid: str | None
 
 
 class TokenVerifier:
-    """Verifies tokens of one project.
+    """Verifies the tokens of one project.
 
-    ``issuer``: the exact iss claim, or None to accept any (the secret alone identifies the project).
-    ``audience`` and ``roles``: the aud claim has the one, the role claim is one of the others.
-    ``subject``: "uuid", or "any" for the users of third-party auth.
-    ``clock``: seconds since 1970.
+    Args:
+        keys: that sign its tokens.
+        issuer: the exact iss claim; None accepts any, because the secret identifies the project.
+        allow_anonymous: whether users who signed in anonymously are served.
+        audience: that the aud claim must have.
+        roles: of which the role claim must be one.
+        subject: form of user ids: "uuid", or "any" for third-party auth.
+        clock: seconds since 1970.
     """
 
     def __init__(
@@ -87,7 +91,15 @@ class TokenVerifier:
         self._clock = clock
 
     async def verify(self, token: str) -> Principal:
-        """Raises TokenInvalid, TokenTooLarge, TokenExpired, TokenForbidden, KeysUnavailable."""
+        """The user of a token.
+
+        Raises:
+            TokenInvalid: it is malformed, or not of this project.
+            TokenTooLarge: it is not read.
+            TokenExpired: it was valid.
+            TokenForbidden: it is valid, but its user is not served.
+            KeysUnavailable: there is no key to verify it with at the moment.
+        """
         header = read_header(token)
         if self.keys.lacks(header.algorithm, header.kid):
             self._check_before_asking(token)
@@ -95,7 +107,7 @@ class TokenVerifier:
         return self._principal(claims)
 
     async def signed_claims(self, token: str, header: Header) -> dict[str, Any]:
-        """The claims of a token whose signature holds. Raises TokenInvalid, KeysUnavailable."""
+        """The claims of a token with a valid signature. Raises TokenInvalid, KeysUnavailable."""
         keys = await self.keys.find(header.algorithm, header.kid)
         if not keys:
             raise TokenInvalid(
@@ -109,7 +121,7 @@ class TokenVerifier:
         return strict_json_object(unverified_payload(token))
 
     def _check_before_asking(self, token: str) -> None:
-        """No key is waited for that could not make the token good. Raises TokenInvalid, TokenForbidden."""
+        """Refuse a token with bad claims before a key is fetched for it."""
         try:
             self._principal(strict_json_object(unverified_payload(token)), signed=False)
         except TokenExpired:
@@ -147,12 +159,12 @@ class TokenVerifier:
         if signed:
             self._log_issuer(str(issuer)[:200])
         raise TokenInvalid(
-            "The token was issued by another project, or by the same one under another URL. Sign in "
-            "to the project that is served here; the service's log names both issuers."
+            "The token was issued by another project, or by the same one under another URL. "
+            "Sign in to the project that is served here; the service's log names both issuers."
         )
 
     def _log_issuer(self, issuer: str) -> None:
-        """For who set SUPABASE_URL: the signature holds, so the project is likely the right one."""
+        """Log the issuer of a token with a valid signature: SUPABASE_URL is probably wrong."""
         if issuer not in self._other_issuers and len(self._other_issuers) < MAX_ISSUERS:
             self._other_issuers.add(issuer)
             log.warning(
@@ -165,9 +177,12 @@ _OTHER_PROJECT = "It may belong to another project, or the key was replaced: sig
 
 
 def read_header(token: str) -> Header:
-    """The header of a compact JWS (RFC 7515 §7.1), nothing verified.
+    """The header of a compact JWS (RFC 7515 §7.1); nothing is verified.
 
-    Raises TokenInvalid, TokenTooLarge, TokenForbidden (a new project API key).
+    Raises:
+        TokenInvalid: it is not a token, or its algorithm is not accepted.
+        TokenTooLarge: it has more than MAX_TOKEN_BYTES.
+        TokenForbidden: it is an API key of a project.
     """
     if token.startswith(SUPABASE_PREFIX):
         raise TokenForbidden(
@@ -191,7 +206,7 @@ def read_header(token: str) -> Header:
     if header.keys() & {
         "crit",
         "b64",
-    }:  # extensions that we would have to understand (RFC 7515 §4.1.11)
+    }:  # extensions that must be understood (RFC 7515 §4.1.11)
         raise TokenInvalid(f"The token uses header extensions that are not supported. {SIGN_IN}")
     algorithm, kid = header.get("alg"), header.get("kid")
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
@@ -202,12 +217,12 @@ def read_header(token: str) -> Header:
 
 
 def unverified_payload(token: str) -> bytes:
-    """The middle part of a token that ``read_header`` accepted: anybody may have written it."""
+    """The payload of a token that `read_header` accepted. Nothing of it is verified."""
     return _base64url(token.split(".")[1])
 
 
 def strict_json_object(data: bytes) -> dict[str, Any]:
-    """One JSON object in UTF-8 in which no member occurs twice (RFC 7519 §4). Raises TokenInvalid."""
+    """A JSON object in UTF-8 without duplicate members (RFC 7519 §4). Raises TokenInvalid."""
     try:
         value = json.loads(
             data.decode(), object_pairs_hook=_without_duplicates, parse_constant=_no_constant
@@ -231,7 +246,7 @@ def _no_constant(name: str) -> float:
 
 
 def _base64url(text: str) -> bytes:
-    """The one way to write some bytes (RFC 4648 §3.5): no token passes in two spellings."""
+    """Decode strictly (RFC 4648 §3.5): a token has only one spelling. Raises TokenInvalid."""
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (ValueError, binascii.Error):

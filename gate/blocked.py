@@ -1,4 +1,4 @@
-"""Users whom the operator refuses: those of the settings, and those of a set in Redis."""
+"""Users that the operator refuses: those in the settings, and those in a Redis set."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ from errors import ConfigurationError
 from quota.redis import CALL_TIMEOUT, REDIS_FAILURES, connect
 
 KEY = "blocked_users"  # redis-cli SADD blocked_users USER_ID
-INTERVAL = 2.0  # seconds between two looks
-MAX_BLOCKED = 10_000  # users of the set that are read; those of the settings count besides
+INTERVAL = 2.0  # seconds between two reads of the set
+MAX_BLOCKED = 10_000  # users that are read from the set, besides those in the settings
 
 log = logging.getLogger(__name__)
 
 
 class BlockedUsers:
-    """User ids to refuse. While Redis cannot be read, what it said last counts."""
+    """User ids to refuse. While Redis cannot be read, those that were read last are used.
+
+    Args:
+        always: ids from the settings.
+        redis_url: of the set; None for none.
+        interval: seconds between two reads.
+    """
 
     def __init__(
         self,
@@ -40,7 +46,7 @@ class BlockedUsers:
         return user_id in self._always or user_id in self._listed
 
     async def start(self) -> None:
-        """Reads the set, and goes on reading it in the background."""
+        """Read the set, now and then in the background."""
         await self.read()
         self._watching = asyncio.create_task(self._watch(), name="blocked users")
 
@@ -53,7 +59,7 @@ class BlockedUsers:
             await self._redis.aclose()
 
     async def read(self) -> None:
-        """One look at the set, if there is a Redis; never raises."""
+        """Read the set once, if there is a Redis. Never raises."""
         if self._redis is None:
             return
         try:
@@ -63,7 +69,7 @@ class BlockedUsers:
             self._say_when_unreadable(type(error).__name__)
             return
         self._readable = True
-        members = (member.decode("latin-1") for member in cast(list[bytes], answer))
+        members = [member.decode("latin-1") for member in cast(list[bytes], answer)]
         self._take(frozenset(map(_as_in_tokens, members)))
 
     async def _watch(self) -> None:
@@ -81,22 +87,24 @@ class BlockedUsers:
 
     def _say_when_unreadable(self, error: str) -> None:
         if self._readable:
-            log.warning("blocked_users_unreadable error=%s: the last ones count", error)
+            log.warning(
+                "blocked_users_unreadable error=%s; those that were read last are used", error
+            )
         self._readable = False
 
 
 def parse_blocked(text: str, *, subject: Literal["uuid", "any"]) -> frozenset[str]:
-    """The user ids in BLOCKED_USERS, with commas between. Raises ConfigurationError."""
+    """The user ids of BLOCKED_USERS, which commas separate. Raises ConfigurationError."""
     users = frozenset(user.strip() for user in text.split(",") if user.strip())
     form = UUID if subject == "uuid" else SUBJECT
     if wrong := sorted(user for user in users if not form.fullmatch(user)):
         raise ConfigurationError(
-            f"BLOCKED_USERS: {wrong[0][:64]!r} is no user id. Write what `sub` of their tokens says, "
-            "with commas between."
+            f"BLOCKED_USERS: {wrong[0][:64]!r} is no user id. Write the `sub` of their tokens, "
+            "separated by commas."
         )
     return users
 
 
 def _as_in_tokens(user_id: str) -> str:
-    """UUIDs are compared in lower case; other providers' ids as they are."""
+    """UUIDs in lower case, as tokens are read; other providers' ids unchanged."""
     return user_id.lower() if UUID.fullmatch(user_id) else user_id

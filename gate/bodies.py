@@ -1,4 +1,4 @@
-"""Request bodies on their way in: bounded in size, in time and in the memory of all of them."""
+"""Reads request bodies within bounds of size, time and the memory of all bodies."""
 
 from __future__ import annotations
 
@@ -9,70 +9,86 @@ from functools import partial
 from typing import Any
 
 from errors import Overloaded
-from gate.body_room import Body, BodyRoom
+from gate.body_memory import Body, BodyMemory
 from gate.errors import BodyTimeout, BodyTooLarge
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Release = Callable[[], None]
 
-SMALL = 65_536  # bytes; a body announced as no larger waits for nobody
-USERS = 4  # whose largest bodies fit in memory together
-STALL = 5.0  # seconds without a byte after which a sender is given up
-TICK = 0.25  # seconds between looks at who keeps others out
+SMALL = 65_536  # bytes; a body that is announced as no larger never waits
+USERS = 4  # whose largest bodies fit into memory together
+STALL = 5.0  # seconds without a byte after which a body is ended
+TICK = 0.25  # seconds between checks for slow bodies that others wait for
 
 
 class Bodies:
-    """Reads bodies of at most ``limit`` bytes, each within ``seconds``.
+    """Reads bodies.
 
-    Bytes of large bodies are bounded over all users (USERS times ``limit``) and for each (``limit``),
-    until they are released: a sender is not read from until there is room. Waiting takes nothing
-    from its ``seconds``, and lasts as long at most.
+    The memory of large bodies is bounded per user (`limit`) and over all users (USERS times
+    `limit`), until they are released. While there is no memory, nothing is read from a sender. That
+    wait does not count as time of the body, and has the same bound.
+
+    Args:
+        limit: bytes of one body.
+        seconds: for one body to arrive.
     """
 
     def __init__(self, *, limit: int, seconds: float) -> None:
         self._limit = limit
         self._seconds = seconds
-        self._room = BodyRoom(USERS * limit, per_user=limit)
+        self._memory = BodyMemory(USERS * limit, per_user=limit)
         self._turns: dict[Body, asyncio.Future[None]] = {}
         self._timers: dict[Body, asyncio.Timeout] = {}
 
     async def read(
         self, receive: Receive, *, user_id: str, announced: int | None
     ) -> tuple[bytes, Release]:
-        """The whole body, and what gives its room back; calling that again does nothing.
+        """Read a whole body.
 
-        ``announced``: bytes, None where that is not known. Raises BodyTooLarge, BodyTimeout (also
-        for a caller who leaves in mid-body), Overloaded (no room came).
+        Args:
+            receive: of the ASGI server.
+            user_id: whose memory it takes.
+            announced: bytes; None if not known.
+
+        Returns:
+            The body, and a function that releases its memory. A second call of it does nothing.
+
+        Raises:
+            BodyTooLarge: it has more than `limit` bytes.
+            BodyTimeout: it came too slowly, or the client disconnected.
+            Overloaded: there was no memory for it in time.
         """
         if announced is not None and announced <= SMALL:
             return await self._read(receive, None), nothing
-        body = self._room.enter(user_id, announced or self._limit)
+        body = self._memory.enter(user_id, announced or self._limit)
         try:
             content = await self._read(receive, body)
         except BaseException:
             self._leave(body)
             raise
-        self._room.complete(body)
+        self._memory.complete(body)
         return content, partial(self._leave, body)
 
     async def _read(self, receive: Receive, body: Body | None) -> bytes:
-        """Into one buffer, which becomes the result without a copy.
+        """Read into one buffer, which becomes the result without a copy.
 
-        A failure closes it: its traceback, which keeps this frame, may live for long.
+        The buffer is closed on failure: the traceback keeps this frame, and may exist for long.
         """
         with io.BytesIO() as buffer:
-            left, more = self._seconds, True
+            left = self._seconds
+            more = True
             while more:
                 if body is not None:
                     await self._turn(body)
-                began, before = _now(), buffer.tell()
+                began = _now()
+                before = buffer.tell()
                 more = _take(await self._next(receive, body, left), buffer)
                 left -= _now() - began
                 if buffer.tell() > self._limit:
                     raise BodyTooLarge(limit=self._limit)
                 if body is not None:
-                    self._room.received(body, buffer.tell() - before)
+                    self._memory.received(body, buffer.tell() - before)
             return buffer.getvalue()
 
     async def _next(self, receive: Receive, body: Body | None, left: float) -> Message:
@@ -88,16 +104,16 @@ class Bodies:
                 self._timers.pop(body, None)
         if message["type"] == "http.disconnect":
             raise BodyTimeout(
-                "The connection closed before the body was whole.", reason="client_left"
+                "The connection closed before the body was complete.", reason="client_left"
             )
-        if body is not None and body not in self._room:
+        if body is not None and body not in self._memory:
             raise self._too_slow(body, left)
         return message
 
     def _too_slow(self, body: Body | None, left: float) -> BodyTimeout:
-        if body is not None and body not in self._room:
+        if body is not None and body not in self._memory:
             return BodyTimeout(
-                "The body came so slowly that it kept others out. Send fewer texts at a time."
+                "The body came too slowly while others waited. Send fewer texts at a time."
             )
         if left > STALL:
             return BodyTimeout(
@@ -108,13 +124,13 @@ class Bodies:
         )
 
     async def _turn(self, body: Body) -> None:
-        """Until there is room for another piece. Raises Overloaded."""
-        self._room.ask(body)
+        """Wait until there is memory for another piece. Raises Overloaded."""
+        self._memory.ask(body)
         self._grant()
         until = _now() + self._seconds
-        while self._room.waits(body):
-            self._make_room()
-            if not self._room.waits(body):
+        while self._memory.waits(body):
+            self._end_slow_bodies()
+            if not self._memory.waits(body):
                 return
             if _now() >= until:
                 raise Overloaded(
@@ -125,25 +141,25 @@ class Bodies:
             await asyncio.wait([turn], timeout=TICK)
 
     def _grant(self) -> None:
-        for body in self._room.grant():
+        for body in self._memory.grant():
             if (turn := self._turns.pop(body, None)) and not turn.done():
                 turn.set_result(None)
 
-    def _make_room(self) -> None:
-        """Ends bodies that come slowly while others wait."""
-        while late := self._room.slowest():
+    def _end_slow_bodies(self) -> None:
+        """End bodies that come slowly while others wait."""
+        while late := self._memory.slowest():
             self._leave(late)
             if (timer := self._timers.get(late)) and not timer.expired():
                 timer.reschedule(_now())
 
     def _leave(self, body: Body) -> None:
-        self._room.leave(body)
+        self._memory.leave(body)
         self._turns.pop(body, None)
         self._grant()
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """A ``receive`` that hands out ``body`` once, then whatever the server says (a disconnect)."""
+    """A `receive` that returns `body` once, and then what the server says (a disconnect)."""
     waiting = [body]
 
     async def receive_body() -> Message:
@@ -155,7 +171,7 @@ def replay(body: bytes, receive: Receive) -> Receive:
 
 
 def _take(message: Message, buffer: io.BytesIO) -> bool:
-    """Whether more is to come."""
+    """Append a message's part of the body. Returns whether more follows."""
     buffer.write(message.get("body", b""))
     return bool(message.get("more_body", False))
 
@@ -165,4 +181,4 @@ def _now() -> float:
 
 
 def nothing() -> None:
-    """A small body takes no room."""
+    """Release a small body, which is not counted."""

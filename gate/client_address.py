@@ -1,4 +1,4 @@
-"""Whose failures these are: the caller's address, behind proxies that we trust."""
+"""The address that failed tokens count against: the caller's, behind trusted proxies."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from errors import ConfigurationError
 
 Address = IPv4Address | IPv6Address
-IPV6_PREFIX = 64  # bits; a subscriber holds a whole /64 and could change address at will
+IPV6_PREFIX = 64  # bits; a subscriber has a whole /64 and can use any address of it
 
 
 @dataclass(frozen=True, slots=True)
 class TrustedProxies:
-    """The peers whose X-Forwarded-For counts: single addresses, networks, or ``everyone``."""
+    """The peers whose X-Forwarded-For is believed: addresses, networks, or all (`everyone`)."""
 
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     everyone: bool = False
 
     @classmethod
     def parse(cls, text: str) -> TrustedProxies:
-        """``text``: addresses and networks with commas between, or ``*``. Raises ConfigurationError."""
+        """From addresses and networks that commas separate, or `*`. Raises ConfigurationError."""
         parts = [part.strip() for part in text.split(",") if part.strip()]
         try:
             networks = tuple(ip_network(part) for part in parts if part != "*")
         except ValueError as error:
             raise ConfigurationError(
-                "FORWARDED_ALLOW_IPS takes addresses and networks with commas between, or *: "
+                "FORWARDED_ALLOW_IPS takes addresses and networks, separated by commas, or *: "
                 "for example 127.0.0.1,10.0.0.0/8"
             ) from error
         return cls(networks, everyone="*" in parts)
@@ -39,9 +39,12 @@ class TrustedProxies:
 def client_address(
     peer: str | None, forwarded_for: Sequence[bytes], trusted: TrustedProxies
 ) -> str:
-    """The last address in the chain that no trusted proxy vouches for; an IPv6 one as its /64.
+    """The last address of the chain that is not a trusted proxy; an IPv6 address as its /64.
 
-    ``peer`` is the other end of the connection, ``forwarded_for`` the X-Forwarded-For header lines.
+    Args:
+        peer: the other end of the connection.
+        forwarded_for: the X-Forwarded-For header lines.
+        trusted: proxies whose header is believed.
     """
     address = _parse(peer or "")
     if address is None:

@@ -1,6 +1,6 @@
 """Which web pages may call: the CORS protocol of the Fetch standard, without credentials.
 
-Tokens travel in a header that a page sets itself, so no answer allows cookies.
+Pages send tokens in a header that they set themselves, so no answer allows cookies.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from errors import ConfigurationError
 
 Headers = list[tuple[bytes, bytes]]
 
-MAX_AGE = b"7200"  # seconds; no browser keeps a preflight longer
-MAX_ASKED = 1024  # bytes of Access-Control-Request-Headers that are answered
+MAX_AGE = b"7200"  # seconds; browsers keep a preflight no longer
+MAX_ASKED = 1024  # bytes of Access-Control-Request-Headers that are granted
 HEADER_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]*")
 ORIGIN = re.compile(
     rb"[a-z][a-z0-9+.-]*://[^/\s,*]+"
@@ -27,24 +27,24 @@ EXPOSED = (
 
 @dataclass(frozen=True, slots=True)
 class Cors:
-    """``origins``: exact origins (scheme://host[:port]), or ``*`` for every page. None by default."""
+    """`origins`: exact origins (scheme://host[:port]), or `*` for every page; none by default."""
 
     origins: frozenset[bytes] = frozenset()
 
     @classmethod
     def of(cls, origins: Iterable[str]) -> Cors:
-        """Raises ConfigurationError for what no browser sends as an origin."""
+        """Raises ConfigurationError for a value that no browser sends as an origin."""
         names = frozenset(origin.rstrip("/").encode() for origin in origins)
         for name in names - {b"*"}:
             if not ORIGIN.fullmatch(name):
                 raise ConfigurationError(
-                    "CORS_ALLOW_ORIGINS takes origins like https://app.example.com (no path) with commas "
-                    "between, or * for every page."
+                    "CORS_ALLOW_ORIGINS takes origins like https://app.example.com (no path), "
+                    "separated by commas, or * for every page."
                 )
         return cls(names)
 
     def headers(self, origin: bytes | None) -> Headers:
-        """For every answer, errors too: without them a page cannot read why it was refused."""
+        """Headers of every answer, errors included: a page must be able to read why it failed."""
         if not self.origins:
             return []
         if b"*" in self.origins:
@@ -62,7 +62,13 @@ class Cors:
         ]
 
     def preflight(self, origin: bytes | None, *, methods: Iterable[str], asked: bytes) -> Headers:
-        """What an OPTIONS answer adds. ``asked``: Access-Control-Request-Headers, granted as asked."""
+        """More headers of an answer to OPTIONS.
+
+        Args:
+            origin: of the page.
+            methods: of the path.
+            asked: Access-Control-Request-Headers, which are granted as they are.
+        """
         if b"*" not in self.origins and origin not in self.origins:
             return []
         granted = asked if len(asked) <= MAX_ASKED and HEADER_NAMES.fullmatch(asked) else b""

@@ -12,7 +12,7 @@ _IN_URL = (PREFIX.encode(), SUPABASE_PREFIX.encode())
 
 
 def credential_of(headers: RequestHeaders) -> Credential:
-    """The token or key of ``Authorization: Bearer``, or the service key of ``apikey``.
+    """The token or key of `Authorization: Bearer`, or the service key of `apikey`.
 
     Supabase's clients send both headers. With a signed-in user, Authorization has the user's token,
     which counts, and apikey a key of the project. Without one, both have the key.
@@ -24,7 +24,7 @@ def credential_of(headers: RequestHeaders) -> Credential:
 
 
 def bearer_token(headers: RequestHeaders) -> str:
-    """The token of ``Authorization: Bearer ...`` (RFC 6750 §2.1), or nothing."""
+    """The token of `Authorization: Bearer ...` (RFC 6750 §2.1), or nothing."""
     scheme, _, token = (headers.get(b"authorization") or b"").partition(b" ")
     return token.strip(b" ").decode("latin-1") if scheme.lower() == b"bearer" else ""
 

@@ -1,4 +1,4 @@
-"""What the gate refuses before anybody looks into the body."""
+"""Refusals of the gate, before a body is parsed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from errors import GateError, RetryableError
 
 
 class PathNotFound(GateError):
-    """``meant``: the path here that the asked one is a misspelling of, if there is one."""
+    """`meant`: the path that the caller probably meant, if one is similar."""
 
     reason = "path_not_found"
 
@@ -17,7 +17,7 @@ class PathNotFound(GateError):
 
 
 class MethodNotAllowed(GateError):
-    """``allowed``: the methods of this path, sorted, for the Allow header (RFC 9110 §10.2.1)."""
+    """`allowed`: the methods of this path, sorted, for the Allow header (RFC 9110 §10.2.1)."""
 
     reason = "method_not_allowed"
 
@@ -35,7 +35,7 @@ class UnsupportedMediaType(GateError):
 
 
 class BodyTooLarge(GateError):
-    """``limit``: bytes."""
+    """`limit`: bytes."""
 
     reason = "body_too_large"
 
@@ -45,7 +45,7 @@ class BodyTooLarge(GateError):
 
 
 class HeadersTooLarge(GateError):
-    """``limit``: bytes or lines, as ``unit`` says."""
+    """`limit`: bytes or lines, as `unit` says."""
 
     reason = "headers_too_large"
 
@@ -57,7 +57,7 @@ class HeadersTooLarge(GateError):
 
 
 class UrlTooLong(GateError):
-    """``limit``: bytes."""
+    """`limit`: bytes."""
 
     reason = "url_too_long"
 
@@ -71,7 +71,7 @@ class BodyTimeout(GateError):
 
 
 class UserBlocked(GateError):
-    """A good token of a user whom the operator refuses."""
+    """A valid token of a user that the operator refuses."""
 
     reason = "user_blocked"
 

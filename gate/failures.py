@@ -1,4 +1,4 @@
-"""Which addresses send tokens that fail, and from when on they are told so without a look."""
+"""Counts failed tokens per address, and refuses addresses that send too many."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ from gate.errors import TooManyFailures
 
 MAX_ADDRESSES = 4096
 WINDOW = 60.0  # seconds
-TRUSTED = 300.0  # seconds after a good token for which every token of its address is verified
-LOOKS = 10  # times its budget that tokens of any other address are verified
+TRUSTED = 300.0  # seconds after a valid token in which all tokens of its address are verified
+LOOKS = 10  # times the limit: further tokens of other addresses are not verified
 
 Value = TypeVar("Value")
 
 
 class FailureBudget:
-    """``per_minute`` failed tokens of one address get their own refusal, all others TooManyFailures.
+    """Bounds failed tokens per address.
 
-    A good token is never refused by it: tokens are verified first, and only failures count. What
-    bounds the work is that an address which failed LOOKS times as often, and sent no good token
-    lately, is refused unverified. Remembers the addresses seen last.
+    The first `per_minute` failures of an address in a minute are answered with their own error,
+    further ones with TooManyFailures. Tokens are verified first and only failures count, so a valid
+    token is served. To bound the work, an address with LOOKS times as many failures, and no valid
+    token in the last TRUSTED seconds, is refused without verification. The MAX_ADDRESSES addresses
+    that were seen last are remembered.
+
+    Args:
+        per_minute: failures.
+        clock: seconds; only differences matter.
     """
 
     def __init__(self, per_minute: int, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -33,7 +39,7 @@ class FailureBudget:
         self._good: OrderedDict[str, float] = OrderedDict()  # when the last good token came
 
     def check(self, address: str) -> None:
-        """Before a token is verified. Raises TooManyFailures."""
+        """Call before a token is verified. Raises TooManyFailures."""
         now = self._clock()
         began, count = self._failures.get(address, (0.0, 0))
         if count < LOOKS * self._limit or now - began >= WINDOW:
@@ -42,7 +48,7 @@ class FailureBudget:
             raise _too_many(began + WINDOW - now)
 
     def failed(self, address: str) -> None:
-        """A token was not valid. Raises TooManyFailures once the budget is used up."""
+        """Count an invalid token. Raises TooManyFailures if it is one too many."""
         now = self._clock()
         began, count = self._failures.get(address, (now, 0))
         if now - began >= WINDOW:
@@ -52,7 +58,7 @@ class FailureBudget:
             raise _too_many(began + WINDOW - now)
 
     def succeeded(self, address: str) -> None:
-        """A token was good."""
+        """Note a valid token."""
         _remember(self._good, address, self._clock())
 
 

@@ -1,7 +1,7 @@
-"""The gate: every check between a connection and the service, in order, each cheaper than the next.
+"""The gate: every check between a connection and the service, the cheapest first.
 
-path -> CORS preflight -> method -> headers -> failures of the address -> token -> blocked? -> in flight ->
-one request is charged -> body -> the service
+path -> CORS preflight -> method -> headers -> failures of the address -> token or key ->
+blocked? -> requests in flight -> one request is charged -> body -> the service
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-#: What counts against an address. An expired token was good once, and one that is too large may be
-#: good: they count against nobody.
+#: Errors that count against an address. An expired token was valid once, and one that is too large
+#: may be valid, so these do not count.
 FAILURES = (TokenMissing, TokenInvalid, TokenForbidden, UnknownKey)
-#: Statuses that settle a charge: the first of callers' errors, the first of ours, and a client that left.
+#: Statuses that decide on a refund: the first of callers' errors, the first of the service's, and
+#: that of a client that disconnected.
 CLIENT_ERROR, SERVER_ERROR, CLIENT_LEFT = 400, 500, 499
 
 
 @dataclass(frozen=True)
 class Route:
-    """One exact path. HEAD comes with GET; a body is taken where a method other than those is."""
+    """One exact path. HEAD is allowed with GET; other methods take a body."""
 
     methods: frozenset[str]
     protected: bool
@@ -59,13 +60,13 @@ class Route:
 
 
 class Gate:
-    """ASGI middleware. Raises GateError types; writes no answer but to OPTIONS.
+    """ASGI middleware that raises GateError types, and answers only OPTIONS itself.
 
-    Adds to the answer's headers what every answer must carry, errors included, and sets the
-    principal. Where a body is taken, a request is charged before it is read: the service replaces
-    its receipt when it spends tokens, and refunds are made here. ``release_body`` gives back the
-    room of a large body: the service calls it when it has dropped the texts, the gate after the
-    answer.
+    It sets the principal of the request's state, and adds the headers that every answer has, errors
+    included. A request with a body is charged before the body is read. The service replaces the
+    receipt when it spends tokens; refunds are made here. `release_body` of the state releases the
+    memory of a large body: the service calls it when it no longer needs the texts, and the gate
+    after the answer.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Gate:
 
     @property
     def in_flight(self) -> int:
-        """Protected calls being served."""
+        """Requests of users that are being served."""
         return self._in_flight.count
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,11 +132,11 @@ class Gate:
                 await self._admit(scope, headers, held)
             if route.takes_body:
                 await self._charged(scope, headers, receive, send)
-            else:  # costs nothing: /usage answers at the limit too
+            else:  # free of charge: /usage must answer when the limit is reached
                 await self._app(scope, receive, send)
 
     async def _admit(self, scope: Scope, headers: RequestHeaders, held: ExitStack) -> None:
-        """Lets a user in, and takes the places that ``held`` gives back in the end."""
+        """Find out who is calling, and count the request in `held` while it is served."""
         state = state_of(scope)
         set_policy(state.answer_headers, self._quota.limits)
         if not self._ready():
@@ -172,7 +173,7 @@ class Gate:
     async def _charged(
         self, scope: Scope, headers: RequestHeaders, receive: Receive, send: Send
     ) -> None:
-        """One request, from its charge to its answer."""
+        """Serve one request, from its charge to its answer."""
         state = state_of(scope)
         status = 0
 
@@ -200,7 +201,7 @@ class Gate:
     async def _body(
         self, state: RequestState, headers: RequestHeaders, receive: Receive
     ) -> Receive:
-        """Reads it, and hands it out."""
+        """Read the body. Returns a `receive` for the service."""
         content, state.release_body = await self._bodies.read(
             receive, user_id=state.user_id, announced=headers.body_bytes
         )
@@ -216,7 +217,7 @@ class Gate:
         return receipt
 
     async def _settle(self, state: RequestState, status: int) -> None:
-        """Gives back what an answer of this status does not cost, and says in its headers what is left."""
+        """Refund what an answer of this status does not cost, and set the quota headers."""
         left = state.charged
         if owed := _owed(left, status, getattr(state.error, "reason", None)):
             left = await self._quota.refund(owed)
@@ -238,10 +239,10 @@ class Gate:
 
 
 def _owed(receipt: Receipt, status: int, reason: str | None) -> Receipt | None:
-    """What is given back: all of what we failed to serve, and the tokens of what was not embedded.
+    """What to refund: everything if the service failed, the tokens if nothing was embedded.
 
-    Nothing to a client that left. A queue that is found full after the work of tokenising keeps the
-    request, or work would be free exactly while there is too much of it.
+    A client that disconnected gets nothing back. If the queue is found full after tokenising, the
+    request stays charged: otherwise work would be free exactly while there is too much of it.
     """
     if status < CLIENT_ERROR or status == CLIENT_LEFT:
         return None

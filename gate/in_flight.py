@@ -1,4 +1,4 @@
-"""How many calls are served at once, of one user and of all."""
+"""Bounds the requests that are served at once, per user and over all users."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from gate.errors import TooManyConcurrent
 
 
 class InFlight:
-    """At most ``per_user`` calls of one user at once, and ``limit`` of all users together.
+    """At most `per_user` requests of one user at once, and `limit` of all users together.
 
-    ``limit`` is for users who have a call in flight already. A user who has none is admitted up to
-    twice of it, so those who have many keep nobody out. Holds nothing about users without a call.
+    `limit` holds for users who have a request in flight already. A user without one is admitted up
+    to twice `limit`, so users with many requests cannot keep others from being served. Nothing is
+    stored about users without a request.
     """
 
     def __init__(self, limit: int, *, per_user: int) -> None:
@@ -25,7 +26,7 @@ class InFlight:
 
     @contextmanager
     def hold(self, user_id: str) -> Iterator[None]:
-        """A place for one call. Raises TooManyConcurrent, Overloaded."""
+        """Count one request while it is served. Raises TooManyConcurrent, Overloaded."""
         self._check(self._calls[user_id])
         self.count += 1
         self._calls[user_id] += 1

@@ -1,22 +1,22 @@
-"""Which path a caller meant who asked for one that is not there."""
+"""Which path a caller meant by one that does not exist."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 
-MAX_PATH = 256  # characters that are looked at; what is longer was not mistyped
-#: Where base URLs end, and clients begin again.
+MAX_PATH = 256  # characters; a longer path is not a typing mistake
+#: Segments that clients put in front of a path, because their base URL ends with one.
 PREFIXES = frozenset({"", "v1", "api", "openai"})
 
 
 def near_paths(paths: Iterable[str]) -> Mapping[str, str]:
-    """The paths there are, by what their misspellings have in common. Of two the shorter counts."""
+    """The paths by what their misspellings have in common. Of two the shorter is kept."""
     return {_core(path): path for path in sorted(paths, key=len, reverse=True)}
 
 
 def meant_path(path: str, near: Mapping[str, str]) -> str | None:
-    """The path that ``path`` differs from in slashes, case, prefixes or repetitions alone."""
+    """The path that differs from `path` only in slashes, case, prefixes or repeated segments."""
     return near.get(core) if len(path) <= MAX_PATH and (core := _core(path)) else None
 
 

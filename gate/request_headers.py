@@ -1,4 +1,4 @@
-"""Header sanity: what is refused before a header means anything."""
+"""Refuses headers that are ambiguous, too large or announce a body that is not taken."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class RequestHeaders:
 
     @property
     def has_body(self) -> bool:
-        """RFC 9112 §6.3: a body is announced by either header."""
+        """Whether a body follows: either header announces one (RFC 9112 §6.3)."""
         return self.get(b"transfer-encoding") is not None or self.get(b"content-length") not in (
             None,
             b"0",
@@ -46,7 +46,7 @@ class RequestHeaders:
 
     @property
     def body_bytes(self) -> int | None:
-        """As announced; None for chunks, whose number nobody knows."""
+        """As announced; None for a chunked body."""
         length = self.get(b"content-length")
         return None if length is None else int(length)
 
@@ -61,7 +61,7 @@ def check_headers(headers: RequestHeaders, *, max_body_bytes: int, takes_body: b
 
 
 def check_unambiguous(headers: RequestHeaders) -> None:
-    """Two proxies must not read one request in two ways (RFC 9112 §11.2)."""
+    """Refuse what two proxies could read in two ways (RFC 9112 §11.2). Raises BadHeader."""
     for name, (shown, reason) in SINGLE.items():
         if len(headers.all(name)) > 1:
             raise BadHeader(f"Send one {shown} header.", reason=reason)
@@ -76,7 +76,7 @@ def check_unambiguous(headers: RequestHeaders) -> None:
 
 
 def is_json(content_type: bytes) -> bool:
-    """JSON in UTF-8. Of parameters, of which JSON has none (RFC 8259 §11), charset alone is read."""
+    """Whether a type is JSON in UTF-8. Of the parameters only charset is read."""
     media_type, *parameters = (part.strip().lower() for part in content_type.split(b";"))
     named = (parameter.partition(b"=") for parameter in parameters)
     charsets = [value.strip(b' "') for name, _, value in named if name.strip() == b"charset"]

@@ -1,1 +1,1 @@
-"""How much of the service a user may still use."""
+"""Counts what each caller uses, and refuses what exceeds its limits."""

@@ -1,4 +1,4 @@
-"""A circuit breaker: after a few failures in a row, leaves a sick server alone for a while."""
+"""A circuit breaker: after a few failures in a row, a server is not asked for a while."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Breaker:
-    """Opens after ``failures`` in a row for ``pause`` seconds, then lets one probe through at a time."""
+    """Opens for `pause` seconds after `failures` in a row, then admits one probe at a time."""
 
     def __init__(
         self,
@@ -24,11 +24,11 @@ class Breaker:
 
     @property
     def healthy(self) -> bool:
-        """True while no failure is on record."""
+        """Whether the last call succeeded."""
         return self._failures == 0
 
     def admits(self) -> bool:
-        """Whether to try. Once the pause is over, a yes is the probe and starts the next pause."""
+        """Whether to call now. A call after a pause begins the next pause."""
         if self._failures < self._limit:
             return True
         now = self._monotonic()

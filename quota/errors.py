@@ -1,4 +1,4 @@
-"""Limits that are reached, or cannot be counted."""
+"""Refusals by limits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class QuotaExceeded(RetryableError):
-    """``which`` limit was reached; ``receipt`` is the caller's standing, for the headers."""
+    """`which` limit was reached; `receipt` has what the headers say."""
 
     def __init__(
         self, *, which: Literal["requests", "tokens"], retry_after: int, receipt: Receipt

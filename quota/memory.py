@@ -1,4 +1,4 @@
-"""Quotas counted in this process: exact for one process, forgotten when it ends."""
+"""Quotas counted in memory: exact for one process, lost when it ends."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Literal
 from quota.receipt import (
     DAY,
     MICROSECONDS,
+    Counts,
     Limits,
     OwnLimits,
     Receipt,
     Spent,
-    Standing,
     new_request_id,
     no_own_limits,
     receipt_of,
@@ -27,7 +27,7 @@ from quota.receipt import (
 
 @dataclass(slots=True)
 class Account:
-    """One user: the log of requests in order of time (id -> µs), and the tokens of the day."""
+    """The requests of one caller in order of time (id -> µs), and its tokens of the day."""
 
     log: dict[str, int] = field(default_factory=dict)
     day: int = 0
@@ -35,7 +35,10 @@ class Account:
     last_used: int = 0  # µs
 
     def settle(self, now: int, window: int) -> None:
-        """Forgets what has left the window; what a clock set back left in the future counts as now."""
+        """Remove what is older than the window.
+
+        Times in the future, which a clock that was set back leaves, become `now`.
+        """
         if self.log and next(reversed(self.log.values())) > now:
             self.log.update((request_id, now) for request_id, at in self.log.items() if at > now)
         gone = list(takewhile(lambda entry: entry[1] <= now - window, self.log.items()))
@@ -96,35 +99,35 @@ class MemoryQuota:
         return self.usage_now(user_id)
 
     def charge_now(self, user_id: str, *, request_id: str | None = None) -> Receipt:
-        """One request, or QuotaExceeded and nothing."""
-        standing = self._standing(user_id)
+        """Charge one request. Raises QuotaExceeded, and then charges nothing."""
+        counts = self._counts(user_id)
         limits = self.limits_of(user_id)
-        if limits.requests is not None and standing.requests >= limits.requests:
-            raise refusal_of(_refused(standing, "requests"), limits, user_id=user_id)
-        if limits.tokens_per_day is not None and standing.tokens >= limits.tokens_per_day:
-            raise refusal_of(_refused(standing, "tokens"), limits, user_id=user_id)
+        if limits.requests is not None and counts.requests >= limits.requests:
+            raise refusal_of(_refused(counts, "requests"), limits, user_id=user_id)
+        if limits.tokens_per_day is not None and counts.tokens >= limits.tokens_per_day:
+            raise refusal_of(_refused(counts, "tokens"), limits, user_id=user_id)
         if limits.requests is None:  # nothing to count, and nothing to give back
-            return receipt_of(standing, limits, user_id=user_id)
+            return receipt_of(counts, limits, user_id=user_id)
         request_id = request_id or new_request_id()
-        self._account(user_id, standing.now).log[request_id] = standing.now
-        after = self._standing(user_id, standing.now)
+        self._account(user_id, counts.now).log[request_id] = counts.now
+        after = self._counts(user_id, counts.now)
         return receipt_of(after, limits, user_id=user_id, request_id=request_id)
 
     def spend_now(self, receipt: Receipt, *, tokens: int) -> Receipt:
-        """The tokens, or QuotaExceeded and nothing."""
+        """Charge tokens. Raises QuotaExceeded, and then charges nothing."""
         user_id = receipt.user_id
         limits = self.limits_of(user_id)
         if limits.tokens_per_day is None:
             return replace(receipt, spent=Spent(tokens))
-        standing = self._standing(user_id)
-        if standing.tokens + tokens > limits.tokens_per_day:
-            raise refusal_of(_refused(standing, "tokens"), limits, user_id=user_id)
-        self._account(user_id, standing.now).tokens += tokens
-        after = self._standing(user_id, standing.now)
+        counts = self._counts(user_id)
+        if counts.tokens + tokens > limits.tokens_per_day:
+            raise refusal_of(_refused(counts, "tokens"), limits, user_id=user_id)
+        self._account(user_id, counts.now).tokens += tokens
+        after = self._counts(user_id, counts.now)
         return spent_of(after, limits, receipt=receipt, tokens=tokens)
 
     def refund_now(self, receipt: Receipt) -> Receipt:
-        """Takes back exactly this charge; its tokens only on the day they were spent."""
+        """Take exactly this charge back; its tokens only on the day of the charge."""
         if account := self._find(receipt.user_id):
             account.log.pop(receipt.request_id, None)
             if account.day == receipt.spent.at // DAY:
@@ -132,20 +135,20 @@ class MemoryQuota:
         return self.usage_now(receipt.user_id)
 
     def usage_now(self, user_id: str) -> Receipt:
-        return receipt_of(self._standing(user_id), self.limits_of(user_id), user_id=user_id)
+        return receipt_of(self._counts(user_id), self.limits_of(user_id), user_id=user_id)
 
     def users(self) -> list[str]:
-        """Those who may have something in the window or the day."""
+        """Callers that may have something in the window or the day."""
         return [*self._accounts, *self._kept]
 
     def ages(self, user_id: str) -> dict[str, int]:
         """The requests of the window: id -> µs since."""
-        now = self._standing(user_id).now
+        now = self._counts(user_id).now
         account = self._find(user_id)
         return {request: now - at for request, at in account.log.items()} if account else {}
 
     def stamp_again(self, receipt: Receipt) -> None:
-        """Dates a charge now: a store that shares it dated it later than this one did."""
+        """Set the time of a charge to now, because Redis charged it later than this process."""
         account = self._find(receipt.user_id)
         if account and account.log.pop(receipt.request_id, None) is not None:
             account.last_used = account.log[receipt.request_id] = self._now()
@@ -165,21 +168,21 @@ class MemoryQuota:
     def _find(self, user_id: str) -> Account | None:
         return self._accounts.get(user_id) or self._kept.get(user_id)
 
-    def _standing(self, user_id: str, now: int | None = None) -> Standing:
+    def _counts(self, user_id: str, now: int | None = None) -> Counts:
         now = self._now() if now is None else now
         account = self._find(user_id)
         if account is None:
-            return Standing("", 0, 0, 0, now)
+            return Counts("", 0, 0, 0, now)
         limits = self.limits_of(user_id)
         window = limits.window_us
         account.settle(now, window)
         first = max(0, len(account.log) - (limits.requests or 0))
         oldest = next(islice(account.log.values(), first, None), None)
         free_after = 0 if oldest is None else oldest + window - now
-        return Standing("", len(account.log), free_after, account.tokens, now)
+        return Counts("", len(account.log), free_after, account.tokens, now)
 
     def _forget_idle(self, now: int) -> None:
-        """Drops users whose log and day are over, so memory follows the users of the last day."""
+        """Remove users without requests in the window and tokens in the day, to bound memory."""
         keep = DAY if self.limits.tokens_per_day is not None else self.limits.window_us
         while self._accounts:
             user_id, account = next(iter(self._accounts.items()))
@@ -188,5 +191,5 @@ class MemoryQuota:
             del self._accounts[user_id]
 
 
-def _refused(standing: Standing, which: Literal["requests", "tokens"]) -> Standing:
-    return Standing(which, standing.requests, standing.free_after, standing.tokens, standing.now)
+def _refused(counts: Counts, which: Literal["requests", "tokens"]) -> Counts:
+    return Counts(which, counts.requests, counts.free_after, counts.tokens, counts.now)

@@ -1,4 +1,4 @@
-"""How much a user may use: the contract, and Redis with a way on when Redis fails."""
+"""The contract of quotas, and a quota in Redis that works on while Redis fails."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from quota.errors import QuotaExceeded, QuotaUnavailable
 from quota.memory import MemoryQuota
 from quota.receipt import (
     WINDOW,
+    Counts,
     Limits,
     OwnLimits,
     Receipt,
     Spent,
-    Standing,
     new_request_id,
     no_own_limits,
     quota_headers,
@@ -45,61 +45,80 @@ __all__ = [
 State = Literal["ok", "degraded", "disabled"]
 OnError = Literal["local", "open", "closed"]
 
-WATCHED_EVERY = 1.0  # seconds between two looks at whether Redis is there, with what it had
+WATCHED_EVERY = 1.0  # seconds between two checks of Redis and its data
 
 log = logging.getLogger(__name__)
 
 
 class Quota(Protocol):
-    """Requests in any rolling window and tokens per UTC day, for each user."""
+    """Requests in any rolling window, and tokens per UTC day, for each caller."""
 
     limits: Limits  # of users
 
     def limits_of(self, user_id: str) -> Limits:
-        """Those of a caller, which may be its own."""
+        """The limits of a caller: those of users, or its own."""
 
     @property
     def state(self) -> State:
-        """``ok``: Redis counts. ``degraded``: it fails, the fallback rules. ``disabled``: there is none."""
+        """`ok`: Redis counts. `degraded`: Redis fails, `on_error` decides. `disabled`: no Redis."""
 
     async def start(self) -> bool:
-        """Whether the store answers."""
+        """Begin to work. Returns whether the store answers."""
 
     async def ping(self) -> bool:
-        """Asks the store, and so notices its recovery without a user's request."""
+        """Ask the store whether it works, to notice its recovery without a user's request."""
 
     async def aclose(self) -> None: ...
 
     async def charge(self, user_id: str) -> Receipt:
-        """One request, or nothing. Raises QuotaExceeded (also for a spent day), QuotaUnavailable."""
+        """Charge one request.
+
+        Raises:
+            QuotaExceeded: a limit is reached, of requests or of tokens; nothing is charged.
+            QuotaUnavailable: the store cannot count.
+        """
 
     async def spend(self, receipt: Receipt, *, tokens: int) -> Receipt:
-        """The tokens of a charged request, once: the receipt to go on with.
+        """Charge the tokens of a request, once.
 
-        Raises QuotaExceeded (the request stays charged, no token is), QuotaUnavailable.
+        Returns:
+            The receipt that replaces `receipt`.
+
+        Raises:
+            QuotaExceeded: the day has too few tokens left. The request stays charged.
+            QuotaUnavailable: the store cannot count.
         """
 
     async def refund(self, receipt: Receipt) -> Receipt:
-        """Takes a charge back, once, and says what is left then; never raises.
+        """Take a charge back, once. Never raises.
 
-        Of a request that stays charged, ``tokens_alone(receipt)``.
+        Args:
+            receipt: of the charge, or `tokens_alone` of it if the request stays charged.
+
+        Returns:
+            What is left then.
         """
 
     async def usage(self, user_id: str) -> Receipt:
-        """The user's standing, free of charge. Raises QuotaUnavailable."""
+        """What is left to a caller, free of charge. Raises QuotaUnavailable."""
 
 
 class GuardedQuota:
-    """Redis behind a breaker, with a count of our own beside it.
+    """Redis behind a breaker, and the same counts in memory.
 
-    Every charge is held here first. So one process stays exact whatever becomes of Redis - down,
-    hung, or restarted empty - and a user known to be over the limit costs no round trip. Redis dates
-    a charge later than we do, and no slot may free here before it frees there: it is dated again.
-    What Redis lost of this process's charges is brought back: when their user calls next, or
-    within WATCHED_EVERY seconds where everything was lost.
+    Every charge is counted in memory first. So one process stays exact whatever happens to Redis
+    (down, hung, restarted empty), and a user known to be over the limit costs no round trip. Redis
+    charges later than this process, and a slot must not become free here before it does there, so
+    the time in memory is set again. Charges of this process that Redis lost are restored: when
+    their user calls next, or within WATCHED_EVERY seconds if everything was lost.
 
-    While Redis fails, ``on_error`` rules: ``local`` counts here alone (exact for this process),
-    ``open`` admits everybody, ``closed`` raises QuotaUnavailable.
+    Args:
+        shared: Redis.
+        local: the counts in memory.
+        on_error: while Redis fails, `local` counts in memory (exact for one process), `open` admits
+            everybody, `closed` raises QuotaUnavailable.
+        breaker: decides when to ask Redis again.
+        report_loss: is called when counts were lost.
     """
 
     def __init__(
@@ -199,7 +218,7 @@ class GuardedQuota:
     async def _ask(
         self, user_id: str, question: Callable[[], Awaitable[Receipt]]
     ) -> Receipt | None:
-        """What Redis says, or None while it says nothing. Raises QuotaExceeded."""
+        """The answer of Redis, or None while it fails. Raises QuotaExceeded."""
         if not self._breaker.admits():
             return None
         try:
@@ -224,21 +243,21 @@ class GuardedQuota:
 
     @property
     def _open(self) -> bool:
-        """Whether nobody is refused, because Redis is in doubt."""
+        """Whether everybody is admitted, because Redis fails."""
         return self._on_error == "open" and not self._breaker.healthy
 
     def _hold(self, user_id: str) -> Receipt:
-        """A place in our own count. Raises QuotaExceeded."""
+        """Charge a request in memory. Raises QuotaExceeded."""
         request_id = new_request_id()
         if self._open:
-            nothing = Standing("", 0, 0, 0, 0)
+            nothing = Counts("", 0, 0, 0, 0)
             limits = self.limits_of(user_id)
             return receipt_of(nothing, limits, user_id=user_id, request_id=request_id)
         self._shared.check(user_id)
         return self._local.charge_now(user_id, request_id=request_id)
 
     def _refuse_when_closed(self, held: Receipt) -> None:
-        """Raises QuotaUnavailable."""
+        """Take the charge back and raise QuotaUnavailable, if `on_error` says so."""
         if self._on_error == "closed":
             self._local.refund_now(held)
             raise _unavailable()
@@ -271,10 +290,17 @@ def make_quota(
     clock: Callable[[], float] = time.time,
     report_loss: Callable[[], None] = lambda: None,
 ) -> Quota:
-    """The quota that the settings describe: in Redis if there is one, else in this process.
+    """A quota in Redis, if `redis_url` names one, or in memory.
 
-    ``own_limits`` are those of callers who have others. ``window`` is in seconds; ``clock`` (seconds
-    since 1970) is this process's, Redis keeps its own.
+    Args:
+        redis_url: of Redis.
+        per_minute: requests of a user in `window`.
+        tokens_per_day: of a user; None for no limit.
+        on_error: as of GuardedQuota.
+        own_limits: limits of callers that are not those of users.
+        window: seconds.
+        clock: seconds since 1970, of this process; Redis has its own.
+        report_loss: as of GuardedQuota.
     """
     limits = Limits(requests=per_minute, window=window, tokens_per_day=tokens_per_day)
     local = MemoryQuota(limits, own_limits=own_limits, clock=clock)

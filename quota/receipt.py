@@ -1,4 +1,4 @@
-"""What a user may use, what is left of it, and the headers that say so."""
+"""Limits, what is left of them after a charge, and the headers that say so."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NAMES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``requests`` in any rolling ``window`` (seconds), and ``tokens_per_day`` (UTC); None: no limit."""
+    """`requests` in any rolling `window` (seconds), and `tokens_per_day` (UTC); None: no limit."""
 
     requests: int | None
     window: float
@@ -48,28 +48,28 @@ def no_own_limits(_: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """One user's counters, as a store reports them. Times are µs of the store's clock."""
+class Counts:
+    """The counts of one caller, as a store reports them. Times in µs of the store's clock."""
 
     refused: Literal["", "requests", "tokens"]
     requests: int  # in the window that ends now
-    free_after: int  # µs until the next slot frees, 0 while the log is empty
+    free_after: int  # µs until the next request is possible, 0 without requests
     tokens: int  # used today
     now: int
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Tokens of the day that a request was charged. ``at``: µs of the store's clock, 0 where no store counts."""
+    """The tokens charged for a request. `at`: µs of the store's clock, 0 if not counted."""
 
     tokens: int = 0
     at: int = 0
-    shared: bool = False  # in the shared store too, not in this process alone
+    shared: bool = False  # whether Redis has charged them, not only this process
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A user's limits after a charge, None for none. The last five fields are what a refund needs."""
+    """What is left after a charge; None: no limit. A refund needs the last five fields."""
 
     limit: int | None
     remaining: int | None
@@ -79,78 +79,78 @@ class Receipt:
     tokens_remaining: int | None
     tokens_reset_after: float | None  # seconds until midnight UTC
     user_id: str
-    request_id: str = ""  # "" : no request was charged, there is none to give back
+    request_id: str = ""  # "": no request was charged, so none can be refunded
     charged_at: int = 0  # µs of the store's clock
-    shared: bool = False  # charged in the shared store too, not in this process alone
+    shared: bool = False  # whether Redis has charged it, not only this process
     spent: Spent = Spent()
 
 
 def receipt_of(
-    standing: Standing,
+    counts: Counts,
     limits: Limits,
     *,
     user_id: str,
     request_id: str = "",
     shared: bool = False,
 ) -> Receipt:
-    """The receipt for ``standing``."""
+    """What `counts` leave of `limits`."""
     daily = limits.tokens_per_day
     return Receipt(
         limit=limits.requests,
-        remaining=_left(limits.requests, standing.requests),
-        reset_after=standing.free_after / MICROSECONDS,
+        remaining=_left(limits.requests, counts.requests),
+        reset_after=counts.free_after / MICROSECONDS,
         window=limits.window,
         tokens_limit=daily,
-        tokens_remaining=_left(daily, standing.tokens),
-        tokens_reset_after=None if daily is None else until_midnight(standing.now) / MICROSECONDS,
+        tokens_remaining=_left(daily, counts.tokens),
+        tokens_reset_after=None if daily is None else until_midnight(counts.now) / MICROSECONDS,
         user_id=user_id,
         request_id=request_id,
-        charged_at=standing.now,
+        charged_at=counts.now,
         shared=shared,
     )
 
 
 def spent_of(
-    standing: Standing, limits: Limits, *, receipt: Receipt, tokens: int, shared: bool = False
+    counts: Counts, limits: Limits, *, receipt: Receipt, tokens: int, shared: bool = False
 ) -> Receipt:
-    """``receipt`` once ``tokens`` are spent too, with what is left according to ``standing``."""
-    left = receipt_of(standing, limits, user_id=receipt.user_id)
+    """`receipt` after its `tokens` were charged, with what `counts` leave."""
+    left = receipt_of(counts, limits, user_id=receipt.user_id)
     return replace(
         left,
         request_id=receipt.request_id,
         charged_at=receipt.charged_at,
         shared=receipt.shared,
-        spent=Spent(tokens, standing.now, shared),
+        spent=Spent(tokens, counts.now, shared),
     )
 
 
 def tokens_alone(receipt: Receipt) -> Receipt:
-    """What to refund of ``receipt`` where its request stays charged."""
+    """What to refund of `receipt` if its request stays charged."""
     return replace(receipt, request_id="", shared=False)
 
 
-def refusal_of(standing: Standing, limits: Limits, *, user_id: str) -> QuotaExceeded:
-    """The error for a refused ``standing``; whoever waits ``retry_after`` seconds gets through."""
-    which: Literal["requests", "tokens"] = "tokens" if standing.refused == "tokens" else "requests"
-    wait = standing.free_after if which == "requests" else until_midnight(standing.now)
-    receipt = receipt_of(standing, limits, user_id=user_id)
+def refusal_of(counts: Counts, limits: Limits, *, user_id: str) -> QuotaExceeded:
+    """The error for refused `counts`; a retry after `retry_after` seconds is admitted."""
+    which: Literal["requests", "tokens"] = "tokens" if counts.refused == "tokens" else "requests"
+    wait = counts.free_after if which == "requests" else until_midnight(counts.now)
+    receipt = receipt_of(counts, limits, user_id=user_id)
     return QuotaExceeded(
         which=which, retry_after=whole_seconds(wait / MICROSECONDS), receipt=receipt
     )
 
 
 def until_midnight(now: int) -> int:
-    """µs from ``now`` to the next midnight UTC."""
+    """µs from `now` to the next midnight UTC."""
     return DAY - now % DAY
 
 
 def new_request_id() -> str:
-    """Unique over every process that shares a store."""
+    """Unique over all processes that share a store."""
     return os.urandom(9).hex()
 
 
 def policy_headers(limits: Limits) -> Headers:
-    """RateLimit-Policy, for answers to callers of whom nothing is counted (yet)."""
+    """RateLimit-Policy, for answers that say nothing of what is left."""
     policies = []
     if limits.requests is not None:
         policies.append(f'"requests";q={limits.requests};w={math.ceil(limits.window)}')
@@ -160,9 +160,9 @@ def policy_headers(limits: Limits) -> Headers:
 
 
 def quota_headers(receipt: Receipt) -> Headers:
-    """RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-10), and the older X- names.
+    """RateLimit-Policy, RateLimit (draft-ietf-httpapi-ratelimit-headers-10) and the older X- names.
 
-    ``t`` and X-RateLimit-Reset are seconds from now, not a date. A limit that there is not is in none.
+    `t` and X-RateLimit-Reset are seconds from now, not a date. There are none of no limit.
     """
     reset = math.ceil(receipt.reset_after)
     left = []
@@ -182,12 +182,12 @@ def quota_headers(receipt: Receipt) -> Headers:
 
 
 def set_quota_headers(headers: Headers, receipt: Receipt) -> None:
-    """Puts the headers of ``receipt`` in place of those of an earlier one."""
+    """Replace the headers of an earlier receipt by those of `receipt`."""
     _replace(headers, quota_headers(receipt))
 
 
 def set_policy(headers: Headers, limits: Limits) -> None:
-    """Puts ``limits`` alone in place of what was said of others."""
+    """Replace the headers of other limits by the policy of `limits`."""
     _replace(headers, policy_headers(limits))
 
 

@@ -1,4 +1,4 @@
-"""What to do when Redis has lost its counts: say it, and bring back what this process knows."""
+"""Reports that Redis lost counts, and restores what this process knows of them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class Recovery:
-    """Of ``shared`` from ``local``, where this process counts what it admitted itself.
+    """Restores `shared` from `local`, which has what this process admitted.
 
-    ``undecided``: ids of requests that ``shared`` has not decided on yet; they are not brought back.
+    Attributes:
+        undecided: ids of requests that Redis has not answered yet; they are not restored.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Recovery:
         self._generation: object = None
 
     async def look(self) -> None:
-        """Bring back the counts of all users where all are gone. Raises REDIS_FAILURES."""
+        """Restore the counts of all users, if all are lost. Raises REDIS_FAILURES."""
         before, self._generation = self._generation, await self._shared.generation()
         if before is None:
             await self._check_policy()
@@ -47,7 +48,7 @@ class Recovery:
                 await self._restore(user_id)
 
     async def mend(self, user_id: str) -> None:
-        """Bring back the counts of one user, which were found missing. Raises REDIS_FAILURES."""
+        """Restore the lost counts of one user. Raises REDIS_FAILURES."""
         self._tell()
         await self._restore(user_id)
 

@@ -1,4 +1,4 @@
-"""Quotas counted in Redis: one round trip per charge, exact over every process that shares it."""
+"""Quotas counted in Redis: one round trip per charge, exact over all processes that share it."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from errors import ConfigurationError, whole_seconds
 from quota.errors import QuotaExceeded
 from quota.receipt import (
     MICROSECONDS,
+    Counts,
     Limits,
     OwnLimits,
     Receipt,
     Spent,
-    Standing,
     new_request_id,
     no_own_limits,
     receipt_of,
@@ -42,7 +42,7 @@ from quota.witness import Witnesses
 SCRIPT = Path(__file__).with_name("quota.lua").read_text()
 SCRIPT_SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 SOCKET_TIMEOUT = 0.25  # seconds, for connecting and for each answer
-CALL_TIMEOUT = 0.75  # seconds, for a call as a whole: waiting for a connection included
+CALL_TIMEOUT = 0.75  # seconds, for a whole call, with the wait for a connection
 MAX_CONNECTIONS = 32
 MAX_REMEMBERED = 10_000  # users known to be over their limit
 MAX_RESTORED = 1_000  # requests in one call
@@ -51,26 +51,30 @@ MAX_RESTORED = 1_000  # requests in one call
 REDIS_FAILURES = (RedisError, TimeoutError, OSError)
 
 REFUSED: tuple[Literal["", "requests", "tokens"], ...] = ("", "requests", "tokens")
-LOST = 3  # beside them, in what quota.lua returns
+LOST = 3  # another code that quota.lua returns
 
 
 class CountsLostError(RedisError):
-    """Redis does not have what it confirmed to this process before."""
+    """Redis no longer has what it confirmed to this process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exhausted:
-    """A refusal to repeat without asking again."""
+    """A refusal that is repeated without asking Redis."""
 
     which: Literal["requests", "tokens"]
     receipt: Receipt
 
 
 class RedisQuota:
-    """The contract of :class:`quota.quota.Quota` in Redis, raising REDIS_FAILURES when it cannot count.
+    """The contract of `quota.quota.Quota` in Redis; raises REDIS_FAILURES if it cannot count.
 
-    ``own_limits``: those of a caller who has others than ``limits``. ``clock`` (seconds since 1970)
-    replaces the server's own clock.
+    Args:
+        url: of Redis.
+        limits: of users.
+        own_limits: limits of callers that are not those of users.
+        clock: seconds since 1970, in place of the server's own clock.
+        monotonic: seconds; only differences matter.
     """
 
     def __init__(
@@ -99,65 +103,65 @@ class RedisQuota:
         await self._client.aclose()
 
     async def ping(self) -> None:
-        """Runs the script, so that a Redis that answers and cannot write is found out. Raises REDIS_FAILURES."""
+        """Run the script: a Redis may answer but be unable to write. Raises REDIS_FAILURES."""
         await self._run("usage", "ping")
 
     async def charge(self, user_id: str, *, request_id: str | None = None) -> Receipt:
         limits = self.limits_of(user_id)
         request_id = request_id or new_request_id()
-        standing = await self._charged("charge", user_id, request_id=request_id)
+        counts = await self._charged("charge", user_id, request_id=request_id)
         if limits.requests is None:  # Redis checked the tokens of the day alone
-            return receipt_of(standing, limits, user_id=user_id)
-        receipt = receipt_of(standing, limits, user_id=user_id, request_id=request_id, shared=True)
+            return receipt_of(counts, limits, user_id=user_id)
+        receipt = receipt_of(counts, limits, user_id=user_id, request_id=request_id, shared=True)
         self._witnesses.saw_charge(receipt)
         return receipt
 
     async def spend(self, receipt: Receipt, *, tokens: int) -> Receipt:
-        standing = await self._charged("spend", receipt.user_id, tokens=tokens)
+        counts = await self._charged("spend", receipt.user_id, tokens=tokens)
         limits = self.limits_of(receipt.user_id)
-        spent = spent_of(standing, limits, receipt=receipt, tokens=tokens, shared=True)
+        spent = spent_of(counts, limits, receipt=receipt, tokens=tokens, shared=True)
         self._witnesses.saw_tokens(spent)
         return spent
 
     async def refund(self, receipt: Receipt) -> Receipt:
-        """Of a charge, what was charged here."""
+        """Take back what Redis charged."""
         self._exhausted.pop(receipt.user_id, None)
         self._witnesses.forget(receipt)
         spent = receipt.spent if receipt.spent.shared else Spent()
-        standing = await self._run(
+        counts = await self._run(
             "refund",
             receipt.user_id,
             request_id=receipt.request_id if receipt.shared else "",
             tokens=spent.tokens,
             spent_at=spent.at,
         )
-        return receipt_of(standing, self.limits_of(receipt.user_id), user_id=receipt.user_id)
+        return receipt_of(counts, self.limits_of(receipt.user_id), user_id=receipt.user_id)
 
     async def usage(self, user_id: str) -> Receipt:
-        standing = await self._run("usage", user_id)
-        return receipt_of(standing, self.limits_of(user_id), user_id=user_id)
+        counts = await self._run("usage", user_id)
+        return receipt_of(counts, self.limits_of(user_id), user_id=user_id)
 
     async def generation(self) -> object:
-        """The mark that the first process to ask left; another one when everything was lost."""
+        """The mark that the first process set; another one after everything was lost."""
         return await self._call("generation", "generation", new_request_id(), 0, 0, 0, 0, 0)
 
     async def eviction_policy(self) -> str:
-        """Its maxmemory-policy; nothing where it does not say. Raises REDIS_FAILURES."""
+        """Its maxmemory-policy; "" if it does not say. Raises REDIS_FAILURES."""
         try:
             async with asyncio.timeout(CALL_TIMEOUT), self._slots:
                 return str((await self._client.info("memory")).get("maxmemory_policy", ""))
-        except ResponseError:  # not everybody may ask
+        except ResponseError:  # an ACL may forbid it
             return ""
 
     async def restore(self, user_id: str, ages: Mapping[str, int]) -> None:
-        """Bring back what was lost: requests (id -> µs since), and the tokens confirmed here."""
+        """Restore lost requests (id -> age in µs), and tokens confirmed to this process."""
         entries = list(ages.items())
         for start in range(0, len(entries) or 1, MAX_RESTORED):
             await self._run("restore", user_id, entries=entries[start : start + MAX_RESTORED])
         self._witnesses.keep_only(user_id, ages)
 
     def check(self, user_id: str) -> None:
-        """Raises QuotaExceeded for a user whom Redis would still refuse. Asks nobody."""
+        """Raises QuotaExceeded for a user that Redis would still refuse, without asking it."""
         if user_id not in self._exhausted:
             return
         until, refused = self._exhausted[user_id]
@@ -169,9 +173,9 @@ class RedisQuota:
         raise QuotaExceeded(which=refused.which, retry_after=whole_seconds(wait), receipt=receipt)
 
     def _remember(self, refusal: QuotaExceeded, *, asked_at: float) -> None:
-        """A full log frees nothing before ``reset_after``, counted from before we asked.
+        """Remember a refusal: no request is possible within `reset_after` of `asked_at`.
 
-        A user with a few tokens left is not remembered: a shorter text may still fit.
+        A user with some tokens left is not remembered, because a shorter text may still fit.
         """
         receipt = refusal.receipt
         wait = receipt.reset_after
@@ -186,15 +190,15 @@ class RedisQuota:
 
     async def _charged(
         self, operation: str, user_id: str, *, request_id: str = "", tokens: int = 0
-    ) -> Standing:
+    ) -> Counts:
         """Raises QuotaExceeded, and remembers it."""
         asked_at = self._monotonic()
-        standing = await self._run(operation, user_id, request_id=request_id, tokens=tokens)
-        if standing.refused:
-            refusal = refusal_of(standing, self.limits_of(user_id), user_id=user_id)
+        counts = await self._run(operation, user_id, request_id=request_id, tokens=tokens)
+        if counts.refused:
+            refusal = refusal_of(counts, self.limits_of(user_id), user_id=user_id)
             self._remember(refusal, asked_at=asked_at)
             raise refusal
-        return standing
+        return counts
 
     async def _run(
         self,
@@ -205,8 +209,8 @@ class RedisQuota:
         tokens: int = 0,
         spent_at: int = 0,
         entries: Sequence[tuple[str, int]] = (),
-    ) -> Standing:
-        """Raises REDIS_FAILURES, of which CountsLostError can be mended."""
+    ) -> Counts:
+        """Raises REDIS_FAILURES; Recovery.mend helps against CountsLostError."""
         while True:
             witness = self._witnesses.of(user_id)
             asked: list[str | int] = [
@@ -220,8 +224,8 @@ class RedisQuota:
             asked += [*known, *(value for entry in entries for value in entry)]
             answer = await self._call(user_id, *asked)
             try:
-                return standing_of(answer)
-            except CountsLostError:  # or taken back meanwhile by a refund of ours
+                return counts_of(answer)
+            except CountsLostError:  # or a refund has taken it back meanwhile
                 if self._witnesses.of(user_id) == witness:
                     raise
 
@@ -249,26 +253,27 @@ class RedisQuota:
 
 
 def is_denial(error: BaseException) -> bool:
-    """Whether an ACL forbade a command, or one within the script."""
+    """Whether an ACL forbade a command, also one within the script."""
     return isinstance(error, NoPermissionError) or "ACL failure" in str(error)
 
 
-def standing_of(answer: object) -> Standing:
+def counts_of(answer: object) -> Counts:
     """What quota.lua returned. Raises CountsLostError, InvalidResponse for anything else."""
     match answer:
         case [int(refused), int(requests), int(free_after), int(tokens), int(now)] if (
             0 <= refused < len(REFUSED)
         ):
-            return Standing(REFUSED[refused], requests, free_after, tokens, now)
+            return Counts(REFUSED[refused], requests, free_after, tokens, now)
         case [int(refused), *_] if refused == LOST:
             raise CountsLostError("counts were lost")
     raise InvalidResponse("not the answer of quota.lua")
 
 
 def connect(url: str) -> redis.asyncio.Redis:
-    """A client that never retries (a script run twice charges twice) and gives up quickly.
+    """A client with short timeouts that does not retry: a script that runs twice charges twice.
 
-    Raises ConfigurationError for an address that is none.
+    Raises:
+        ConfigurationError: `url` is not an address of Redis.
     """
     try:
         client = redis.asyncio.Redis.from_url(
@@ -281,7 +286,7 @@ def connect(url: str) -> redis.asyncio.Redis:
         )
         client.connection_pool.connection_class(
             **client.connection_pool.connection_kwargs
-        )  # opens nothing, but reads the options in the URL
+        )  # does not connect, but checks the options in the URL
     except (ValueError, TypeError) as error:
         raise ConfigurationError(
             "REDIS_URL is not an address: write redis://[user:password@]host:6379/0 or rediss://…"

@@ -1,4 +1,4 @@
-"""What Redis confirmed to this process: it has to be there at the next call, or Redis lost it."""
+"""What Redis confirmed to this process. If it is missing at the next call, Redis lost counts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 from quota.receipt import DAY, Receipt
 
-MAX_USERS = 10_000  # those who called last
+MAX_USERS = 10_000  # that called last
 
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """Of one user. ``at`` and ``day`` are of Redis's clock, in µs and in days since 1970."""
+    """What Redis confirmed of one user. `at` (µs) and `day` (since 1970) are of Redis's clock."""
 
-    request_id: str = ""  # "" : there is no request that must be there
+    request_id: str = ""  # "": no request is expected
     at: int = 0
     tokens: int = 0
     day: int = 0
@@ -25,7 +25,7 @@ NOTHING = Witness()
 
 
 class Witnesses:
-    """The newest request and the tokens of the day, of each of the users who called last."""
+    """The newest request and the tokens of the day of each user, for the users that called last."""
 
     def __init__(self) -> None:
         self._of: OrderedDict[str, Witness] = OrderedDict()
@@ -34,7 +34,7 @@ class Witnesses:
         return self._of.get(user_id, NOTHING)
 
     def saw_charge(self, receipt: Receipt) -> None:
-        """Answers may overtake one another: the newest by Redis's clock stays."""
+        """Keep the newest request by Redis's clock: answers may come in another order."""
         known = self.of(receipt.user_id)
         if receipt.charged_at >= known.at or not known.request_id:
             at = receipt.charged_at
@@ -46,7 +46,7 @@ class Witnesses:
         self._keep(receipt.user_id, replace(known, tokens=before + receipt.spent.tokens, day=day))
 
     def forget(self, receipt: Receipt) -> None:
-        """Before a refund is sent: what it takes back is missing as soon as Redis has it."""
+        """Expect no more what a refund takes back. Call before the refund is sent."""
         known, spent = self.of(receipt.user_id), receipt.spent
         if receipt.request_id and known.request_id == receipt.request_id:
             known = replace(known, request_id="", at=0)
@@ -55,7 +55,7 @@ class Witnesses:
         self._keep(receipt.user_id, known)
 
     def keep_only(self, user_id: str, request_ids: Container[str]) -> None:
-        """After what is known was brought back, nothing else can be expected."""
+        """Expect only the requests that were restored."""
         known = self.of(user_id)
         if known.request_id not in request_ids:
             self._keep(user_id, replace(known, request_id="", at=0))

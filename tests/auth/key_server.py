@@ -61,7 +61,7 @@ class KeyServer:
 
 
 def says(body: bytes, *, status: str = "200 OK", headers: str = "", pause: float = 0.0) -> Answer:
-    """An HTTP answer, after a ``pause`` in seconds."""
+    """An HTTP answer, after a `pause` in seconds."""
 
     async def answer(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(pause)

@@ -51,7 +51,7 @@ class RecordingApp:
 
 @dataclass
 class Request:
-    """One request as a server hands it over. ``chunks`` is the body as it arrives."""
+    """One request as a server hands it over. `chunks` is the body as it arrives."""
 
     path: str = "/embed"
     method: str = "POST"

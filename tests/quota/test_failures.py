@@ -61,7 +61,7 @@ async def one_call(quota: GuardedQuota, user: str) -> Call:
 
 
 async def load(quota: GuardedQuota, user: str, *, stop: asyncio.Event) -> list[Call]:
-    """Every call of CALLERS callers who ask again and again until ``stop``."""
+    """Every call of CALLERS callers who ask again and again until `stop`."""
     calls: list[Call] = []
 
     async def ask() -> None:

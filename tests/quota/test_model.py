@@ -43,7 +43,7 @@ class Model:
     tokens: int = 0
 
     def settle(self, now: float) -> int:
-        """Requests in the window that ends ``now``; what lies in the future is dated now."""
+        """Requests in the window that ends `now`; what lies in the future is dated now."""
         self.requests = {name: min(at, now) for name, at in self.requests.items()}
         self.tokens = self.tokens if self.day >= now // DAY else 0
         self.day = now // DAY

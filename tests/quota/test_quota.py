@@ -34,7 +34,7 @@ def user() -> str:
 async def make(
     request: pytest.FixtureRequest, redis: RedisServer, clock: Clock
 ) -> AsyncIterator[MakeQuota]:
-    """Makes a quota of ``requests`` a minute, on the test's clock."""
+    """Makes a quota of `requests` a minute, on the test's clock."""
     made: list[Quota] = []
 
     def quota(requests: int = 3, tokens_per_day: int | None = None, window: float = 60.0) -> Quota:

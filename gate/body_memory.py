@@ -1,4 +1,4 @@
-"""How much of large bodies is in memory at once, and who may send the next piece."""
+"""Bounds the memory of large bodies, and decides who may send the next piece."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 
-#: Bytes that a server hands over at most at once: uvicorn keeps 64 KiB, and one read of uvloop adds 256,000.
+#: Most bytes that a server passes on at once: uvicorn keeps 64 KiB, uvloop reads up to 256,000.
 PIECE = 65_536 + 262_144
-PACE = 131_072  # bytes per second: who is slower is given up while others wait for room
-GRACE = 1.0  # seconds for which nobody is called slow
+PACE = 131_072  # bytes per second: a slower body is ended while others wait for memory
+GRACE = 1.0  # seconds in which no body counts as slow
 
 
 @dataclass(eq=False, slots=True)
 class Body:
-    """One body from its first byte until it is dropped. Sizes in bytes, times in seconds."""
+    """One body, from its first byte until it is released. Sizes in bytes, times in seconds."""
 
     user_id: str
-    size: int  # of all of it, or the most there may be
+    size: int  # as announced, or the most it may be
     received: int = 0
-    reserved: int = 0  # for the piece that it may send now
-    slack: float = GRACE  # left while it waits
-    due: float = inf  # when it is slow, unless more comes
+    reserved: int = 0  # for the piece that may come now
+    slack: float = GRACE  # of GRACE, kept while it waits
+    due: float = inf  # when it counts as slow, unless more comes
 
     @property
     def held(self) -> int:
@@ -34,13 +34,18 @@ class Body:
         return self.size - self.held
 
 
-class BodyRoom:
-    """Room for ``total`` bytes of bodies, of which one user has ``per_user``.
+class BodyMemory:
+    """Memory for the bodies of all users.
 
-    Bodies grow piece by piece, so a sender holds what it sent and not what it announced. A piece is
-    granted where every body could still arrive in some order (Dijkstra's banker): senders never wait
-    for one another in a circle. Nothing larger than ``per_user`` may enter, and that be at most
-    ``total``. ``clock``: seconds, only differences matter.
+    Bodies grow piece by piece: a body takes what has arrived, not what was announced. A piece is
+    granted only if every body could still arrive completely in some order (Dijkstra's banker's
+    algorithm), so senders cannot wait for each other in a circle.
+
+    Args:
+        total: bytes of all bodies.
+        per_user: bytes of one user's bodies, at most `total`; no body may be larger.
+        piece: bytes that are granted at once.
+        clock: seconds; only differences matter.
     """
 
     def __init__(
@@ -67,12 +72,12 @@ class BodyRoom:
         return body
 
     def leave(self, body: Body) -> None:
-        """The body is dropped, or given up. Again does nothing."""
+        """Release a body, whether it is complete or not. A second call does nothing."""
         self._bodies.pop(body, None)
         self._waiting.pop(body, None)
 
     def ask(self, body: Body) -> None:
-        """The body waits for its next piece. Its sender is not to blame for what that takes."""
+        """Let a body wait for its next piece. The wait does not count as slowness."""
         body.slack = min(body.due - self._clock(), GRACE)
         body.due = inf
         self._waiting[body] = None
@@ -81,11 +86,11 @@ class BodyRoom:
         return body in self._waiting
 
     def grant(self) -> list[Body]:
-        """Those who may send a piece from now on; users who hold least come first.
+        """Grant pieces, and return their bodies; users whose bodies take least memory come first.
 
-        Of one user's bodies those that have begun, then the others in order of arrival, so that small
-        bodies cannot keep a large one waiting for ever. No other is tried where there is no room for
-        the first: trying all of 64 took 3 ms.
+        A user's bodies come in this order: those that have begun, then the others as they came, so
+        that small bodies cannot delay a large one for ever. If one does not fit, the next is not
+        tried: trying all of 64 took 3 ms.
         """
         granted = []
         for bodies in self._waiting_by_user():
@@ -110,17 +115,18 @@ class BodyRoom:
         return [waiting[user_id] for user_id in sorted(waiting, key=held.__getitem__)]
 
     def received(self, body: Body, count: int) -> None:
-        """``count`` bytes of the piece came; what else was reserved for it is free."""
+        """Note `count` bytes of the granted piece; the rest of it is free again."""
         body.received += count
         body.reserved = 0
         body.due = min(body.due + count / PACE, self._clock() + GRACE)
 
     def complete(self, body: Body) -> None:
-        """All of the body came. It is held until it leaves."""
-        body.size, body.due = body.received, inf
+        """Note that a body is complete. It takes memory until `leave`."""
+        body.size = body.received
+        body.due = inf
 
     def slowest(self) -> Body | None:
-        """The body to give up for those who wait: the one longest overdue, if there is one."""
+        """The body to end for those that wait: the one that is overdue the longest, if any is."""
         if not self._waiting:
             return None
         late = min(self._bodies, key=lambda body: body.due)
@@ -129,7 +135,7 @@ class BodyRoom:
         return late if any(map(self._waits_for_others, self._waiting)) else None
 
     def _waits_for_others(self, body: Body) -> bool:
-        """And not for other bodies of the same user."""
+        """Whether a body waits because of other users' bodies, not of its own user's."""
         body.reserved = min(self._piece, body.missing)
         alone = self._user_has_room(body)
         body.reserved = 0
@@ -144,12 +150,12 @@ class BodyRoom:
 
 
 def _rank(body: Body) -> tuple[bool, int]:
-    """Its place among the waiting bodies of its user; those of one rank keep the order of arrival."""
+    """The place among the waiting bodies of a user; equal ranks keep the order of arrival."""
     return not body.received, body.missing if body.received else 0
 
 
 def _all_arrive(bodies: Iterable[Body], total: int) -> bool:
-    """Whether there is an order in which each body finds room for what it misses, once others left."""
+    """Whether all bodies can arrive completely in some order, each after others are released."""
     begun = sorted((body for body in bodies if body.held), key=lambda body: body.missing)
     free = total - sum(body.held for body in begun)
     for body in begun:
