@@ -202,7 +202,7 @@ async def test_readers_who_fail_leave_no_trace(bodies: Bodies) -> None:
         await asyncio.sleep(0)
         cancelled.cancel()
         await asyncio.gather(cancelled, return_exceptions=True)
-    assert not bodies._room._bodies
+    assert not bodies._memory._bodies
     assert not bodies._turns
     assert not bodies._timers
 
