@@ -17,7 +17,8 @@ from auth.tokens import TokenVerifier
 from errors import ConfigurationError
 from gate.blocked import BlockedUsers, parse_blocked
 from gate.gate import Gate, Route
-from quota.quota import Quota, make_quota
+from quota.guarded import make_quota
+from quota.quota import Quota
 from quota.receipt import WINDOW, Limits
 from settings import Settings
 

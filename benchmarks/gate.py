@@ -27,7 +27,8 @@ from auth.tokens import TokenVerifier
 from benchmarks.report import arguments, save
 from gate.gate import Gate, Route
 from lab.redis_server import RedisServer
-from quota.quota import Quota, make_quota
+from quota.guarded import make_quota
+from quota.quota import Quota
 from request_state import state_of
 
 SECRET = "a-secret-of-the-benchmark-with-48-characters-!!!"

@@ -50,7 +50,7 @@ class Account:
 
 
 class MemoryQuota:
-    """The contract of :class:`quota.quota.Quota` in a dict.
+    """The contract of `quota.quota.Quota` in a dict.
 
     Args:
         limits: of every user.

@@ -100,6 +100,7 @@ ALLOWED = {
         "embedder",
         "gate.gate",
         "lab",
+        "quota.guarded",
         "quota.quota",
         "request_state",
         "settings",

@@ -58,7 +58,9 @@ def test_who_has_begun_can_always_finish(memory: BodyMemory) -> None:
         for body in bodies:
             send(memory, body, MB)
     while bodies:
-        done = next(body for body in bodies if send(memory, body, body.missing) and not body.missing)
+        done = next(
+            body for body in bodies if send(memory, body, body.missing) and not body.missing
+        )
         memory.leave(done)
         bodies.remove(done)
 
@@ -77,7 +79,9 @@ def test_room_goes_to_the_user_who_holds_least(memory: BodyMemory) -> None:
     assert memory.grant() == [first]
 
 
-def test_small_bodies_of_a_user_do_not_keep_a_large_one_waiting_for_ever(memory: BodyMemory) -> None:
+def test_small_bodies_of_a_user_do_not_keep_a_large_one_waiting_for_ever(
+    memory: BodyMemory,
+) -> None:
     """A new one comes for each that has left."""
     large = memory.enter("a", 8 * MB)
     send(memory, large, MB)

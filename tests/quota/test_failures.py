@@ -15,8 +15,8 @@ from errors import GateError
 from lab.redis_server import RedisServer
 from quota.breaker import Breaker
 from quota.errors import QuotaExceeded, QuotaUnavailable
+from quota.guarded import GuardedQuota, OnError
 from quota.memory import MemoryQuota
-from quota.quota import GuardedQuota, OnError
 from quota.receipt import Limits, Receipt
 from quota.redis import RedisQuota
 from tests.quota.delaying_proxy import DelayingProxy

@@ -13,8 +13,8 @@ import pytest
 from lab.redis_server import RedisServer
 from quota.breaker import Breaker
 from quota.errors import QuotaExceeded
+from quota.guarded import WATCHED_EVERY, GuardedQuota
 from quota.memory import MemoryQuota
-from quota.quota import WATCHED_EVERY, GuardedQuota
 from quota.receipt import Limits, Receipt, tokens_alone
 from quota.redis import RedisQuota
 

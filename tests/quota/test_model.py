@@ -24,8 +24,9 @@ from lab.redis_server import RedisServer
 from lab.signing import NOW, Clock
 from quota.breaker import Breaker
 from quota.errors import QuotaExceeded
+from quota.guarded import GuardedQuota
 from quota.memory import MemoryQuota
-from quota.quota import GuardedQuota, Quota
+from quota.quota import Quota
 from quota.receipt import Limits, Receipt, tokens_alone
 from quota.redis import RedisQuota
 

@@ -14,9 +14,10 @@ from lab.redis_server import RedisServer
 from lab.signing import NOW, Clock
 from quota.breaker import Breaker
 from quota.errors import QuotaExceeded
+from quota.guarded import GuardedQuota, make_quota
 from quota.memory import MemoryQuota
-from quota.quota import GuardedQuota, Quota, make_quota, quota_headers, set_quota_headers
-from quota.receipt import Limits, Receipt, tokens_alone
+from quota.quota import Quota
+from quota.receipt import Limits, Receipt, quota_headers, set_quota_headers, tokens_alone
 from quota.redis import RedisQuota
 
 DAY = 86_400
