@@ -69,7 +69,7 @@ class Connection(HttpToolsProtocol):
         self._answer_timer: asyncio.TimerHandle | None = None
         self._n_resumed = 0  # times that a full write buffer has become nearly empty
         self._answering: RequestResponseCycle | None = None
-        self._held: list[bytes] = []  # what came and waits for its turn
+        self._held = b""  # what came and waits for its turn; nothing more is read meanwhile
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -78,9 +78,8 @@ class Connection(HttpToolsProtocol):
             transport.get_extra_info("socket").setsockopt(*option, UNSENT)
         self.waiting.wait(self)
         self._make_room()
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )  # proxies open some and do not use them
+        wait = self.timeout_keep_alive  # proxies open some and do not use them
+        self.timeout_keep_alive_task = self.loop.call_later(wait, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
@@ -98,23 +97,25 @@ class Connection(HttpToolsProtocol):
         if self._ended:
             return
         self._unset_keepalive_if_required()
-        if not self._held and self.turns.take(
-            user=self._user(), later=self._read_held, cost=1 + len(data) // LARGE_PIECE
-        ):
+        cost = 1 + len(data) // LARGE_PIECE
+        if not self._held and self.turns.take(user=self._user(), later=self._read_held, cost=cost):
             self._read(data)
         else:
-            self._held.append(data)
-            self.flow.pause_reading()
+            self._held += data
+            self.transport.pause_reading()  # not `flow`, which the application resumes
 
     def _user(self) -> str:
         """The user whose turns it takes: its last request's; new connections count as one user."""
         return "new" if self.cycle is None else state_of(self.cycle.scope).user_id
 
     def _read_held(self) -> None:
-        data = b"".join(self._held)
-        self._held.clear()
+        data, self._held = self._held, b""
+        if self.transport.is_closing():
+            return
+        if not self.flow.read_paused:
+            self.transport.resume_reading()
         if not self._ended:
-            self.flow.resume_reading()
+            self._unset_keepalive_if_required()  # of a request that was answered meanwhile
             self._read(data)
 
     def _read(self, data: bytes) -> None:
@@ -231,7 +232,7 @@ class Connection(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if self.flow.read_paused:  # by us: the rest may have arrived
+        if self.flow.read_paused or self._held:  # by us: the rest may have arrived
             self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._head_is_late)
         else:
             self._refuse(late_head())
@@ -266,9 +267,8 @@ class Connection(HttpToolsProtocol):
 
     def _watch_answer(self) -> None:
         if self.transport.get_write_buffer_size() and self._answer_timer is None:
-            self._answer_timer = self.loop.call_later(
-                self.answer_timeout, self._check_answer, self._progress()
-            )
+            now = self._progress()
+            self._answer_timer = self.loop.call_later(self.answer_timeout, self._check_answer, now)
 
     def _check_answer(self, before: tuple[int, int, int]) -> None:
         self._answer_timer = None
