@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.protocol import Connection
 from api.turns import Start
-from gate.body_room import PIECE
+from gate.body_memory import PIECE
 from tests.api.test_protocol import GET, Served, read_to_end, served, until
 
 HELD = 0.4  # seconds
