@@ -124,6 +124,7 @@ def peak_memory() -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Prepare or describe a model; returns an exit status."""
     options = _parse(arguments)
     name = model_tag(options.model, options.quantization, options.backend)
     if options.info:
@@ -153,6 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def describe(tag: str, profile: Profile) -> dict[str, object]:
+    """The profile of a stored model, as plain data."""
     return {"tag": tag, "fingerprint": profile.fingerprint, **asdict(profile)}
 
 

@@ -33,6 +33,8 @@ class RetryableError(GateError):
 
 
 class Overloaded(RetryableError):
+    """The service has too much work, or is stopping."""
+
     reason = "overloaded"
 
 

@@ -13,6 +13,7 @@ import bentoml
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Scope
+from typing_extensions import override
 
 import metrics
 import startup
@@ -88,6 +89,7 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
 
     # --- what the dialects call ---------------------------------------------------------------
 
+    @override
     async def embed_texts(
         self, request: VectorOptions, field: str, scope: Scope, *, task: str | None = None
     ) -> EmbeddedTexts:
@@ -97,10 +99,12 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
         about = self.about(texts) | {"dimensions": vectors.shape[1]}
         return EmbeddedTexts(encoded(vectors, request.encoding_format), texts, about)
 
+    @override
     def check_room(self, texts: Sequence[str], scope: Scope) -> None:
         state = state_of(scope)
         self.embedder.check_room(texts, user=state.user_id, bulk=state.bulk)
 
+    @override
     async def read(
         self, request: TaskOptions, field: str, scope: Scope, *, task: str | None = None
     ) -> list[TokenizedText]:
@@ -123,6 +127,7 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
             fault.param = f"{field}.{fault.index}" if is_list else field
             raise
 
+    @override
     async def vectors(
         self, texts: Sequence[TokenizedText], scope: Scope, *, dimensions: int | None
     ) -> Vectors:
@@ -137,6 +142,7 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
         state.answer_bytes = vectors.nbytes
         return truncate_vectors(vectors, size)
 
+    @override
     def about(self, texts: Sequence[TokenizedText]) -> dict[str, Any]:
         profile = self.embedder.model.profile
         n_tokens = _count_tokens(texts)

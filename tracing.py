@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
+from http import HTTPStatus
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -137,5 +138,5 @@ def _describe(request: Any, status: int, scope: Scope) -> None:
             "embedding.request_id": state_of(scope).request_id,
         }
     )
-    if status >= 500:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         request.set_status(StatusCode.ERROR)

@@ -6,6 +6,7 @@ No client can forge a line, and no line holds a text, a token or a raw path.
 import logging
 import sys
 import traceback
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -64,7 +65,7 @@ def write_request(record: RequestRecord) -> None:
 
     An unexpected error adds its type and where it was raised, without any values.
     """
-    as_expected = record.status == 200 or record.reason == ModelLoadingError.reason
+    as_expected = record.status == HTTPStatus.OK or record.reason == ModelLoadingError.reason
     if record.method in ("GET", "HEAD") and as_expected:
         return
     fields: dict[str, Any] = {

@@ -66,6 +66,7 @@ class Application:
         self._instance: Any = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or run the lifespan."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return

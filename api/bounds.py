@@ -39,10 +39,12 @@ def reason_of_parser(error: httptools.HttpParserError) -> GateError | None:
 
 
 def not_http() -> BadHeader:
+    """The request cannot be parsed."""
     return BadHeader("This is not a request of HTTP/1.1. Send one.", reason="not_http")
 
 
 def bad_framing() -> BadHeader:
+    """A body in tiny chunks, with extensions or trailers."""
     return BadHeader(
         "The body has more framing than content. Send it in larger chunks, without extensions or "
         "trailers.",
@@ -51,6 +53,7 @@ def bad_framing() -> BadHeader:
 
 
 def late_head() -> BodyTimeout:
+    """A head that took longer than HEAD_TIMEOUT."""
     return BodyTimeout(
         f"The head of the request did not arrive within {HEAD_TIMEOUT:g} seconds. Send it at once.",
         reason="head_timeout",
@@ -58,6 +61,7 @@ def late_head() -> BodyTimeout:
 
 
 def offers_upgrade() -> BadHeader:
+    """A request with a body and Upgrade."""
     return BadHeader(
         "This server speaks HTTP/1.1 only. Send the request without Upgrade "
         "(in Java: HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1)).",

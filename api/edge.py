@@ -50,6 +50,7 @@ class Edge:
         self.always = [*_ALWAYS, (b"x-embedding-fingerprint", fingerprint.encode())]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request and record it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

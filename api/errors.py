@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -160,7 +161,9 @@ def fault_reasons() -> set[str]:
     return {
         "internal_error",
         "stopping",
-        *_reasons(cls for cls, spec in ERRORS.items() if spec.status >= 500),
+        *_reasons(
+            cls for cls, spec in ERRORS.items() if spec.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        ),
     }
 
 
@@ -195,7 +198,7 @@ def _headers(error: Exception, spec: ErrorSpec) -> dict[str, str]:
     headers = {}
     if (retry_after := getattr(error, "retry_after", None)) is not None:
         headers["Retry-After"] = str(retry_after)
-    if spec.status == 401:  # RFC 6750, section 3
+    if spec.status == HTTPStatus.UNAUTHORIZED:  # RFC 6750, section 3
         challenge = (
             ""
             if isinstance(error, auth.TokenMissing)

@@ -32,6 +32,7 @@ class Fixed:
         self._described["content-length"] = str(len(content))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the content, or 304."""
         if self._is_known(Headers(scope=scope)):
             headers = self._headers.raw
             await send({"type": "http.response.start", "status": 304, "headers": headers})

@@ -26,6 +26,7 @@ class Credential:
 
     @classmethod
     def of(cls, text: str) -> Credential:
+        """Tell what kind of credential a text is."""
         return cls(text, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
 
     @property

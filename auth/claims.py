@@ -34,6 +34,7 @@ def check_not_an_api_key(claims: Mapping[str, Any]) -> None:
 
 
 def check_audience(claims: Mapping[str, Any], audience: str) -> None:
+    """Raises TokenInvalid for a token of another audience."""
     named = claims.get("aud")
     audiences = [named] if isinstance(named, str) else named
     if not isinstance(audiences, list) or not all(isinstance(a, str) for a in audiences):
@@ -46,6 +47,7 @@ def check_audience(claims: Mapping[str, Any], audience: str) -> None:
 
 
 def check_role(claims: Mapping[str, Any], roles: Collection[str]) -> None:
+    """Raises TokenForbidden for a role that is not served."""
     role = claims.get("role")
     if not isinstance(role, str) or role not in roles:
         allowed = ", ".join(sorted(roles))
@@ -94,6 +96,7 @@ def check_times(claims: Mapping[str, Any], *, now: float) -> None:
 
 
 def read_uuid(claims: Mapping[str, Any], name: str) -> str:
+    """The claim as a canonical UUID. Raises TokenInvalid."""
     value = claims.get(name)
     if not isinstance(value, str) or not UUID.fullmatch(value):
         raise TokenInvalid(
@@ -104,6 +107,7 @@ def read_uuid(claims: Mapping[str, Any], name: str) -> str:
 
 
 def read_subject(claims: Mapping[str, Any], name: str) -> str:
+    """The claim as a user id of any form. Raises TokenInvalid."""
     value = claims.get(name)
     if not isinstance(value, str) or not SUBJECT.fullmatch(value):
         raise TokenInvalid(

@@ -6,6 +6,8 @@ from errors import GateError, RetryableError
 
 
 class KeysUnavailable(RetryableError):
+    """The keys to check a token with cannot be fetched."""
+
     reason = "keys_unavailable"
 
 
@@ -14,14 +16,20 @@ class UnknownKey(KeysUnavailable):
 
 
 class TokenMissing(GateError):
+    """The request has no token."""
+
     reason = "token_missing"
 
 
 class TokenInvalid(GateError):
+    """The token cannot be accepted."""
+
     reason = "token_invalid"
 
 
 class TokenExpired(GateError):
+    """The token was valid and has expired."""
+
     reason = "token_expired"
 
 
@@ -44,10 +52,14 @@ class TokenForbidden(GateError):
 
 
 class ServiceKeyMistyped(TokenInvalid):
+    """The checksum of a service key is wrong."""
+
     reason = "service_key_mistyped"
 
 
 class ServiceKeyUnknown(TokenInvalid):
+    """A well-formed service key that is not configured."""
+
     reason = "service_key_unknown"
 
 

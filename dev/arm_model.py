@@ -59,6 +59,7 @@ def costs(blocks: Sequence[Words]) -> list[Cost]:
 
 
 def disassembled(blocks: Sequence[Words]) -> list[list[str]]:
+    """The instructions of each block, as text."""
     words = [word for block in blocks for word in block]
     data = " ".join(f"0x{byte:02x}" for word in words for byte in bytes.fromhex(word)[::-1])
     options = ["--disassemble", f"-triple={TRIPLE}", "-mattr=+all"]
@@ -67,6 +68,7 @@ def disassembled(blocks: Sequence[Words]) -> list[list[str]]:
 
 
 def filtered(command: Sequence[str], text: str) -> str:
+    """The output of a program that reads `text`."""
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
     return done.stdout
 
@@ -82,6 +84,7 @@ class Pass:
 
     @classmethod
     def of(cls, counts: Mapping[Words, int]) -> "Pass":
+        """The blocks of one forward pass, and how often each runs."""
         blocks = list(counts)
         priced = dict(zip(blocks, costs(blocks), strict=True))
         hot = max(priced.values(), key=lambda cost: cost.sdot)
@@ -104,6 +107,7 @@ class Pass:
 
 
 def measured(directory: Path, layers: int) -> Pass:
+    """One forward pass of a model with so many layers, counted under the emulator."""
     model = directory / f"{layers}-layers"
     arm_shape.write(model, layers)
     token_ids = [np.arange(TOKENS) % arm_shape.VOCABULARY]
@@ -112,6 +116,7 @@ def measured(directory: Path, layers: int) -> Pass:
 
 
 def report(whole: Pass) -> Iterable[str]:
+    """Lines of the result."""
     hot, speed = whole.hot, TOKENS * GHZ * 1e9 / whole.cycles
     weights = arm_shape.LAYERS * arm_shape.PER_LAYER * TOKENS / 16
     yield f"hot loop        {hot.sdot} SDOT in {hot.cycles:.1f} cycles, at most 2 per cycle"
@@ -124,6 +129,7 @@ def report(whole: Pass) -> Iterable[str]:
 
 
 def main() -> None:
+    """Print the modelled speed."""
     with tempfile.TemporaryDirectory() as scratch:
         one, two = (measured(Path(scratch), layers) for layers in (1, 2))
     print("\n".join(report(one.with_layers(two, arm_shape.LAYERS))))

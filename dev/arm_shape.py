@@ -24,6 +24,7 @@ _generator = np.random.default_rng(0)
 
 
 def config(layers: int) -> EngineConfig:
+    """The shape of the model, with so many layers."""
     return EngineConfig(
         family="gemma3", precision="int8", layers=layers, width=WIDTH, ffn=FFN, heads=HEADS,
         kv_heads=1, head_dim=HEAD_DIM, vocabulary=VOCABULARY, positions=POSITIONS, window=WINDOW,
@@ -33,6 +34,7 @@ def config(layers: int) -> EngineConfig:
 
 
 def write(path: Path, layers: int) -> None:
+    """Write a model file with random weights."""
     weights = [weight for i in range(layers) for weight in _layer(f"layers.{i}")]
     for i, (k, n) in enumerate(zip((WIDTH, *DENSE), DENSE, strict=False)):
         weights.append(_linear(f"dense.{i}", n, k))

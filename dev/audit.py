@@ -19,6 +19,7 @@ NOT_CHECKED = 2
 
 
 def main() -> int:
+    """Check what is shipped; returns an exit status."""
     if not has_data():
         print(
             "not checked: the package index has no data about vulnerabilities; "
@@ -48,6 +49,7 @@ def tells_of_some(report: str) -> bool:
 
 
 def pip_audit(*options: str, capture: bool = True) -> "subprocess.CompletedProcess[str]":
+    """Run pip-audit with these options."""
     command = [sys.executable, "-m", "pip_audit", "--progress-spinner", "off", *options]
     return subprocess.run(command, capture_output=capture, text=True, check=False, timeout=SECONDS)
 

@@ -77,6 +77,7 @@ def licences() -> str:
 
 
 def write(directory: Path) -> None:
+    """Write the bill of materials and the licences to a directory."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "licences.md").write_text(licences(), encoding="utf-8")
     pins = "".join(f"{name}=={version}\n" for name, version in shipped(LOCK.read_text()).items())

@@ -53,6 +53,7 @@ class EngineConfig:
         return self.dense_width[-1] if self.dense_width else self.width
 
     def to_json(self) -> str:
+        """As JSON, as the model file holds it."""
         return json.dumps(asdict(self))
 
     @classmethod

@@ -193,6 +193,8 @@ class ModelLoadError(EmbedderError):
 
 
 class ModelNotFoundError(ModelLoadError):
+    """There is no prepared model at a path."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         super().__init__(f"no prepared model in {path}: run `make model`")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
+FORGET_ABOVE = 1024  # users without items, whose finishing times may be over: rare enough
 
 
 class _Turn(NamedTuple):
@@ -96,5 +97,5 @@ class FairQueue(Generic[Item]):
         if not self._turns:
             self._finish.clear()
             self._now = 0
-        elif len(self._finish) > 1024:  # rare enough to cost nothing
+        elif len(self._finish) > FORGET_ABOVE:
             self._finish = {user: end for user, end in self._finish.items() if end > self._now}

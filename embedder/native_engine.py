@@ -43,7 +43,7 @@ _ROWS_MAPPED = 1024
 
 
 class _Tensor(ctypes.Structure):
-    """native_tensor"""
+    """The C struct native_tensor."""
 
     _fields_ = (("name", c_char_p), ("data", c_void_p), ("bytes", c_uint64), ("dtype", c_int32))
 
@@ -53,7 +53,7 @@ _COPIED = ("layers", "width", "ffn", "heads", "kv_heads", "head_dim", "vocabular
 
 
 class _Config(ctypes.Structure):
-    """native_config"""
+    """The C struct native_config."""
 
     _fields_ = (
         ("family", c_int32),

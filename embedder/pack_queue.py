@@ -30,6 +30,7 @@ class Job:
     started: float | None = None
 
     def fail(self, error: Exception) -> None:
+        """Raise `error` in the caller, unless it has left."""
         if not self.answer.done():
             self.answer.set_exception(error)
 

@@ -26,6 +26,7 @@ TOKENIZER_FILE = "tokenizer.json"
 WEIGHTS_FILE = "model.safetensors"
 TORCH_DIRECTORY = "sentence_transformers"
 BACKENDS = ("native", "torch")
+LONGEST_SLUG = 50  # characters of a name in the model store
 LAYOUT = 4  # raised whenever the format of prepared models changes
 STARTER_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 STARTER_NAMES = frozenset({"all-minilm-l6-v2", STARTER_MODEL.lower()})
@@ -87,6 +88,7 @@ class Profile:
         return dimensions or self.dimensions
 
     def save(self, directory: Path) -> None:
+        """Write the profile into the directory of its model."""
         fields = {**asdict(self), "fingerprint": self.fingerprint}
         text = json.dumps({**fields, CHECKSUM: checksum(fields)}, indent=2, ensure_ascii=False)
         (directory / PROFILE_FILE).write_text(text + "\n", encoding="utf-8")
@@ -227,7 +229,7 @@ def model_tag(name: str | None, quantization: str, backend: str) -> str:
         path = os.path.abspath(os.path.expanduser(name))
         return f"{_slug(os.path.basename(path))[:40].strip('-')}-{_short_hash(path)}-{variant}"
     slug = _slug(name)
-    if len(slug) > 50:
+    if len(slug) > LONGEST_SLUG:
         slug = f"{slug[:40]}-{_short_hash(name.lower())}"
     return f"{slug}-{variant}"
 

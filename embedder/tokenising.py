@@ -44,6 +44,7 @@ class Job:
         return texts is None
 
     def finish(self, error: Exception | None) -> None:
+        """Hand the tokens, or the error, to the caller."""
         if self.answer.done():  # the caller has cancelled
             return
         if error is None:

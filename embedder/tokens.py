@@ -36,6 +36,7 @@ class TokenizedText:
 
     @property
     def truncated(self) -> bool:
+        """Whether the text was cut at the limit."""
         return len(self.ids) < self.n_tokens
 
 
@@ -52,6 +53,7 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: Path) -> "Tokenizer":
+        """Raises ModelNotFoundError."""
         if not path.is_file():
             raise ModelNotFoundError(path)
         return cls(tokenizers.Tokenizer.from_file(str(path)))

@@ -23,6 +23,7 @@ from embedder.profile import LAYOUT
 FORMAT: Final = "embedding-api native"
 ALIGNMENT: Final = 64  # bytes: a cache line, and one AVX-512 register
 DTYPES: Final[Mapping[str, int]] = {"I8": 1, "I32": 4, "F16": 2, "F32": 4}  # bytes per value
+LENGTH_BYTES = 8  # of the header, before it
 MAX_HEADER: Final = 4 << 20  # bytes; 64 layers need 0.1 MB
 _NAME = re.compile(r"[a-z0-9_.]{1,128}")
 
@@ -38,6 +39,7 @@ class Tensor:
 
     @property
     def n_bytes(self) -> int:
+        """Bytes of its values."""
         return prod(self.shape) * DTYPES[self.dtype]
 
 
@@ -89,16 +91,16 @@ def _map(path: Path) -> mmap.mmap:
 
 def _read_header(data: mmap.mmap) -> tuple[dict[str, Any], int]:
     """The header and the offset of the first tensor. Raises ValueError."""
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > min(MAX_HEADER, len(data) - 8):
+    length = int.from_bytes(data[:LENGTH_BYTES], "little")
+    if len(data) < LENGTH_BYTES or length > min(MAX_HEADER, len(data) - LENGTH_BYTES):
         raise ValueError("it is truncated, or not a safetensors file")
     try:
-        header = json.loads(data[8 : 8 + length])
+        header = json.loads(data[LENGTH_BYTES : LENGTH_BYTES + length])
     except (ValueError, RecursionError):
         raise ValueError("its header is not JSON") from None
     if not isinstance(header, dict):
         raise ValueError("its header is not a JSON object")
-    return header, 8 + length
+    return header, LENGTH_BYTES + length
 
 
 def _read_metadata(path: Path, metadata: object) -> EngineConfig:
@@ -139,7 +141,8 @@ def _read_tensor(name: str, entry: object, *, begin: int) -> Tensor:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ValueError(f"{name} has dtype {str(dtype)[:40]!r}, not one of {', '.join(DTYPES)}")
-    if not _are_counts(shape, least=1) or not _are_counts(offsets, least=0) or len(offsets) != 2:
+    has_place = _are_counts(offsets, least=0) and len(offsets) == 2  # noqa: PLR2004 (begin, end)
+    if not _are_counts(shape, least=1) or not has_place:
         raise ValueError(f"{name} has no shape, or no place in the file")
     tensor = Tensor(name, dtype, tuple(shape), begin + offsets[0])
     if tensor.n_bytes != offsets[1] - offsets[0]:

@@ -51,6 +51,7 @@ class BlockedUsers:
         self._watching = asyncio.create_task(self._watch(), name="blocked users")
 
     async def aclose(self) -> None:
+        """Stop reading the set, and disconnect."""
         self._closed = True
         if self._watching is not None:
             self._watching.cancel()

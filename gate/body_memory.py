@@ -27,10 +27,12 @@ class Body:
 
     @property
     def held(self) -> int:
+        """Bytes that it holds."""
         return self.received + self.reserved
 
     @property
     def missing(self) -> int:
+        """Bytes that it still needs."""
         return self.size - self.held
 
 
@@ -67,6 +69,7 @@ class BodyMemory:
         return body in self._bodies
 
     def enter(self, user_id: str, size: int) -> Body:
+        """Begin to count a body of an announced size."""
         body = Body(user_id, size)
         self._bodies[body] = None
         return body
@@ -83,6 +86,7 @@ class BodyMemory:
         self._waiting[body] = None
 
     def waits(self, body: Body) -> bool:
+        """Whether a body waits for room."""
         return body in self._waiting
 
     def grant(self) -> list[Body]:

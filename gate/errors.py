@@ -27,10 +27,14 @@ class MethodNotAllowed(GateError):
 
 
 class BadHeader(GateError):
+    """The headers contradict themselves or are not HTTP/1.1."""
+
     reason = "bad_header"
 
 
 class UnsupportedMediaType(GateError):
+    """The body is not application/json."""
+
     reason = "unsupported_media_type"
 
 
@@ -67,6 +71,8 @@ class UrlTooLong(GateError):
 
 
 class BodyTimeout(GateError):
+    """The request did not arrive in time."""
+
     reason = "body_timeout"
 
 
@@ -80,8 +86,12 @@ class UserBlocked(GateError):
 
 
 class TooManyFailures(RetryableError):
+    """Too many bad tokens from one address."""
+
     reason = "too_many_failures"
 
 
 class TooManyConcurrent(RetryableError):
+    """Too many requests of one user in flight."""
+
     reason = "too_many_concurrent"

@@ -52,10 +52,12 @@ class Route:
 
     @property
     def allowed(self) -> frozenset[str]:
+        """The methods of the path, HEAD included."""
         return self.methods | {"HEAD"} if "GET" in self.methods else self.methods
 
     @property
     def takes_body(self) -> bool:
+        """Whether one of its methods has a body."""
         return bool(self.methods - {"GET", "HEAD"})
 
 
@@ -102,6 +104,7 @@ class Gate:
         self._blocked = blocked
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check a request and hand it on."""
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":

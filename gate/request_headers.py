@@ -28,12 +28,15 @@ class RequestHeaders:
 
     @classmethod
     def of(cls, lines: Iterable[Iterable[bytes]]) -> RequestHeaders:
+        """The headers of an ASGI scope."""
         return cls(tuple((name, value) for name, value in lines))
 
     def all(self, name: bytes) -> list[bytes]:
+        """Every value of a header."""
         return [value for key, value in self.lines if key == name]
 
     def get(self, name: bytes) -> bytes | None:
+        """The first value of a header, if there is one."""
         return next((value for key, value in self.lines if key == name), None)
 
     @property
@@ -84,6 +87,7 @@ def is_json(content_type: bytes) -> bool:
 
 
 def check_body(headers: RequestHeaders, *, max_body_bytes: int, takes_body: bool) -> None:
+    """Raise for a body that is not JSON, too large or not expected."""
     if not takes_body:
         raise BadHeader(
             "This path takes no body. Send the request without one.", reason="unexpected_body"

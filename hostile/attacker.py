@@ -1,4 +1,6 @@
-"""The attackers, in their own process: python -m hostile.attacker < orders
+"""The attackers, in their own process.
+
+python -m hostile.attacker < orders
 
 Reads one line of JSON with `row`, `port`, `tokens` and `seconds`, prints `ready`, and attacks after
 a second line. Finally prints the counts of outcomes as JSON.

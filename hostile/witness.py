@@ -1,4 +1,6 @@
-"""A caller that the attack must not affect, in its own process: python -m hostile.witness < orders
+"""A caller that the attack must not affect, in its own process.
+
+python -m hostile.witness < orders
 
 Reads one line of JSON with `port`, `path`, `body` (null for GET), `tokens` and `pause`, prints
 `ready`, calls after a second line and ends after a third. Each call has the next of `tokens`. With

@@ -44,6 +44,7 @@ SEARCH = (
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m jobs.embed_dataset", description="Embed files."
     )
@@ -171,6 +172,7 @@ def make_table(options: argparse.Namespace, job: Job, profile: Profile) -> postg
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the job; returns an exit status."""
     options = parse(arguments)
     job = make_job(options)
     engine = engine_for(load_settings(), threads=options.threads)

@@ -29,6 +29,7 @@ from jobs.remote.service_client import BATCH_TEXTS, RefusedError, ServiceClient
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m jobs.embed_remote", description="Embed files through a service."
     )
@@ -168,6 +169,7 @@ def _dimensions(job: Job, card: ModelCard) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the job; returns an exit status."""
     options = parse(arguments)
     token = os.environ.get("JWT_TOKEN")
     if not token:

@@ -25,10 +25,12 @@ class Location:
 
     @property
     def name(self) -> str:
+        """The last part of its path."""
         return PurePosixPath(self.path).name
 
     @property
     def is_local(self) -> bool:
+        """Whether it is on this machine's file system."""
         return isinstance(self.filesystem, fs.LocalFileSystem)
 
     def info(self) -> Any:
@@ -36,6 +38,7 @@ class Location:
         return self.filesystem.get_file_info(self.path)
 
     def exists(self) -> bool:
+        """Whether something is there."""
         return bool(self.info().type != fs.FileType.NotFound)
 
     def is_in(self, other: "Location") -> bool:
@@ -57,6 +60,7 @@ class Location:
         )
 
     def read(self) -> bytes:
+        """Its whole content."""
         with self.filesystem.open_input_file(self.path) as file:
             content: bytes = file.read()
         return content

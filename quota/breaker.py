@@ -38,9 +38,11 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
+        """A call has been answered."""
         self._failures = 0
 
     def failed(self) -> None:
+        """A call has failed."""
         self._failures += 1
         if self._failures >= self._limit:
             self._probe_at = self._monotonic() + self._pause

@@ -24,6 +24,8 @@ class QuotaExceeded(RetryableError):
 
 
 class QuotaUnavailable(RetryableError):
+    """The quota store does not answer."""
+
     reason = "quota_unavailable"
 
 

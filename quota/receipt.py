@@ -37,6 +37,7 @@ class Limits:
 
     @property
     def window_us(self) -> int:
+        """The window in microseconds."""
         return round(self.window * MICROSECONDS)
 
 

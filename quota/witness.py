@@ -31,6 +31,7 @@ class Witnesses:
         self._of: OrderedDict[str, Witness] = OrderedDict()
 
     def of(self, user_id: str) -> Witness:
+        """The witness of a user."""
         return self._of.get(user_id, NOTHING)
 
     def saw_charge(self, receipt: Receipt) -> None:
@@ -41,6 +42,7 @@ class Witnesses:
             self._keep(receipt.user_id, replace(known, request_id=receipt.request_id, at=at))
 
     def saw_tokens(self, receipt: Receipt) -> None:
+        """Remember the tokens of a receipt."""
         known, day = self.of(receipt.user_id), receipt.spent.at // DAY
         before = known.tokens if known.day == day else 0
         self._keep(receipt.user_id, replace(known, tokens=before + receipt.spent.tokens, day=day))

@@ -282,6 +282,7 @@ def _link_command(name: str, compiler: Compiler) -> list[str]:
 
 
 def main() -> int:
+    """Compile for the targets of the command line; returns an exit status."""
     parser = argparse.ArgumentParser(prog="python -m embedder.native.build")
     parser.add_argument("--target", action="append", choices=TARGETS, help="may be given again")
     parser.add_argument("--all", action="store_true", help="every target")

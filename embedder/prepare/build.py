@@ -76,8 +76,8 @@ def build(source: Source, target: Path, *, quantization: str, backend: str) -> P
         ModelConfigError: the model's files cannot be read, or contradict themselves.
         VerificationError: the vectors are too far from the original's.
     """
-    with _one_line_errors(source.model_id), text_only(source) as source, _steps() as steps:
-        fields, verification = BUILDERS[backend](source, target, quantization, steps)
+    with _one_line_errors(source.model_id), text_only(source) as texts_only, _steps() as steps:
+        fields, verification = BUILDERS[backend](texts_only, target, quantization, steps)
         files = {
             path.relative_to(target).as_posix(): sha256_file(path)
             for path in sorted(target.rglob("*"))

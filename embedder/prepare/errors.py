@@ -12,6 +12,8 @@ class ModelSourceError(ModelPrepareError):
 
 
 class TokenRequiredError(ModelSourceError):
+    """The model is gated, and there is no HF_TOKEN."""
+
     def __init__(self, model_id: str) -> None:
         super().__init__(
             f"{model_id} needs a Hugging Face token: accept its licence at "
@@ -21,6 +23,8 @@ class TokenRequiredError(ModelSourceError):
 
 
 class LicenceNotAcceptedError(ModelSourceError):
+    """The account of HF_TOKEN has not accepted the model's licence."""
+
     def __init__(self, model_id: str) -> None:
         super().__init__(
             f"the account of HF_TOKEN may not read {model_id}: open "
@@ -30,6 +34,8 @@ class LicenceNotAcceptedError(ModelSourceError):
 
 
 class ModelUnknownError(ModelSourceError):
+    """There is no model of that name."""
+
     def __init__(self, name: str) -> None:
         super().__init__(
             f"there is no model {name!r}: set MODEL_NAME to organisation/name as on "
@@ -39,6 +45,8 @@ class ModelUnknownError(ModelSourceError):
 
 
 class NetworkError(ModelSourceError):
+    """The hub cannot be reached."""
+
     def __init__(self, model_id: str, reason: str) -> None:
         super().__init__(
             f"huggingface.co could not be reached for {model_id} ({reason}): check the network or "
@@ -48,6 +56,8 @@ class NetworkError(ModelSourceError):
 
 
 class DiskFullError(ModelPrepareError):
+    """The disk is full."""
+
     def __init__(self, path: str, needed: int | None = None) -> None:
         self.path, self.needed = path, needed
         amount = f"about {needed / 1e9:.1f} GB are needed" if needed else "the disk is full"

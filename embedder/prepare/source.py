@@ -42,6 +42,7 @@ class Source:
 
 
 def is_on_hub(name: str | None) -> bool:
+    """Whether a model name is one of the hub."""
     return name is not None and name.lower() not in STARTER_NAMES and not is_directory_name(name)
 
 

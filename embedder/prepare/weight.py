@@ -67,6 +67,7 @@ class Linear:
     rotated_by: int | None = None
 
     def declared(self, precision: str) -> list[Declared]:
+        """Its tensors in the model file."""
         n, k = rounded(self.n), rounded(self.k)
         shape: tuple[int, ...] = (n // LANES, k, LANES)
         scales = []
@@ -82,6 +83,7 @@ class Linear:
         return tensors
 
     def arrays(self, precision: str) -> Iterator[Array]:
+        """Their values."""
         matrix = padded(self.matrix(), rounded(self.n), rounded(self.k))
         if precision == "int8":
             yield from self._int8(matrix)
@@ -117,11 +119,13 @@ class Table:
     factor: float = 1.0
 
     def declared(self, precision: str) -> list[Declared]:
+        """Its tensors in the model file."""
         weight = Declared(f"{self.name}.weight", DTYPES[precision], self.table.shape)
         scale = Declared(f"{self.name}.scale", "F32", (rounded(len(self.table)),))
         return [scale, weight] if precision == "int8" else [weight]
 
     def arrays(self, precision: str) -> Iterator[Array]:
+        """Their values."""
         if precision == "int8":
             scale = np.concatenate([int8_scale(chunk) for chunk in self._chunks()])
             yield padded(scale * np.float32(self.factor), rounded(len(scale)))
@@ -145,7 +149,9 @@ class Vector:
     values: Floats
 
     def declared(self, precision: str) -> list[Declared]:
+        """Its tensors in the model file."""
         return [Declared(self.name, "F32", (rounded(len(self.values)), *self.values.shape[1:]))]
 
     def arrays(self, precision: str) -> Iterator[Array]:
+        """Their values."""
         yield padded(self.values, rounded(len(self.values)), *self.values.shape[1:])

@@ -57,6 +57,7 @@ NO_COUNTS = Counts(0, 0, 0, 0)
 
 
 def part_name(number: int) -> str:
+    """File name of a numbered part."""
     return f"part-{number:08d}.parquet"
 
 

@@ -76,6 +76,7 @@ class HttpClient:
         self._down_since = float("inf")  # the first of the failures in a row
 
     async def close(self) -> None:
+        """Close every connection."""
         await self._http.aclose()
 
     def expect(self, fingerprint: str) -> None:

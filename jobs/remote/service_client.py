@@ -84,6 +84,7 @@ class ServiceClient:
         self._dimensions = 0
 
     async def close(self) -> None:
+        """Close every connection."""
         await self._client.close()
 
     async def look(self) -> ModelCard:

@@ -137,6 +137,7 @@ def load_columns(connection: psycopg.Connection, names: Sequence[str] = ()) -> l
     """The columns that are set up in this database, without those of dropped tables.
 
     Args:
+        connection: to the database.
         names: of columns; all of them when it is empty.
     """
     if not is_set_up(connection):

@@ -29,6 +29,9 @@ def engine_program(
     """Builds tests/native/`name`.cpp with the whole engine. Objects are kept for the next run.
 
     Args:
+        name: of the program.
+        variant: of flags, such as a sanitizer.
+        directory: for the program and its objects.
         kernels: those to compile with sanitizers; None for all. The others are not to be run, and
             are taken from the library's objects.
         link: flags for linking, if not those of the variant.

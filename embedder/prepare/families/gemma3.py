@@ -127,7 +127,10 @@ def weights(
     """Every tensor of the model file, in its order; the table, which may end anywhere, is last.
 
     Args:
+        parts: of the original model.
+        calibration: statistics of its activations.
         rotated: transform the values of the attention; `o` undoes it.
+        max_tokens: positions that are kept.
     """
     transformer = parts.transformer
     for index, layer in enumerate(transformer.layers):
