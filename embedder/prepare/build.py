@@ -42,6 +42,7 @@ def load_original(source: Source) -> SentenceTransformer:
     Raises:
         ModelConfigError: the directory contradicts itself.
     """
+    raw_config = read_config(source.directory)
     model = SentenceTransformer(
         str(source.directory),
         device="cpu",
@@ -55,7 +56,7 @@ def load_original(source: Source) -> SentenceTransformer:
             "truncation_side to right in its tokenizer_config.json, or choose another model"
         )
     loaded = model[0].auto_model.config
-    family_of(loaded.model_type).check_config(read_config(source.directory), loaded)
+    family_of(loaded.model_type).check_config(raw_config, loaded)
     model.max_seq_length = max_tokens(model)
     return model
 
