@@ -105,7 +105,7 @@ def loaded(directory: Path) -> Profile | str:
 
 @pytest.mark.parametrize("with_its_checksum", [False, True])
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_a_changed_profile_is_refused_or_serves_no_changed_weights(
@@ -131,7 +131,7 @@ def test_a_changed_profile_is_refused_or_serves_no_changed_weights(
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_a_profile_with_other_bytes_is_refused(

@@ -35,22 +35,23 @@ def test_small_models_give_the_known_bits(
     cpu: str, kernels: Sequence[str], small_models: list[Path], tmp_path: Path
 ) -> None:
     assert arm_program.kernels(cpu) == kernels
+    best = kernels[:1]  # the others are the best ones of other cores
     cases = [
-        Case(model=model, token_ids=golden.texts(), kernels=kernels, threads=1 + i % 3)
+        Case(model=model, token_ids=golden.texts(), kernels=best, threads=1 + i % 3)
         for i, model in enumerate(small_models)
     ]
     found = [
         {kernel: hashlib.sha256(vectors.tobytes()).hexdigest() for kernel, vectors in one.items()}
         for one in arm_program.run(cpu, tmp_path, cases)
     ]
-    assert found == [dict.fromkeys(kernels, known) for known in VECTORS.values()]
+    assert found == [dict.fromkeys(best, known) for known in VECTORS.values()]
 
 
 def test_a_layer_of_embeddinggemmas_size_gives_the_bits_of_x86(tmp_path: Path) -> None:
     model = tmp_path / "model"
     arm_shape.write(model, layers=1)
     rng = np.random.default_rng(0)
-    texts = [rng.integers(0, arm_shape.VOCABULARY, n) for n in (1, 21, 70, 128)]
+    texts = [rng.integers(0, arm_shape.VOCABULARY, n) for n in (1, 21, 70)]
     expected = NativeEngine(model, num_threads=2).forward(texts)
     for cpu, kernel in (("neoverse-n1", "dotprod"), ("max", "i8mm")):
         case = Case(model=model, token_ids=texts, kernels=(kernel,))
