@@ -112,6 +112,16 @@ def test_the_architecture_has_every_part() -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("page", [path for path in PAGES if path.name.endswith(".ko.md")])
+def test_korean_pages_print_the_commands_of_the_english_ones(page: Path) -> None:
+    english = page.with_name(page.name.replace(".ko.md", ".md"))
+    assert _commands(page) == _commands(english)
+
+
+def _commands(page: Path) -> list[str]:
+    return [block.text for block in blocks(page) if block.language in {"bash", "ini", "sql", "js"}]
+
+
 def test_the_korean_settings_are_those_of_the_code() -> None:
     text = (ROOT / "README.ko.md").read_text(encoding="utf-8")
     rows = re.findall(r"(?m)^\| (`[A-Z_`, ]+`) \| (.*?) \|", text.split("## 설정")[1])
