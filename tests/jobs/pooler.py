@@ -1,4 +1,4 @@
-"""A real pgbouncer in front of the tests' PostgreSQL, in transaction mode as Supabase's on port 6543."""
+"""A real pgbouncer before the PostgreSQL of the tests, in transaction mode like Supabase's."""
 
 import os
 import pwd
@@ -22,7 +22,7 @@ SESSIONS = 2  # of PostgreSQL, shared by all clients
 
 @dataclass(frozen=True)
 class Pooler:
-    """Where it listens, and the server behind it."""
+    """The port of the pooler, and the server behind it."""
 
     port: int
     server: str
@@ -39,7 +39,7 @@ class Pooler:
 
 @contextmanager
 def pooled(server: str) -> Iterator[Pooler]:
-    """Under root it runs as the server's user, who must be able to read its files."""
+    """Run pgbouncer. As root it runs as the user of the server, who has to read its files."""
     with tempfile.TemporaryDirectory(prefix="pgbouncer-") as directory:
         os.chmod(directory, 0o755)
         with _running(Path(directory), server) as pooler:
@@ -59,7 +59,7 @@ def _running(directory: Path, server: str) -> Iterator[Pooler]:
         f"auth_type = scram-sha-256\nauth_file = {directory / 'users'}\n"
         f"pool_mode = transaction\ndefault_pool_size = {SESSIONS}\nmax_client_conn = 100\n"
     )
-    owner = pwd.getpwuid(os.stat(host).st_uid).pw_name  # nobody else reaches the server's socket
+    owner = pwd.getpwuid(os.stat(host).st_uid).pw_name  # only this user reaches the socket
     user = ["-u", owner] if os.geteuid() == 0 else []
     with pooler.log.open("wb") as log:
         process = subprocess.Popen(

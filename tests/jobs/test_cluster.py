@@ -1,4 +1,4 @@
-"""Engines over the nodes of a cluster; a real Ray that is busy."""
+"""Placement of engines on the nodes of a cluster, and a real Ray that is busy."""
 
 import json
 import subprocess
@@ -49,7 +49,7 @@ def test_engines_of_some_threads_fill_the_nodes(
         ((3, 3), 3, 2, "3 workers of 2 threads do not fit: there is room for 2"),
     ],
 )
-def test_what_has_no_room_is_not_waited_for(
+def test_engines_that_do_not_fit_are_refused(
     cpus: tuple[int, ...],
     workers: int | None,
     threads: int | None,
@@ -96,7 +96,7 @@ with cluster.running("local") as [node]:
 """
 
 
-def test_a_cluster_that_is_busy_with_something_else_is_told_of(tmp_path: Path) -> None:
+def test_a_busy_cluster_is_reported(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", BUSY],
         cwd=ROOT,

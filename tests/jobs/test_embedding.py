@@ -1,4 +1,4 @@
-"""One part through the real starter model, its engine made to fail where a test says so."""
+"""One part through the real starter model, with an engine that fails on certain texts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,7 +29,7 @@ def model(model_store: Path) -> Path:
 
 
 class Faulty:
-    """An engine that fails on texts of three tokens, and gives no number for texts of four."""
+    """An engine that fails on texts of three tokens, and returns NaN for texts of four."""
 
     def __init__(self, engine: Engine, fault: Exception) -> None:
         self._engine, self._fault = engine, fault
@@ -47,7 +47,7 @@ def engine_of(directory: Path, fingerprint: str) -> embedding.Engine:
 
 
 def run(job: Job, model: Path, fault: Exception | None) -> tuple[pa.Table, dict[str, str]]:
-    """The table of the only part, and why the other rows are bad by their id."""
+    """The table of the only part, and the reasons of bad rows by id."""
     job.output.location.filesystem.create_dir((job.output.location / "_bad").path)
     job = job.bound({})
     engine = engine_of(model, Profile.load(model).fingerprint)
@@ -74,7 +74,7 @@ def job(tmp_path: Path, make: MakeJob) -> Job:
     return make(write_jsonl(tmp_path / "a.jsonl", rows), "--id", "id")
 
 
-def test_a_text_that_the_engine_fails_on_is_bad_and_its_neighbours_are_not(
+def test_a_text_that_the_engine_fails_on_is_a_bad_row_and_others_are_embedded(
     job: Job, model: Path
 ) -> None:
     table, bad = run(job, model, FAULTS["runtime"])
@@ -87,21 +87,21 @@ def test_a_text_that_the_engine_fails_on_is_bad_and_its_neighbours_are_not(
     assert first == second
 
 
-def test_a_machine_without_memory_is_no_texts_fault(job: Job, model: Path) -> None:
+def test_a_lack_of_memory_ends_the_job_and_is_not_blamed_on_a_text(job: Job, model: Path) -> None:
     with pytest.raises(JobError, match="no memory is left"):
         run(job, model, FAULTS["memory"])
     assert job.output.location.exists()
     assert not [info for info in job.output.location.files() if info.base_name.startswith("part-")]
 
 
-def test_what_a_worker_cannot_do_is_one_line_that_names_file_and_row(
+def test_the_error_of_a_worker_is_one_line_with_file_and_row(
     job: Job, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = cluster.PartWorker(job, engine_of(model, Profile.load(model).fingerprint))
     [part] = job.parts()
     said = worker.run(replace(part, file=replace(part.file, format="xml"), file_row=7))
     assert said == f"{part.path}, in the rows from 7 on: KeyError: 'xml'"
-    assert "belongs to another job" in str(worker.run(part))  # nobody bound this output to this job
+    assert "belongs to another job" in str(worker.run(part))  # the output has no manifest
 
     def exhausted(_: Part) -> None:
         raise MemoryError
@@ -114,7 +114,7 @@ def test_what_a_worker_cannot_do_is_one_line_that_names_file_and_row(
     ("directory", "fingerprint", "said"),
     [(None, "another", "holds another model"), ("/nowhere", "", "no prepared model in /nowhere")],
 )
-def test_a_worker_without_the_model_says_so_of_every_part(
+def test_a_worker_without_the_model_returns_the_error_for_every_part(
     job: Job, model: Path, directory: str | None, fingerprint: str, said: str
 ) -> None:
     place = Path(directory) if directory else model

@@ -1,4 +1,4 @@
-"""How a command ends that somebody stops, in a process of its own."""
+"""The exit of a command that is interrupted, in its own process."""
 
 import signal
 import subprocess
@@ -10,7 +10,7 @@ from jobs.exit_status import INTERRUPTED
 from lab.server import ROOT
 from tests.live.bulk import environment
 
-# Each says that it has begun, and works for longer than anybody waits.
+# Each prints a line when it has begun, and works for longer than the test waits.
 ENDLESS = {
     "in the main thread": "import time; print(flush=True); time.sleep(60)",
     "in another thread": """
@@ -37,7 +37,7 @@ def command(work: str) -> str:
 
 @pytest.mark.parametrize("work", ENDLESS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_command_that_is_stopped_ends_at_once_with_one_line(
+def test_an_interrupted_command_exits_at_once_with_one_line(
     work: str,
     number: signal.Signals,
 ) -> None:
@@ -57,8 +57,8 @@ def test_a_command_that_is_stopped_ends_at_once_with_one_line(
     assert said == "embedding-api: stopped; the same command resumes the job\n"
 
 
-def test_sigterm_ends_a_command_that_a_shell_put_in_the_background() -> None:
-    """Such a command ignores Ctrl-C."""
+def test_sigterm_ends_a_background_command_of_a_shell() -> None:
+    """Such a command ignores SIGINT."""
     ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
     with subprocess.Popen(
         [sys.executable, "-c", ignoring + command(ENDLESS["in another thread"])],

@@ -1,4 +1,4 @@
-"""The KubeRay example says what the code and the lock say."""
+"""The KubeRay example agrees with the code and the lock file."""
 
 import re
 import subprocess
@@ -13,13 +13,13 @@ DIRECTORY = ROOT / "deploy" / "kubernetes"
 RAYJOB = yaml.safe_load((DIRECTORY / "bulk-rayjob.yaml").read_text())
 
 
-def test_the_command_of_the_example_is_one_that_we_take() -> None:
+def test_the_command_of_the_example_is_valid() -> None:
     python, module, name, *arguments = RAYJOB["spec"]["entrypoint"].split()
     assert (python, module, name) == ("python", "-m", "jobs.embed_dataset")
     assert parse(arguments).address == "auto"
 
 
-def test_image_cluster_and_lock_have_one_ray() -> None:
+def test_image_cluster_and_lock_have_the_same_version_of_ray() -> None:
     [locked] = re.findall(
         r"(?m)^ray(?:\[.*\])?==(\S+)", (ROOT / "requirements" / "bulk.txt").read_text()
     )

@@ -1,6 +1,7 @@
-"""What a hostile file costs to read: the memory of a process of its own, above that of an ordinary file."""
+"""The memory of a process that reads a hostile file, compared with an ordinary file."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,7 +40,7 @@ print(json.dumps([good, reasons, error, int(peak.split()[1]) * 1024]))
 
 
 def read(path: Path, *options: str) -> tuple[int, list[str], str | None, float]:
-    """Good rows, why others are bad, what ended it, and the peak in MB."""
+    """The number of good rows, the reasons of bad rows, the error, and the peak in MB."""
     ran = subprocess.run(
         [sys.executable, "-c", READ, str(path), str(path.parent / "out"), *options],
         cwd=ROOT,
@@ -66,7 +67,7 @@ LINES: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", LINES)
-def test_a_line_costs_what_a_row_may(tmp_path: Path, ordinary: float, kind: str) -> None:
+def test_a_long_line_takes_bounded_memory(tmp_path: Path, ordinary: float, kind: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "a", "more": 1}\n' + LINES[kind]() * 3 + b'{"text": "b"}\n')
     good, reasons, error, peak = read(path, "--keep", "more")
@@ -78,7 +79,7 @@ def test_a_line_costs_what_a_row_may(tmp_path: Path, ordinary: float, kind: str)
     assert peak < ordinary + BOUND
 
 
-def test_rows_that_are_long_come_in_smaller_parts(tmp_path: Path, ordinary: float) -> None:
+def test_long_rows_are_read_in_smaller_parts(tmp_path: Path, ordinary: float) -> None:
     path = tmp_path / "a.jsonl"
     with path.open("w") as file:
         for _ in range(200):
@@ -89,7 +90,9 @@ def test_rows_that_are_long_come_in_smaller_parts(tmp_path: Path, ordinary: floa
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
-def test_a_file_without_line_breaks_is_not_held(tmp_path: Path, ordinary: float, name: str) -> None:
+def test_a_file_without_line_breaks_is_not_held_in_memory(
+    tmp_path: Path, ordinary: float, name: str
+) -> None:
     (tmp_path / name).write_bytes(b"x" * 300 * MB)
     good, reasons, error, peak = read(tmp_path / name)
     if name == "a.csv":
@@ -99,7 +102,7 @@ def test_a_file_without_line_breaks_is_not_held(tmp_path: Path, ordinary: float,
     assert peak < ordinary + BOUND
 
 
-def test_a_csv_row_without_an_end_is_not_held(tmp_path: Path, ordinary: float) -> None:
+def test_an_endless_csv_row_is_not_held_in_memory(tmp_path: Path, ordinary: float) -> None:
     (tmp_path / "a.csv").write_bytes(b'id,text\n1,"' + b"x\n" * 150 * MB)
     *_, error, peak = read(tmp_path / "a.csv")
     assert "more than 4 MiB in row 0, or a quote there that is not closed" in str(error)
@@ -107,7 +110,7 @@ def test_a_csv_row_without_an_end_is_not_held(tmp_path: Path, ordinary: float) -
 
 
 def repeated(path: Path, value: str, count: int) -> None:
-    """One value many times: the file holds it once."""
+    """A file with one value many times, which it stores once."""
     values = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), [value])
     lists = pa.ListArray.from_arrays(pa.array(range(count + 1), pa.int32()), values)
     table = pa.table({"text": pa.array(map(str, range(count))), "one": values, "tags": lists})
@@ -115,7 +118,7 @@ def repeated(path: Path, value: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("column", ["one", "tags"])
-def test_a_value_that_parquet_repeats_is_held_once(
+def test_a_repeated_value_of_parquet_is_held_once(
     tmp_path: Path, ordinary: float, column: str
 ) -> None:
     repeated(tmp_path / "a.parquet", "x" * MB, 2000)
@@ -124,10 +127,10 @@ def test_a_value_that_parquet_repeats_is_held_once(
     assert peak < ordinary + BOUND
 
 
-def test_a_beginning_that_parquet_repeats_is_read_bit_by_bit(
+def test_a_repeated_prefix_of_parquet_is_decoded_in_small_batches(
     tmp_path: Path, ordinary: float
 ) -> None:
-    table = pa.table({"text": ["x" * MB + f"{n}" for n in range(1000)]})
+    table = pa.table({"text": ["x" * MB + f"{n}" for n in range(400)]})
     path = tmp_path / "a.parquet"
     encoding = {"text": "DELTA_BYTE_ARRAY"}
     pq.write_table(table, path, use_dictionary=False, column_encoding=encoding)
@@ -137,30 +140,28 @@ def test_a_beginning_that_parquet_repeats_is_read_bit_by_bit(
     assert peak < ordinary + BOUND
 
 
-def test_more_than_a_part_may_hold_is_told(tmp_path: Path) -> None:
-    repeated(tmp_path / "a.parquet", "x" * 3 * MB, 300)
+def test_a_part_that_is_too_large_ends_the_job_with_advice(tmp_path: Path) -> None:
+    repeated(tmp_path / "a.parquet", "x" * MB, 100)
     *_, error, _ = read(tmp_path / "a.parquet", "--keep", "tags")
-    assert "has more than 64 MiB in the 256 rows from 0 on: give a smaller --part-rows" in str(
-        error
-    )
+    told = "has more than 64 MiB in the 100 rows from 0 on: give a smaller --part-rows"
+    assert told in str(error)
     good, *_, error, _ = read(tmp_path / "a.parquet", "--keep", "tags", "--part-rows", "20")
-    assert (good, error) == (300, None)
+    assert (good, error) == (100, None)
 
 
-@pytest.mark.parametrize("compression", ["zstd", "brotli", "gzip"])
-def test_a_page_that_unpacks_to_more_than_any_corpus_is_refused(
-    tmp_path: Path, ordinary: float, compression: str
+# gzip and brotli compress slowly; 100 MB are refused as well, but could be held within the bound.
+@pytest.mark.parametrize(("compression", "size"), [("zstd", 300), ("brotli", 100), ("gzip", 100)])
+def test_a_page_with_too_high_a_compression_is_refused(
+    tmp_path: Path, ordinary: float, compression: str, size: int
 ) -> None:
-    table = pa.table({"text": ["\0" * 300 * MB, "a"]})
+    table = pa.table({"text": ["\0" * size * MB, "a"]})
     pq.write_table(table, tmp_path / "a.parquet", compression=compression, use_dictionary=False)
     *_, error, peak = read(tmp_path / "a.parquet")
-    assert "a page of text unpacks to 300,0" in str(error)
+    assert f"a page of text unpacks to {size},0" in str(error)
     assert peak < ordinary + BOUND
 
 
-def test_a_page_that_is_larger_than_the_footer_says_is_refused(
-    tmp_path: Path, ordinary: float
-) -> None:
+def test_a_page_larger_than_the_footer_says_is_refused(tmp_path: Path, ordinary: float) -> None:
     path = tmp_path / "a.parquet"
     table = pa.table({"text": ["\0" * 300 * MB]})
     pq.write_table(table, path, compression="zstd", use_dictionary=False, write_statistics=False)
@@ -177,7 +178,7 @@ def test_a_page_that_is_larger_than_the_footer_says_is_refused(
 
 
 def zigzag(number: int, *, length: int = 0) -> bytes:
-    """A number of Thrift's compact protocol, in at least `length` bytes."""
+    """A number in Thrift's compact protocol, in at least `length` bytes."""
     groups: list[int] = []
     rest = number << 1
     while rest or len(groups) < length:
@@ -196,7 +197,7 @@ def test_a_list_of_a_billion_nulls_is_refused(tmp_path: Path, ordinary: float) -
     assert peak < ordinary + BOUND
 
 
-def test_fixed_values_of_any_width_are_not_read(tmp_path: Path, ordinary: float) -> None:
+def test_very_wide_fixed_size_values_are_not_read(tmp_path: Path, ordinary: float) -> None:
     wide = pa.array([b"x" * MB] * 200, pa.binary(MB))
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": ["a"] * 200, "wide": wide}), path, compression="zstd")
@@ -206,8 +207,8 @@ def test_fixed_values_of_any_width_are_not_read(tmp_path: Path, ordinary: float)
     assert read(path)[0] == 200
 
 
-def test_long_rows_of_parquet_come_in_smaller_parts(tmp_path: Path, ordinary: float) -> None:
-    texts = [f"{n}" + "".join(map(str, range(n, n + 200_000))) for n in range(150)]
+def test_long_rows_of_parquet_are_read_in_smaller_parts(tmp_path: Path, ordinary: float) -> None:
+    texts = [os.urandom(MB // 2).hex() for _ in range(150)]
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": texts}), path, use_dictionary=False, write_batch_size=1)
     good, reasons, error, peak = read(path)
@@ -215,7 +216,7 @@ def test_long_rows_of_parquet_come_in_smaller_parts(tmp_path: Path, ordinary: fl
     assert peak < ordinary + BOUND
 
 
-def test_a_text_that_is_too_long_is_a_bad_row(tmp_path: Path) -> None:
+def test_a_text_longer_than_the_limit_is_a_bad_row(tmp_path: Path) -> None:
     pq.write_table(
         pa.table({"text": ["x" * 5 * MB, "a", "\u20ac" * 2 * MB]}), tmp_path / "a.parquet"
     )

@@ -1,4 +1,4 @@
-"""Which files are read: none that INPUT does not hold."""
+"""Finding input files, with symbolic links and URLs."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.jobs.conftest import MakeJob, texts
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    """A directory of one file, and another file beside it."""
+    """A directory with one file, and another file outside it."""
     (tmp_path / "in" / "deep").mkdir(parents=True)
     (tmp_path / "in" / "a.txt").write_text("inside\n")
     (tmp_path / "else").mkdir()
@@ -23,7 +23,7 @@ def corpus(tmp_path: Path) -> Path:
     ("link", "target"),
     [("b.txt", "../else/b.txt"), ("deep/b.txt", "../../else/b.txt"), ("deep/more", "../../else")],
 )
-def test_a_link_out_of_the_input_is_followed_when_asked_alone(
+def test_a_link_out_of_the_input_is_followed_only_when_asked(
     corpus: Path, make: MakeJob, link: str, target: str
 ) -> None:
     (corpus / link).symlink_to(target)
@@ -34,18 +34,18 @@ def test_a_link_out_of_the_input_is_followed_when_asked_alone(
     assert texts(make(corpus, "--follow-links")) == ["inside", "outside"]
 
 
-def test_links_that_are_no_data_are_passed_over(corpus: Path, make: MakeJob) -> None:
+def test_links_to_other_formats_are_ignored(corpus: Path, make: MakeJob) -> None:
     (corpus / "notes.md").symlink_to("../else/b.txt")
     assert texts(make(corpus)) == ["inside"]
 
 
-def test_links_in_a_circle_end(corpus: Path, make: MakeJob) -> None:
+def test_circular_links_are_followed_once(corpus: Path, make: MakeJob) -> None:
     (corpus / "deep" / "up").symlink_to("..")
     (corpus / "deep" / "here").symlink_to(".")
     assert texts(make(corpus, "--follow-links")) == ["inside"]
 
 
-def test_an_input_that_is_a_link_is_what_it_leads_to(corpus: Path, make: MakeJob) -> None:
+def test_an_input_may_be_a_link(corpus: Path, make: MakeJob) -> None:
     (corpus.parent / "link").symlink_to("in")
     (corpus.parent / "c.txt").symlink_to("else/b.txt")
     assert texts(make(corpus.parent / "link")) == ["inside"]
@@ -53,7 +53,7 @@ def test_an_input_that_is_a_link_is_what_it_leads_to(corpus: Path, make: MakeJob
 
 
 @pytest.mark.parametrize("place", ["out", "link/out", "link/new/out"])
-def test_an_output_inside_the_input_is_refused_behind_links_too(
+def test_an_output_inside_the_input_is_refused_also_through_links(
     corpus: Path, make: MakeJob, place: str
 ) -> None:
     (corpus.parent / "link").symlink_to("in/deep")
@@ -84,7 +84,7 @@ def test_a_local_url_is_a_local_path(corpus: Path, scheme: str) -> None:
         make_job(parse([f"{scheme}{corpus}", f"{corpus}/out"]))
 
 
-def test_what_is_no_file_is_not_opened(corpus: Path, make: MakeJob) -> None:
+def test_only_regular_files_are_opened(corpus: Path, make: MakeJob) -> None:
     os.mkfifo(corpus / "c.txt")
     assert texts(make(corpus)) == ["inside"]
     with pytest.raises(UsageError, match="holds no file"):

@@ -1,4 +1,4 @@
-"""Page headers as writers make them, and as nobody should."""
+"""Valid and invalid page headers of Parquet."""
 
 import io
 from pathlib import Path
@@ -54,7 +54,7 @@ def of_file(path: Path) -> list[list[Page]]:
         {"use_dictionary": False, "column_encoding": {"text": "DELTA_BYTE_ARRAY"}},
     ],
 )
-def test_every_page_is_seen(
+def test_every_page_is_found(
     tmp_path: Path, version: str, compression: str, options: dict[str, Any]
 ) -> None:
     path = tmp_path / "a.parquet"
@@ -102,7 +102,7 @@ def test_numbers_of_a_header_are_those_written() -> None:
         bytes([0]),
     ],
 )
-def test_what_is_no_header_is_told(content: bytes) -> None:
+def test_an_invalid_header_is_reported(content: bytes) -> None:
     with pytest.raises(
         JobError, match=r"a\.parquet cannot be read as Parquet: a page has no header"
     ):
@@ -110,7 +110,7 @@ def test_what_is_no_header_is_told(content: bytes) -> None:
 
 
 @given(st.binary(max_size=400))
-def test_any_bytes_are_a_header_or_told(content: bytes) -> None:
+def test_any_bytes_are_a_header_or_an_error(content: bytes) -> None:
     try:
         page, length = read(content)
     except JobError:

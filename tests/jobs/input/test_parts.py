@@ -48,7 +48,7 @@ def test_parts_hold_every_row_once_in_order(
     assert {part.rows for part in job.parts()[:-1]} <= {part_rows}
 
 
-def test_files_of_a_directory_come_by_path_and_rows_are_numbered_through(
+def test_files_are_sorted_by_path_and_rows_numbered_over_all_files(
     tmp_path: Path, make: MakeJob
 ) -> None:
     (tmp_path / "in" / "b").mkdir(parents=True)
@@ -82,7 +82,7 @@ def test_a_line_break_between_quotes_ends_no_record(
     part_rows: int,
     block: int,
 ) -> None:
-    path = tmp_path_factory.mktemp("csv") / "a.csv"
+    path = tmp_path_factory.getbasetemp() / "a.csv"  # one file for all examples
     text = io.StringIO(newline="")
     csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(
         [("text", "other"), *records]
@@ -106,7 +106,7 @@ def test_a_line_break_between_quotes_ends_no_record(
     assert [tuple(record) for found in read for record in found] == records
 
 
-def test_a_last_line_needs_no_line_break_and_a_byte_order_mark_is_no_text(
+def test_a_last_line_needs_no_line_break_and_a_byte_order_mark_is_skipped(
     tmp_path: Path, make: MakeJob
 ) -> None:
     (tmp_path / "a.txt").write_bytes("\ufeffone\r\ntwo".encode())
@@ -166,7 +166,7 @@ def test_a_url_of_arrows_own_filesystems_is_read(tmp_path: Path, make: MakeJob) 
         ("a.txt", b"a\n", ("--task", "query", "--task-column", "t"), "exclude each other"),
     ],
 )
-def test_what_cannot_work_is_told_in_one_line(
+def test_an_invalid_input_or_option_is_reported_in_one_line(
     tmp_path: Path, make: MakeJob, name: str, content: bytes, options: tuple[str, ...], said: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
@@ -175,7 +175,7 @@ def test_what_cannot_work_is_told_in_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_a_quote_that_nothing_closes_is_told_before_the_rest_is_in_memory(
+def test_an_unclosed_quote_is_reported_before_the_rest_is_in_memory(
     tmp_path: Path, make: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(splitting, "BLOCK", 1000)
@@ -188,7 +188,7 @@ def test_a_quote_that_nothing_closes_is_told_before_the_rest_is_in_memory(
     assert sum(part.rows for part in make(path).parts()) == 100_000
 
 
-def test_empty_files_among_others_are_passed_over(tmp_path: Path, make: MakeJob) -> None:
+def test_empty_files_among_others_are_skipped(tmp_path: Path, make: MakeJob) -> None:
     (tmp_path / "in").mkdir()
     for name, content in {
         "a.jsonl": b"",
@@ -241,7 +241,7 @@ def test_a_first_line_longer_than_a_block_is_read_whole(
     assert texts(make(tmp_path / "a.jsonl")) == ["a", "b"]
 
 
-def test_an_input_that_is_not_there_is_named(tmp_path: Path, make: MakeJob) -> None:
+def test_a_missing_input_is_named(tmp_path: Path, make: MakeJob) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.jsonl does not exist"):
         make(tmp_path / "nowhere.jsonl")
 

@@ -94,7 +94,7 @@ def test_bad_rows_know_their_file_and_id(tmp_path: Path, make: MakeJob) -> None:
     ]
 
 
-def test_a_file_that_lost_rows_meanwhile_is_noticed(tmp_path: Path, make: MakeJob) -> None:
+def test_a_file_that_has_lost_rows_is_noticed(tmp_path: Path, make: MakeJob) -> None:
     path = tmp_path / "a.txt"
     path.write_text("one\ntwo\nthree\n")
     job = make(path)
@@ -104,14 +104,14 @@ def test_a_file_that_lost_rows_meanwhile_is_noticed(tmp_path: Path, make: MakeJo
         RowReader(job.source, job.columns).read(parts[0])
 
 
-def test_a_quote_in_a_field_without_quotes_is_told(tmp_path: Path, make: MakeJob) -> None:
+def test_a_quote_in_an_unquoted_field_is_reported(tmp_path: Path, make: MakeJob) -> None:
     path = tmp_path / "a.csv"
     path.write_text('id,text\n1,a 5" pipe\n2,b\n3,another 6" pipe\n4,c\n')
     with pytest.raises(JobError, match="RFC 4180"):
         everything(make(path))
 
 
-def test_titles_tasks_and_kept_columns_come_along(tmp_path: Path, make: MakeJob) -> None:
+def test_titles_tasks_and_kept_columns_are_read(tmp_path: Path, make: MakeJob) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(
         '{"body": "b", "head": "h", "for": "query", "n": 5}\n{"body": "c", "head": null}\n'
@@ -126,9 +126,7 @@ def test_titles_tasks_and_kept_columns_come_along(tmp_path: Path, make: MakeJob)
     ]
 
 
-def test_what_is_wrong_inside_of_a_kept_value_is_its_rows_fault(
-    tmp_path: Path, make: MakeJob
-) -> None:
+def test_an_invalid_kept_value_makes_a_bad_row(tmp_path: Path, make: MakeJob) -> None:
     deep = "[" * 900 + "]" * 900
     (tmp_path / "a.jsonl").write_bytes(
         b'{"text": "a", "id": ["\\ud800"], "n": 1}\n'
@@ -145,9 +143,7 @@ def test_what_is_wrong_inside_of_a_kept_value_is_its_rows_fault(
     }
 
 
-def test_text_inside_of_a_list_that_is_no_utf_8_is_its_rows_fault(
-    tmp_path: Path, make: MakeJob
-) -> None:
+def test_invalid_utf_8_in_a_list_makes_a_bad_row(tmp_path: Path, make: MakeJob) -> None:
     raw = pa.array([b"fine", b"caf\xe9", b"x"], pa.binary())
     broken = pa.StringArray.from_buffers(3, raw.buffers()[1], raw.buffers()[2])
     tags = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), broken)
@@ -160,10 +156,10 @@ def test_text_inside_of_a_list_that_is_no_utf_8_is_its_rows_fault(
     group_rows=st.integers(1, 60),
     part_rows=st.integers(1, 9),
 )
-def test_rows_of_parquet_are_those_of_the_part_in_whatever_order_parts_come(
+def test_parts_of_parquet_can_be_read_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, starts: list[int], group_rows: int, part_rows: int
 ) -> None:
-    path = tmp_path_factory.mktemp("parquet") / "a.parquet"
+    path = tmp_path_factory.getbasetemp() / "a.parquet"  # one file for all examples
     pq.write_table(
         pa.table({"text": [f"text {n}" for n in range(50)]}), path, row_group_size=group_rows
     )
@@ -176,9 +172,7 @@ def test_rows_of_parquet_are_those_of_the_part_in_whatever_order_parts_come(
         assert [row.text for row in rows] == [f"text {n}" for n in range(part.start, part.stop)]
 
 
-def test_a_row_group_is_decoded_once_and_not_for_every_part_in_it(
-    tmp_path: Path, make: MakeJob
-) -> None:
+def test_a_row_group_is_decoded_once_for_all_its_parts(tmp_path: Path, make: MakeJob) -> None:
     table = pa.table({"text": [f"{n} " * 40 for n in range(60_000)]})
     path = tmp_path / "a.parquet"
     pq.write_table(table, path, row_group_size=len(table))
@@ -209,7 +203,7 @@ BLANK = [" \t ", "\u200b", "\ufeff\u00ad", "\u3000\u3164", "\u2800\n"]
 
 
 @pytest.mark.parametrize("text", BLANK)
-def test_a_text_that_shows_nothing_is_a_bad_row(tmp_path: Path, make: MakeJob, text: str) -> None:
+def test_a_blank_text_is_a_bad_row(tmp_path: Path, make: MakeJob, text: str) -> None:
     source = write_jsonl(tmp_path / "a.jsonl", [{"text": text}, {"text": f"{text}a"}])
     assert reasons(source, make) == {
         0: "text is blank: it has only white space and invisible characters"
@@ -217,7 +211,7 @@ def test_a_text_that_shows_nothing_is_a_bad_row(tmp_path: Path, make: MakeJob, t
 
 
 @pytest.mark.parametrize("title", ["", *BLANK, None])
-def test_a_blank_title_is_no_title(tmp_path: Path, make: MakeJob, title: str | None) -> None:
+def test_a_blank_title_is_ignored(tmp_path: Path, make: MakeJob, title: str | None) -> None:
     records = [{"text": "a", "head": title}]
     pq.write_table(pa.Table.from_pylist([*records, {"head": "h"}]), tmp_path / "a.parquet")
     for source in (write_jsonl(tmp_path / "a.jsonl", records), tmp_path / "a.parquet"):
@@ -237,7 +231,7 @@ def test_an_empty_cell_of_csv_is_null(tmp_path: Path, make: MakeJob) -> None:
     assert [row.reason for row in bad] == ["id is null", "text is empty"]
 
 
-def test_titles_have_the_limit_that_requests_have(tmp_path: Path, make: MakeJob) -> None:
+def test_titles_have_the_limit_of_requests(tmp_path: Path, make: MakeJob) -> None:
     schema = json.dumps(TypeAdapter(Titles).json_schema())
     assert set(re.findall(r'"maxLength": (\d+)', schema)) == {f"{LONGEST_TITLE}"}
     titles = ["\U0001f600" * LONGEST_TITLE, "\U0001f600" * (LONGEST_TITLE + 1)]

@@ -1,4 +1,4 @@
-"""Records of text files, whatever the block and however long the record."""
+"""Splitting text files into records, with any size of block and record."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ def split(
     block=st.integers(1, 20).map(lambda units: 2 * units),
     longest=st.integers(0, 30),
 )
-def test_records_are_the_lines_and_those_that_are_too_long_are_none(
+def test_records_are_lines_and_too_long_ones_are_none(
     lines: list[str], ended: bool, encoding: str, block: int, longest: int
 ) -> None:
     content = "\n".join(lines) + ("\n" if ended and lines else "")

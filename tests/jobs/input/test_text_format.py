@@ -1,4 +1,4 @@
-"""Text files as people have them: Excel's encodings and separators."""
+"""Encodings and delimiters of text files, such as those of Excel."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ TABLE = "번호,본문\n" + "".join(f'{n},"{text}"\n' for n, text in enumerate(K
 
 @pytest.mark.parametrize("encoding", ["cp949", "utf-16-le", "utf-16-be", "euc-kr", "utf-8"])
 @pytest.mark.parametrize("part_rows", ["1", "2", "100"])
-def test_an_encoding_that_is_named_is_read(
+def test_a_given_encoding_is_used(
     tmp_path: Path, make: MakeJob, encoding: str, part_rows: str
 ) -> None:
     path = tmp_path / "a.csv"
@@ -52,7 +52,7 @@ def test_a_byte_order_mark_names_the_encoding(
         ("a.csv", "id,text\n1,plain\n".encode("utf-16-be")),
     ],
 )
-def test_a_file_in_another_encoding_is_told_with_what_to_do(
+def test_another_encoding_is_reported_with_advice(
     tmp_path: Path, make: MakeJob, name: str, content: bytes
 ) -> None:
     (tmp_path / name).write_bytes(content)
@@ -61,14 +61,16 @@ def test_a_file_in_another_encoding_is_told_with_what_to_do(
     assert "\n" not in str(raised.value)
 
 
-def test_utf_8_with_bad_rows_is_read_when_it_is_named(tmp_path: Path, make: MakeJob) -> None:
+def test_utf_8_with_bad_rows_is_read_when_the_encoding_is_given(
+    tmp_path: Path, make: MakeJob
+) -> None:
     (tmp_path / "a.txt").write_bytes("\n".join([*KOREAN, "fine"]).encode("cp949"))
     rows, bad = everything(make(tmp_path / "a.txt", "--encoding", "utf-8"))
     assert [row.text for row in rows] == ["fine"]
     assert {row.reason for row in bad} == {"text is not valid UTF-8"}
 
 
-def test_half_a_character_is_its_rows_fault(tmp_path: Path, make: MakeJob) -> None:
+def test_an_incomplete_character_makes_a_bad_row(tmp_path: Path, make: MakeJob) -> None:
     (tmp_path / "a.txt").write_bytes("\ufeffone\ntwo".encode("utf-16-le") + b"\x41")
     rows, bad = everything(make(tmp_path / "a.txt"))
     assert [row.text for row in rows] == ["one"]
@@ -80,7 +82,7 @@ def test_half_a_character_is_its_rows_fault(tmp_path: Path, make: MakeJob) -> No
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|", ","])
-def test_the_separator_is_found_in_the_header(
+def test_the_delimiter_is_detected_in_the_header(
     tmp_path: Path, make: MakeJob, delimiter: str
 ) -> None:
     path = tmp_path / "a.csv"
@@ -89,7 +91,7 @@ def test_the_separator_is_found_in_the_header(
     assert [(row.id, row.text) for row in rows] == [("1", "a, b; c"), ("2", "d")]
 
 
-def test_a_separator_that_is_named_is_taken(tmp_path: Path, make: MakeJob) -> None:
+def test_a_given_delimiter_is_used(tmp_path: Path, make: MakeJob) -> None:
     (tmp_path / "a.csv").write_text("id:text\n1:a\n")
     assert texts(make(tmp_path / "a.csv", "--delimiter", ":")) == ["a"]
     (tmp_path / "b.csv").write_text("id;text,more\n1;a,b\n")
@@ -97,9 +99,7 @@ def test_a_separator_that_is_named_is_taken(tmp_path: Path, make: MakeJob) -> No
         make(tmp_path / "b.csv", "--delimiter", ",")
 
 
-def test_a_column_that_is_missing_is_told_with_the_columns_that_there_are(
-    tmp_path: Path, make: MakeJob
-) -> None:
+def test_a_missing_column_is_reported_with_the_existing_ones(tmp_path: Path, make: MakeJob) -> None:
     (tmp_path / "a.csv").write_text("id;body\n1;a\n")
     with pytest.raises(UsageError, match="has no column 'text'; it has 'id', 'body'"):
         make(tmp_path / "a.csv")
@@ -124,7 +124,7 @@ def test_an_encoding_or_delimiter_that_no_file_can_have_is_refused(
         make(tmp_path / "a.csv", *options)
 
 
-def test_the_text_format_is_part_of_what_an_output_is_of(tmp_path: Path, make: MakeJob) -> None:
+def test_the_text_format_is_part_of_the_manifest(tmp_path: Path, make: MakeJob) -> None:
     (tmp_path / "a.csv").write_text("text;n\na;b\n")
     semicolon, comma = make(tmp_path / "a.csv"), make(tmp_path / "a.csv", "--text", "text;n")
     assert semicolon.manifest({})["input"] != comma.manifest({})["input"]

@@ -1,4 +1,4 @@
-"""Finished parts of a few rows, and what a table has of them."""
+"""Finished parts of a few rows, loaded into a table."""
 
 from pathlib import Path
 
@@ -39,14 +39,20 @@ def output(directory: Path, ids: list[object], output_type: str = "float32") -> 
     return found
 
 
-def table(url: str, output_type: str = "float32", id_type: pa.DataType = pa.int64()) -> Table:  # noqa: B008
+def table(url: str, output_type: str = "float32", id_type: pa.DataType | None = None) -> Table:
     return Table(
-        Database(url, ()), "corpus", id_type, {"url": pa.string()}, DIMENSIONS, output_type, "ours"
+        Database(url, ()),
+        "corpus",
+        id_type or pa.int64(),
+        {"url": pa.string()},
+        DIMENSIONS,
+        output_type,
+        "ours",
     )
 
 
 def load(into: Table, parts: OutputDirectory) -> list[int]:
-    """The parts, and the texts of their rows from an input."""
+    """Load parts, with texts from an input file; returns the rows of each part."""
     count = len(parts.done())
     records = [{"text": f"text {n}\0"} for n in range(2 * count)]
     source = write_jsonl(Path(parts.location.path).parent / "texts.jsonl", records)

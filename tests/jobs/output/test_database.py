@@ -1,4 +1,4 @@
-"""Where the vectors go: connection strings, passwords, and whose fault an error is."""
+"""Connection strings, passwords, and the kinds of errors of PostgreSQL."""
 
 import os
 import subprocess
@@ -49,13 +49,14 @@ def test_a_password_need_not_be_in_the_command(pooler: Pooler, tmp_path: Path) -
     assert reaches(pooler.url, PGPASSFILE=str(passwords))
     services = tmp_path / "services"
     services.write_text(
-        f"[ours]\nhost=127.0.0.1\nport={pooler.port}\nuser=postgres\ndbname=postgres\npassword={PASSWORD}\n"
+        f"[ours]\nhost=127.0.0.1\nport={pooler.port}\n"
+        f"user=postgres\ndbname=postgres\npassword={PASSWORD}\n"
     )
     assert reaches("service=ours", PGSERVICEFILE=str(services))
     assert reaches("", PGSERVICE="ours", PGSERVICEFILE=str(services))
 
 
-def test_the_command_comes_before_the_environment() -> None:
+def test_the_command_overrides_the_environment() -> None:
     environment = {"DATABASE_URL": "postgresql://there"}
     assert database_of("postgresql://here", environment) == Database("postgresql://here", ())
     assert database_of(None, environment) == Database("postgresql://there", ())
@@ -74,7 +75,7 @@ def test_the_command_comes_before_the_environment() -> None:
         "hush",
     ],
 )
-def test_a_password_that_is_not_escaped_is_told_and_not_shown(url: str) -> None:
+def test_an_unescaped_password_is_reported_and_not_shown(url: str) -> None:
     with pytest.raises(
         UsageError, match=r"is not a connection string: .* as %40 %3A %2F"
     ) as raised:
@@ -102,7 +103,7 @@ def test_no_error_and_no_trace_has_the_password(conninfo: str) -> None:
     assert "hu@sh" not in shown
 
 
-def test_a_password_in_the_command_is_warned_of(
+def test_a_password_in_the_command_causes_a_warning(
     pooler: Pooler, model_store: Path, tmp_path: Path
 ) -> None:
     source = write_jsonl(tmp_path / "a.jsonl", [{"text": "a"}])
@@ -126,7 +127,7 @@ def test_a_password_in_the_command_is_warned_of(
     assert warning not in said(pooler.url, PGPASSWORD=PASSWORD)
 
 
-def test_a_password_is_seen_in_any_form() -> None:
+def test_a_password_is_recognised_in_any_form() -> None:
     assert shows_password("postgresql://user:hush@host/db")
     assert shows_password("host=here password=hush")
     assert not shows_password("postgresql://user@host/db")
@@ -144,7 +145,7 @@ ERRORS: Mapping[str, tuple[str, type[JobError]]] = {
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_only_what_is_wrong_with_a_table_is_wrong_use(name: str, database_url: str) -> None:
+def test_only_errors_of_tables_and_rows_are_usage_errors(name: str, database_url: str) -> None:
     statement, kind = ERRORS[name]
     with pytest.raises(JobError) as raised, Database(database_url, ()).connection("it") as open_:
         open_.execute(statement.encode())
@@ -152,7 +153,7 @@ def test_only_what_is_wrong_with_a_table_is_wrong_use(name: str, database_url: s
     assert "\n" not in str(raised.value)
 
 
-def test_what_is_no_postgresql_is_told() -> None:
+def test_a_port_without_postgresql_is_reported() -> None:
     with (
         pytest.raises(JobError, match="PostgreSQL: "),
         Database("host=127.0.0.1 port=1", ()).connection("it"),

@@ -53,7 +53,7 @@ def output(empty: OutputDirectory) -> OutputDirectory:
         ("binary", pa.uint8(), to_binary(VECTORS)),
     ],
 )
-def test_vectors_are_fixed_size_lists_as_parquet_gives_them_back(
+def test_vectors_are_fixed_size_lists_after_a_round_trip_through_parquet(
     tmp_path: Path, output_type: str, kind: pa.DataType, values: np.ndarray
 ) -> None:
     pq.write_table(table(output_type), tmp_path / "a.parquet")
@@ -65,12 +65,12 @@ def test_vectors_are_fixed_size_lists_as_parquet_gives_them_back(
 
 
 @pytest.mark.parametrize("output_type", OUTPUT_TYPES)
-def test_a_part_without_good_rows_has_the_columns_of_every_other(output_type: str) -> None:
+def test_a_part_without_good_rows_has_the_same_columns(output_type: str) -> None:
     none = Embedded([], VECTORS[:0], [], [])
     assert table(output_type, none).schema == table(output_type).schema
 
 
-def test_ids_and_kept_columns_stand_beside_the_vectors() -> None:
+def test_ids_and_kept_columns_are_stored_beside_the_vectors() -> None:
     found = table().drop_columns(["embedding"]).to_pydict()
     assert found == {
         "row": [0, 1, 2],
@@ -95,7 +95,7 @@ def test_a_directory_of_parts_reads_as_one_table(output: OutputDirectory) -> Non
     )
 
 
-def test_the_same_part_written_twice_is_the_same_to_the_byte(output: OutputDirectory) -> None:
+def test_writing_a_part_twice_gives_the_same_bytes(output: OutputDirectory) -> None:
     path = Path(output.location.path) / "part-00000000.parquet"
     output.write(0, table(), BAD)
     first = path.read_bytes()
@@ -117,20 +117,20 @@ def test_a_job_with_other_options_is_refused_and_the_difference_named(
         empty.bind({"dimensions": 128, "task": None, "input": [2]})
 
 
-def test_a_directory_of_something_else_is_refused(empty: OutputDirectory) -> None:
+def test_a_directory_with_other_files_is_refused(empty: OutputDirectory) -> None:
     (Path(empty.location.path) / "holiday.jpg").write_bytes(b"")
     with pytest.raises(UsageError, match="holds other files"):
         empty.bind({})
 
 
-def test_a_job_that_was_killed_while_it_wrote_its_manifest_goes_on(empty: OutputDirectory) -> None:
+def test_a_job_killed_while_writing_its_manifest_is_resumed(empty: OutputDirectory) -> None:
     (Path(empty.location.path) / f"{UNFINISHED}{MANIFEST}.1").write_bytes(b"{")
     with empty.locked():
         empty.bind({}).write(0, table(), [])
     assert not list(Path(empty.location.path).glob(f"{UNFINISHED}*"))
 
 
-def test_what_a_killed_writer_left_is_swept_at_the_start_and_at_the_end(
+def test_unfinished_files_are_removed_at_the_start_and_the_end(
     output: OutputDirectory,
 ) -> None:
     directory = Path(output.location.path)
@@ -157,7 +157,7 @@ def test_a_worker_of_an_older_job_cannot_write_into_a_new_one(empty: OutputDirec
     assert new.done() == set()
 
 
-def test_a_part_of_another_job_is_not_taken_for_ours(empty: OutputDirectory) -> None:
+def test_a_part_of_another_job_is_ignored(empty: OutputDirectory) -> None:
     old = empty.bind({"dimensions": 384})
     old.write(0, table(), [])
     (Path(empty.location.path) / MANIFEST).unlink()
@@ -170,7 +170,7 @@ def test_a_part_of_another_job_is_not_taken_for_ours(empty: OutputDirectory) -> 
         new.finish([0])
 
 
-def test_a_job_with_a_part_missing_does_not_end_well(output: OutputDirectory) -> None:
+def test_a_job_with_a_missing_part_fails(output: OutputDirectory) -> None:
     for number in (0, 1, 2):
         output.write(number, table(), [])
     (Path(output.location.path) / part_name(1)).unlink()
@@ -179,7 +179,7 @@ def test_a_job_with_a_part_missing_does_not_end_well(output: OutputDirectory) ->
     assert not (Path(output.location.path) / BAD_ROWS).exists()
 
 
-def test_bad_rows_of_an_attempt_that_ended_before_its_part_are_forgotten(
+def test_bad_rows_of_an_unfinished_part_are_discarded(
     output: OutputDirectory,
 ) -> None:
     output.write(0, table(), BAD)
@@ -188,12 +188,12 @@ def test_bad_rows_of_an_attempt_that_ended_before_its_part_are_forgotten(
     assert (Path(output.location.path) / BAD_ROWS).read_bytes() == b""
 
 
-def test_names_of_parts_sort_as_their_numbers() -> None:
+def test_names_of_parts_sort_by_number() -> None:
     numbers = [0, 9, 10, 99_999, 100_000, 12_345_678]
     assert sorted(map(part_name, numbers)) == [part_name(number) for number in numbers]
 
 
-def test_two_jobs_do_not_write_to_one_place(output: OutputDirectory) -> None:
+def test_two_jobs_cannot_write_to_one_directory(output: OutputDirectory) -> None:
     code = f"""
 import sys
 from jobs.output.directory import BAD_ROWS, MANIFEST, Counts, OutputDirectory, part_name
@@ -217,7 +217,7 @@ with OutputDirectory(locate({output.location.path!r})).locked():
 @pytest.mark.parametrize(
     "content", [b"", b"half a part", b"PAR1 and then nothing of the kind PAR1"]
 )
-def test_a_damaged_part_is_one_that_is_missing(output: OutputDirectory, content: bytes) -> None:
+def test_a_damaged_part_counts_as_missing(output: OutputDirectory, content: bytes) -> None:
     output.write(0, table(), [])
     output.write(1, table(), [])
     (Path(output.location.path) / part_name(0)).write_bytes(content)
@@ -225,7 +225,7 @@ def test_a_damaged_part_is_one_that_is_missing(output: OutputDirectory, content:
     assert output.done() == {1}
 
 
-def test_bad_rows_can_be_read_by_people_and_programs(output: OutputDirectory) -> None:
+def test_bad_rows_are_readable_json_lines(output: OutputDirectory) -> None:
     ids = ["안녕하세요 😀", "caf\udce9", "\x9b2J\u202e\x1b", {"url": "책"}]
     bad = [BadRow(3 + n, "말뭉치.jsonl", 3, given, "text is empty") for n, given in enumerate(ids)]
     output.write(0, table(), bad)

@@ -12,7 +12,7 @@ PARTS = 50
 CLIENTS = 3 * SESSIONS
 
 
-def test_a_load_and_others_share_a_poolers_sessions(
+def test_a_load_and_other_clients_share_the_sessions_of_a_pooler(
     tmp_path: Path, pooler: Pooler, connection: psycopg.Connection
 ) -> None:
     """Each of the other clients works in transactions and takes turns at the sessions."""

@@ -13,7 +13,7 @@ from lab.server import ROOT
 from tests.jobs.output.loads import VECTORS, load, output, stored, table
 
 
-def test_every_vector_arrives_to_the_bit_where_there_is_room_for_it(
+def test_vectors_are_stored_bit_for_bit_in_a_column_of_floats(
     tmp_path: Path, database_url: str, connection: psycopg.Connection
 ) -> None:
     connection.execute("CREATE TABLE corpus (id int PRIMARY KEY, url text, embedding vector(16))")
@@ -38,7 +38,7 @@ def test_loading_again_changes_nothing_and_new_vectors_replace_old_ones(
     assert len(after) == 5
 
 
-def test_of_an_id_that_comes_twice_the_last_vector_counts(
+def test_the_last_vector_of_a_repeated_id_is_stored(
     tmp_path: Path, database_url: str, connection: psycopg.Connection
 ) -> None:
     load(table(database_url), output(tmp_path, [1, 1, 2, 1]))
@@ -56,7 +56,7 @@ def test_of_an_id_that_comes_twice_the_last_vector_counts(
         ("binary", "bit(16)"),
     ],
 )
-def test_smaller_types_have_a_column_of_their_own(
+def test_each_output_type_has_its_column_type(
     tmp_path: Path, database_url: str, connection: psycopg.Connection, output_type: str, kind: str
 ) -> None:
     for _ in range(2):
@@ -65,8 +65,8 @@ def test_smaller_types_have_a_column_of_their_own(
             output(tmp_path, ["a", "b", "c", "d"], output_type),
         )
     found = connection.execute(
-        "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'corpus'::regclass "
-        "AND attname = 'embedding'"
+        "SELECT format_type(atttypid, atttypmod) FROM pg_attribute "
+        "WHERE attrelid = 'corpus'::regclass AND attname = 'embedding'"
     ).fetchone()
     assert found == (kind,)
     if output_type == "binary":
@@ -76,12 +76,12 @@ def test_smaller_types_have_a_column_of_their_own(
         assert value @ VECTORS[2] / np.linalg.norm(value) > 0.9999
 
 
-def test_a_table_that_was_there_is_filled_its_own_ids_included(
+def test_an_existing_table_is_filled_with_explicit_ids(
     tmp_path: Path, database_url: str, connection: psycopg.Connection
 ) -> None:
     connection.execute(
-        "CREATE TABLE corpus (id bigint generated always as identity primary key, url text not null, "
-        "embedding halfvec(16) not null, more text default 'more')"
+        "CREATE TABLE corpus (id bigint generated always as identity primary key, "
+        "url text not null, embedding halfvec(16) not null, more text default 'more')"
     )
     load(table(database_url), output(tmp_path, [5, 6, 7, 8]))
     assert list(stored(connection)) == [5, 6, 7, 8]
@@ -113,7 +113,7 @@ def test_a_table_that_was_there_is_filled_its_own_ids_included(
         ),
     ],
 )
-def test_a_table_that_cannot_take_the_rows_is_found_before_the_work(
+def test_a_table_that_cannot_take_the_rows_is_refused_before_the_work(
     database_url: str, connection: psycopg.Connection, columns: str, said: str
 ) -> None:
     connection.execute(f"CREATE TABLE corpus ({columns})")
@@ -122,7 +122,7 @@ def test_a_table_that_cannot_take_the_rows_is_found_before_the_work(
     assert "\n" not in str(raised.value)
 
 
-def test_bits_do_not_go_into_a_column_of_numbers(
+def test_bits_are_refused_by_a_column_of_numbers(
     database_url: str, connection: psycopg.Connection
 ) -> None:
     connection.execute(
@@ -135,7 +135,7 @@ def test_bits_do_not_go_into_a_column_of_numbers(
 @pytest.mark.parametrize(
     "kind", [pa.struct({"a": pa.int64()}), pa.list_(pa.string()), pa.map_(pa.string(), pa.int8())]
 )
-def test_a_kept_column_that_no_table_takes_is_found_before_the_work(
+def test_a_nested_kept_column_is_refused_before_the_work(
     database_url: str, kind: pa.DataType
 ) -> None:
     with pytest.raises(UsageError, match="column 'url' is "):
@@ -149,7 +149,7 @@ def test_a_character_that_postgresql_cannot_hold_is_replaced(
     assert list(stored(connection)) == ["a\ufffdb", "c", "d", "e"]
 
 
-def test_rows_that_are_there_already_are_not_written_again(
+def test_unchanged_rows_are_not_written_again(
     tmp_path: Path, database_url: str, connection: psycopg.Connection
 ) -> None:
     def versions() -> list[tuple[int, str]]:
@@ -182,7 +182,7 @@ for _ in table.load(OutputDirectory(locate(place)), parts, None):
 """
 
 
-def test_a_load_that_is_killed_is_taken_up_again(
+def test_a_killed_load_can_be_repeated(
     tmp_path: Path, database_url: str, connection: psycopg.Connection
 ) -> None:
     parts = output(tmp_path, [5, 6, 7, 8])
@@ -208,7 +208,7 @@ def test_a_part_without_good_rows_adds_nothing(
     assert list(stored(connection)) == [5, 6]
 
 
-def test_a_server_that_is_not_there_is_told() -> None:
+def test_a_missing_server_is_reported() -> None:
     with pytest.raises(JobError, match="PostgreSQL: "):
         table("postgresql://127.0.0.1:1/nothing").prepare()
 
@@ -218,7 +218,7 @@ def indexes(connection: psycopg.Connection) -> list[str]:
     return [row[0].split("USING ")[1] for row in found.fetchall()]
 
 
-def test_a_table_made_for_vectors_has_what_a_search_needs(
+def test_a_created_table_can_be_searched(
     tmp_path: Path, database_url: str, connection: psycopg.Connection
 ) -> None:
     load(table(database_url), output(tmp_path, [5, 6, 7, 8]))
@@ -231,7 +231,7 @@ def test_a_table_made_for_vectors_has_what_a_search_needs(
     [(protected,)] = connection.execute(
         "SELECT relrowsecurity FROM pg_class WHERE relname = 'corpus'"
     ).fetchall()
-    assert protected  # Supabase shows others to everybody
+    assert protected  # Supabase makes tables without row-level security public
 
 
 def test_a_kept_column_may_be_the_text(
@@ -247,7 +247,7 @@ def test_a_kept_column_may_be_the_text(
     assert stored(connection, "text")[5] == "u\t0\\"
 
 
-def test_texts_of_a_table_of_ones_own_stay_as_they_are(
+def test_a_text_column_of_an_existing_table_is_not_changed(
     tmp_path: Path, database_url: str, connection: psycopg.Connection
 ) -> None:
     connection.execute(
@@ -258,7 +258,7 @@ def test_texts_of_a_table_of_ones_own_stay_as_they_are(
     assert stored(connection, "text") == {5: "edited meanwhile", 6: None, 7: None, 8: None}
 
 
-def test_vectors_of_two_models_do_not_go_into_one_table(
+def test_vectors_of_two_models_are_not_mixed(
     tmp_path: Path, database_url: str, connection: psycopg.Connection
 ) -> None:
     load(table(database_url), output(tmp_path, [5, 6, 7, 8]))

@@ -1,4 +1,4 @@
-"""An HTTP server that a test scripts, and what a client makes of its answers."""
+"""A real HTTP server with scripted answers, and the results of a client."""
 
 import asyncio
 import base64
@@ -21,7 +21,7 @@ Reply = tuple[int, Any, dict[str, str]]  # status, body, headers
 
 
 def vectors(body: dict[str, Any], truncated: bool = False) -> Reply:
-    """What the service would say: the length of a text is its vector."""
+    """An answer of the service, with the length of each text in its vector."""
     rows = [
         base64.b64encode(np.array([len(text), 1], "<f4").tobytes()).decode()
         for text in body["texts"]
@@ -39,7 +39,7 @@ def refusal(
 
 @dataclass
 class Stub:
-    """Answers with what `reply` makes of a body, and remembers all of them."""
+    """Answers each body with `reply`, and keeps all bodies."""
 
     reply: Callable[[dict[str, Any]], Reply] = vectors
     url: str = ""
@@ -76,7 +76,7 @@ class Stub:
 def served(answer: Callable[[BaseHTTPRequestHandler, bytes], None]) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        wbufsize = -1  # an answer in one piece: a second one would wait for the client's ACK
+        wbufsize = -1  # one write per answer: a second one would wait for the client's ACK
 
         def do_GET(self) -> None:
             answer(self, self.rfile.read(int(self.headers.get("Content-Length", 0))))
@@ -106,7 +106,7 @@ class Asked:
 def ask(
     url: str, texts: list[str], *, titles: bool = False, times: int = 1, concurrency: int = 2
 ) -> Asked:
-    """What a client makes of texts; the same `times` times, by one client."""
+    """Send the same texts `times` times with one client; returns the last results."""
     said: list[str] = []
     rows = [
         Row(n, text, n, f"title {n}" if titles else None, None, {}) for n, text in enumerate(texts)
@@ -133,6 +133,6 @@ def lengths(results: list[Result]) -> list[int]:
 
 
 def replies(*given: Reply) -> Callable[[dict[str, Any]], Reply]:
-    """Those first, and vectors for ever after."""
+    """The given replies first, then vectors."""
     waiting = list(given)
     return lambda body: waiting.pop(0) if waiting else vectors(body)

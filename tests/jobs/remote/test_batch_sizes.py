@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from jobs.errors import RowError
+from jobs.remote import http_client
 from jobs.remote.answers import Answer
 from tests.jobs.remote.stub_service import (
     Reply,
@@ -44,11 +45,11 @@ def test_every_wrong_text_of_a_request_is_a_bad_row(stub: Stub) -> None:
         return refusal(422, "text_too_long", param, message=message) if wrong else vectors(body)
 
     stub.reply = reply
-    texts = [f"{n}" for n in range(700)]
+    texts = [f"{n}" for n in range(300)]
     results = ask(stub.url, texts, concurrency=1).results
     bad = [(n, str(result)) for n, result in enumerate(results) if isinstance(result, RowError)]
-    assert bad == [(n, "the text has 300 tokens") for n in range(100, 700)]
-    assert len(stub.bodies) == 601
+    assert bad == [(n, "the text has 300 tokens") for n in range(100, 300)]
+    assert len(stub.bodies) == 201
 
 
 def test_a_batch_of_too_many_texts_makes_later_ones_smaller(stub: Stub) -> None:
@@ -140,7 +141,11 @@ def test_large_requests_that_take_too_long_are_made_smaller(stub: Stub, status: 
     assert [len(body["texts"]) for body in stub.bodies] == [400, 200, 100, 100, 100, 100]
 
 
-def test_large_requests_whose_connection_breaks_are_made_smaller(stub: Stub) -> None:
+def test_large_requests_whose_connection_breaks_are_made_smaller(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_client, "LEAST_WAIT", 0.05)
+
     def reply(body: dict[str, Any]) -> Reply:
         if len(body["texts"]) > 150:
             raise ConnectionAbortedError  # the stub hangs up

@@ -1,4 +1,4 @@
-"""Answers that are endless, compressed or wrong: they end a job with one line, in bounded memory."""
+"""Endless, compressed or invalid answers end a job with one line, in bounded memory."""
 
 import base64
 import gzip

@@ -53,11 +53,21 @@ def test_the_url_of_another_server_is_reported_at_once(content: bytes) -> None:
         ask(url, ["a"])
 
 
-def test_a_service_that_never_answered_is_not_waited_for() -> None:
-    started = time.monotonic()
+def test_a_service_that_never_answered_is_tried_once() -> None:
+    tried = []
+
+    def answer(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+        tried.append(handler.path)
+        handler.close_connection = True
+
+    with served(answer) as url, pytest.raises(JobError, match="does not answer"):
+        ask(url, ["a"])
+    assert tried == ["/v1/models"]
+
+
+def test_a_port_that_nobody_listens_on_ends_the_job() -> None:
     with pytest.raises(JobError, match=r"does not answer \(ConnectError"):
         ask(f"http://127.0.0.1:{free_port()}", ["a"])
-    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
@@ -98,10 +108,11 @@ def test_concurrency_is_lowered_to_what_the_service_allows(
     stub: Stub, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service_client, "BATCH_TEXTS", 1)
+    monkeypatch.setattr(http_client, "LEAST_WAIT", 0.1)
 
     def reply(body: dict[str, Any]) -> Reply:
         if stub.in_flight > 1:
-            return refusal(429, code, Retry_After="1")
+            return refusal(429, code, Retry_After="0")
         time.sleep(0.05)
         return vectors(body)
 
