@@ -1,4 +1,4 @@
-"""What PromQL names: metrics, recorded series, and the values it asks of a label."""
+"""The metrics, recorded series and label values that PromQL expressions name."""
 
 import ast
 import re
@@ -35,7 +35,7 @@ def names(promql: str) -> set[str]:
 
 
 def label_values(promql: str, label: str) -> set[str]:
-    """The values that `label` is compared with, alternatives apart."""
+    """The values that `label` is compared with, alternatives separately."""
     found = re.findall(rf'\b{label}\s*!?=~?\s*"([^"]*)"', promql)
     return {value for values in found for value in values.split("|")}
 
@@ -46,7 +46,7 @@ def known_names() -> set[str]:
 
 
 def _exported() -> Iterator[str]:
-    """What both modules of metrics make under any settings, and what the service's collectors add."""
+    """The series of both modules of metrics, under any settings, and of the collectors."""
     files = [str(module.__file__) for module in (metrics, table_metrics)]
     sources = [Path(file).read_text() for file in files]
     for node in [node for source in sources for node in ast.walk(ast.parse(source))]:

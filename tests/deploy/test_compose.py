@@ -1,4 +1,4 @@
-"""The compose file: what it starts is bounded, confined, and no more open than it must be."""
+"""The compose file: its containers are limited, confined, and reachable only where necessary."""
 
 import os
 import re
@@ -16,19 +16,19 @@ from settings import NAMES, Settings
 from tests.deploy.promql import DEPLOY
 
 LIMITS = {"cpus", "memory"}
-LAST_STEPS = 10  # seconds that the service may take from its last answer to its end
+LAST_STEPS = 10  # seconds that the service may take from its last answer to its exit
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """deploy/ as on a server, with the example's `.env`."""
+    """A copy of deploy/ as on a server, with the `.env` of the example."""
     folder = Path(shutil.copytree(DEPLOY, tmp_path_factory.mktemp("server") / "deploy"))
     shutil.copy(ROOT / ".env.example", folder / ".env")
     return folder
 
 
 def compose(folder: Path, *arguments: str, **environment: str) -> dict[str, Any]:
-    """The whole configuration as the real docker-compose reads it."""
+    """The configuration as the real docker-compose resolves it."""
     command = ["docker-compose", *arguments, "config"]
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     ended = subprocess.run(
@@ -43,11 +43,11 @@ def services(folder: Path) -> dict[str, Any]:
     return dict(compose(folder, "--profile", "https")["services"])
 
 
-def test_all_that_runs_a_service_is_there(services: dict[str, Any]) -> None:
+def test_it_has_the_service_redis_monitoring_and_a_proxy(services: dict[str, Any]) -> None:
     assert services.keys() == {"embedding-api", "redis", "prometheus", "grafana", "caddy"}
 
 
-def test_every_container_is_bounded_and_confined(services: dict[str, Any]) -> None:
+def test_every_container_is_limited_and_confined(services: dict[str, Any]) -> None:
     for name, service in services.items():
         assert service["deploy"]["resources"]["limits"].keys() == LIMITS, name
         assert 0 < service["pids_limit"] <= 256, name
@@ -61,7 +61,7 @@ def test_every_container_is_bounded_and_confined(services: dict[str, Any]) -> No
         assert "privileged" not in service, name
 
 
-def test_nobody_is_root_but_the_one_that_holds_low_ports(services: dict[str, Any]) -> None:
+def test_only_caddy_runs_as_root_for_its_low_ports(services: dict[str, Any]) -> None:
     users = {
         name: str(service.get("user", "root")).split(":")[0] for name, service in services.items()
     }
@@ -69,7 +69,7 @@ def test_nobody_is_root_but_the_one_that_holds_low_ports(services: dict[str, Any
     assert services["caddy"]["cap_add"] == ["NET_BIND_SERVICE"]
 
 
-def test_the_service_has_what_the_contract_gives_it(services: dict[str, Any]) -> None:
+def test_the_service_has_the_agreed_name_cpus_memory_and_redis(services: dict[str, Any]) -> None:
     limits = services["embedding-api"]["deploy"]["resources"]["limits"]
     assert (float(limits["cpus"]), limits["memory"]) == (2.0, "4G")
     assert services["embedding-api"]["container_name"] == "embedding-api"
@@ -81,7 +81,7 @@ def test_a_smaller_machine_gives_the_service_less(folder: Path) -> None:
     assert service["deploy"]["resources"]["limits"]["memory"] == "2560M"
 
 
-def test_what_a_machine_of_4_gb_is_told_to_set_leaves_some_to_its_system(folder: Path) -> None:
+def test_the_advice_for_a_machine_of_4_gb_leaves_memory_to_its_system(folder: Path) -> None:
     [advised] = set(re.findall(r"MEMORY=(\d+M)", (DEPLOY / "docker-compose.yml").read_text()))
     services = compose(folder, "--profile", "https", MEMORY=advised)["services"].values()
     limits = [service["deploy"]["resources"]["limits"]["memory"] for service in services]
@@ -89,29 +89,24 @@ def test_what_a_machine_of_4_gb_is_told_to_set_leaves_some_to_its_system(folder:
     assert f"MEMORY={advised}" in (DEPLOY / "RUNBOOK.md").read_text()
 
 
-def test_the_service_may_take_its_time_to_stop(services: dict[str, Any]) -> None:
+def test_the_service_has_time_to_stop(services: dict[str, Any]) -> None:
     grace = float(services["embedding-api"]["stop_grace_period"].removesuffix("s"))
     assert grace >= Settings.model_fields["shutdown_timeout"].default + LAST_STEPS
 
 
-def test_the_service_is_not_given_the_token_that_models_are_fetched_with(folder: Path) -> None:
+def test_the_service_does_not_get_the_token_for_downloading_models(folder: Path) -> None:
     assert "HF_TOKEN=" in (folder / ".env").read_text()
     assert compose(folder)["services"]["embedding-api"]["environment"]["HF_TOKEN"] == ""
 
 
-def test_redis_is_reached_by_the_service_alone(folder: Path) -> None:
+def test_only_the_service_can_reach_redis(folder: Path) -> None:
     everything = compose(folder, "--profile", "https")
-    assert "ports" not in everything["services"]["redis"]
-    [network] = everything["services"]["redis"]["networks"]
+    services = everything["services"]
+    assert "ports" not in services["redis"]
+    [network] = services["redis"]["networks"]
     assert everything["networks"][network]["internal"]
-    assert [
-        name
-        for name, service in everything["services"].items()
-        if network in service.get("networks", ())
-    ] == [
-        "embedding-api",
-        "redis",
-    ]
+    members = [name for name in services if network in services[name].get("networks", ())]
+    assert members == ["embedding-api", "redis"]
 
 
 def test_only_caddy_listens_beyond_the_machine() -> None:
@@ -125,7 +120,7 @@ def test_caddy_starts_when_https_is_asked_for(services: dict[str, Any]) -> None:
     assert services["caddy"]["profiles"] == ["https"]
 
 
-def test_proxies_are_believed_that_are_in_the_network_of_caddy(folder: Path) -> None:
+def test_proxies_in_the_network_of_caddy_are_trusted(folder: Path) -> None:
     everything = compose(folder, SUBNET="10.9.8.0/24")
     assert everything["networks"]["default"]["ipam"]["config"] == [{"subnet": "10.9.8.0/24"}]
     assert (
@@ -157,7 +152,7 @@ def test_every_file_that_is_mounted_exists() -> None:
     assert all((DEPLOY / name).exists() for name in files)
 
 
-def test_settings_of_the_compose_file_are_no_misspelt_settings_of_ours() -> None:
+def test_variables_of_the_compose_file_are_not_taken_for_misspelt_settings() -> None:
     names = (
         "IMAGE",
         "MODEL_STORE",

@@ -1,4 +1,4 @@
-"""The dashboard: its queries are taken by a real Prometheus and read what the service writes."""
+"""The dashboard: a real Prometheus accepts its queries, which read what the service exports."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ from PIL import Image
 
 from dev.dashboard import DASHBOARD, UNITS, Source, dashboard, draw, picture_of
 from lab.server import Server, free_port, token
-from tests.deploy.conftest import prometheus_of
+from tests.deploy.processes import prometheus_of
 from tests.deploy.promql import DEPLOY, known_names, names
 
 QUESTIONS = [
@@ -29,7 +29,7 @@ QUESTIONS = [
 PANELS = [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
 ASKED = [panel for panel in PANELS if "targets" in panel]
 [ALERTS] = [panel for panel in PANELS if panel["type"] == "alertlist"]
-# 0 while all is well, or while nobody happens to wait.
+# 0 without problems, or while no call waits.
 MAY_BE_ZERO = {"Limits", "Restarts in the time shown", "Tokens waiting", "Calls in flight"}
 NEEDS_A_KEY_SERVER = {"Key set"}
 COUNTED = (
@@ -39,7 +39,7 @@ COUNTED = (
 )
 
 
-def test_the_dashboard_answers_the_questions_of_whoever_runs_it() -> None:
+def test_the_rows_of_the_dashboard_are_the_questions_of_an_operator() -> None:
     assert [
         panel["title"] for panel in dashboard()["panels"] if panel["type"] == "row"
     ] == QUESTIONS
@@ -51,7 +51,7 @@ def test_panels_read_series_that_exist() -> None:
             assert names(target["expr"]) <= known_names(), panel["title"]
 
 
-def test_panels_lie_beside_and_below_one_another() -> None:
+def test_panels_do_not_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in dashboard()["panels"]:
         at = panel["gridPos"]
@@ -62,11 +62,9 @@ def test_panels_lie_beside_and_below_one_another() -> None:
     assert len({panel["id"] for panel in dashboard()["panels"]}) == len(dashboard()["panels"])
 
 
-def test_grafana_is_told_of_the_prometheus_and_the_folder_that_there_are() -> None:
-    provisioning, compose = (
-        DEPLOY / "grafana" / "provisioning",
-        yaml.safe_load((DEPLOY / "docker-compose.yml").read_text()),
-    )
+def test_grafana_is_provisioned_with_the_prometheus_and_the_folder_of_the_compose_file() -> None:
+    provisioning = DEPLOY / "grafana" / "provisioning"
+    compose = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())
     [source] = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())[
         "datasources"
     ]
@@ -114,13 +112,13 @@ def test_every_query_of_a_panel_shows_a_figure(watched: Source, panel: dict[str,
 
 
 def test_the_age_of_a_key_set_is_shown_where_there_is_one(watched: Source) -> None:
-    """Of a service that fetches none Prometheus has no such series."""
+    """A service without a key server does not export its age."""
     [panel] = [panel for panel in ASKED if panel["title"] in NEEDS_A_KEY_SERVER]
     assert watched.ask(panel) == []
     assert panel["fieldConfig"]["defaults"]["noValue"]
 
 
-def test_an_alert_that_is_on_is_in_the_list(tmp_path: Path) -> None:
+def test_an_active_alert_is_in_the_list(tmp_path: Path) -> None:
     with prometheus_of(tmp_path, free_port()) as url:
         deadline, found = time.monotonic() + 20, set[str]()
         while not found and time.monotonic() < deadline:
@@ -138,7 +136,7 @@ def test_prometheus_reads_the_service_and_finds_no_fault_with_it(watched: Source
     assert (target["health"], target["labels"]["job"]) == ("up", "embedding-api")
     rules = httpx.get(f"{watched.url}/api/v1/rules").json()["data"]["groups"]
     assert {rule["health"] for group in rules for rule in group["rules"]} == {"ok"}
-    # Nor pending: most wait longer than this test before they fire.
+    # Not pending either: most alerts fire later than this test ends.
     assert httpx.get(f"{watched.url}/api/v1/alerts").json()["data"]["alerts"] == []
 
 
@@ -146,12 +144,11 @@ def test_the_picture_is_drawn_from_the_dashboard(watched: Source, tmp_path: Path
     draw(watched, tmp_path / "dashboard.png")
     with Image.open(tmp_path / "dashboard.png") as picture:
         assert picture.width > 1000
-        assert (
-            len(picture.convert("RGB").getcolors(1 << 24) or []) > 100
-        )  # lines and letters, not an empty sheet
+        colours = picture.convert("RGB").getcolors(1 << 24) or []
+        assert len(colours) > 100  # lines and letters, not an empty page
 
 
-def test_nothing_in_the_picture_lies_over_another_label_or_outside_its_panel(
+def test_labels_of_the_picture_overlap_nothing_and_are_inside_their_panel(
     watched: Source,
 ) -> None:
     figure = picture_of(watched)
@@ -172,7 +169,7 @@ def test_nothing_in_the_picture_lies_over_another_label_or_outside_its_panel(
 
 
 def visible_texts(axes: Axes) -> list[Text]:
-    """Matplotlib makes a label more at each end of an axis than it shows."""
+    """Matplotlib makes one more label at each end of an axis than it shows."""
     shown = list(axes.texts)
     if axes.axison:
         (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()

@@ -1,9 +1,8 @@
-"""The manifests fit Kubernetes's schemas, one another, and the service."""
+"""The manifests fit the schemas of Kubernetes, one another, and the service."""
 
 import shlex
 import shutil
 import subprocess
-from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,51 +15,20 @@ from api.routes import marked_pages
 from gate.client_address import TrustedProxies, client_address
 from service import EmbeddingAPI
 from settings import VERSION, Settings
-from tests.deploy.promql import DEPLOY, known_names, names
-
-DIRECTORY = DEPLOY / "kubernetes"
-BASE = DIRECTORY / "base"
-FULL = DIRECTORY / "overlays" / "full"
-COMPONENTS = sorted(path.parent for path in DIRECTORY.glob("components/*/kustomization.yaml"))
-COMBINATIONS = list(
-    chain.from_iterable(combinations(COMPONENTS, count) for count in range(len(COMPONENTS) + 1))
+from tests.deploy.manifests import (
+    APPLIED_ALONE,
+    BASE,
+    COMBINATIONS,
+    COMPONENTS,
+    DIRECTORY,
+    FULL,
+    check_schema,
+    kustomization,
+    labels_of,
+    manifests,
+    one,
 )
-APPLIED_ALONE = {"model-loader.yaml"}
-CUSTOM = {"ScaledObject", "ServiceMonitor"}  # of operators; Kubernetes has no schema for them
-Manifest = dict[str, Any]
-
-
-def kustomization(directory: Path) -> Manifest:
-    return dict(yaml.safe_load((directory / "kustomization.yaml").read_text()))
-
-
-def manifests(directory: Path) -> list[Manifest]:
-    """Every document that a kustomization lists, those of the ones that it builds on first; nothing is patched."""
-    found: list[Manifest] = []
-    listed = kustomization(directory)
-    for name in listed["resources"] + listed.get("components", []):
-        path = directory / name
-        found += manifests(path) if path.is_dir() else list(yaml.safe_load_all(path.read_text()))
-    return found
-
-
-def check_schema(item: Manifest) -> None:
-    if item["kind"] not in CUSTOM:
-        kubernetes_validate.validate(item, kubernetes_validate.latest_version(), strict=True)
-
-
-def one(kind: str, name: str = "embedding-api") -> Manifest:
-    [found] = [
-        item
-        for item in manifests(BASE)
-        if item["kind"] == kind and item["metadata"]["name"] == name
-    ]
-    return found
-
-
-def labels_of(deployment: str) -> Manifest:
-    labels: Manifest = one("Deployment", deployment)["spec"]["template"]["metadata"]["labels"]
-    return labels
+from tests.deploy.promql import DEPLOY
 
 
 @pytest.mark.parametrize("directory", [BASE, FULL], ids=lambda path: path.name)
@@ -195,22 +163,6 @@ def test_the_pod_runs_as_nobody_on_a_read_only_root() -> None:
     assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/tmp"}
 
 
-def test_a_node_of_two_cores_has_room_for_a_pod_and_the_autoscaler_knows_it() -> None:
-    deployment = one("Deployment")["spec"]
-    [container] = deployment["template"]["spec"]["containers"]
-    request, limit = (float(container["resources"][kind]["cpu"]) for kind in ("requests", "limits"))
-    assert request < 2 <= limit
-    [metric] = one("HorizontalPodAutoscaler")["spec"]["metrics"]
-    assert (
-        metric["resource"]["target"]["averageUtilization"] * request == 70 * limit
-    )  # % of what a pod can use at most
-
-
-def test_only_the_autoscaler_says_how_many_replicas_there_are() -> None:
-    assert "replicas" not in one("Deployment")["spec"]
-    assert one("HorizontalPodAutoscaler")["spec"]["minReplicas"] == 2
-
-
 def test_callers_behind_the_ingress_have_addresses_of_their_own() -> None:
     trusted = TrustedProxies.parse(one("ConfigMap")["data"]["FORWARDED_ALLOW_IPS"])
     for ingress in ("10.42.0.7", "172.17.0.3", "192.168.5.1", "100.64.3.2", "fd00:10:244::7"):
@@ -256,39 +208,6 @@ def test_the_claim_of_the_model_is_filled_by_a_pod_that_the_namespace_allows() -
     assert security == ours["securityContext"] | {"fsGroup": ours["securityContext"]["runAsUser"]}
     assert container["securityContext"] == ours["containers"][0]["securityContext"]
     assert loader["metadata"]["namespace"] == one("Namespace")["metadata"]["name"]
-
-
-def test_scaling_asks_for_the_time_texts_wait_and_an_idle_service_waits_none(
-    tmp_path: Path,
-) -> None:
-    scaled = yaml.safe_load((DIRECTORY / "components" / "keda" / "scaled-object.yaml").read_text())
-    [trigger] = scaled["spec"]["triggers"]
-    query = trigger["metadata"]["query"]
-    assert names(query) == {"embed_queue_wait_seconds_bucket"} <= known_names()
-
-    def case(growth: str, answer: float) -> Manifest:
-        bucket = 'embed_queue_wait_seconds_bucket{namespace="embedding-api",le="%s"}'
-        series = [{"series": bucket % le, "values": f"0+{growth}x10"} for le in ("1", "+Inf")]
-        series.append({"series": bucket % "0.5", "values": "0+0x10"})
-        sample = {"labels": "{}", "value": answer}
-        test = {"expr": query, "eval_time": "10m", "exp_samples": [sample]}
-        return {
-            "interval": "1m",
-            "input_series": series if growth else [],
-            "promql_expr_test": [test],
-        }
-
-    cases = tmp_path / "cases.yml"
-    tests = [
-        case("", 0),
-        case("0", 0),
-        case("60", 0.95),
-    ]  # no pod yet, an idle one, one where all wait 0.5 to 1 s
-    cases.write_text(yaml.safe_dump({"tests": tests}))
-    done = subprocess.run(
-        ["promtool", "test", "rules", cases], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_image_is_of_this_version() -> None:

@@ -1,4 +1,4 @@
-"""Alerts fire when they should and only then, and read what the service writes."""
+"""Alerts fire when they should and only then, and read series that the service exports."""
 
 import re
 import subprocess
@@ -23,12 +23,12 @@ def promtool(*arguments: str | Path) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-def test_prometheus_takes_the_configuration_and_its_rules() -> None:
+def test_prometheus_accepts_the_configuration_and_the_rules() -> None:
     promtool("check", "config", PROMETHEUS / "prometheus.yml")
     promtool("check", "rules", "--lint=all", "--lint-fatal", *RULES.glob("*.yml"))
 
 
-def test_it_takes_the_lines_that_the_runbook_gives_for_an_alertmanager(tmp_path: Path) -> None:
+def test_prometheus_accepts_the_lines_of_the_runbook_for_an_alertmanager(tmp_path: Path) -> None:
     [lines] = re.findall(
         r"```yaml\n(alerting:.*?)```", (DEPLOY / "RUNBOOK.md").read_text(), re.DOTALL
     )
@@ -39,14 +39,14 @@ def test_it_takes_the_lines_that_the_runbook_gives_for_an_alertmanager(tmp_path:
     promtool("check", "config", config)
 
 
-def test_calls_are_what_users_call(origin: Server) -> None:
-    """The one list of routes, in a recorded series that alerts and the dashboard read, and no other."""
+def test_the_only_list_of_routes_has_every_route_of_users(origin: Server) -> None:
+    """It is in a recorded series that alerts and the dashboard read."""
     lists = [routes for rule in rules() if len(routes := label_values(rule["expr"], "route")) > 1]
     paths = httpx.get(f"{origin.url}/openapi.json").json()["paths"]
     assert lists == [{path for path, methods in paths.items() if "post" in methods}]
 
 
-def test_alerts_fire_on_what_they_are_for_and_not_on_what_looks_like_it() -> None:
+def test_alerts_fire_in_their_cases_and_not_in_similar_ones() -> None:
     promtool("test", "rules", CASES)
 
 
@@ -65,20 +65,20 @@ def test_rules_read_series_that_exist() -> None:
         assert names(rule["expr"]) <= known_names(), rule
 
 
-def test_rules_ask_for_reasons_that_requests_are_refused_for() -> None:
+def test_rules_name_reasons_that_exist() -> None:
     given = {getattr(error, "reason", None) for error in ERRORS} | SUB_REASONS
     for rule in rules():
         assert label_values(rule["expr"], "reason") <= given, rule
 
 
-def test_an_alert_says_how_urgent_it_is_and_where_to_read_on() -> None:
+def test_an_alert_has_a_severity_a_summary_and_a_link_to_the_runbook() -> None:
     for name, alert in alerts().items():
         assert alert["labels"]["severity"] in ("page", "ticket")
         assert alert["annotations"]["runbook_url"] == f"RUNBOOK.md#{name.lower()}"
         assert alert["annotations"]["summary"]
 
 
-def test_the_memory_that_alerts_know_is_that_of_the_compose_file() -> None:
+def test_the_memory_limit_of_alerts_is_that_of_the_compose_file() -> None:
     [limit] = [rule["expr"] for rule in rules() if rule.get("record") == "embed:memory_limit:bytes"]
     compose = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())
     given = compose["services"]["embedding-api"]["deploy"]["resources"]["limits"]["memory"]

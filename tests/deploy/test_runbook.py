@@ -1,4 +1,4 @@
-"""The runbook has a heading for each alert, and none for an alert that is no more."""
+"""The runbook has a heading for each alert, and none for an alert that does not exist."""
 
 import re
 
@@ -8,7 +8,7 @@ RUNBOOK = (DEPLOY / "RUNBOOK.md").read_text(encoding="utf-8")
 
 
 def sections() -> dict[str, str]:
-    """What stands under each heading of the third order below "Alerts"."""
+    """The text under each heading of level 3 in the chapter "Alerts"."""
     chapter = re.split(r"(?m)^## ", RUNBOOK.split("\n## Alerts\n")[1])[0]
     parts = re.split(r"(?m)^### (\w+)\n", chapter)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))

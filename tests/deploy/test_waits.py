@@ -1,4 +1,4 @@
-"""A command that hangs fails its test: what brings up containers waits for nothing without an end."""
+"""Every wait for a process in deploy/ has a timeout, so that a command that hangs fails."""
 
 import ast
 from pathlib import Path
