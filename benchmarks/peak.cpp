@@ -1,8 +1,8 @@
-// What the machine can do at most: int8 dot products from registers alone, and reading memory.
+// Measures the peak of the machine: int8 dot products in registers, and reading memory.
 //
 //     peak THREADS -> one line of JSON
 //
-// A product and its addition are two operations, as everywhere in these benchmarks.
+// A product and its addition count as two operations.
 #include <pthread.h>
 #include <sched.h>
 #include <stdint.h>
@@ -23,14 +23,14 @@
 namespace {
 
 constexpr int kMaxThreads = 256;
-constexpr int kTries = 5;  // the best counts: one that is interrupted says nothing
-constexpr int64_t kRounds = 4 << 20;            // of one try: about 6 ms
-constexpr int64_t kBytes = int64_t{512} << 20;  // read in one try; far above any cache
+constexpr int kTries = 5;  // the best counts, since others may have been interrupted
+constexpr int64_t kRounds = 4 << 20;            // per try: about 6 ms
+constexpr int64_t kBytes = int64_t{512} << 20;  // read per try; far larger than any cache
 
-volatile int32_t sink;  // what was computed goes here, so that it is computed
+volatile int32_t sink;  // results are stored here, so that the compiler keeps the computation
 
-// Each kernel runs ACCUMULATORS independent chains: an instruction waits 4 to 5 cycles for the one
-// before it in its chain, and CPUs begin two in a cycle, so 10 chains are the least.
+// Each kernel has ACCUMULATORS independent chains. An instruction waits 4 to 5 cycles for the
+// previous one of its chain, and CPUs issue two per cycle, so at least 10 chains are needed.
 #define ACCUMULATORS 12
 
 #if defined(__x86_64__)
@@ -100,7 +100,7 @@ __attribute__((target("i8mm"))) int32_t smmla(int64_t rounds, int32_t seed) {
 
 #endif
 
-// What every CPU has; the compiler vectorises it as it can.
+// For every CPU; vectorised by the compiler.
 int32_t scalar(int64_t rounds, int32_t seed) {
     int32_t sums[ACCUMULATORS] = {};
     for (int64_t round = 0; round < rounds; round++)
@@ -116,13 +116,13 @@ int32_t scalar(int64_t rounds, int32_t seed) {
 struct Instruction {
     const char* name;
     int32_t (*run)(int64_t rounds, int32_t seed);
-    double operations;  // of one of its vectors
+    double operations;  // per vector
 };
 
 #if defined(__x86_64__)
 
-// Register state that the system saves for programs: bits 1 and 2 for AVX, 5 to 7 for AVX-512.
-// By CPUID, for __builtin_cpu_supports is always false with the compiler that ziglang carries.
+// The register state that the operating system saves: bits 1 and 2 for AVX, 5 to 7 for AVX-512.
+// CPUID is used, since __builtin_cpu_supports is always false with the compiler of ziglang.
 bool saved(uint32_t bits) {
     uint32_t a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return false;
@@ -157,12 +157,12 @@ Instruction best_instruction() {
 typedef uint64_t Line __attribute__((vector_size(64)));  // a cache line
 
 constexpr int64_t kLines = kBytes / sizeof(Line);
-// Places that a thread reads at in turn, and how far ahead each is fetched. One place and no
-// fetching: 31 GB/s of the 53 that these give (two Zen 5 cores, pages of 4 KB).
+// The streams that a thread reads in turns, and the distance of prefetching. One stream without
+// prefetching reaches 31 GB/s instead of 53 (two Zen 5 cores, pages of 4 KB).
 constexpr int kStreams = 4;
 constexpr int64_t kAhead = 16;
 
-Line* memory;  // kLines, every page touched
+Line* memory;  // kLines lines, every page touched
 
 struct Task {
     int number;     // of the thread
@@ -175,7 +175,7 @@ struct Task {
 cpu_set_t allowed;  // cores of this process
 #endif
 
-// Keeps a thread on a core of its own: two that begin on one core stay there for a whole try.
+// Binds a thread to its own core: two threads that start on one core stay there for a whole try.
 void pin(int number) {
 #if defined(__linux__)
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
@@ -217,7 +217,7 @@ double now() {
     return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
-// The least seconds of kTries in which all threads do their tasks, beginning together.
+// The seconds of the fastest of kTries in which all threads start their tasks together.
 double seconds(void* (*work)(void*), Task* tasks, int threads) {
     double least = 1e30;
     for (int attempt = 0; attempt < kTries; attempt++) {
@@ -252,7 +252,7 @@ int main(int count, char** words) {
     Task tasks[kMaxThreads];
     const int64_t lines = kLines / threads / kStreams;
     for (int i = 0; i < threads; i++) tasks[i] = {i, lines * kStreams * i, lines, best_instruction()};
-    // One core's peak times the threads: starting threads takes a quarter of so short a try.
+    // The peak of one core times the threads: starting threads takes a quarter of a short try.
     const double one = operations_per_second(tasks, 1), all = one * threads;
     const double read_bytes = static_cast<double>(lines * kStreams * threads * sizeof(Line));
     const double bytes = read_bytes / seconds(read, tasks, threads);

@@ -1,9 +1,9 @@
 // The engine as a program without Python, for emulators.
 //
-//   arm_program           names the kernels of this CPU
+//   arm_program           prints the names of the kernels of this CPU
 //   arm_program CASE...   writes the vectors of each case, kernel by kernel, to standard output
 //
-// A case names a model file and kernels, and carries what the service would pass to the engine.
+// A case names a model file and kernels, and has the arguments of the engine.
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,8 +14,8 @@
 
 #include "engine.h"
 
-// The beginning of a case, as dev/arm_program.py writes it. After it: `tensors` Tensor, `texts` + 1
-// starts (int64), the token ids (int32).
+// The head of a case, as dev/arm_program.py writes it. It is followed by `tensors` Tensor,
+// `texts` + 1 starts (int64) and the token ids (int32).
 struct Header {
     char model[256];
     char kernels[64];  // separated by spaces

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Sign in to Supabase with email and password; prints the access token, which is what this API wants.
+# Sign in to Supabase with email and password, and print the access token.
 #
 #   export SUPABASE_URL=https://PROJECT.supabase.co SUPABASE_ANON_KEY=...
 #   export JWT_TOKEN=$(examples/get_token.sh)
 #
-# EMAIL and PASSWORD are asked for where they are not in the environment.
+# Asks for EMAIL and PASSWORD if they are not in the environment.
 set -eu
 
 : "${SUPABASE_URL:?set SUPABASE_URL to the URL of your project}"
@@ -23,7 +23,7 @@ if [ -z "${PASSWORD:-}" ]; then
 fi
 export EMAIL PASSWORD
 
-# The password goes through a pipe: in an argument every user of this machine could read it.
+# The password is passed through a pipe, since every user of this machine can read arguments.
 answer=$(
     python3 -c 'import json, os; print(json.dumps({"email": os.environ["EMAIL"], "password": os.environ["PASSWORD"]}))' |
         curl --silent --show-error --max-time 30 "${SUPABASE_URL%/}/auth/v1/token?grant_type=password" \

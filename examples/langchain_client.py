@@ -1,4 +1,4 @@
-"""Embed with LangChain: `-query` and `-document` after the model's name pick the prompt where it has prompts.
+"""Embed with LangChain. `-query` and `-document` after the name of a model select its prompts.
 
 JWT_TOKEN=... python examples/langchain_client.py [http://127.0.0.1:8000]
 """
@@ -27,7 +27,7 @@ def main(url: str, token: str) -> None:
             model=f"{plain}-{task}" if f"{plain}-{task}" in names else plain,
             openai_api_base=f"{url}/v1",
             openai_api_key=SecretStr(token),
-            check_embedding_ctx_length=False,  # send texts: token ids of OpenAI's vocabulary mean nothing here
+            check_embedding_ctx_length=False,  # send texts, not token ids of OpenAI's vocabulary
         )
 
     store = InMemoryVectorStore(embeddings("document"))

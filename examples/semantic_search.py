@@ -1,11 +1,11 @@
-"""Semantic search: vectors in PostgreSQL with pgvector, as Supabase has it.
+"""Semantic search with vectors in PostgreSQL and pgvector, as in Supabase.
 
-    JWT_TOKEN=... DATABASE_URL=postgresql://... python examples/semantic_search.py QUESTION [URL] [--table NAME]
+    JWT_TOKEN=... DATABASE_URL=postgresql://... \\
+        python examples/semantic_search.py QUESTION [URL] [--table NAME]
 
-Without --table it stores a few passages in a table of its own. NAME is a table that
-`jobs.embed_dataset --table NAME` has loaded. Each passage is stored twice: as 16-bit floats
-(`halfvec`), which order exactly, and as one bit per dimension (`bit`), 16 times smaller, which
-finds candidates fast. Needs pgvector 0.7 or newer.
+NAME is a table that `jobs.embed_dataset --table NAME` has loaded. Without it, a few passages are
+stored in an example table. Each passage has 16-bit floats (`halfvec`) for exact order, and one bit
+per dimension (`bit`), 16 times smaller, to find candidates fast. Needs pgvector 0.7 or newer.
 """
 
 import argparse
@@ -32,7 +32,8 @@ create table if not exists {table} (
     text text not null unique,
     fingerprint text not null,
     embedding halfvec({dimensions}) not null,
-    bits bit({dimensions}) generated always as (binary_quantize(embedding)::bit({dimensions})) stored
+    bits bit({dimensions}) generated always as
+        (binary_quantize(embedding)::bit({dimensions})) stored
 )
 """
 INDEX = "create index if not exists {index} on {table} using hnsw (bits bit_hamming_ops)"
@@ -40,7 +41,7 @@ INSERT = (
     "insert into {table} (text, fingerprint, embedding) values (%s, %s, %s) on conflict do nothing"
 )
 FINGERPRINT = "select fingerprint from {table} limit 1"
-# 200 candidates by Hamming distance over the bits, then in the order of the cosine distance.
+# 200 candidates by Hamming distance of the bits, then sorted by cosine distance.
 CANDIDATES = "select set_config('hnsw.ef_search', '200', true)"
 SEARCH = """
 with question as (select %s::halfvec({dimensions}) as vector), candidates as (
@@ -53,7 +54,7 @@ order by similarity desc limit 3
 
 
 class Embedder:
-    """The service, with the prompt that the model has for each side of a search."""
+    """Embeds with the service, with the model's prompt for questions or for documents."""
 
     def __init__(self, url: str, token: str) -> None:
         self.client = OpenAI(base_url=f"{url}/v1", api_key=token)
@@ -62,9 +63,9 @@ class Embedder:
     def embed(
         self, texts: list[str], task: str, fingerprint: str | None = None
     ) -> tuple[list[list[float]], str]:
-        """A vector per text, and the fingerprint of their vector space.
+        """One vector per text, and the fingerprint of their vector space.
 
-        Raises openai.ConflictError when that is not the `fingerprint` asked for: vectors of two do not mix.
+        Raises openai.ConflictError when it is not `fingerprint`: vectors of two spaces do not mix.
         """
         model = next((name for name in self.names if name.endswith(f"-{task}")), self.names[0])
         headers = {"If-Fingerprint": fingerprint} if fingerprint else {}
@@ -76,19 +77,22 @@ class Embedder:
 
 
 class Passages:
-    """A table of texts with their vectors."""
+    """A table of texts and their vectors."""
 
     def __init__(self, database: psycopg.Connection, name: str) -> None:
         self.database, self.name = database, name
         self.table = sql.Identifier(*name.split("."))
 
     def fingerprint(self) -> str | None:
-        """Of the vectors that are there; None of an empty table. Raises psycopg.errors.UndefinedTable."""
+        """The fingerprint of the stored vectors, None if there are none.
+
+        Raises psycopg.errors.UndefinedTable.
+        """
         row = self.database.execute(sql.SQL(FINGERPRINT).format(table=self.table)).fetchone()
         return row[0] if row else None
 
     def store(self, embedder: Embedder, texts: list[str]) -> None:
-        """Add texts to a table that is made if it is not there."""
+        """Add texts to the table, which is created if it does not exist."""
         vectors, fingerprint = embedder.embed(texts, "document")
         size = sql.Literal(len(vectors[0]))
         self.database.execute(EXTENSION)
@@ -105,7 +109,7 @@ class Passages:
         self.database.commit()
 
     def search(self, embedder: Embedder, question: str) -> list[tuple[str, float]]:
-        """The three nearest passages and their cosine similarities."""
+        """The three most similar passages, with their cosine similarities."""
         [vector], _ = embedder.embed([question], "query", self.fingerprint())
         size = sql.Literal(len(vector))
         self.database.execute(CANDIDATES)
@@ -126,7 +130,7 @@ def main() -> None:
     parser.add_argument("--table")
     options = parser.parse_args()
     embedder = Embedder(options.url, os.environ["JWT_TOKEN"])
-    # Without prepared statements, which a transaction pooler (Supabase's port 6543) does not keep.
+    # No prepared statements, which a transaction pooler (Supabase's port 6543) does not support.
     with psycopg.connect(os.environ["DATABASE_URL"], prepare_threshold=None) as database:
         passages = Passages(database, options.table or OWN_TABLE)
         try:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Call every route once, and say which works.
+# Call every route once, and print which ones work.
 #
 #   JWT_TOKEN=... examples/smoke_test.sh [http://127.0.0.1:8000]
 set -eu
@@ -8,7 +8,7 @@ set -eu
 url=${1:-http://127.0.0.1:8000}
 failed=0
 
-# check STATUS METHOD PATH [BODY]: the answer has that status.
+# check STATUS METHOD PATH [BODY]: send a request and compare the status of the answer.
 check() {
     status=$(curl --silent --output /dev/null --write-out '%{http_code}' --max-time 60 --request "$2" "$url$3" \
         --header "Authorization: Bearer ${token-}" ${4:+--header "Content-Type: application/json" --data "$4"}) || true

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Run a command with a podman of its own: no container registry, no engine that runs already, and an emulated
-# Neoverse N1 for arm64. What it makes lies in one directory and is gone afterwards. Root on Debian 12.
+# Run a command with its own podman: without a container registry or a running container engine, and with an emulated
+# Neoverse N1 for arm64. All files are in one directory, which is deleted at the end. Needs root on Debian 12.
 #
 #   deploy/image/lab.sh amd64|arm64 COMMAND [ARG ...]
 #
-# python:3.11-slim is put together from Debian's packages under its own name, so the Dockerfile is not touched.
-# LAB=directory is kept and used again. Emulation shows what is computed, never how fast.
+# python:3.11-slim is made from Debian's packages under the same name, so that the Dockerfile need not change.
+# A directory given as LAB is kept and used again. Emulation shows correctness, not speed.
 set -euo pipefail
 arch=$1; shift
 here=$(cd "$(dirname "$0")" && pwd)
@@ -24,8 +24,8 @@ needed() {
   timeout 900 apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends $missing > "$lab/apt.log" 2>&1
 }
 
-# crun of Debian 12 refuses hybrid cgroups; podman's default ulimits need CAP_SYS_RESOURCE. A bridge
-# would be the machine's only one: two labs at once would take it from each other.
+# crun of Debian 12 refuses hybrid cgroups, and podman's default ulimits need CAP_SYS_RESOURCE. The network is the
+# host's, since two labs at the same time would use the same bridge.
 configure() {
   local files; files=$(ulimit -Hn)
   cat > "$lab/containers.conf" <<CONF
@@ -47,8 +47,8 @@ CONF
   export CONTAINERS_CONF=$lab/containers.conf CONTAINERS_STORAGE_CONF=$lab/storage.conf
 }
 
-# 7.2 of Debian 12 shows a guest the host's /proc/cpuinfo, and computes int8 wrongly on its default CPU. 10 is in
-# backports; it is unpacked here and not installed.
+# qemu 7.2 of Debian 12 shows the host's /proc/cpuinfo, and computes int8 wrongly on its default CPU. Version 10 from
+# backports is unpacked here and not installed.
 emulator() {
   local apt="$lab/apt" options
   options="-o Dir::Etc::sourcelist=$apt/list -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists=$apt/lists
@@ -62,14 +62,14 @@ emulator() {
     dpkg-deb -x "$apt"/qemu-user_*.deb "$lab/qemu"
   fi
   mountpoint -q $binfmt || mount -t binfmt_misc binfmt_misc $binfmt
-  # An ELF header of an aarch64 program. P keeps argv[0]; F opens the emulator now, so that containers have it too.
+  # The ELF header of an aarch64 program. P keeps argv[0]; F opens the emulator now, for use in containers.
   printf '%s' ':lab-'$$':M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' \
     ':\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff' \
     ":$lab/qemu/usr/libexec/qemu-binfmt/aarch64-binfmt-P:PF" > $binfmt/register
 }
 
-# Unpacked and not configured, so nothing of it has to run here. The machine's own certificates go in:
-# behind a proxy pip needs them.
+# The packages are unpacked and not configured, so that no program of them has to run here. The certificates of this
+# machine are included, since pip needs them behind a proxy.
 import_base() {
   local certificates=/etc/ssl/certs/ca-certificates.crt tar=$lab/base.tar
   [ "$(podman image inspect -f '{{.Architecture}}' $base 2> /dev/null)" != "$arch" ] || return 0
@@ -101,9 +101,9 @@ finish() {
 }
 
 mkdir -p "$lab"
-configure  # before anything can fail: what `finish` removes must be this podman's and not root's own
+configure  # before `finish` is set, which must remove images of this podman, not of root's
 trap finish EXIT
-# A network of containers hangs without iptables, and its names are not known without aardvark-dns.
+# Container networks hang without iptables, and have no names without aardvark-dns.
 needed aardvark-dns buildah iptables podman runc netavark mmdebstrap arch-test docker-registry
 [ "$arch" = "$(dpkg --print-architecture)" ] || emulator
 import_base

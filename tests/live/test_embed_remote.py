@@ -149,7 +149,7 @@ def test_bodies_are_as_large_as_the_service_takes_them(server: Server, tmp_path:
         ),
     ],
 )
-def test_what_cannot_work_is_told_in_one_line(
+def test_an_invalid_input_or_option_is_reported_in_one_line(
     tight: Server,
     tmp_path: Path,
     options: tuple[str, ...],

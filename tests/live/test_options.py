@@ -115,7 +115,7 @@ def test_documents_have_titles_one_for_all_or_one_each(
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\u200b", None])
-def test_a_blank_title_is_no_title(gemma_server: Server, blank: str | None) -> None:
+def test_a_blank_title_is_ignored(gemma_server: Server, blank: str | None) -> None:
     bare, titled = (vectors(gemma_server, task="document", title=title) for title in (None, "Mars"))
     np.testing.assert_array_equal(vectors(gemma_server, task="document", title=blank), bare)
     np.testing.assert_array_equal(vectors(gemma_server, title=blank), vectors(gemma_server))
