@@ -1,3 +1,5 @@
+"""Splitting input files into numbered parts."""
+
 import csv
 import io
 from pathlib import Path

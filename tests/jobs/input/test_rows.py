@@ -1,3 +1,5 @@
+"""Rows of parts: good ones, and bad ones with their reasons."""
+
 import json
 import re
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""The output directory: parts, manifest and bad rows."""
+
 import json
 import os
 import subprocess

@@ -1,3 +1,5 @@
+"""Loading finished parts into a real PostgreSQL with pgvector."""
+
 import subprocess
 import sys
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""embed_remote in a process of its own, and HTTP answers written by hand."""
+"""embed_remote in its own process, and HTTP answers written by hand."""
 
 import json
 import os
