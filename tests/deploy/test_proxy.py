@@ -82,14 +82,14 @@ def test_a_body_over_the_limit_is_refused(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize("character", ["a", "가"])
-def test_2048_texts_of_1000_characters_pass(proxy: Proxy, origin: Server, character: str) -> None:
+def test_2048_texts_of_1000_characters_pass(proxy: Proxy, character: str) -> None:
     """The default batches of LangChain and the AI SDK; only tokenised, to save minutes."""
-    body = json.dumps({"texts": [(character * 9 + " ") * 100] * 2048}, ensure_ascii=False).encode()
-    for client in (proxy.client(), origin.client()):
-        with client:
-            answer = client.post("/tokenize", content=body, headers=JSON, timeout=120)
-        assert answer.status_code == 200
-        assert len(answer.json()["texts"]) == 2048
+    # One word per text, since other texts of this size take 20 s to tokenise.
+    body = json.dumps({"texts": [character * 1000] * 2048}, ensure_ascii=False).encode()
+    with proxy.client() as client:
+        answer = client.post("/tokenize", content=body, headers=JSON, timeout=120)
+    assert answer.status_code == 200
+    assert len(answer.json()["texts"]) == 2048
 
 
 def test_headers_that_are_too_large_are_refused(proxy: Proxy) -> None:
