@@ -100,7 +100,7 @@ DRILLS = {
         seen="200, 401 token_expired, 200; fresh one: 200",
     ),
     "slow-clients": Drill(
-        "1,000 clients that send a byte a second", faults.slow_clients, frame=faults.few_files
+        "1,000 clients that send one byte per second", faults.slow_clients, frame=faults.few_files
     ),
     "connections": Drill(
         "5,000 idle connections",
@@ -108,5 +108,5 @@ DRILLS = {
         frame=faults.few_files,
         seen="5000 opened",
     ),
-    "leaving": Drill("60 clients leave in mid-batch", faults.leaving_clients),
+    "leaving": Drill("60 clients disconnect during a batch", faults.leaving_clients),
 }

@@ -64,6 +64,8 @@ def play(name: str, stage: Stage, *, seconds: float | None = None, idle: float =
         victim, livez = (stack.enter_context(child) for child in _witnesses(row, stage))
         orders = {"row": name, "tokens": attackers, "seconds": seconds}
         attacker = stack.enter_context(stage.child("attacker", **orders))
+        for child in (victim, livez, attacker):  # started together, which takes less time
+            child.wait_until_ready()
         meter = Meter(stage.server.process.pid)
         victim.tell()
         livez.tell()

@@ -28,7 +28,9 @@ class Child:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
         self.tell(json.dumps(orders))
-        assert self._read() == "ready\n", f"{module} did not start"
+
+    def wait_until_ready(self) -> None:
+        assert self._read() == "ready\n", f"{self._process.args} did not start"
 
     def tell(self, line: str = "") -> None:
         assert self._process.stdin is not None

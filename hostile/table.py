@@ -148,12 +148,12 @@ BODIES = {
 }
 CONNECTIONS = {
     "slow-bodies": Row(
-        "4 accounts x 64 bodies of a byte a second",
+        "4 accounts x 64 bodies, one byte per second",
         SlowBody(Call("/embed"), connections=64, length=1_000),
         users=4,
     ),
     "stalled-bodies": Row(
-        "4 accounts x 16 large bodies that stand still half-way; the victim sends 100 KB",
+        "4 accounts x 16 large bodies that stop half-way; the victim sends 100 KB",
         SlowBody(
             Call("/embed"),
             connections=16,
@@ -165,7 +165,7 @@ CONNECTIONS = {
         victim="large",
     ),
     "leaving": Row(
-        "batches of 1,000 texts left after 0.2 s, 40 at once, at the default limit",
+        "batches of 1,000 texts, disconnected after 0.2 s, 40 at once, at the default limit",
         Leave(Call("/batch-embed", partial(bodies.of_passages, 1_000, 1_000)), 40, 0.2),
         per_minute=DEFAULT,
     ),
@@ -174,7 +174,7 @@ CONNECTIONS = {
         Leave(Call("/batch-embed", partial(bodies.of_passages, 1_000, 1_000)), 40, 0.2),
     ),
     "unread": Row(
-        "2,048 vectors that nobody reads, 16 answers of each of 2 accounts",
+        "2,048 vectors that are not read, 16 answers per account, 2 accounts",
         Unread(Call("/batch-embed", partial(of_texts, "x", n=bodies.MAX_TEXTS, size=0)), 16),
         users=2,
         seconds=8.0,
@@ -191,7 +191,7 @@ CONNECTIONS = {
         "one path of 100 MB, 4 connections",
         LargeHead(100 * MB, b"x", start=b"GET /", connections=4),
     ),
-    "slow-heads": Row("1,000 heads of a byte a second", Silent(1_000, drip=True)),
+    "slow-heads": Row("1,000 heads, one byte per second", Silent(1_000, drip=True)),
     "idle": Row("1,000 idle connections", Silent(1_000)),
     "pipelined": Row(
         "32 requests at once on each of 16 connections, `/embed`",
@@ -211,7 +211,7 @@ STRANGERS = {
     ),
     "metrics": Row("`/metrics`, 64 connections", Flood((Call("/metrics"),), 64, bearer="nobody")),
     "paths": Row(
-        "paths that are not there, 64 connections",
+        "unknown paths, 64 connections",
         Flood((Call("/nothing"), Call("/v1//embeddings")), 64, bearer="nobody"),
     ),
     "models": Row("`/v1/models` by a user, 64 connections", Flood((Call("/v1/models"),), 64)),
@@ -219,7 +219,7 @@ STRANGERS = {
 }
 TOKENS = {
     "neighbour": Row(
-        "60 bad tokens at once and two a second from the victim's address, whose tokens are new",
+        "60 bad tokens at once, then two per second, from the address of the victim, whose tokens are new",
         Trickle(Call("/usage")),
         fresh_tokens=True,
         seconds=4.0,
@@ -233,7 +233,7 @@ TOKENS = {
         Flood((Call("/usage"),), 64, bearer="forged", address=""),
     ),
     "neighbour-flood": Row(
-        "bad tokens, 64 connections of the victim's address, whose tokens are new",
+        "bad tokens, 64 connections of the address of the victim, whose tokens are new",
         Flood((Call("/usage"),), 64, bearer="forged", address=VICTIM),
         fresh_tokens=True,
     ),

@@ -140,7 +140,7 @@ def test_an_image_with_its_model_needs_no_volume(baked: str) -> None:
 
 
 def test_it_listens_on_port_8000_and_says_that_it_is_well(baked: str) -> None:
-    """With a loopback of its own and no other network."""
+    """In a network namespace with only a loopback interface."""
     one = podman("run", "-d", *BASE, "--network", "none", baked)
     try:
         deadline = time.monotonic() + 300
