@@ -1,7 +1,7 @@
-"""What documents, proxies and alert rules say of the service's routes: `make docs` writes it.
+"""Lists of the service's routes in documents, proxies and alert rules; `make docs` writes them.
 
-A route is a method of the service; this reads its path, whether it needs a token, and the first line
-of its docstring.
+A route is a method of the service. This module reads its path, whether it needs a token, and the
+first line of its docstring.
 """
 
 import re

@@ -34,7 +34,7 @@ Ready. Compare a text with two others:
 curl {url}/similarity \\
   -H 'Authorization: Bearer {token}' \\
   -H 'Content-Type: application/json' \\
-  -d '{{"text": "A man is playing a guitar", "texts": ["Someone plays an instrument", "It rained"]}}'
+  -d '{{"text": "A man plays a guitar", "texts": ["Someone plays an instrument", "It rained"]}}'
 
 Vectors: POST /embed    Documentation: {url}/docs    Another token: make token    Stop: Ctrl-C
 """

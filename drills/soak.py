@@ -100,12 +100,8 @@ async def soak(server: Server, load: Load, minutes: float) -> tuple[float, list[
     return capacity, samples
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("minutes", nargs="?", type=float, default=20.0)
-    minutes = parser.parse_args().minutes
+def run(minutes: float) -> tuple[float, list[Sample], Load]:
+    """Soak a new server with a new Redis; returns its capacity, the samples and the load."""
     texts, vectors = references(long=False)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
@@ -120,6 +116,16 @@ def main() -> None:
         server = stack.enter_context(serve(directory / "log", environment))
         load = Load(server.url, texts, vectors, callers=CALLERS)
         capacity, samples = asyncio.run(soak(server, load, minutes))
+    return capacity, samples, load
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("minutes", nargs="?", type=float, default=20.0)
+    minutes = parser.parse_args().minutes
+    capacity, samples, load = run(minutes)
     rate = len(load.calls) / samples[-1].seconds
     grown = {name: growth(samples, name) for name in LIMITS}
     limits = LIMITS | ({"rss_mb": LONG_RSS_MB} if minutes >= LONG else {})

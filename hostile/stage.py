@@ -24,13 +24,14 @@ class Child:
     """A process that reads orders, prints `ready`, begins when told, and finally reports."""
 
     def __init__(self, module: str, orders: Mapping[str, object]) -> None:
+        self._module = module
         command = [sys.executable, "-m", f"hostile.{module}"]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
         self.tell(json.dumps(orders))
 
     def wait_until_ready(self) -> None:
-        assert self._read() == "ready\n", f"{self._process.args} did not start"
+        assert self._read() == "ready\n", f"{self._module} did not start"
 
     def tell(self, line: str = "") -> None:
         assert self._process.stdin is not None

@@ -219,7 +219,7 @@ STRANGERS = {
 }
 TOKENS = {
     "neighbour": Row(
-        "60 bad tokens at once, then two per second, from the address of the victim, whose tokens are new",
+        "60 bad tokens, then two per second, of the address of the victim, whose tokens are new",
         Trickle(Call("/usage")),
         fresh_tokens=True,
         seconds=4.0,

@@ -71,6 +71,11 @@ class Job:
 
 def add_arguments(parser: argparse.ArgumentParser, *, part_rows: int = PART_ROWS) -> None:
     """Add the arguments that both commands share."""
+    _add_input_arguments(parser)
+    _add_output_arguments(parser, part_rows=part_rows)
+
+
+def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input",
         metavar="INPUT",
@@ -98,6 +103,9 @@ def add_arguments(parser: argparse.ArgumentParser, *, part_rows: int = PART_ROWS
     parser.add_argument(
         "--follow-links", action="store_true", help="follow symbolic links in INPUT"
     )
+
+
+def _add_output_arguments(parser: argparse.ArgumentParser, *, part_rows: int) -> None:
     parser.add_argument("--dimensions", type=int, help="cut vectors to this size")
     parser.add_argument("--output-type", choices=sorted(OUTPUT_TYPES), default="float32")
     parser.add_argument(

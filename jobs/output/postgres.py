@@ -102,13 +102,6 @@ class Table:
                     self._put(connection, columns, rows)
                 yield len(rows)
 
-    def count(self) -> int:
-        """The number of rows in the table."""
-        with self._connection() as connection:
-            counted = sql.SQL("SELECT count(*) FROM {}").format(self._identifier)
-            [(count,)] = connection.execute(counted).fetchall()
-        return int(count)
-
     def _put(
         self,
         connection: psycopg.Connection,
