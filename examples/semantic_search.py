@@ -1,11 +1,11 @@
 """Semantic search with vectors in PostgreSQL and pgvector, as in Supabase.
 
-    JWT_TOKEN=... DATABASE_URL=postgresql://... \\
-        python examples/semantic_search.py QUESTION [URL] [--table NAME]
+    python examples/semantic_search.py QUESTION [URL] [--table NAME]
 
+Needs JWT_TOKEN and DATABASE_URL (postgresql://...) in the environment, and pgvector 0.7 or newer.
 NAME is a table that `jobs.embed_dataset --table NAME` has loaded. Without it, a few passages are
 stored in an example table. Each passage has 16-bit floats (`halfvec`) for exact order, and one bit
-per dimension (`bit`), 16 times smaller, to find candidates fast. Needs pgvector 0.7 or newer.
+per dimension (`bit`), 16 times smaller, to find candidates fast.
 """
 
 import argparse
