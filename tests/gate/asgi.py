@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, MutableMapping
+import contextlib
+from collections.abc import AsyncIterator, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
 
 from auth.authenticator import Authenticator
 from auth.keys import KeySet
 from auth.principal import Principal
 from auth.service_keys import ServiceKeys
 from auth.tokens import TokenVerifier
+from errors import GateError
 from gate.bodies import Receive
 from gate.gate import App, Gate, Route, Scope, Send
 from lab.signing import ISSUER, Clock, Project
@@ -118,7 +122,7 @@ def get(path: str, *headers: tuple[bytes, bytes], method: str = "GET", **fields:
 
 
 @dataclass
-class House:
+class GateSetup:
     """A gate with everything behind it at hand."""
 
     clock: Clock = field(default_factory=Clock)
@@ -149,3 +153,27 @@ class House:
             clock=self.clock,
             **settings,
         )
+
+
+async def refusal_of(gate: Gate, request: Request) -> GateError:
+    """The refusal, once it is sure that nobody read the body or did any work."""
+    with pytest.raises(GateError) as refusal:
+        await request.through(gate)
+    assert request.reads == 0
+    assert request.sent == []
+    return refusal.value
+
+
+@contextlib.asynccontextmanager
+async def calls_held(setup: GateSetup, gate: Gate, *tokens: str) -> AsyncIterator[None]:
+    """One call in flight for each token, from an address of their own."""
+    setup.app.answers.clear()
+    before = len(setup.app.calls)
+    async with asyncio.TaskGroup() as calls:
+        for token in tokens:
+            calls.create_task(post(token, peer=("192.0.2.99", 1)).through(gate))
+        async with asyncio.timeout(5):
+            while len(setup.app.calls) < before + len(tokens):
+                await asyncio.sleep(0)
+        yield
+        setup.app.answers.set()

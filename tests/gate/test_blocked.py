@@ -15,7 +15,7 @@ from gate.blocked import KEY, BlockedUsers, parse_blocked
 from gate.errors import UserBlocked
 from lab.redis_server import RedisServer
 from lab.signing import USER
-from tests.gate.asgi import House, get, post
+from tests.gate.asgi import GateSetup, get, post
 
 OTHER = "11111111-2222-4333-8444-555555555555"
 
@@ -100,16 +100,16 @@ async def test_without_redis_there_is_nothing_to_read() -> None:
 
 
 async def test_a_blocked_user_is_refused_before_anything_is_charged() -> None:
-    house = House()
-    gate = house.gate(blocked=BlockedUsers([USER]), failed_auth_per_minute=1)
-    bearer = (b"authorization", f"Bearer {house.project.hs256()}".encode())
-    for request in (post(house.project.hs256()), get("/usage", bearer)):
+    setup = GateSetup()
+    gate = setup.gate(blocked=BlockedUsers([USER]), failed_auth_per_minute=1)
+    bearer = (b"authorization", f"Bearer {setup.project.hs256()}".encode())
+    for request in (post(setup.project.hs256()), get("/usage", bearer)):
         for _ in range(3):
             with pytest.raises(UserBlocked):
                 await request.through(gate)
         assert request.reads == 0
-    assert (await house.quota.usage(USER)).remaining == 100
-    assert (await post(house.project.hs256(sub=OTHER)).through(gate)).status == 200
+    assert (await setup.quota.usage(USER)).remaining == 100
+    assert (await post(setup.project.hs256(sub=OTHER)).through(gate)).status == 200
     with pytest.raises(GateError) as refusal:
         await post("wrong").through(gate)
     assert refusal.value.reason == "token_invalid"

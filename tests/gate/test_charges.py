@@ -16,7 +16,7 @@ from quota.errors import QuotaExceeded
 from quota.memory import MemoryQuota
 from quota.receipt import Limits
 from request_state import state_of
-from tests.gate.asgi import House, Request, get, post
+from tests.gate.asgi import GateSetup, Request, get, post
 
 REQUESTS, TOKENS = 10, 1000
 
@@ -33,7 +33,7 @@ class FaultError(Exception):
 class Service:
     """Behind the gate: spends tokens, then answers."""
 
-    house: House
+    setup: GateSetup
     tokens: int = 0
     status: int = 200
     error: Exception | None = None
@@ -44,7 +44,7 @@ class Service:
             state.error = self.error
         try:
             if self.tokens:
-                state.receipt = await self.house.quota.spend(state.charged, tokens=self.tokens)
+                state.receipt = await self.setup.quota.spend(state.charged, tokens=self.tokens)
         except QuotaExceeded as error:
             state.error, status = error, 429
         await send({"type": "http.response.start", "status": status, "headers": []})
@@ -52,22 +52,22 @@ class Service:
 
 
 @pytest.fixture
-def house() -> House:
-    house = House()
-    house.quota = MemoryQuota(Limits(REQUESTS, 60.0, TOKENS), clock=house.clock)
-    house.service = Service(house)
-    return house
+def setup() -> GateSetup:
+    setup = GateSetup()
+    setup.quota = MemoryQuota(Limits(REQUESTS, 60.0, TOKENS), clock=setup.clock)
+    setup.service = Service(setup)
+    return setup
 
 
 @pytest.fixture
-def service(house: House) -> Service:
-    assert isinstance(house.service, Service)
-    return house.service
+def service(setup: GateSetup) -> Service:
+    assert isinstance(setup.service, Service)
+    return setup.service
 
 
-async def cost(house: House) -> tuple[int, int]:
+async def cost(setup: GateSetup) -> tuple[int, int]:
     """Requests and tokens that the user has paid."""
-    usage = await house.quota.usage(USER)
+    usage = await setup.quota.usage(USER)
     assert usage.remaining is not None
     assert usage.tokens_remaining is not None
     return REQUESTS - usage.remaining, TOKENS - usage.tokens_remaining
@@ -80,9 +80,9 @@ def told(request: Request) -> tuple[int, int]:
     return int(requests), int(tokens)
 
 
-async def ask(house: House, **fields: object) -> Request:
-    request = post(house.project.hs256())
-    return await replace(request, **fields).through(house.gate())  # type: ignore[arg-type]
+async def ask(setup: GateSetup, **fields: object) -> Request:
+    request = post(setup.project.hs256())
+    return await replace(request, **fields).through(setup.gate())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -100,42 +100,42 @@ async def ask(house: House, **fields: object) -> Request:
     ],
 )
 async def test_an_answer_costs_what_its_status_says(
-    house: House, service: Service, status: int, reason: str | None, charged: tuple[int, int]
+    setup: GateSetup, service: Service, status: int, reason: str | None, charged: tuple[int, int]
 ) -> None:
     service.tokens, service.status = 30, status
     service.error = FaultError(reason) if reason else None
-    request = await ask(house)
-    assert await cost(house) == charged
+    request = await ask(setup)
+    assert await cost(setup) == charged
     assert told(request) == (REQUESTS - charged[0], TOKENS - charged[1])
 
 
 async def test_a_queue_found_full_before_any_work_costs_nothing(
-    house: House, service: Service
+    setup: GateSetup, service: Service
 ) -> None:
     service.status, service.error = 503, FaultError("queue_full")
-    await ask(house)
-    assert await cost(house) == (0, 0)
+    await ask(setup)
+    assert await cost(setup) == (0, 0)
 
 
 async def test_tokens_beyond_the_day_leave_the_request_charged(
-    house: House, service: Service
+    setup: GateSetup, service: Service
 ) -> None:
     service.tokens = TOKENS + 1
-    request = await ask(house)
+    request = await ask(setup)
     assert request.status == 429
-    assert await cost(house) == (1, 0)
+    assert await cost(setup) == (1, 0)
     assert told(request) == (REQUESTS - 1, TOKENS)
 
 
-async def test_a_request_is_charged_before_its_body_is_read(house: House) -> None:
-    request = post(house.project.hs256(), pause=9)
-    call = asyncio.create_task(request.through(house.gate()))
+async def test_a_request_is_charged_before_its_body_is_read(setup: GateSetup) -> None:
+    request = post(setup.project.hs256(), pause=9)
+    call = asyncio.create_task(request.through(setup.gate()))
     while not request.reads:
         await asyncio.sleep(0)
-    assert await cost(house) == (1, 0)
+    assert await cost(setup) == (1, 0)
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
-    assert await cost(house) == (1, 0)
+    assert await cost(setup) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -148,96 +148,96 @@ async def test_a_request_is_charged_before_its_body_is_read(house: House) -> Non
     ids=["leaves", "slow", "large"],
 )
 async def test_a_body_that_never_arrives_costs_the_request(
-    house: House, fields: dict[str, object], refusal: type[GateError]
+    setup: GateSetup, fields: dict[str, object], refusal: type[GateError]
 ) -> None:
-    gate = house.gate(body_timeout=0.05, max_body_bytes=100)
-    request = replace(post(house.project.hs256()), **fields)  # type: ignore[arg-type]
+    gate = setup.gate(body_timeout=0.05, max_body_bytes=100)
+    request = replace(post(setup.project.hs256()), **fields)  # type: ignore[arg-type]
     with pytest.raises(refusal):
         await request.through(gate)
-    assert await cost(house) == (1, 0)
+    assert await cost(setup) == (1, 0)
     assert told(request) == (REQUESTS - 1, TOKENS)
 
 
-async def test_a_fault_without_an_answer_costs_nothing(house: House) -> None:
+async def test_a_fault_without_an_answer_costs_nothing(setup: GateSetup) -> None:
     async def broken(scope: Scope, receive: Receive, send: Send) -> None:
         raise ZeroDivisionError
 
-    house.service = broken
-    request = post(house.project.hs256())
+    setup.service = broken
+    request = post(setup.project.hs256())
     with pytest.raises(ZeroDivisionError):
-        await request.through(house.gate())
-    assert await cost(house) == (0, 0)
+        await request.through(setup.gate())
+    assert await cost(setup) == (0, 0)
     assert told(request) == (REQUESTS, TOKENS)
 
 
-async def test_a_fault_in_the_middle_of_an_answer_gives_nothing_back(house: House) -> None:
+async def test_a_fault_in_the_middle_of_an_answer_gives_nothing_back(setup: GateSetup) -> None:
     """It may be the client's connection that broke."""
 
     async def broken(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise OSError
 
-    house.service = broken
+    setup.service = broken
     with pytest.raises(OSError):
-        await ask(house)
-    assert await cost(house) == (1, 0)
+        await ask(setup)
+    assert await cost(setup) == (1, 0)
 
 
-async def test_what_takes_no_body_costs_nothing(house: House) -> None:
-    bearer = (b"authorization", f"Bearer {house.project.hs256()}".encode())
-    await get("/usage", bearer).through(house.gate())
-    assert await cost(house) == (0, 0)
+async def test_what_takes_no_body_costs_nothing(setup: GateSetup) -> None:
+    bearer = (b"authorization", f"Bearer {setup.project.hs256()}".encode())
+    await get("/usage", bearer).through(setup.gate())
+    assert await cost(setup) == (0, 0)
 
 
-async def test_user_over_the_limit_is_refused_before_the_body_is_read(house: House) -> None:
-    house.quota = MemoryQuota(Limits(1, 60.0, None), clock=house.clock)
-    gate, token = house.gate(), house.project.hs256()
-    await house.quota.charge(USER)
-    house.clock.now += 0.5
+async def test_user_over_the_limit_is_refused_before_the_body_is_read(setup: GateSetup) -> None:
+    setup.quota = MemoryQuota(Limits(1, 60.0, None), clock=setup.clock)
+    gate, token = setup.gate(), setup.project.hs256()
+    await setup.quota.charge(USER)
+    setup.clock.now += 0.5
     request = post(token)
     with pytest.raises(QuotaExceeded) as refusal:
         await request.through(gate)
     assert request.reads == 0
     assert request.header(b"x-ratelimit-remaining") == b"0"
     assert request.header(b"x-ratelimit-reset") == b"60"
-    house.clock.now += refusal.value.retry_after
+    setup.clock.now += refusal.value.retry_after
     assert (await post(token).through(gate)).status == 200
 
 
-async def test_user_whose_day_is_spent_is_refused_and_not_charged(house: House) -> None:
-    await house.quota.spend(await house.quota.charge(USER), tokens=TOKENS)
+async def test_user_whose_day_is_spent_is_refused_and_not_charged(setup: GateSetup) -> None:
+    await setup.quota.spend(await setup.quota.charge(USER), tokens=TOKENS)
     with pytest.raises(QuotaExceeded) as refusal:
-        await ask(house)
+        await ask(setup)
     assert refusal.value.which == "tokens"
-    assert await cost(house) == (1, TOKENS)
+    assert await cost(setup) == (1, TOKENS)
 
 
-async def test_answer_to_a_user_carries_the_limits(house: House) -> None:
-    house.quota = MemoryQuota(Limits(100, 60.0, None), clock=house.clock)
-    await house.quota.charge(USER)
-    request = await ask(house)
+async def test_answer_to_a_user_carries_the_limits(setup: GateSetup) -> None:
+    setup.quota = MemoryQuota(Limits(100, 60.0, None), clock=setup.clock)
+    await setup.quota.charge(USER)
+    request = await ask(setup)
     assert request.header(b"x-ratelimit-limit") == b"100"
     assert request.header(b"x-ratelimit-remaining") == b"98"
     assert request.header(b"ratelimit-policy") == b'"requests";q=100;w=60'
 
 
-async def test_answer_to_a_stranger_names_the_limits(house: House) -> None:
+async def test_answer_to_a_stranger_names_the_limits(setup: GateSetup) -> None:
     request = post("wrong")
     with pytest.raises(GateError):
-        await request.through(house.gate())
+        await request.through(setup.gate())
     assert request.answer_headers == [
         (b"ratelimit-policy", b'"requests";q=10;w=60, "tokens";q=1000;w=86400')
     ]
 
 
-async def test_limit_of_the_quota_does_not_close_the_usage_page(house: House) -> None:
-    house.quota = MemoryQuota(Limits(1, 60.0, None), clock=house.clock)
-    await house.quota.charge(USER)
-    bearer = (b"authorization", f"Bearer {house.project.hs256()}".encode())
-    assert (await get("/usage", bearer).through(house.gate())).status == 200
+async def test_limit_of_the_quota_does_not_close_the_usage_page(setup: GateSetup) -> None:
+    setup.quota = MemoryQuota(Limits(1, 60.0, None), clock=setup.clock)
+    await setup.quota.charge(USER)
+    bearer = (b"authorization", f"Bearer {setup.project.hs256()}".encode())
+    assert (await get("/usage", bearer).through(setup.gate())).status == 200
 
 
-async def test_a_call_that_finds_no_place_is_not_charged(house: House) -> None:
+async def test_a_call_that_finds_no_place_is_not_charged(setup: GateSetup) -> None:
     with pytest.raises(Overloaded):
-        await post(house.project.hs256()).through(house.gate(max_in_flight=0))
-    assert await cost(house) == (0, 0)
+        await post(setup.project.hs256()).through(setup.gate(max_in_flight=0))
+    assert await cost(setup) == (0, 0)

@@ -6,7 +6,7 @@ import pytest
 
 from gate.errors import PathNotFound
 from gate.paths import MAX_PATH, meant_path, near_paths
-from tests.gate.asgi import House, post
+from tests.gate.asgi import GateSetup, post
 
 NEAR = near_paths(["/", "/embed", "/v1/embeddings", "/v1/models", "/v1/models/org/Name", "/usage"])
 
@@ -41,7 +41,7 @@ def test_a_path_of_any_length_costs_little() -> None:
 
 
 async def test_the_404_names_the_right_path_and_nothing_of_the_callers() -> None:
-    house = House()
+    setup = GateSetup()
     with pytest.raises(PathNotFound, match=r"Call /embed instead\.") as refusal:
-        await post(house.project.hs256(), path="/v1//EMBED/").through(house.gate())
+        await post(setup.project.hs256(), path="/v1//EMBED/").through(setup.gate())
     assert "EMBED" not in str(refusal.value)

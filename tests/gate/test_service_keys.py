@@ -25,7 +25,7 @@ from lab.signing import USER
 from quota.errors import QuotaExceeded
 from quota.memory import MemoryQuota
 from quota.receipt import Limits
-from tests.gate.asgi import House, Request, get, post
+from tests.gate.asgi import GateSetup, Request, get, post
 
 KEY, OTHER = new_key(), new_key()
 ORIGIN = (b"origin", b"https://app.example.com")
@@ -37,18 +37,18 @@ def entry(name: str, key: str, options: str = "") -> str:
 
 
 @pytest.fixture
-def house() -> House:
-    return House(service_keys=ServiceKeys(entry("indexer", KEY)))
+def setup() -> GateSetup:
+    return GateSetup(service_keys=ServiceKeys(entry("indexer", KEY)))
 
 
 def by_apikey(key: str, *more: tuple[bytes, bytes], token: str | None = None) -> Request:
     return post(token, (b"apikey", key.encode()), *more)
 
 
-async def caller(gate: Gate, house: House, request: Request) -> str:
+async def caller(gate: Gate, setup: GateSetup, request: Request) -> str:
     """Who was let in."""
     assert (await request.through(gate)).status == 200
-    principal = house.app.calls[-1][1]
+    principal = setup.app.calls[-1][1]
     assert principal is not None
     return principal.user_id
 
@@ -63,36 +63,38 @@ async def refusal(gate: Gate, request: Request) -> GateError:
 # --- in which header ------------------------------------------------------------------------------
 
 
-async def test_a_key_counts_in_either_header_and_in_both(house: House) -> None:
-    gate = house.gate()
+async def test_a_key_counts_in_either_header_and_in_both(setup: GateSetup) -> None:
+    gate = setup.gate()
     for request in (post(KEY), by_apikey(KEY), by_apikey(KEY, token=KEY)):
-        assert await caller(gate, house, request) == "service:indexer"
+        assert await caller(gate, setup, request) == "service:indexer"
 
 
-async def test_a_key_counts_beside_the_projects_public_key(house: House) -> None:
+async def test_a_key_counts_beside_the_projects_public_key(setup: GateSetup) -> None:
     request = by_apikey(KEY, token=PUBLISHABLE)
-    assert await caller(house.gate(), house, request) == "service:indexer"
+    assert await caller(setup.gate(), setup, request) == "service:indexer"
 
 
 @pytest.mark.parametrize("apikey", [PUBLISHABLE, KEY, "eyJhbGciOiJIUzI1NiJ9.e30.anon"])
-async def test_a_users_token_counts_whatever_key_comes_with_it(house: House, apikey: str) -> None:
+async def test_a_users_token_counts_whatever_key_comes_with_it(
+    setup: GateSetup, apikey: str
+) -> None:
     """supabase-js sends both: the project's key, and the token of whoever is signed in."""
-    request = by_apikey(apikey, token=house.project.hs256())
-    assert await caller(house.gate(), house, request) == USER
+    request = by_apikey(apikey, token=setup.project.hs256())
+    assert await caller(setup.gate(), setup, request) == USER
 
 
-async def test_a_wrong_token_is_refused_although_a_good_key_comes_with_it(house: House) -> None:
-    refused = await refusal(house.gate(), by_apikey(KEY, token="wrong"))
+async def test_a_wrong_token_is_refused_although_a_good_key_comes_with_it(setup: GateSetup) -> None:
+    refused = await refusal(setup.gate(), by_apikey(KEY, token="wrong"))
     assert isinstance(refused, TokenInvalid)
 
 
-async def test_a_users_token_does_not_count_as_a_key(house: House) -> None:
-    refused = await refusal(house.gate(), by_apikey(house.project.hs256()))
+async def test_a_users_token_does_not_count_as_a_key(setup: GateSetup) -> None:
+    refused = await refusal(setup.gate(), by_apikey(setup.project.hs256()))
     assert isinstance(refused, TokenMissing)
 
 
-async def test_two_key_headers_are_refused(house: House) -> None:
-    refused = await refusal(house.gate(), by_apikey(KEY, (b"apikey", OTHER.encode())))
+async def test_two_key_headers_are_refused(setup: GateSetup) -> None:
+    refused = await refusal(setup.gate(), by_apikey(KEY, (b"apikey", OTHER.encode())))
     assert isinstance(refused, BadHeader)
     assert refused.reason == "two_apikeys"
 
@@ -111,85 +113,85 @@ async def test_two_key_headers_are_refused(house: House) -> None:
     ],
 )
 async def test_a_key_that_is_not_listed_is_refused_in_either_header(
-    house: House, key: str, error: type[GateError]
+    setup: GateSetup, key: str, error: type[GateError]
 ) -> None:
-    refused = await refusal(house.gate(), post(key))
+    refused = await refusal(setup.gate(), post(key))
     assert isinstance(refused, error)
     assert key not in str(refused)
     if key.startswith(("embk_", "sb_secret_")):
-        assert isinstance(await refusal(house.gate(), by_apikey(key)), error)
+        assert isinstance(await refusal(setup.gate(), by_apikey(key)), error)
 
 
 @pytest.mark.parametrize("key", [KEY, OTHER, KEY[:-4]])
 async def test_a_key_from_a_browser_is_refused_whether_it_is_good_or_not(
-    house: House, key: str
+    setup: GateSetup, key: str
 ) -> None:
-    gate = house.gate(cors_allow_origins=["*"])
+    gate = setup.gate(cors_allow_origins=["*"])
     for request in (post(key, ORIGIN), by_apikey(key, ORIGIN)):
         refused = await refusal(gate, request)
         assert isinstance(refused, ServiceKeyInBrowser)
         assert "Origin" in str(refused)
 
 
-async def test_a_user_in_a_browser_is_served(house: House) -> None:
-    gate = house.gate(cors_allow_origins=["*"])
-    request = by_apikey(PUBLISHABLE, ORIGIN, token=house.project.hs256())
-    assert await caller(gate, house, request) == USER
+async def test_a_user_in_a_browser_is_served(setup: GateSetup) -> None:
+    gate = setup.gate(cors_allow_origins=["*"])
+    request = by_apikey(PUBLISHABLE, ORIGIN, token=setup.project.hs256())
+    assert await caller(gate, setup, request) == USER
 
 
 @pytest.mark.parametrize("token", [None, KEY])
 async def test_a_key_in_the_query_is_refused_and_not_repeated(
-    house: House, token: str | None
+    setup: GateSetup, token: str | None
 ) -> None:
     request = post(token, query=f"apikey={KEY}".encode())
-    refused = await refusal(house.gate(), request)
+    refused = await refusal(setup.gate(), request)
     assert isinstance(refused, ServiceKeyInUrl)
     assert KEY not in str(refused)
 
 
 async def test_wrong_keys_count_against_their_address_and_good_ones_are_served(
-    house: House,
+    setup: GateSetup,
 ) -> None:
-    gate = house.gate(failed_auth_per_minute=2)
+    gate = setup.gate(failed_auth_per_minute=2)
     wrong = [post(OTHER), post(KEY, ORIGIN), *(post(OTHER) for _ in range(2 * LOOKS))]
     last = [await refusal(gate, request) for request in wrong][-1]
     assert isinstance(last, TooManyFailures)
-    assert await caller(gate, house, post(KEY)) == "service:indexer"
+    assert await caller(gate, setup, post(KEY)) == "service:indexer"
 
 
-async def test_a_service_can_be_blocked_like_a_user(house: House) -> None:
-    gate = house.gate(blocked={"service:indexer"})
+async def test_a_service_can_be_blocked_like_a_user(setup: GateSetup) -> None:
+    gate = setup.gate(blocked={"service:indexer"})
     assert isinstance(await refusal(gate, post(KEY)), UserBlocked)
 
 
 # --- limits ---------------------------------------------------------------------------------------
 
 
-def limited(house: House, options: str) -> Gate:
+def limited(setup: GateSetup, options: str) -> Gate:
     """A gate with one key; users have one request per minute and 100 tokens per day."""
     users = Limits(1, 60.0, 100)
-    house.service_keys = keys = ServiceKeys(entry("indexer", KEY, options))
+    setup.service_keys = keys = ServiceKeys(entry("indexer", KEY, options))
 
     def own_limits(user_id: str) -> Limits | None:
         own = keys.limits_of(user_id)
         return None if own is None else Limits(own.requests, 60.0, own.tokens)
 
-    house.quota = MemoryQuota(users, own_limits=own_limits, clock=house.clock)
-    return house.gate()
+    setup.quota = MemoryQuota(users, own_limits=own_limits, clock=setup.clock)
+    return setup.gate()
 
 
-async def test_a_key_has_its_own_limits(house: House) -> None:
-    gate = limited(house, ":requests=2:tokens=none")
+async def test_a_key_has_its_own_limits(setup: GateSetup) -> None:
+    gate = limited(setup, ":requests=2:tokens=none")
     answers = [await post(KEY).through(gate) for _ in range(2)]
     assert answers[-1].header(b"ratelimit-policy") == b'"requests";q=2;w=60'
     assert answers[-1].header(b"x-ratelimit-remaining") == b"0"
     assert isinstance(await refusal(gate, post(KEY)), QuotaExceeded)
-    users = await post(house.project.hs256()).through(gate)
+    users = await post(setup.project.hs256()).through(gate)
     assert users.header(b"ratelimit-policy") == b'"requests";q=1;w=60, "tokens";q=100;w=86400'
 
 
-async def test_a_key_without_limits_has_no_headers_of_them(house: House) -> None:
-    gate = limited(house, ":requests=none:tokens=none")
+async def test_a_key_without_limits_has_no_headers_of_them(setup: GateSetup) -> None:
+    gate = limited(setup, ":requests=none:tokens=none")
     answers = [await post(KEY).through(gate) for _ in range(20)]
     answers.append(await get("/usage", (b"apikey", KEY.encode())).through(gate))
     for answer in answers:
@@ -197,8 +199,8 @@ async def test_a_key_without_limits_has_no_headers_of_them(house: House) -> None
         assert not [name for name, _ in answer.answer_headers if b"ratelimit" in name]
 
 
-async def test_a_key_without_a_limit_of_requests_may_have_one_of_tokens(house: House) -> None:
-    gate = limited(house, ":requests=none:tokens=50")
-    receipt = await house.quota.charge("service:indexer")
-    await house.quota.spend(receipt, tokens=50)
+async def test_a_key_without_a_limit_of_requests_may_have_one_of_tokens(setup: GateSetup) -> None:
+    gate = limited(setup, ":requests=none:tokens=50")
+    receipt = await setup.quota.charge("service:indexer")
+    await setup.quota.spend(receipt, tokens=50)
     assert isinstance(await refusal(gate, post(KEY)), QuotaExceeded)

@@ -3,83 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import uuid
-from collections.abc import AsyncIterator, Callable
 
-import pytest
-
-from errors import ConfigurationError
-from lab.redis_server import RedisServer
 from lab.signing import NOW, Clock
-from quota.breaker import Breaker
 from quota.errors import QuotaExceeded
-from quota.guarded import GuardedQuota, make_quota
-from quota.memory import MemoryQuota
-from quota.quota import Quota
-from quota.receipt import Limits, Receipt, quota_headers, set_quota_headers, tokens_alone
-from quota.redis import RedisQuota
-
-DAY = 86_400
-MIDNIGHT = NOW // DAY * DAY + DAY
-
-MakeQuota = Callable[..., Quota]
-
-
-@pytest.fixture
-def user() -> str:
-    return str(uuid.uuid4())
-
-
-@pytest.fixture(params=["memory", "redis"])
-async def make(
-    request: pytest.FixtureRequest, redis: RedisServer, clock: Clock
-) -> AsyncIterator[MakeQuota]:
-    """Makes a quota of `requests` a minute, on the test's clock."""
-    made: list[Quota] = []
-
-    def quota(requests: int = 3, tokens_per_day: int | None = None, window: float = 60.0) -> Quota:
-        limits = Limits(requests, window, tokens_per_day)
-        local = MemoryQuota(limits, clock=clock)
-        if request.param == "memory":
-            made.append(local)
-        else:
-            shared = RedisQuota(redis.url, limits, clock=clock, monotonic=clock)
-            made.append(
-                GuardedQuota(shared, local, on_error="local", breaker=Breaker(monotonic=clock))
-            )
-        return made[-1]
-
-    yield quota
-    for each in made:
-        await each.aclose()
-
-
-async def refused(quota: Quota, user: str) -> QuotaExceeded:
-    with pytest.raises(QuotaExceeded) as refusal:
-        await quota.charge(user)
-    return refusal.value
-
-
-async def spend(quota: Quota, user: str, tokens: int) -> Receipt:
-    """A request and its tokens."""
-    return await quota.spend(await quota.charge(user), tokens=tokens)
-
-
-async def refused_tokens(quota: Quota, user: str, tokens: int) -> QuotaExceeded:
-    """Of a request that stays charged."""
-    receipt = await quota.charge(user)
-    with pytest.raises(QuotaExceeded) as refusal:
-        await quota.spend(receipt, tokens=tokens)
-    return refusal.value
-
-
-async def is_refused(quota: Quota, user: str) -> bool:
-    try:
-        await quota.charge(user)
-    except QuotaExceeded:
-        return True
-    return False
+from quota.receipt import Receipt
+from tests.quota.charging import MIDNIGHT, MakeQuota, is_refused, refused, refused_tokens, spend
 
 
 async def test_limit_is_exact(make: MakeQuota, user: str) -> None:
@@ -203,23 +132,6 @@ async def test_tokens_spent_after_midnight_are_those_of_the_new_day(
     assert (await quota.refund(receipt)).tokens_remaining == 10
 
 
-async def test_refund_gives_back_the_request_and_its_tokens(make: MakeQuota, user: str) -> None:
-    quota = make(requests=1, tokens_per_day=10)
-    receipt = await spend(quota, user, 10)
-    left = await quota.refund(receipt)
-    assert (left.remaining, left.tokens_remaining) == (1, 10)
-    assert (await quota.usage(user)).tokens_remaining == 10
-    assert (await spend(quota, user, 10)).remaining == 0
-
-
-async def test_refund_of_tokens_alone_keeps_the_request(make: MakeQuota, user: str) -> None:
-    quota = make(requests=3, tokens_per_day=10)
-    left = await quota.refund(tokens_alone(await spend(quota, user, 10)))
-    assert (left.remaining, left.tokens_remaining) == (2, 10)
-    usage = await quota.usage(user)
-    assert (usage.remaining, usage.tokens_remaining) == (2, 10)
-
-
 async def test_tokens_are_not_counted_where_the_day_has_no_limit(
     make: MakeQuota, user: str
 ) -> None:
@@ -227,41 +139,6 @@ async def test_tokens_are_not_counted_where_the_day_has_no_limit(
     receipt = await spend(quota, user, 10**9)
     assert (receipt.remaining, receipt.tokens_remaining) == (2, None)
     assert (await quota.refund(receipt)).remaining == 3
-
-
-async def test_refund_takes_back_that_request_and_no_other(
-    make: MakeQuota, user: str, clock: Clock
-) -> None:
-    quota = make(requests=2)
-    await quota.charge(user)
-    clock.now += 20
-    second = await quota.charge(user)
-    clock.now += 20
-    await quota.refund(second)
-    usage = await quota.usage(user)
-    assert (usage.remaining, usage.reset_after) == (1, 20)
-
-
-async def test_refund_after_midnight_gives_no_tokens_of_the_new_day(
-    make: MakeQuota, user: str, clock: Clock
-) -> None:
-    quota = make(requests=100, tokens_per_day=10)
-    clock.now = MIDNIGHT - 1
-    receipt = await spend(quota, user, 5)
-    clock.now = MIDNIGHT + 1
-    await spend(quota, user, 3)
-    await quota.refund(receipt)
-    assert (await quota.usage(user)).tokens_remaining == 7
-
-
-async def test_refund_of_a_stranger_changes_nothing(make: MakeQuota, user: str) -> None:
-    quota = make(requests=2, tokens_per_day=10)
-    receipt = await spend(quota, user, 5)
-    other = str(uuid.uuid4())
-    await spend(quota, other, 5)
-    await quota.refund(receipt)
-    usage = await quota.usage(other)
-    assert (usage.remaining, usage.tokens_remaining) == (1, 5)
 
 
 async def test_usage_is_free(make: MakeQuota, user: str) -> None:
@@ -294,157 +171,3 @@ async def test_clock_that_is_set_back_forgets_nothing_and_locks_nobody_out(
         clock.now += refusal.retry_after
         waits += 1
     assert 1 <= waits <= 2  # each store that counts notices the jump when it is first asked
-
-
-# --- what Redis adds --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def pair(redis: RedisServer, clock: Clock) -> AsyncIterator[tuple[RedisQuota, RedisQuota]]:
-    """Two processes' views of one user."""
-    limits = Limits(2, 60.0, 10)
-    both = (
-        RedisQuota(redis.url, limits, clock=clock, monotonic=clock),
-        RedisQuota(redis.url, limits, clock=clock, monotonic=clock),
-    )
-    yield both
-    for quota in both:
-        await quota.aclose()
-
-
-async def test_processes_share_the_count(
-    pair: tuple[RedisQuota, RedisQuota], user: str, clock: Clock
-) -> None:
-    here, there = pair
-    await here.charge(user)
-    assert (await there.charge(user)).remaining == 0
-    with pytest.raises(QuotaExceeded):
-        await here.charge(user)
-    there.check(user)
-    clock.now += 0.5
-    with pytest.raises(QuotaExceeded) as remembered:
-        here.check(user)
-    assert remembered.value.retry_after == 60
-    clock.now += 59.5
-    here.check(user)
-
-
-async def test_refund_ends_a_remembered_refusal(
-    pair: tuple[RedisQuota, RedisQuota], user: str
-) -> None:
-    here, _ = pair
-    receipt = await here.charge(user)
-    await here.charge(user)
-    with pytest.raises(QuotaExceeded):
-        await here.charge(user)
-    await here.refund(receipt)
-    here.check(user)
-    await here.charge(user)
-
-
-async def test_restarted_process_finds_its_counts_again(redis: RedisServer, user: str) -> None:
-    for expected in (1, 0):
-        quota = make_quota(redis_url=redis.url, per_minute=2)
-        assert (await quota.charge(user)).remaining == expected
-        await quota.aclose()
-
-
-async def test_keys_share_a_slot_and_expire_by_themselves(redis: RedisServer, user: str) -> None:
-    quota = make_quota(redis_url=redis.url, per_minute=2, tokens_per_day=10)
-    await spend(quota, user, 1)
-    await quota.aclose()
-    requests, tokens = f"quota:{{{user}}}:requests", f"quota:{{{user}}}:tokens"
-    slots = {redis.command("CLUSTER", "KEYSLOT", key) for key in (requests, tokens)}
-    assert len(slots) == 1
-    assert 1 <= int(redis.command("TTL", requests)[1:]) <= 61
-    assert 1 <= int(redis.command("TTL", tokens)[1:]) <= DAY + 1
-
-
-async def test_client_that_waits_exactly_gets_through_in_real_time(redis: RedisServer) -> None:
-    """Two processes' worth of callers on the clocks of the machine, each at its own moment of a second."""
-    quotas = [make_quota(redis_url=redis.url, per_minute=2, window=1.0) for _ in range(2)]
-
-    async def caller(quota: Quota) -> None:
-        user = str(uuid.uuid4())
-        await asyncio.sleep(random.random())
-        for pause in (0.1, 0.25):
-            await quota.charge(user)
-            await asyncio.sleep(pause)
-        refusal = await refused(quota, user)
-        await asyncio.sleep(refusal.retry_after)
-        await quota.charge(user)
-
-    await asyncio.gather(*(caller(quota) for quota in quotas for _ in range(50)))
-    for quota in quotas:
-        assert quota.state == "ok"
-        await quota.aclose()
-
-
-async def test_server_clock_counts_unless_one_is_given(redis: RedisServer, user: str) -> None:
-    quota = make_quota(redis_url=redis.url, per_minute=1, window=0.5)
-    await quota.charge(user)
-    with pytest.raises(QuotaExceeded):
-        await quota.charge(user)
-    await asyncio.sleep(0.55)
-    assert (await quota.charge(user)).remaining == 0
-    await quota.aclose()
-
-
-async def test_flushed_scripts_are_sent_again(redis: RedisServer, user: str) -> None:
-    quota = make_quota(redis_url=redis.url, per_minute=2)
-    await quota.charge(user)
-    redis.command("SCRIPT", "FLUSH")
-    assert (await quota.charge(user)).remaining == 0
-    await quota.aclose()
-
-
-@pytest.mark.parametrize(
-    "url", ["localhost:6379", "http://localhost", "redis://localhost:port", "redis://h?colour=red"]
-)
-def test_wrong_address_stops_the_start(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="REDIS_URL"):
-        make_quota(redis_url=url, per_minute=1)
-
-
-# --- what memory adds -------------------------------------------------------------------------------
-
-
-async def test_memory_forgets_users_who_are_gone(clock: Clock) -> None:
-    quota = MemoryQuota(Limits(2, 60.0, None), clock=clock)
-    for n in range(1000):
-        await quota.charge(str(n))
-    clock.now += 61
-    await quota.charge("last")
-    assert len(quota._accounts) == 1
-
-
-async def test_memory_says_that_there_is_no_redis() -> None:
-    quota = make_quota(redis_url=None, per_minute=1)
-    assert await quota.start()
-    assert quota.state == "disabled"
-
-
-# --- headers ----------------------------------------------------------------------------------------
-
-
-async def test_headers_say_what_is_left(make: MakeQuota, user: str, clock: Clock) -> None:
-    quota = make(requests=3, tokens_per_day=100)
-    clock.now = MIDNIGHT - 100
-    await spend(quota, user, 40)
-    clock.now += 0.5
-    assert dict(quota_headers(await quota.usage(user))) == {
-        b"ratelimit-policy": b'"requests";q=3;w=60, "tokens";q=100;w=86400',
-        b"ratelimit": b'"requests";r=2;t=60, "tokens";r=60;t=100',
-        b"x-ratelimit-limit": b"3",
-        b"x-ratelimit-remaining": b"2",
-        b"x-ratelimit-reset": b"60",
-    }
-
-
-async def test_later_headers_replace_earlier_ones(make: MakeQuota, user: str) -> None:
-    quota = make(requests=3)
-    headers = [(b"vary", b"Origin")]
-    set_quota_headers(headers, await quota.usage(user))
-    set_quota_headers(headers, await quota.charge(user))
-    assert len(headers) == 6
-    assert dict(headers)[b"x-ratelimit-remaining"] == b"2"
