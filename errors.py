@@ -1,7 +1,7 @@
 """What ends a request or a start, as types that each folder derives its own from.
 
-Each refusal carries a message that says what to do and a ``reason`` from a fixed set, fit for a metric
-label and a log line: never a word of the caller's. Status numbers belong to `api/errors.py`.
+Each refusal carries a message that says what to do and a ``reason`` from a fixed set, fit for a
+metric label and a log line: never a word of the caller's. Status numbers belong to `api/errors.py`.
 """
 
 from __future__ import annotations
@@ -39,5 +39,5 @@ class Overloaded(RetryableError):
 
 
 def whole_seconds(seconds: float) -> int:
-    """Rounded up, at least 1: Retry-After is an integer (RFC 9110 §10.2.3) and 0 would mean a hot loop."""
+    """Rounded up, at least 1: Retry-After is an integer (RFC 9110 §10.2.3), and 0 is no wait."""
     return max(1, math.ceil(seconds))

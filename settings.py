@@ -143,8 +143,8 @@ class Settings(BaseSettings):
 
     service_keys: SecretStr | None = Field(
         None,
-        description="Keys for machines, each `NAME:SHA256`, separated by commas; `make service-key` "
-        "makes one",
+        description="Keys for machines, each `NAME:SHA256`, separated by commas; "
+        "`make service-key` makes one",
     )
     service_keys_file: Path | None = Field(
         None,

@@ -161,6 +161,6 @@ class VectorOptions(DocumentOptions):
     encoding_format: Encoding = Field(
         "float",
         description="`float`; `base64` of little-endian float32; `int8`, each vector scaled so "
-        "that its largest value is 127; `binary`, one bit per dimension (set where positive), eight per "
-        "number",
+        "that its largest value is 127; `binary`, one bit per dimension (set where positive), "
+        "eight per number",
     )

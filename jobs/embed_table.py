@@ -6,8 +6,8 @@
     python -m jobs.embed_table TABLE --reembed                 after a change of model
     python -m jobs.embed_table TABLE --teardown                remove all of it
 
-Model and limits are the service's settings (MODEL_NAME, MODEL_QUANTIZATION, ...). Exit status: 0 done,
-1 failed, 2 wrong use, 3 some rows have no vector (status and --once).
+Model and limits are the service's settings (MODEL_NAME, MODEL_QUANTIZATION, ...). Exit status: 0
+done, 1 failed, 2 wrong use, 3 some rows have no vector (status and --once).
 """
 
 import argparse

@@ -47,7 +47,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def database_url() -> Iterator[str]:
-    """A real PostgreSQL with pgvector. Under root it runs as a user of its own, who must be able to read its files."""
+    """A real PostgreSQL with pgvector. Under root it runs as another user who can read it."""
     with (
         tempfile.TemporaryDirectory() as runtime,
         tempfile.TemporaryDirectory(prefix="postgres-") as data,

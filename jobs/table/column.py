@@ -50,7 +50,7 @@ class Column:
 
     @property
     def trigger(self) -> str:
-        """Of the trigger and its function. Triggers run in the order of their names: this one late."""
+        """Of the trigger and its function. Triggers run in the order of their names: this late."""
         return f"zz_embedding_{hashlib.sha256(self.name.encode()).hexdigest()[:16]}"
 
     @property

@@ -99,7 +99,10 @@ def test_an_order_to_stop_reaches_the_worker_as_sigterm(number: signal.Signals) 
 
 def test_a_second_order_is_passed_on_as_it_is(tmp_path: Path) -> None:
     heard = tmp_path / "heard"
-    script = f"trap 'echo term >> {heard}' TERM; trap 'echo int >> {heard}; exit' INT; while :; do sleep 0.1; done"
+    script = (
+        f"trap 'echo term >> {heard}' TERM; trap 'echo int >> {heard}; exit' INT; "
+        "while :; do sleep 0.1; done"
+    )
     with supervised(script, SLEEP) as process:
         worker_of(process)
         time.sleep(0.3)

@@ -39,7 +39,7 @@ def server(
     model_store: Path,
     redis_url: str,
 ) -> Iterator[Server]:
-    """The starter model in fp32 with Redis and a limit nobody reaches, from source and from the Bento.
+    """The starter model in fp32 with Redis and a limit that no test reaches, from source and Bento.
 
     The Bento is served elsewhere and is not told which model it holds.
     """
@@ -55,9 +55,9 @@ def server(
 
 @pytest.fixture(scope="session")
 def gemma_directory(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Path:
-    """EmbeddingGemma with its prompts and sizes and few random weights, prepared in the model store.
+    """EmbeddingGemma's prompts and sizes with few random weights, prepared in the model store.
 
-    Its heads are EmbeddingGemma's too: an engine that divides their 256 values among its threads adds
+    Its heads are EmbeddingGemma's too: an engine that divides 256 values among its threads adds
     them in another order for each number of threads, which smaller heads cannot show.
     """
     size = replace(TINY, hidden=768, layers=6, head_dim=256)

@@ -1,4 +1,4 @@
-"""Unmodified clients: the vectors are right, errors are the library's own exceptions, 429 is waited for."""
+"""Unmodified clients get right vectors and their library's exceptions, and wait after 429."""
 
 import json
 import shutil
@@ -60,7 +60,7 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def occupied(server: Server, user: str) -> Iterator[None]:
-    """Another request of `user` is being served for the time being: its body has begun to arrive."""
+    """Another request of `user` is being served meanwhile: its body has begun to arrive."""
     address = ("127.0.0.1", httpx.URL(server.url).port or 0)
     head = f"POST /embed HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token(user)}\r\n"
     head += "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
@@ -152,7 +152,8 @@ def test_openais_answer_has_all_its_fields(server: Server) -> None:
         answer = client.embeddings.create(
             model=MODEL, input="hello", user="somebody", dimensions=384
         )
-        assert (answer.object, answer.model, answer.usage.prompt_tokens, answer.usage.total_tokens) == (
+        usage = answer.usage
+        assert (answer.object, answer.model, usage.prompt_tokens, usage.total_tokens) == (
             "list", MODEL, 3, 3,
         )  # fmt: skip
         assert [(item.object, item.index, len(item.embedding)) for item in answer.data] == [
@@ -293,9 +294,11 @@ const client = new OpenAI({ baseURL: `${url}/v1`, apiKey });
 const started = Date.now();
 try {
   const { data } = await client.embeddings.create(JSON.parse(body));
-  console.log(JSON.stringify({ vectors: data.map((item) => item.embedding), ms: Date.now() - started }));
+  const vectors = data.map((item) => item.embedding);
+  console.log(JSON.stringify({ vectors, ms: Date.now() - started }));
 } catch (error) {
-  console.log(JSON.stringify({ error: error.constructor.name, status: error.status, message: error.message }));
+  const { status, message } = error;
+  console.log(JSON.stringify({ error: error.constructor.name, status, message }));
 }
 """
 

@@ -271,7 +271,10 @@ def test_a_full_disk_is_one_line_and_leaves_whole_parts(embedded: Embedded, tmp_
         f"'{part}'"
         for part in bulk.command("embed_dataset", embedded.corpus, output, *OPTIONS, "--quiet")
     )
-    script = f"mount -t tmpfs -o size=300k tmpfs {output} && {{ {job}; code=$?; ls -A {output}; exit $code; }}"
+    script = (
+        f"mount -t tmpfs -o size=300k tmpfs {output} && "
+        f"{{ {job}; code=$?; ls -A {output}; exit $code; }}"
+    )
     own = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
     ran = subprocess.run(
         [*own, "sh", "-c", script],
@@ -325,7 +328,10 @@ def test_options_mean_what_they_mean_to_the_service(
         for n, text in enumerate([*texts, "word " * 3000])
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
-    options = "--id id --title head --task document --dimensions 256 --output-type int8 --keep url --no-truncate"
+    options = (
+        "--id id --title head --task document --dimensions 256 --output-type int8 --keep url "
+        "--no-truncate"
+    )
     more = "--threads 2 --part-rows 20 --price-per-month 730000"
     model = {"MODEL_NAME": str(gemma_directory)}
     ran = bulk.run(

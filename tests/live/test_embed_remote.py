@@ -13,7 +13,8 @@ from tests.live import bulk
 from tests.live.conftest import PLENTY
 
 OPTIONS = ("--id", "id", "--part-rows", "20")
-# One request at a time, of ten texts and 4,000 bytes: a part needs several, and each limit refuses some.
+# One request at a time, of ten texts and 4,000 bytes: a part needs several, and each limit refuses
+# some.
 TIGHT = {
     "MODEL_QUANTIZATION": "fp32",
     "MAX_CONCURRENT_PER_USER": "1",

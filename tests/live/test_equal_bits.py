@@ -1,4 +1,4 @@
-"""A text has one vector: alone, in a batch, beside other users, in a job, on any number of threads."""
+"""A text has one vector: alone, in a batch, beside other users, in a job, on any threads."""
 
 import asyncio
 import json

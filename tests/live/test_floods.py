@@ -54,7 +54,7 @@ def test_ten_thousand_paths_and_bad_tokens_leave_nothing_behind(besieged: Server
             async def one(number: int) -> int:
                 if number % 2:
                     return (await client.get(f"/{random.getrandbits(64):x}")).status_code
-                address = f"203.0.113.{random.randrange(256)}"  # as a proxy on this machine would report it
+                address = f"203.0.113.{random.randrange(256)}"  # as a local proxy reports it
                 headers = {
                     "Authorization": f"Bearer {random.getrandbits(256):x}.{number}.x",
                     "X-Forwarded-For": address,
@@ -135,7 +135,7 @@ LARGEST = 8_388_608  # bytes of a body, by default
 
 
 async def send_slowly(server: Server, user: str) -> None:
-    """Nearly all of the largest body as fast as it is taken, then a byte now and then; again when it is ended."""
+    """Send nearly all of the largest body at once and the rest slowly; again when it is ended."""
     head = f"POST /embed HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token(user)}\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {LARGEST}\r\n\r\n"
     while True:

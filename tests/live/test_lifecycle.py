@@ -1,4 +1,4 @@
-"""Beginning and end: nothing accepted is lost, nothing hangs, and what cannot serve is started anew."""
+"""Start and end: nothing accepted is lost, nothing hangs, and a broken worker is restarted."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Tasks, sizes, encodings, truncation and fingerprints: what may be asked of every route that embeds."""
+"""Options of every route that embeds: tasks, sizes, encodings, truncation, fingerprints."""
 
 import base64
 import uuid

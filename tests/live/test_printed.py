@@ -61,7 +61,7 @@ def serving_dimensions(server: Server) -> int:
 
 
 class Shell:
-    """A reader's terminal, in the project's directory, with the server where the page expects it."""
+    """A reader's terminal in the project's directory, with the server where the page has it."""
 
     def __init__(self, server: Server, directory: Path) -> None:
         self._server = server

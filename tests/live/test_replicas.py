@@ -1,4 +1,4 @@
-"""Three replicas behind a real nginx: a user's limit holds across them, because it lives in Redis."""
+"""Three replicas behind a real nginx share each user's limit through Redis."""
 
 import shutil
 import subprocess
@@ -23,7 +23,8 @@ events {{}}
 http {{
     access_log off;
     client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi; uwsgi_temp_path {directory}/uwsgi; scgi_temp_path {directory}/scgi;
+    fastcgi_temp_path {directory}/fastcgi; uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
     upstream replicas {{ {servers} }}
     server {{
         listen 127.0.0.1:{port};

@@ -1,4 +1,4 @@
-"""A project with signing keys: `SUPABASE_URL` alone is enough, and both kinds of key are live at once."""
+"""A project with signing keys: `SUPABASE_URL` is enough, and both kinds of key work at once."""
 
 import threading
 import time

@@ -26,7 +26,7 @@ class Collector(ThreadingHTTPServer):
         self.spans: list[Span] = []
 
     def trace(self, root: str, count: int) -> dict[str, Span]:
-        """The spans, by name, of the trace whose request is named `root`, once there are `count`."""
+        """The spans by name of the trace whose request is named `root`, once there are `count`."""
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             traces = {span.trace_id for span in self.spans if span.name == root}
@@ -135,7 +135,8 @@ def test_without_a_collector_no_exporter_is_imported(endpoint: str) -> None:
     script = (
         "import sys, tracing; app = object(); "
         f"tracing.configure({endpoint!r} or None, version='1'); "
-        "print('opentelemetry.exporter.otlp.proto.http' in sys.modules, tracing.around(app, routes=()) is app)"
+        "print('opentelemetry.exporter.otlp.proto.http' in sys.modules, "
+        "tracing.around(app, routes=()) is app)"
     )
     said = subprocess.run(
         [sys.executable, "-c", script], cwd=SOURCE, env=bare_environment(), capture_output=True

@@ -1,4 +1,4 @@
-"""A dialect's other side: texts are read as one token per word, and vectors are known beforehand."""
+"""A service for dialects: texts have one token per word, and vectors are known beforehand."""
 
 from collections.abc import Sequence
 from typing import Any
