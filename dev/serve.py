@@ -37,7 +37,7 @@ curl {url}/similarity \\
   -d '{{"text": "A man plays a guitar", "texts": ["Someone plays an instrument", "It rained"]}}'
 
 Vectors: POST /embed    Documentation: {url}/docs    Another token: make token    Stop: Ctrl-C
-"""  # noqa: E501 (a command to paste)
+"""
 KEEP_ALIVE = 75  # seconds; longer than the 60 s for which proxies keep an idle connection
 
 
