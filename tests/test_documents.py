@@ -14,7 +14,7 @@ PAGES = sorted(
     {*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").glob("*.md")}
 )
 MAX_LINES = {"README.md": 170, "README.ko.md": 170, "ARCHITECTURE.md": 120, "SECURITY.md": 80}
-MAX_LINES_OF_A_TASK = 200
+MAX_LINES_OF_A_TASK = 220
 MAX_CHARACTERS = 120  # of a line; tables and code cannot be wrapped
 CONTRACT = {
     "MODEL_NAME", "MODEL_QUANTIZATION", "MAX_BATCH_SIZE", "MAX_SEQ_LENGTH", "HF_TOKEN",
