@@ -98,7 +98,7 @@ class Admission:
         if own <= 0 and total <= 0:
             return
         most_own, most_total = self._above(user, most, bulk)
-        wait = max(self._seconds_of_turns(most_own), self._seconds_of(most_total))
+        wait = max(self._seconds_of_own(user, most_own, bulk), self._seconds_of(most_total))
         raise UserQueueFullError(wait) if own > 0 else QueueFullError(wait)
 
     def _above(self, user: str, cost: int, bulk: bool) -> tuple[int, int]:
@@ -116,11 +116,16 @@ class Admission:
         self._tokens = DECAY * self._tokens + tokens
         self._seconds = DECAY * self._seconds + seconds
 
-    def _seconds_of_turns(self, tokens: int) -> int:
-        """Seconds until `tokens` of one user are done.
+    def _seconds_of_own(self, user: str, tokens: int, bulk: bool) -> int:
+        """Seconds until `tokens` of one user are done; 0 for none.
 
-        The queue is fair: by then every other user has as many done, or all of theirs.
+        The queue is fair: by then every other user has as many done, or all of theirs. A bulk user
+        waits for all of theirs.
         """
+        if tokens <= 0:
+            return 0
+        if bulk:
+            return self._seconds_of(self.tokens - self._of[user] + tokens)
         return self._seconds_of(sum(min(theirs, tokens) for theirs in self._of.values()))
 
     def _seconds_of(self, tokens: int) -> int:

@@ -170,3 +170,13 @@ def test_bulk_fills_half_of_the_queue_at_most() -> None:
 def test_an_empty_queue_takes_any_bulk_request() -> None:
     queue = admission(user=2000, total=2000)
     queue.admit("bulk", [2000], bulk=True)
+
+
+def test_a_bulk_user_is_told_to_wait_for_all_work_of_others() -> None:
+    queue = admission(user=1000, total=10_000)
+    queue.measure(10, 1)
+    queue.admit("a", [300])
+    queue.admit("bulk", [1000], bulk=True)
+    with pytest.raises(UserQueueFullError) as refused:
+        queue.admit("bulk", [100], bulk=True)
+    assert refused.value.retry_after == (300 + 100) // 10
