@@ -114,6 +114,8 @@ class ServiceKeys:
 def _read(file: Path) -> str:
     """Raises ConfigurationError."""
     try:
+        if file.exists() and not file.is_file():  # a named pipe would block for ever
+            raise ValueError("not a file")
         with file.open("rb") as opened:
             content = opened.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:

@@ -60,7 +60,17 @@ def gated(quota: Quota) -> ASGIApp:
     verifier = TokenVerifier(keys=KeySet(secret=SECRET), issuer=None, allow_anonymous=False)
     routes = {"/embed": Route(frozenset({"POST"}), protected=True)}
     authenticator = Authenticator(verifier, ServiceKeys())
-    gate = Gate(spending, routes=routes, authenticator=authenticator, quota=quota)
+    gate = Gate(
+        spending,
+        routes=routes,
+        authenticator=authenticator,
+        quota=quota,
+        max_body_bytes=8_388_608,
+        body_timeout=20.0,
+        max_in_flight=256,
+        max_concurrent_per_user=16,
+        failed_auth_per_minute=60,
+    )
     return Edge(gate, routes=routes, fingerprint="0" * 12, record=lambda _: None)
 
 

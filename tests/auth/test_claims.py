@@ -53,6 +53,12 @@ async def test_a_name_has_to_be_short_and_visible(third_party: TokenVerifier, su
         await third_party.verify(Project().rs256(iss=CLERK, aud="my-app", sub=subject))
 
 
+async def test_no_user_may_be_called_like_a_service(third_party: TokenVerifier) -> None:
+    token = Project().rs256(iss=CLERK, aud="my-app", sub="service:indexer", session_id=...)
+    with pytest.raises(TokenInvalid, match="service keys"):
+        await third_party.verify(token)
+
+
 @pytest.mark.parametrize(
     ("change", "refusal"),
     [

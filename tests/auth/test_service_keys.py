@@ -184,6 +184,12 @@ def test_a_file_that_cannot_be_read_ends_the_start(tmp_path: Path) -> None:
         ServiceKeys(file=tmp_path / "nowhere")
 
 
+def test_a_named_pipe_is_no_file_of_keys(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigurationError, match="SERVICE_KEYS_FILE cannot be read"):
+        ServiceKeys(file=tmp_path / "pipe")
+
+
 def test_a_wrong_line_of_the_file_ends_the_start(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(f"\n{entry('a', KEY)}\nnonsense\n")
     with pytest.raises(ConfigurationError, match="SERVICE_KEYS_FILE: entry 3 has no SHA-256"):

@@ -32,6 +32,14 @@ ROUTES = {
     "/usage": Route(frozenset({"GET"}), protected=True),
     "/health": Route(frozenset({"GET"}), protected=False),
 }
+USUAL_BOUNDS: dict[str, Any] = {
+    "max_body_bytes": 8_388_608,
+    "body_timeout": 20.0,
+    "max_in_flight": 256,
+    "max_concurrent_per_user": 16,
+    "failed_auth_per_minute": 60,
+    "trusted_proxies": "127.0.0.1",
+}
 
 
 class RecordingApp:
@@ -136,7 +144,7 @@ class GateSetup:
     def __post_init__(self) -> None:
         self.quota = MemoryQuota(Limits(100, 60.0, None), clock=self.clock)
 
-    def gate(self, *, cors_allow_origins: Iterable[str] = (), **settings: Any) -> Gate:
+    def gate(self, *, cors_allow_origins: Iterable[str] = (), **bounds: Any) -> Gate:
         tokens = TokenVerifier(
             keys=KeySet(secret=self.project.secret),
             issuer=ISSUER,
@@ -151,7 +159,7 @@ class GateSetup:
             cors_allow_origins=cors_allow_origins,
             ready=lambda: self.ready,
             clock=self.clock,
-            **settings,
+            **USUAL_BOUNDS | bounds,
         )
 
 

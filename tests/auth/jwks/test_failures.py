@@ -22,7 +22,7 @@ from quota.memory import MemoryQuota
 from quota.receipt import Limits
 from tests.auth.jwks.remote import FIRST, settle
 from tests.auth.key_server import Answer, KeyServer, says
-from tests.gate.asgi import ROUTES, RecordingApp, post
+from tests.gate.asgi import ROUTES, USUAL_BOUNDS, RecordingApp, post
 
 WRONG_ANSWERS: dict[str, Answer] = {
     "huge": says(b'{"keys": [' + b" " * MAX_BYTES + b"]}"),
@@ -176,7 +176,7 @@ async def test_made_up_key_ids_count_against_their_address(
         routes=ROUTES,
         authenticator=Authenticator(verifier, ServiceKeys(), clock=clock),
         quota=quota,
-        failed_auth_per_minute=3,
+        **USUAL_BOUNDS | {"failed_auth_per_minute": 3},
     )
     refusals = []
     for number in range(5):
