@@ -16,6 +16,7 @@ MAX_URL_BYTES = 8_192
 MAX_PIPELINED = 16  # requests that wait behind the one being answered
 MAX_CONNECTIONS = 4_096  # 7 to 40 KB each; beyond it the one that has waited longest is closed
 MAX_WAITING_BYTES = 16_777_216  # of heads that are not complete, on all connections
+MAX_HELD_BYTES = 67_108_864  # that connections of one user have read, waiting for their turn
 HEAD_TIMEOUT = 10.0  # seconds from the first byte of a head to its last
 UNSENT = 65_536  # bytes of an answer that the kernel buffers; its default is 4 MB
 

@@ -10,10 +10,8 @@ What is refused here is answered by the application like any request, in the ord
 
 import asyncio
 import contextlib
-import fcntl
 import socket
-import sys
-import termios
+from functools import partial
 from typing import Any, ClassVar
 
 import httptools
@@ -25,6 +23,7 @@ from api.bounds import (
     LARGE_PIECE,
     MAX_CONNECTIONS,
     MAX_HEADER_LINES,
+    MAX_HELD_BYTES,
     MAX_OVERHEAD,
     MAX_PIPELINED,
     MAX_URL_BYTES,
@@ -40,7 +39,8 @@ from api.bounds import (
     reason_of_parser,
 )
 from api.turns import Turns
-from api.waiting import Waiting
+from api.unread import unacknowledged
+from api.waiting import HeldBytes, Waiting
 from errors import GateError
 from gate.errors import BadHeader, HeadersTooLarge, UrlTooLong
 from request_state import state_of
@@ -57,6 +57,7 @@ class Connection(HttpToolsProtocol):
     answer_timeout = 30.0  # seconds; a client that reads nothing for so long is aborted
     max_connections = MAX_CONNECTIONS
     waiting: "ClassVar[Waiting[Connection]]" = Waiting(max_bytes=MAX_WAITING_BYTES)
+    held: "ClassVar[HeldBytes]" = HeldBytes(max_per_user=MAX_HELD_BYTES, small=PIECE)
     turns: "ClassVar[Turns]" = Turns(READS_PER_TURN)
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -97,19 +98,24 @@ class Connection(HttpToolsProtocol):
         if self._ended:
             return
         self._unset_keepalive_if_required()
+        user = self._user()
         cost = 1 + len(data) // LARGE_PIECE
-        if not self._held and self.turns.take(user=self._user(), later=self._read_held, cost=cost):
+        later = partial(self._read_held, user)
+        if not self._held and self.turns.take(user=user, later=later, cost=cost):
             self._read(data)
-        else:
+        elif self.held.add(user, len(data)):
             self._held += data
             self.transport.pause_reading()  # not `flow`, which the application resumes
+        else:
+            self.abort()
 
     def _user(self) -> str:
         """The user whose turns it takes: its last request's; new connections count as one user."""
         return "new" if self.cycle is None else state_of(self.cycle.scope).user_id
 
-    def _read_held(self) -> None:
+    def _read_held(self, user: str) -> None:
         data, self._held = self._held, b""
+        self.held.remove(user, len(data))
         if self.transport.is_closing():
             return
         if not self.flow.read_paused:
@@ -120,11 +126,10 @@ class Connection(HttpToolsProtocol):
 
     def _read(self, data: bytes) -> None:
         pieces = memoryview(data)
-        start = 0
-        while start < len(data) and not self._ended:
+        while pieces and not self._ended:
             size = LARGE_PIECE if self._in_body else PIECE  # uvicorn appends each to those before
-            self._parse(pieces[start : start + size])
-            start += size
+            self._parse(pieces[:size])
+            pieces = pieces[size:]
         if not self._in_body and not self._ended and (self._in_head or self._overhead):
             self._wait_for_head()
 
@@ -283,13 +288,8 @@ class Connection(HttpToolsProtocol):
         The buffer alone is not enough: it moves in steps of up to 64 KiB, and may be filled again
         to the same size between two checks.
         """
-        return self._n_resumed, self.transport.get_write_buffer_size(), self._unacknowledged()
-
-    def _unacknowledged(self) -> int:
-        """Bytes in the kernel that the client has not acknowledged (tcp(7), SIOCOUTQ)."""
         descriptor = self.transport.get_extra_info("socket").fileno()
-        answer = fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))
-        return int.from_bytes(answer, sys.byteorder)
+        return self._n_resumed, self.transport.get_write_buffer_size(), unacknowledged(descriptor)
 
 
 def use_bounded_connections(*, answer_timeout: float) -> None:

@@ -1,5 +1,8 @@
 """Bounds the memory of answers that clients have not read yet."""
 
+import fcntl
+import sys
+import termios
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -66,3 +69,9 @@ class UnreadAnswers:
             chosen = max(self._held, key=lambda answer: (of_user[answer.user], -answer.read_at))
             self._held.remove(chosen)
             chosen.abort()
+
+
+def unacknowledged(descriptor: int) -> int:
+    """Bytes in a socket of the kernel that its peer has not acknowledged (tcp(7), SIOCOUTQ)."""
+    answer = fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)

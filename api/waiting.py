@@ -1,5 +1,6 @@
-"""Connections that wait for their clients: to send a head, or to read."""
+"""Connections that wait: for their clients, or with what they have read for their turn."""
 
+from collections import Counter
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
@@ -37,3 +38,30 @@ class Waiting(Generic[Connection]):
             oldest = next(iter(self._sent))
             self.end(oldest)
             yield oldest
+
+
+class HeldBytes:
+    """Bytes that were read and wait for their turn, per user.
+
+    Args:
+        max_per_user: bytes.
+        small: bytes of a read that may always wait.
+    """
+
+    def __init__(self, *, max_per_user: int, small: int) -> None:
+        self._max_per_user = max_per_user
+        self._small = small
+        self._held = Counter[str]()
+
+    def add(self, user: str, count: int) -> bool:
+        """Count the bytes of one read, unless they are too many. Whether they may wait."""
+        if count > self._small and self._held[user] + count > self._max_per_user:
+            return False
+        self._held[user] += count
+        return True
+
+    def remove(self, user: str, count: int) -> None:
+        """Their turn has come."""
+        self._held[user] -= count
+        if not self._held[user]:
+            del self._held[user]

@@ -1,13 +1,16 @@
 """What comes on a connection and waits for its turn of the event loop."""
 
 import asyncio
+import socket
 import time
+from contextlib import ExitStack
 
 import pytest
 from starlette.types import Receive, Scope, Send
 
 from api.protocol import Connection
 from api.turns import Start
+from api.waiting import HeldBytes
 from gate.body_memory import PIECE
 from tests.api.test_protocol import GET, Served, read_to_end, served, until
 
@@ -76,7 +79,7 @@ def test_an_application_that_asks_for_more_does_not_get_twice_as_much_at_a_time(
     async def reading(scope: Scope, receive: Receive, send: Send) -> None:
         more = True
         while more:
-            await asyncio.sleep(0 if sizes else HELD)
+            await asyncio.sleep(0 if sizes else HELD / 2)
             message = await receive()
             sizes.append(len(message["body"]))
             more = message["more_body"]
@@ -91,3 +94,25 @@ def test_an_application_that_asks_for_more_does_not_get_twice_as_much_at_a_time(
         until(lambda: sum(sizes) == 900_000, 10)
     assert sizes[0] == 100
     assert max(sizes) <= PIECE
+
+
+def test_of_what_a_user_sends_at_once_so_much_waits(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest reads are ended first, and small ones never."""
+    monkeypatch.setattr(Connection, "held", HeldBytes(max_per_user=40_000, small=1_000))
+    large = POST % 30_000 + b"v" * 30_000
+    with ExitStack() as stack:
+        connections = [stack.enter_context(served.connect()) for _ in range(4)]
+        for connection, content in zip(connections, (large, large, large, GET), strict=True):
+            connection.sendall(content)
+        answers = [answered(connection) for connection in connections]
+    assert answers == [True, False, False, True]
+    assert Connection.held.add("new", 40_000), "what was held is counted no more"
+
+
+def answered(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+    except ConnectionResetError:
+        return False
