@@ -116,7 +116,8 @@ test: tools native $(VENV)/dev ## Run the whole test suite
 	@$(BIN)/python -m pytest
 
 test-fast: native $(VENV)/dev ## Run the tests of api/, auth/, gate/ and settings without servers and properties (a minute)
-	@$(BIN)/python -m pytest -m "not server and not hypothesis" tests/api tests/auth tests/gate tests/test_*.py
+	@$(BIN)/python -m pytest -m "not server and not hypothesis" tests/api tests/auth tests/gate \
+	  $(filter-out tests/test_sbom.py,$(wildcard tests/test_*.py))
 
 # The programs that tests and drills use: a browser, a JavaScript client, proxies, Prometheus, a fake clock, a compiler
 # with sanitizers. PROGRAM=PACKAGE+PACKAGE where packages have other names. As root on Debian, missing programs are

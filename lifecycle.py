@@ -88,16 +88,15 @@ class Lifecycle:
         if not self.stopping:
             self.stopping = True
             self._loop.call_soon_threadsafe(self._keep, self._drain(number))
-        elif (
-            number == signal.SIGINT
-        ):  # a second Ctrl-C; the supervisor sends SIGTERM after the first
+        elif number == signal.SIGINT:
+            # A second Ctrl-C; the supervisor sends SIGTERM after the first.
             self._handlers[number](number, frame)
 
     async def _drain(self, number: int) -> None:
         fields = {"in_flight": self.in_flight(), "seconds": self._timeout}
         LOG.info("stopping", extra={"fields": fields})
         deadline = time.monotonic() + self._timeout
-        while self.in_flight() and time.monotonic() < deadline:  # noqa: ASYNC110 (a count has no event)
+        while self.in_flight() and time.monotonic() < deadline:  # noqa: ASYNC110 (no event)
             await asyncio.sleep(0.05)
         if abandoned := self.in_flight():
             LOG.warning("shutdown_timeout", extra={"fields": {"abandoned": abandoned}})
@@ -179,7 +178,7 @@ async def _accept_backlog(sockets: list[socket.socket]) -> None:
     deadline = time.monotonic() + LAST_ANSWERS
     for sock in sockets:
         queued.register(sock, select.POLLIN)
-    while queued.poll(0) and time.monotonic() < deadline:  # noqa: ASYNC110 (the kernel's queue has no event)
+    while queued.poll(0) and time.monotonic() < deadline:  # noqa: ASYNC110 (no event)
         await asyncio.sleep(0)
 
 

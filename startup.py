@@ -111,9 +111,8 @@ async def _load_model(parts: Parts) -> None:
     try:
         async with asyncio.timeout(LOADING * parts.settings.engine_timeout):
             seconds = await parts.embedder.start()
-    except (
-        Exception
-    ) as error:  # the next worker may have the memory, or the file, that this one lacked
+    except Exception as error:
+        # The next worker may have the memory, or the file, that this one lacked.
         await parts.lifecycle.give_up("model_cannot_be_loaded", error)
         raise
     model = parts.embedder.model

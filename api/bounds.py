@@ -7,7 +7,7 @@ import httptools
 from errors import GateError
 from gate.errors import BadHeader, BodyTimeout
 
-PIECE = 16_384  # bytes that are parsed between two looks at the counts
+PIECE = 16_384  # bytes that are parsed between two checks of the bounds
 LARGE_PIECE = 65_536  # the same within a body
 READS_PER_TURN = 8  # of up to LARGE_PIECE bytes, on all connections together
 MAX_OVERHEAD = 32_768  # bytes of a head; of a body's framing, on top of as many as its content

@@ -28,7 +28,7 @@ class RequestRecord:
     status: int  # 0 when the client left before an answer began
     seconds: float
     tokens: int
-    caller: str | None  # "user", or "service:NAME"; None where nobody was let in
+    caller: str | None  # "user", or "service:NAME"; None if no one was let in
     user: str | None  # first 16 hex digits of SHA-256 of the id of a user
     reason: str | None  # why it was refused or failed
     error: Exception | None

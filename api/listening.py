@@ -1,7 +1,7 @@
 """Accepts more than one new connection per turn of the event loop.
 
 libuv 1.45 and later accept one connection per listening socket and turn. With 600 busy connections
-a turn takes 60 ms, and whoever connected next waited until these had stopped (measured: 4 s).
+a turn takes 60 ms, and a new connection waited until these had stopped (measured: 4 s).
 """
 
 import os

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 class ModelInfo:
     """Read from the model's profile, before its weights are loaded."""
 
-    models: Mapping[
-        str, str | None
-    ]  # its names and the task that each stands for, the plain one first
-    tasks: tuple[str, ...]  # every name of every task
-    main_tasks: tuple[str, ...]  # every task by one name
-    titles: bool  # whether documents may have one
-    blank: str  # pattern of a title that is none
-    dimensions: tuple[int, ...]  # descending, the first is the whole
+    # Its names and the task that each stands for; the first is the plain name.
+    models: Mapping[str, str | None]
+    tasks: tuple[str, ...]  # all names of all tasks
+    main_tasks: tuple[str, ...]  # one name per task
+    titles: bool  # whether documents may have titles
+    blank: str  # pattern of titles that count as none
+    dimensions: tuple[int, ...]  # descending; the first is the full size
     max_tokens: int
     created: int  # Unix time
     fingerprint: str

@@ -11,7 +11,7 @@ def behind_connection(app: ASGIApp) -> ASGIApp:
 
     Raises:
         GateError: the head or the framing of the request is beyond its bounds.
-        AnswerUnreadError: the connection was aborted, because nobody reads the answer.
+        AnswerUnreadError: the connection was aborted, because the client does not read.
     """
 
     async def told(scope: Scope, receive: Receive, send: Send) -> None:
