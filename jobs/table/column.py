@@ -58,8 +58,15 @@ class Column:
         name = f"{self.table.name}_{self.embedding}_hnsw".encode()
         return name[:LONGEST_NAME].decode(errors="ignore")
 
-    def parts(self, pgvector: catalog.Pgvector) -> Mapping[str, sql.Composable]:
-        """What the files in `sql/` leave open of this column."""
+    def parts(
+        self, pgvector: catalog.Pgvector, fingerprint: str | None = None
+    ) -> Mapping[str, sql.Composable]:
+        """What the files in `sql/` leave open of this column.
+
+        Args:
+            pgvector: of the database.
+            fingerprint: of the worker's model; the set-up has none.
+        """
         keys = self.table.keys
         row = [_field("t", key) for key in keys]
         stored = [self._stored(key) for key in keys]
@@ -74,6 +81,7 @@ class Column:
             "type": sql.SQL("{}({})").format(
                 sql.Identifier(pgvector.schema, self.kind), sql.Literal(self.dimensions)
             ),
+            "model": sql.Literal(fingerprint),
             "content": content,
             "content_hash": sql.SQL("sha256(convert_to(({})::text, 'UTF8'))").format(content),
             "first_key": sql.Identifier(keys[0]),
@@ -88,6 +96,7 @@ class Column:
             "row_key": self.key("t"),
             "new_key": self.key("new"),
             "changed": self._changed(),
+            "is_current": self._is_current(fingerprint),
             "most_bytes": sql.Literal(4 * MIB),  # as of a row of a file
             "most_bytes_at_once": sql.Literal(16 * MIB),
         }
@@ -103,6 +112,20 @@ class Column:
         """A part of a queue entry's key, in the column's type."""
         return sql.SQL("(q.key ->> {})::{}").format(
             sql.Literal(key), sql.SQL(self.table.columns[key])
+        )
+
+    def _is_current(self, fingerprint: str | None) -> sql.Composed:
+        """Whether `c`, the column's row, still has this model and this source."""
+        source = self.source
+        return sql.SQL(
+            "c.name = {} and c.fingerprint = {} and (c.template, c.function, c.title) "
+            "is not distinct from ({}::text, {}::text, {}::text)"
+        ).format(
+            sql.Literal(self.name),
+            sql.Literal(fingerprint),
+            sql.Literal(source.template),
+            sql.Literal(source.function),
+            sql.Literal(source.title),
         )
 
     def _changed(self) -> sql.Composable:

@@ -71,8 +71,10 @@ class Queue:
 
         Entries beyond 16 MiB of texts are given back.
         """
-        values = {"ids": list(claim.ids), "model": fingerprint}
-        parts = {**column.parts(self._pgvector), **_literals(values)}
+        parts = {
+            **column.parts(self._pgvector, fingerprint),
+            **_literals({"ids": list(claim.ids)}),
+        }
         rows = self._session.run(statement("read.sql", parts))
         latest = {row.key_hash: row.id for row in rows}  # by id: the last of a key counts
         waiting = [row for row in rows if latest[row.key_hash] == row.id and row.there]
@@ -92,17 +94,17 @@ class Queue:
     def write(self, column: Column, embedded: Sequence[Embedded], fingerprint: str) -> int:
         """Vectors of texts that are still those of their rows. Returns how many were written.
 
-        Rows that changed, or that somebody else is writing, are tried again.
+        Rows that changed, or that somebody else is writing, are tried again; so are all of them
+        when the column has another model or source by now.
         """
         if not embedded:
             return 0
         values = {
-            "model": fingerprint,
             "ids": [one.text.id for one in embedded],
             "vectors": [_as_sql(one) for one in embedded],
             "hashes": [one.text.hash for one in embedded],
         }
-        parts = {**column.parts(self._pgvector), **_literals(values)}
+        parts = {**column.parts(self._pgvector, fingerprint), **_literals(values)}
         written = {row.id for row in self._session.run(statement("write.sql", parts))}
         self.give_back([one.text.id for one in embedded if one.text.id not in written])
         return len(written)

@@ -4,7 +4,8 @@ with found as (
         {content} as content,
         {content_hash} as hash,
         t.{embedding} is not null and t.{hash} = {content_hash}
-            and t.{fingerprint} = {model} as done
+            and t.{fingerprint} = {model}
+            and exists (select from embedding_api.columns c where {is_current}) as done
     from embedding_api.queue q
     left join {table} t on {key_matches}
     where q.id = any({ids}::bigint[])

@@ -1,12 +1,15 @@
 -- Vectors of texts that are still those of their rows. A row that somebody else is writing is left
--- out, not waited for: nobody waits for the worker, and it causes no deadlock.
+-- out, not waited for: nobody waits for the worker, and it causes no deadlock. Nothing is written
+-- once the column has another model or source: the lock on its row makes a set-up wait for us.
 with found as materialized (
     select v.id, v.vector, v.hash, {key_columns}
     from unnest({ids}::bigint[], {vectors}::text[], {hashes}::bytea[]) as v(id, vector, hash)
     join embedding_api.queue q on q.id = v.id
     join {table} t on {key_matches}
+    join embedding_api.columns c on {is_current}
     where {content_hash} = v.hash
     for no key update of t skip locked
+    for share of c skip locked
 ),
 written as (
     update {table} t

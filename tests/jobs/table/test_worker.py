@@ -202,6 +202,47 @@ def test_vectors_of_another_model_stay_until_they_are_replaced(
     assert filling.assert_filled("documents") == 2
 
 
+@pytest.mark.parametrize("change", ["model", "source"])
+def test_a_vector_of_a_model_or_a_source_that_was_replaced_meanwhile_is_not_written(
+    filling: Filling, documents: psycopg.Connection, change: str
+) -> None:
+    documents.execute("INSERT INTO documents (title, body) VALUES ('title', 'one')")
+    queue = queue_of(documents)
+    embedder = TextEmbedder(filling.engine)
+    ours = filling.engine.fingerprint
+    documents.execute("UPDATE embedding_api.columns SET fingerprint = %s", [ours])
+    [column] = load_columns(documents)
+    claim = queue.claim([column.name], ours)
+    assert claim
+    [embedded] = embedder.embed(queue.read(column, claim, ours).texts, column.dimensions)
+    if change == "model":
+        setup.requeue(documents, column, "other")
+    else:
+        filling.set_up("documents", "--text", "title")
+    assert queue.write(column, embedded, ours) == 0
+    assert waiting(documents) == 2  # the claimed entry and the new one
+    if change == "model":
+        setup.requeue(documents, column, ours)
+    assert filling.fill() == 0
+    assert filling.assert_filled("documents", "body" if change == "model" else "title") == 1
+
+
+def test_a_worker_that_knows_an_old_source_takes_no_row_for_finished(
+    filling: Filling, documents: psycopg.Connection
+) -> None:
+    documents.execute("INSERT INTO documents (title, body) VALUES ('title', 'one')")
+    assert filling.fill() == 0
+    [column] = load_columns(documents)
+    filling.set_up("documents", "--text", "title")
+    queue = queue_of(documents)
+    claim = queue.claim([column.name], filling.engine.fingerprint)
+    assert claim
+    assert len(queue.read(column, claim, filling.engine.fingerprint).texts) == 1
+    documents.execute("UPDATE embedding_api.queue SET ready_at = now()")
+    assert filling.fill() == 0
+    assert filling.assert_filled("documents", "title") == 1
+
+
 def test_an_engine_of_another_model_takes_no_rows(
     filling: Filling, documents: psycopg.Connection
 ) -> None:
