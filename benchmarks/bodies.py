@@ -20,7 +20,8 @@ LIMITS = Limits(max_texts=TEXTS)
 
 async def longest_turn(model: type[Body], body: bytes) -> float:
     """CPU seconds of the longest turn of the event loop while `body` is read."""
-    longest, since = 0.0, time.thread_time()
+    longest = 0.0
+    since = time.thread_time()
 
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": body}
@@ -30,7 +31,8 @@ async def longest_turn(model: type[Body], body: bytes) -> float:
         while True:
             await asyncio.sleep(0)
             now = time.thread_time()
-            longest, since = max(longest, now - since), now
+            longest = max(longest, now - since)
+            since = now
 
     watching = asyncio.create_task(watch())
     await asyncio.sleep(0)

@@ -73,7 +73,8 @@ def resident_mb(pid: int) -> float:
 @contextmanager
 def watched(pid: int) -> Iterator[list[float]]:
     """Sample the resident megabytes at 5 Hz; yields a list whose only value is the maximum."""
-    peak, over = [0.0], threading.Event()
+    peak = [0.0]
+    over = threading.Event()
 
     def look() -> None:
         while not over.wait(0.2):
@@ -169,7 +170,8 @@ def kills(directory: Path, count: int, times: int) -> dict[str, Any]:
     calm = directory / "calm"
     source.mkdir()
     texts = texts_of(count, SHORT)
-    half, rest = count // 2, count * 3 // 4
+    half = count // 2
+    rest = count * 3 // 4
     write_corpus(source / "a.parquet", texts[:half])
     write_corpus(source / "b.jsonl", texts[half:rest], first=half)
     write_corpus(source / "c.csv", texts[rest:], first=rest)
@@ -206,7 +208,8 @@ def disturb(
     """
     chance = random.Random()
     moments: list[dict[str, Any]] = []
-    process, began = start(source, output), time.perf_counter()
+    process = start(source, output)
+    began = time.perf_counter()
     while len(moments) < times:
         # No kill in the last interval.
         wanted = n_parts * (len(moments) + chance.random()) / (times + 1)
@@ -229,7 +232,8 @@ def complete(output: Path, count: int) -> bool:
     table = pq.read_table(output)
     flat = table.column("embedding").combine_chunks().flatten().to_numpy()
     lengths = np.linalg.norm(flat.reshape(len(table), -1), axis=1)
-    rows, ids = table.column("row").to_pylist(), table.column("id").to_pylist()
+    rows = table.column("row").to_pylist()
+    ids = table.column("id").to_pylist()
     in_order = rows == list(range(count)) and ids == [str(row) for row in rows]
     return in_order and bool(np.allclose(lengths, 1, atol=1e-3))
 

@@ -42,7 +42,8 @@ def measure(rounds: int, calls: int) -> tuple[Rates, dict[str, str]]:
     Returns the rates, and the reasons why sides are missing.
     """
     lengths = next(workload.lengths for workload in WORKLOADS if workload.name == AT_128)
-    token_ids, random = texts(lengths), np.random.default_rng(0)
+    token_ids = texts(lengths)
+    random = np.random.default_rng(0)
     with loaded([OURS, V0_1]) as (sides, missing):
         rates: Rates = {condition: {name: [] for name in sides} for condition in CONDITIONS}
         for number in range(rounds):

@@ -62,7 +62,8 @@ def crowd(server: Server, users: int, body: bytes) -> Iterator[None]:
 
 def wait_until_queued(server: Server) -> None:
     """Until the crowd's batches have been tokenised: the queue grows no more."""
-    highest, since = 0.0, time.monotonic()
+    highest = 0.0
+    since = time.monotonic()
     deadline = since + LONGEST
     while not highest or time.monotonic() - since < STEADY:
         if time.monotonic() > deadline:
@@ -70,7 +71,8 @@ def wait_until_queued(server: Server) -> None:
         time.sleep(0.1)
         queued = queued_tokens(server)
         if queued > highest:
-            highest, since = queued, time.monotonic()
+            highest = queued
+            since = time.monotonic()
 
 
 def queued_tokens(server: Server) -> float:
@@ -136,7 +138,8 @@ def measure(directory: Path | None) -> dict[str, Any]:
 
 
 def row(seconds: Sequence[float], bound: float) -> dict[str, float]:
-    p50, p95 = percentile(seconds, 0.5), percentile(seconds, 0.95)
+    p50 = percentile(seconds, 0.5)
+    p95 = percentile(seconds, 0.95)
     return {"p50_ms": p50 * 1000, "p95_ms": p95 * 1000, "share_of_bound": p95 / bound}
 
 

@@ -49,7 +49,8 @@ def serving(model: Path | None = FULL_SIZE, *, bounded: bool = False) -> Iterato
 async def caller(server: Server, user: str = USERS[0]) -> AsyncIterator[aiohttp.ClientSession]:
     """An HTTP client with a token of `user`. aiohttp, since it takes little of the server's CPU."""
     headers = {"Authorization": f"Bearer {token(user)}"}
-    timeout, connector = aiohttp.ClientTimeout(total=300), aiohttp.TCPConnector(limit=256)
+    timeout = aiohttp.ClientTimeout(total=300)
+    connector = aiohttp.TCPConnector(limit=256)
     async with aiohttp.ClientSession(
         server.url, headers=headers, timeout=timeout, connector=connector
     ) as client:
@@ -75,7 +76,8 @@ class Load:
 
 async def closed_loop(server: Server, texts: Sequence[str], *, concurrency: int) -> Load:
     """Send every text once, with `concurrency` callers."""
-    load, waiting = Load(), iter(texts)
+    load = Load()
+    waiting = iter(texts)
     async with caller(server) as client:
 
         async def work() -> None:
@@ -90,9 +92,11 @@ async def closed_loop(server: Server, texts: Sequence[str], *, concurrency: int)
 
 
 async def work_off(server: Server, load: Load, workers: Sequence[object]) -> None:
-    before, started = cpu_seconds(server), time.perf_counter()
+    before = cpu_seconds(server)
+    started = time.perf_counter()
     await asyncio.gather(*workers)  # type: ignore[call-overload]
-    load.seconds, load.cpu_seconds = time.perf_counter() - started, cpu_seconds(server) - before
+    load.seconds = time.perf_counter() - started
+    load.cpu_seconds = cpu_seconds(server) - before
 
 
 def processes(server: Server) -> list[psutil.Process]:

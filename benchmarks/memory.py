@@ -59,7 +59,8 @@ def main() -> None:
     path = arguments("memory", __doc__).json
     model = with_real_tokenizer()
     tokenizer = Tokenizer.from_file(prepared(str(model), "int8") / TOKENIZER_FILE)
-    passage, longest = text_of(128, tokenizer), text_of(2048, tokenizer)
+    passage = text_of(128, tokenizer)
+    longest = text_of(2048, tokenizer)
     del tokenizer
     ready_after(model)  # the weights are in the page cache from now on
     starts = [ready_after(model) for _ in range(STARTS)]

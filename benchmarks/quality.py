@@ -29,7 +29,8 @@ def load(directory: Path) -> EmbeddingModel:
 def differing(model: EmbeddingModel, token_ids: Sequence[TokenIds]) -> int:
     """The number of vectors with a bit that differs between alone and in a batch, in 3 orders."""
     alone = np.concatenate([model.engine.forward([ids]) for ids in token_ids])
-    random, count = np.random.default_rng(0), 0
+    random = np.random.default_rng(0)
+    count = 0
     for _ in range(3):
         order = random.permutation(len(token_ids))
         together = model.engine.forward([token_ids[index] for index in order])
@@ -55,7 +56,8 @@ def main() -> None:
     mixed = texts(mixed_lengths(3_000))
     alone: dict[str, int] = {}
     for precision in ("int8", "fp32"):
-        large, starter = load(prepared(gemma, precision)), load(prepared(None, precision))
+        large = load(prepared(gemma, precision))
+        starter = load(prepared(None, precision))
         tokens = starter.tokenizer.encode(SENTENCES, max_tokens=starter.max_tokens)
         of_starter = differing(starter, [text.ids for text in tokens])
         alone[precision] = differing(large, mixed) + of_starter

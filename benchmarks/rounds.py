@@ -62,7 +62,8 @@ def measure(
     sides: Mapping[str, Side], workload: Workload, peak: Callable[[], Peak] | None = None
 ) -> Rounds:
     """Run a workload. The order of the sides is random in each round, so that noise affects all."""
-    token_ids, random = texts(workload.lengths), np.random.default_rng(0)
+    token_ids = texts(workload.lengths)
+    random = np.random.default_rng(0)
     found = Rounds(workload, {name: [] for name in sides})
     for number in range(workload.rounds):
         print(f"{workload.name}, round {number + 1}", file=sys.stderr, flush=True)

@@ -101,7 +101,8 @@ def loaded(directory: Path | None) -> EmbeddingModel:
 def main() -> None:
     path = arguments("serving", __doc__).json
     gemma = random_embeddinggemma()
-    model, starter = loaded(gemma), loaded(None)
+    model = loaded(gemma)
+    starter = loaded(None)
     made = [text_of(length, model.tokenizer) for length in LENGTHS]
     texts = [made[number * 5 % len(made)] for number in range(max(CONCURRENCY.values()))]
     with serving(gemma) as server:

@@ -21,7 +21,8 @@ from benchmarks.sides import SIDES, THREADS
 def serve(connection: Connection, embed: Any) -> None:
     """Answer requests. One more call is made before those that count, to fill caches."""
     for token_ids, calls in iter(connection.recv, None):
-        vectors, seconds = embed(token_ids), []
+        vectors = embed(token_ids)
+        seconds = []
         for _ in range(calls):
             started = time.perf_counter()
             vectors = embed(token_ids)
@@ -30,7 +31,8 @@ def serve(connection: Connection, embed: Any) -> None:
 
 
 def main() -> None:
-    side, task = SIDES[sys.argv[1]], sys.argv[2]
+    side = SIDES[sys.argv[1]]
+    task = sys.argv[2]
     module = importlib.import_module(f"benchmarks.peers.{side.module}")
     if task == "prepare":
         module.prepare(**side.options)

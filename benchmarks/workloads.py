@@ -32,7 +32,8 @@ def texts(lengths: Sequence[int], *, seed: int = 0) -> list[Ids]:
 
 def mixed_lengths(total: int, *, seed: int = 0) -> list[int]:
     """Log-normal lengths of 8 to 512 tokens, with at least `total` tokens in all."""
-    random, lengths = np.random.default_rng(seed), list[int]()
+    random = np.random.default_rng(seed)
+    lengths = list[int]()
     while sum(lengths) < total:
         lengths.append(int(np.clip(random.lognormal(4.2, 1.0), 8, 512)))
     return lengths

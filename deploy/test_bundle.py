@@ -33,7 +33,8 @@ exit $answered
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle made from a new model store, which is then deleted."""
     directory = tmp_path_factory.mktemp("bundle")
-    home, tarball = directory / "home", directory / "bundle.tar"
+    home = directory / "home"
+    tarball = directory / "bundle.tar"
     environment = os.environ | {"BENTOML_HOME": str(home), "HF_HUB_OFFLINE": "1"}
     command = ["make", "bundle", f"BUNDLE={tarball}"]
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=900)

@@ -223,10 +223,8 @@ def test_caddy_lets_calls_through_and_no_metrics() -> None:
 
 @pytest.mark.parametrize("service", STARTED)
 def test_limits_are_in_force(service: str) -> None:
-    config, limits = (
-        about(service)["HostConfig"],
-        SERVICES[service]["deploy"]["resources"]["limits"],
-    )
+    config = about(service)["HostConfig"]
+    limits = SERVICES[service]["deploy"]["resources"]["limits"]
     size, unit = re.search(r"(\d+)([MG])\b", limits["memory"]).groups()  # type: ignore[union-attr]
     assert config["Memory"] == int(size) << {"M": 20, "G": 30}[unit]
     assert config["NanoCpus"] == float(limits["cpus"]) * 1e9

@@ -46,7 +46,8 @@ def tool(name: str) -> str:
 def costs(blocks: Sequence[Words]) -> list[Cost]:
     """The cost of each block, from one run of llvm-mca."""
     listing = disassembled(blocks)
-    begin, end = "# LLVM-MCA-BEGIN", "# LLVM-MCA-END"
+    begin = "# LLVM-MCA-BEGIN"
+    end = "# LLVM-MCA-END"
     source = "\n".join(line for lines in listing for line in (begin, *lines, end))
     options = [f"-mtriple={TRIPLE}", f"-mcpu={CPU}", "-iterations=100", "-json"]
     regions = json.loads(filtered([tool("llvm-mca"), *options], source))["CodeRegions"]
@@ -117,7 +118,8 @@ def measured(directory: Path, layers: int) -> Pass:
 
 def report(whole: Pass) -> Iterable[str]:
     """Lines of the result."""
-    hot, speed = whole.hot, TOKENS * GHZ * 1e9 / whole.cycles
+    hot = whole.hot
+    speed = TOKENS * GHZ * 1e9 / whole.cycles
     weights = arm_shape.LAYERS * arm_shape.PER_LAYER * TOKENS / 16
     yield f"hot loop        {hot.sdot} SDOT in {hot.cycles:.1f} cycles, at most 2 per cycle"
     yield f"one text        {TOKENS} tokens"

@@ -86,7 +86,8 @@ def run(cpu: str, directory: Path, cases: Sequence[Case]) -> list[dict[str, Vect
         count = shape[0] * shape[1]
         found.append({})
         for kernel in case.kernels:
-            found[-1][kernel], values = values[:count].reshape(shape), values[count:]
+            found[-1][kernel] = values[:count].reshape(shape)
+            values = values[count:]
     return found
 
 

@@ -18,7 +18,8 @@ def executions(cpu: str, case: Path) -> dict[Words, int]:
     """How often each sequence of instructions is executed."""
     log = ["-d", "in_asm,exec,nochain", "-D", "/dev/stderr"]
     command = [*arm_program.emulator(cpu, *log), str(arm_program.make()), str(case)]
-    null, pipe = subprocess.DEVNULL, subprocess.PIPE
+    null = subprocess.DEVNULL
+    pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=null, stderr=pipe, text=True) as process:
         code, steps = _read(process.stderr or ())
     if process.returncode:
@@ -62,8 +63,10 @@ def _runs(counts: Counter[int], steps: Counter[tuple[int, int]]) -> list[list[in
         if first == second or first in after or second in before:
             continue
         if count >= MOSTLY * max(counts[first], counts[second]):
-            after[first], before[second] = second, first
-    runs, left = [], dict.fromkeys(counts)
+            after[first] = second
+            before[second] = first
+    runs = []
+    left = dict.fromkeys(counts)
     while left:
         run = [next(iter(left))]
         while (earlier := before.get(run[0])) in left and earlier not in run:

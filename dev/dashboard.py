@@ -183,7 +183,8 @@ def _draw_clock(axes: Axes, columns: int) -> None:
 def _draw_legend(axes: Axes) -> None:
     """Draw the legend below the axes, in as many columns as fit; the axes shrink for many rows."""
     names = [str(label) for label in axes.get_legend_handles_labels()[1]]
-    at, figure = axes.get_position(), axes.get_figure(root=True)
+    at = axes.get_position()
+    figure = axes.get_figure(root=True)
     inches = figure.get_size_inches() if figure else (1.0, 1.0)
     fitting = int(at.width * inches[0] / (0.35 + max(map(len, names)) * LETTER_INCHES))
     columns = min(max(1, fitting), len(names))
@@ -257,7 +258,8 @@ def picture_of(source: Source) -> Figure:
 
 def _card(figure: Figure, at: dict[str, int], rows: int) -> Axes:
     """The background of one panel, with a gap to the next."""
-    left, bottom = (at["x"] + GAP) / COLUMNS, 1 - (at["y"] + at["h"] - GAP) / rows
+    left = (at["x"] + GAP) / COLUMNS
+    bottom = 1 - (at["y"] + at["h"] - GAP) / rows
     card = figure.add_axes(
         (left, bottom, (at["w"] - 2 * GAP) / COLUMNS, (at["h"] - 2 * GAP) / rows),
         xticks=[],
@@ -271,7 +273,8 @@ def _card(figure: Figure, at: dict[str, int], rows: int) -> Axes:
 def _inside(card: Bbox, at: dict[str, int], kind: str) -> tuple[float, float, float, float]:
     """The area of the axes: below the title, with room for labels to the left and below."""
     beside, below = (1.1, 1.9) if kind == "timeseries" else (0.3, 0.3)  # in Grafana's units
-    column, row = card.width / at["w"], card.height / at["h"]
+    column = card.width / at["w"]
+    row = card.height / at["h"]
     return (
         card.x0 + beside * column,
         card.y0 + below * row,

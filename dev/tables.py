@@ -6,7 +6,8 @@ from lab.results import FAIRNESS, OURS, results
 def engine_table() -> str:
     """Tokens per second by engine and workload, how many times faster ours is, and memory."""
     figures = results("engine")
-    rates, factors = figures["tokens_per_second"], figures["times_faster_than"]
+    rates = figures["tokens_per_second"]
+    factors = figures["times_faster_than"]
     head = ["Tokens/s", *rates, "Memory MB"]
     lines = [_row(head), "| --- |" + " ---: |" * (len(head) - 1)]
     for side, memory in figures["pss_mb"].items():
@@ -23,7 +24,8 @@ def engine_table() -> str:
 
 def summary_table() -> str:
     """The engines in short: two workloads, memory, and the quality of int8 against fp32."""
-    figures, quality = results("engine"), results("quality")["starter_int8_against_fp32"]
+    figures = results("engine")
+    quality = results("quality")["starter_int8_against_fp32"]
     rates = figures["tokens_per_second"]
     columns = ["1 × 16", "mixed 8–512"]
     close_to_fp32 = {OURS: f"{quality['mean_cosine']:.4f} / {quality['spearman_of_pairs']:.4f}"}

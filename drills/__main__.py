@@ -52,7 +52,8 @@ def run(drill: Drill) -> Result:
     texts, vectors = references(drill.long_texts)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
-        redis, keys = RedisServer(directory), KeyServer()
+        redis = RedisServer(directory)
+        keys = KeyServer()
         stack.callback(redis.kill)
         redis.start()
         stack.callback(keys.stop)
@@ -62,7 +63,8 @@ def run(drill: Drill) -> Result:
         server = stack.enter_context(serve(log, environment, ready=False))
         load = Load(server.url, texts, vectors, sign=_sign(drill, keys))
         if drill.long_texts:
-            load.callers, load.pause = 2, 0.0
+            load.callers = 2
+            load.pause = 0.0
         stage = Stage(directory, server, redis, keys, load)
         stack.enter_context(drill.frame(stage))
         server.wait_until_ready()

@@ -190,7 +190,8 @@ async def clock_jumps(stage: Stage) -> None:
 
     A token with ten minutes left must expire, and be valid again.
     """
-    clock, short = stage.directory / "clock", token(exp=int(time.time()) + 600)
+    clock = stage.directory / "clock"
+    short = token(exp=int(time.time()) + 600)
     seen = [await stage.status(short)]
     for offset in ("+3600s", "+0s"):
         clock.write_text(offset)

@@ -78,7 +78,8 @@ async def capacity_of(load: Load) -> tuple[float, float]:
     load.pause = 0.0
     async with load.running():
         await asyncio.sleep(2)
-        before, began = len(load.calls), time.monotonic()
+        before = len(load.calls)
+        began = time.monotonic()
         await asyncio.sleep(6)
         rate = (len(load.calls) - before) / (time.monotonic() - began)
     each = sum(call.ended - call.started for call in load.calls[before:]) / max(
@@ -92,7 +93,8 @@ async def capacity_of(load: Load) -> tuple[float, float]:
 async def soak(server: Server, load: Load, minutes: float) -> tuple[float, list[Sample]]:
     """The capacity in calls per second, and samples of the worker under SHARE of it."""
     capacity, load.pause = await capacity_of(load)
-    began, samples = time.monotonic(), []
+    began = time.monotonic()
+    samples = []
     async with load.running():
         while time.monotonic() - began < minutes * 60:
             await asyncio.sleep(EVERY)

@@ -80,7 +80,8 @@ class Passages:
     """A table of texts and their vectors."""
 
     def __init__(self, database: psycopg.Connection, name: str) -> None:
-        self.database, self.name = database, name
+        self.database = database
+        self.name = name
         self.table = sql.Identifier(*name.split("."))
 
     def fingerprint(self) -> str | None:

@@ -40,7 +40,8 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", choices=[*ROWS, []], help="default: all")
     names = parser.parse_args().names or list(ROWS)
-    results, failed = known(), []
+    results = known()
+    failed = []
     for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:

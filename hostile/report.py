@@ -80,8 +80,10 @@ def missed_on_any_machine(result: Result) -> list[str]:
 
 def missed_times(result: Result) -> list[str]:
     """Targets that depend on the machine, relative to its idle period."""
-    stall, most_stall = result.stall_ms, result.most_stall_ms
-    p95, most_p95 = result.victim_p95_ms, result.most_p95_ms
+    stall = result.stall_ms
+    most_stall = result.most_stall_ms
+    p95 = result.victim_p95_ms
+    most_p95 = result.most_p95_ms
     found = []
     if stall > most_stall:
         found.append(f"/livez stalled for {stall:.0f} ms, {most_stall:.0f} at most")

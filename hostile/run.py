@@ -82,7 +82,8 @@ def play(name: str, stage: Stage, *, seconds: float | None = None, idle: float =
         quiet = meter.mark()
         victim.tell()
         livez.tell()
-        calls, polls = Calls.read(victim.report()), Calls.read(livez.report())
+        calls = Calls.read(victim.report())
+        polls = Calls.read(livez.report())
         meter.stop()
     charged = _charged(stage.server, attackers)
     seen = Seen(before, struck, ended, quiet, meter, calls, polls)
@@ -108,7 +109,8 @@ class Seen:
         Their cost per call is that of the idle period before.
         """
         spent = self.struck.cpu_seconds - self.before.cpu_seconds
-        began, struck = self.before.at, self.struck.at
+        began = self.before.at
+        struck = self.struck.at
         calls = len(self.calls.between(began, struck)) + len(self.polls.between(began, struck))
         own = spent / calls * (len(self.calls.since(struck)) + len(self.polls.since(struck)))
         return max(0.0, self.quiet.cpu_seconds - self.struck.cpu_seconds - own)

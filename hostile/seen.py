@@ -31,7 +31,8 @@ class Calls:
     @property
     def longest_ms(self) -> float:
         """The longest time without an answer of status 200."""
-        last_good, longest = None, 0.0
+        last_good = None
+        longest = 0.0
         for began, seconds, status in self.calls:
             last_good = began if last_good is None else last_good
             if status == 200:

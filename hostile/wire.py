@@ -36,7 +36,9 @@ class Connection:
     """One connection to the service. Its errors are OSError and EOFError."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer, self._ends = reader, writer, False
+        self._reader = reader
+        self._writer = writer
+        self._ends = False
 
     @classmethod
     async def open(cls, port: int) -> "Connection":

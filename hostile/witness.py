@@ -31,7 +31,9 @@ class Witness:
 
     def __init__(self, port: int, path: str, body: str | None, tokens: list[str]) -> None:
         self._connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)
-        self._method, self._path, self._body = "POST" if body else "GET", path, body
+        self._method = "POST" if body else "GET"
+        self._path = path
+        self._body = body
         self._tokens: Iterator[str] = itertools.cycle(tokens or [""])
         self._stays = itertools.cycle([True, not tokens])
 

@@ -61,12 +61,11 @@ def placements(
     Raises:
         UsageError: the engines do not fit; Ray would wait for free CPUs without end.
     """
-    found = [
-        Placement(node.id, threads or node.cpus)
-        for node in nodes
-        if node.cpus
-        for _ in range(node.cpus // (threads or node.cpus))
-    ]
+    found: list[Placement] = []
+    for node in nodes:
+        size = threads or node.cpus
+        engines = node.cpus // size if size else 0
+        found += [Placement(node.id, size)] * engines
     if not found:
         largest = max((node.cpus for node in nodes), default=0)
         wanted = f"of {threads} threads " if threads else ""

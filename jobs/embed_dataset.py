@@ -145,7 +145,8 @@ def make(
 def load(table: postgres.Table, job: Job, parts: Sequence[Part], *, quiet: bool) -> str:
     """Load every part into the database, in the order of the input. Returns a line to print."""
     reader = RowReader(job.source, job.columns)
-    total, loaded = sum(part.rows for part in parts), 0
+    total = sum(part.rows for part in parts)
+    loaded = 0
     with tqdm(total=total, unit=" rows", desc=printable(table.name), disable=quiet) as progress:
         for part, rows in zip(parts, table.load(job.output, parts, reader), strict=True):
             loaded += rows

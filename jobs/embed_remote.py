@@ -50,7 +50,9 @@ class RemoteJob:
     """A job whose texts are embedded by a service."""
 
     def __init__(self, job: Job, client: ServiceClient, dimensions: int) -> None:
-        self._job, self._client, self._dimensions = job, client, dimensions
+        self._job = job
+        self._client = client
+        self._dimensions = dimensions
 
     async def run(self, parts: Sequence[Part], progress: Progress, *, concurrency: int) -> None:
         """Embed parts, as many at a time as keep `concurrency` requests in flight."""
@@ -143,7 +145,8 @@ async def embed(options: argparse.Namespace, job: Job, token: str) -> int:
         dimensions = _dimensions(job, card)
         client.expect(card.fingerprint, dimensions)
         job = job.bound({"fingerprint": card.fingerprint, "max_tokens": card.max_tokens})
-        parts, done = job.parts(), job.output.done()
+        parts = job.parts()
+        done = job.output.done()
         missing = [part for part in parts if part.number not in done]
         total = sum(part.rows for part in parts)
         done_rows = total - sum(part.rows for part in missing)
@@ -162,7 +165,8 @@ def _dimensions(job: Job, card: ModelCard) -> int:
     Raises:
         DimensionsError: the model does not support those that were asked for.
     """
-    wanted, sizes = job.options.dimensions, card.dimensions
+    wanted = job.options.dimensions
+    sizes = card.dimensions
     if wanted is not None and wanted not in sizes:
         raise DimensionsError(wanted, sizes)
     return check_packing(job.options, wanted or max(sizes))

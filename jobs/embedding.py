@@ -67,7 +67,8 @@ class PartEmbedder:
     def __init__(self, job: Job, engine: Engine) -> None:
         # The tokenizer's thread pool takes every CPU unless this is set before its first use.
         os.environ["RAYON_NUM_THREADS"] = str(engine.threads)
-        self._job, self._threads = job, engine.threads
+        self._job = job
+        self._threads = engine.threads
         self._reader = RowReader(job.source, job.columns)
         self._model = EmbeddingModel.load(
             engine.directory,
@@ -80,7 +81,8 @@ class PartEmbedder:
             raise JobError(
                 f"{engine.directory} holds another model than the machine of the command has"
             )
-        self._reading, self._computing = Lock(), Lock()
+        self._reading = Lock()
+        self._computing = Lock()
 
     def run(self, part: Part) -> FinishedPart:
         """Embed and write a part, unless it is already written.

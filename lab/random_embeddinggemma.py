@@ -150,12 +150,15 @@ def plant_outliers(model: Gemma3TextModel) -> None:
     models (arXiv:2402.17762).
     """
     places = torch.randperm(model.config.hidden_size)[: NORM_OUTLIERS + 2].tolist()
-    channels, large, sink = places[:NORM_OUTLIERS], places[-2], places[-1]
+    channels = places[:NORM_OUTLIERS]
+    large = places[-2]
+    sink = places[-1]
     factors = torch.tensor(NORM_FACTORS)
     with torch.no_grad():
         model.embed_tokens.weight[BOS, sink] = SINK / float(model.embed_tokens.embed_scale)
         for layer in model.layers:
-            attention, mlp = layer.self_attn, layer.mlp
+            attention = layer.self_attn
+            mlp = layer.mlp
             for norm in (layer.post_attention_layernorm, layer.post_feedforward_layernorm):
                 _scale_norm(norm, [large], torch.tensor(RESIDUAL_FACTOR))
             for norm, products in (

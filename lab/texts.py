@@ -7,7 +7,8 @@ from embedder.tokens import Tokenizer
 def text_of(n_tokens: int, tokenizer: Tokenizer) -> str:
     """Words of several languages with at most `n_tokens` tokens, including special tokens."""
     words = " ".join([*SENTENCES] * (1 + n_tokens // 400)).split()
-    low, high = 1, len(words)
+    low = 1
+    high = len(words)
     while low < high:
         middle = (low + high + 1) // 2
         n = tokenizer.encode([" ".join(words[:middle])], max_tokens=1_000_000)[0].n_tokens

@@ -36,7 +36,8 @@ def padded(texts: Sequence[Ids]) -> tuple[Ids, Ids]:
     ids = np.zeros((len(texts), max(map(len, texts))), np.int64)
     mask = np.zeros_like(ids)
     for row, text in enumerate(texts):
-        ids[row, : len(text)], mask[row, : len(text)] = text, 1
+        ids[row, : len(text)] = text
+        mask[row, : len(text)] = 1
     return ids, mask
 
 

@@ -24,7 +24,8 @@ def prepare() -> None:
     from ai_edge_quantizer import quantizer, recipe
 
     DIRECTORY.mkdir(parents=True, exist_ok=True)
-    exact, unfinished = DIRECTORY / "fp32.tflite", DIRECTORY / "unfinished.tflite"
+    exact = DIRECTORY / "fp32.tflite"
+    unfinished = DIRECTORY / "unfinished.tflite"
     if not exact.exists():
         _convert(exact)
     quantising = quantizer.Quantizer(str(exact))
@@ -75,7 +76,8 @@ def load(threads: int) -> Embed:
     def one(text: Ids) -> Matrix:
         length = next(length for length in LENGTHS if length >= len(text))
         ids, mask = np.zeros((2, 1, length), np.int32)
-        ids[0, : len(text)], mask[0, : len(text)] = text, 1
+        ids[0, : len(text)] = text
+        mask[0, : len(text)] = 1
         (vectors,) = runners[length](args_0=ids, args_1=mask).values()
         return np.array(vectors[0])
 

@@ -16,7 +16,8 @@ def prepare() -> None:
     if MODEL.exists():
         return
     DIRECTORY.mkdir(parents=True, exist_ok=True)
-    plain, unfinished = DIRECTORY / "fp32.onnx", DIRECTORY / "unfinished.onnx"
+    plain = DIRECTORY / "fp32.onnx"
+    unfinished = DIRECTORY / "unfinished.onnx"
     _export(plain)
     quantize_dynamic(plain, unfinished, weight_type=QuantType.QInt8)
     unfinished.rename(MODEL)
@@ -27,7 +28,8 @@ def prepare() -> None:
 def _export(target: object) -> None:
     from benchmarks.peers.padded import example, original
 
-    batch, width = torch.export.Dim("batch"), torch.export.Dim("width")
+    batch = torch.export.Dim("batch")
+    width = torch.export.Dim("width")
     with torch.no_grad():
         program = torch.onnx.export(
             original("sdpa"),

@@ -120,7 +120,8 @@ def full_size() -> tuple[str, str]:
 def registry(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """The address of a real registry, and the directory of its data."""
     port = free_port()
-    data, config = tmp_path / "data", tmp_path / "config.yml"
+    data = tmp_path / "data"
+    config = tmp_path / "config.yml"
     config.write_text(
         f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {data}}}}}\n"
         f"http: {{addr: '127.0.0.1:{port}'}}\n"

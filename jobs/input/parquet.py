@@ -150,7 +150,8 @@ def python_bytes(array: pa.Array) -> int:
     if pa.types.is_struct(kind):
         return sum(python_bytes(field) for field in array.flatten())
     if pa.types.is_map(kind):
-        start, stop = array.offsets[0].as_py(), array.offsets[len(array)].as_py()
+        start = array.offsets[0].as_py()
+        stop = array.offsets[len(array)].as_py()
         both = (array.keys.slice(start, stop - start), array.items.slice(start, stop - start))
         return sum(map(python_bytes, both))
     if pa.types.is_nested(kind):

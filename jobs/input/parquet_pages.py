@@ -50,7 +50,8 @@ def pages(file: Any, path: str, chunk: Any) -> Iterator[Page]:
     position = chunk.data_page_offset
     if chunk.has_dictionary_page and chunk.dictionary_page_offset:
         position = min(position, chunk.dictionary_page_offset)
-    stop, seen = position + chunk.total_compressed_size, 0
+    stop = position + chunk.total_compressed_size
+    seen = 0
     while seen < chunk.num_values and position < stop:
         page, length = _header(file, path, position)
         yield page

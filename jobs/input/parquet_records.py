@@ -20,7 +20,8 @@ class ParquetRecordReader:
     """Reads Parquet files forward, so that a row group is decoded once for all its parts."""
 
     def __init__(self, location: Location, names: Sequence[str]) -> None:
-        self._location, self._names = location, list(names)
+        self._location = location
+        self._names = list(names)
         self._path: str | None = None
         self._ends = np.empty(0, np.int64)  # of the row groups, in rows
         self._batches: Iterator[Any] = iter(())  # of pyarrow.RecordBatch
@@ -67,7 +68,8 @@ class ParquetRecordReader:
         self._batches = batches(
             self._location, part.path, parquet, self._names, first=first, rows=part.rows
         )
-        self._path, self._left = part.path, None
+        self._path = part.path
+        self._left = None
         self._next = int(self._ends[first - 1]) if first else 0
 
     def _take(self, count: int) -> Iterator[Any]:
@@ -78,7 +80,8 @@ class ParquetRecordReader:
                 return
             here = batch.slice(0, count)
             self._left = batch.slice(here.num_rows) if here.num_rows < batch.num_rows else None
-            self._next, count = self._next + here.num_rows, count - here.num_rows
+            self._next = self._next + here.num_rows
+            count = count - here.num_rows
             yield here
 
 

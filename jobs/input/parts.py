@@ -49,7 +49,8 @@ def split(
         file_row = 0
         for start, stop, rows in _SPANS[file.format](location, file, names, part_rows):
             yield Part(number, file, start, stop, rows, first_row + file_row, file_row)
-            number, file_row = number + 1, file_row + rows
+            number = number + 1
+            file_row = file_row + rows
         first_row += file_row
 
 
@@ -78,8 +79,11 @@ def _line_spans(location: Location, file: InputFile, _: Sequence[str], part_rows
                     raise _unclosed(file, seen + rows)
                 if rows == part_rows or (rows and end - start > PART_BYTES):
                     yield start, last, rows
-                    start, seen, rows = last, seen + rows, 0
-                last, rows = end, rows + 1
+                    start = last
+                    seen = seen + rows
+                    rows = 0
+                last = end
+                rows = rows + 1
             if quotes and block.stop - last > splitting.LONGEST:
                 raise _unclosed(file, seen + rows)
     if rows:

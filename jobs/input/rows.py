@@ -61,7 +61,8 @@ class RowReader:
     """Reads the rows of one input, forward through a file where possible. Not thread-safe."""
 
     def __init__(self, location: Location, columns: Columns) -> None:
-        self._records, self._columns = RecordReader(location, columns.names), columns
+        self._records = RecordReader(location, columns.names)
+        self._columns = columns
 
     def read(self, part: Part) -> tuple[list[Row], list[BadRow]]:
         """Good and bad rows of a part.

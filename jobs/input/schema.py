@@ -99,7 +99,8 @@ def _names(location: Location, file: InputFile) -> Sequence[str] | None:
 
 def _first_lines(location: Location, file: InputFile) -> Iterator[str]:
     """The lines of about one block, without lines that are too long."""
-    text_format, size = file.text_format, 0
+    text_format = file.text_format
+    size = 0
     with location.filesystem.open_input_file(file.path) as stream:
         start = text_format.content_start(stream)
         for line in splitting.records(stream, start, quotes=False, unit=text_format.unit):

@@ -70,7 +70,8 @@ def records(
             fits = length <= LONGEST
             yield bytes(held) + block.content[begin:end] if fits else None
             held.clear()
-            begin, length = end, 0
+            begin = end
+            length = 0
         length += len(block.content) - begin
         if length <= LONGEST:
             held += block.content[begin:]

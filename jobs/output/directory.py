@@ -49,7 +49,8 @@ class Counts:
     failed: int
 
     def __add__(self, other: "Counts") -> "Counts":
-        ours, theirs = asdict(self), asdict(other)
+        ours = asdict(self)
+        theirs = asdict(other)
         return Counts(**{name: ours[name] + theirs[name] for name in ours})
 
 

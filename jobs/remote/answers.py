@@ -93,7 +93,8 @@ def answers_of(reply: Reply, n_texts: int, dimensions: int) -> list[Answer]:
     try:
         body = json.loads(reply.body)
         vectors = [_vector(text, dimensions) for text in body["embeddings"]]
-        tokens, truncated = body["tokens"], set(body["truncated"])
+        tokens = body["tokens"]
+        truncated = set(body["truncated"])
         if not len(vectors) == len(tokens) == n_texts:
             raise ValueError(f"{len(vectors)} vectors and {len(tokens)} counts for {n_texts} texts")
         if any(type(count) is not int or not 0 <= count < 2**31 for count in tokens):

@@ -70,7 +70,8 @@ class HttpClient:
             )
         except (httpx.InvalidURL, UnicodeError) as error:
             raise UsageError(f"URL cannot be used: {printable(one_line(error))}") from error
-        self.url, self._say = printable(url), say
+        self.url = printable(url)
+        self._say = say
         # Times of time.monotonic(). A wait that the service asks of one request is for all.
         self._not_before = 0.0
         self._down_since = float("inf")  # the first of the failures in a row

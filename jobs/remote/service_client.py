@@ -240,7 +240,8 @@ class ServiceClient:
 
     def _adapt(self, reply: Reply) -> None:
         if refusal_of(reply).code in OF_MANY_REQUESTS and self._concurrency > 1:
-            self._concurrency, self._surplus = self._concurrency - 1, self._surplus + 1
+            self._concurrency = self._concurrency - 1
+            self._surplus = self._surplus + 1
 
 
 def _size(row: Row) -> int:

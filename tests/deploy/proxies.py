@@ -77,7 +77,9 @@ def caddy(directory: Path, origin: int, patience: str = "30s") -> Iterator[Proxy
 @contextmanager
 def nginx(directory: Path, origin: int) -> Iterator[Proxy]:
     """The shipped nginx.conf with the changes that it asks for, and other ports."""
-    port, certificate, key = free_port(), directory / "fullchain.pem", directory / "privkey.pem"
+    port = free_port()
+    certificate = directory / "fullchain.pem"
+    key = directory / "privkey.pem"
     _self_signed(certificate, key)
     text = (DEPLOY / "nginx" / "nginx.conf").read_text()
     for ours, here in (
@@ -101,12 +103,11 @@ def nginx(directory: Path, origin: int) -> Iterator[Proxy]:
 
 
 def _self_signed(certificate: Path, key: Path) -> None:
-    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), datetime.now(UTC)
-    private, serial, end = (
-        ec.generate_private_key(ec.SECP256R1()),
-        x509.random_serial_number(),
-        now + timedelta(days=1),
-    )
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    private = ec.generate_private_key(ec.SECP256R1())
+    serial = x509.random_serial_number()
+    end = now + timedelta(days=1)
     signed = (
         x509.CertificateBuilder(name, name, private.public_key(), serial, now, end)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)

@@ -120,7 +120,8 @@ def test_the_age_of_a_key_set_is_shown_where_there_is_one(watched: Source) -> No
 
 def test_an_active_alert_is_in_the_list(tmp_path: Path) -> None:
     with prometheus_of(tmp_path, free_port()) as url:
-        deadline, found = time.monotonic() + 20, set[str]()
+        deadline = time.monotonic() + 20
+        found = set[str]()
         while not found and time.monotonic() < deadline:
             found = {series.name for series in Source(url, time.time(), 60).ask(ALERTS)}
             time.sleep(0.5)
@@ -172,7 +173,8 @@ def visible_texts(axes: Axes) -> list[Text]:
     """Matplotlib makes one more label at each end of an axis than it shows."""
     shown = list(axes.texts)
     if axes.axison:
-        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        (left, right) = axes.get_xlim()
+        (bottom, top) = axes.get_ylim()
         shown += [at for at in axes.get_xticklabels() if left <= at.get_position()[0] <= right]
         shown += [at for at in axes.get_yticklabels() if bottom <= at.get_position()[1] <= top]
     return [text for text in shown if text.get_text()]

@@ -118,7 +118,8 @@ def test_every_file_is_listed() -> None:
 
 
 def test_selectors_choose_the_pods_they_mean() -> None:
-    ours, redis = labels_of("embedding-api"), labels_of("redis")
+    ours = labels_of("embedding-api")
+    redis = labels_of("redis")
     assert ours != redis
     assert one("Service")["spec"]["selector"] == ours
     assert one("Service", "redis")["spec"]["selector"] == redis
@@ -178,13 +179,15 @@ def test_redis_counts_as_the_one_of_the_compose_file_does() -> None:
     assert container["image"].removeprefix("docker.io/library/") == compose["image"]
     security = pod["securityContext"]
     assert f"{security['runAsUser']}:{security['fsGroup']}" == compose["user"]
-    [volume], [mount] = pod["volumes"], container["volumeMounts"]
+    [volume] = pod["volumes"]
+    [mount] = container["volumeMounts"]
     assert f"{compose['volumes'][0].split(':')[0]}:{mount['mountPath']}" == "redis:/data"
     assert one("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"])
 
 
 def test_the_service_may_go_to_dns_to_redis_and_to_its_key_set() -> None:
-    to_anywhere, to_redis = set(), set()
+    to_anywhere = set()
+    to_redis = set()
     for rule in one("NetworkPolicy")["spec"]["egress"]:
         ports = {(port["port"], port.get("protocol", "TCP")) for port in rule["ports"]}
         if "to" not in rule:
@@ -204,7 +207,8 @@ def test_the_claim_of_the_model_is_filled_by_a_pod_that_the_namespace_allows() -
     [volume] = loader["spec"]["volumes"]
     assert volume["persistentVolumeClaim"] == {"claimName": claim["metadata"]["name"]}
     ours = one("Deployment")["spec"]["template"]["spec"]
-    security, [container] = loader["spec"]["securityContext"], loader["spec"]["containers"]
+    security = loader["spec"]["securityContext"]
+    [container] = loader["spec"]["containers"]
     assert security == ours["securityContext"] | {"fsGroup": ours["securityContext"]["runAsUser"]}
     assert container["securityContext"] == ours["containers"][0]["securityContext"]
     assert loader["metadata"]["namespace"] == one("Namespace")["metadata"]["name"]

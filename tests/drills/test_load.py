@@ -26,7 +26,8 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.status, self.body = 200, RIGHT
+        self.status = 200
+        self.body = RIGHT
         self.headers: dict[str, str] = {}
 
 
@@ -93,7 +94,8 @@ async def test_a_caller_continues_after_an_invalid_body(server: Server) -> None:
 
 
 async def test_a_refusal_without_retry_after_is_lost(server: Server) -> None:
-    server.status, server.body = 503, json.dumps({"error": {"code": "starting"}}).encode()
+    server.status = 503
+    server.body = json.dumps({"error": {"code": "starting"}}).encode()
     assert set(await outcomes(server)) == {"lost"}
     server.headers = {"Retry-After": "2"}
     assert set(await outcomes(server)) == {"refused"}

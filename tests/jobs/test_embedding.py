@@ -32,7 +32,8 @@ class Faulty:
     """An engine that fails on texts of three tokens, and returns NaN for texts of four."""
 
     def __init__(self, engine: Engine, fault: Exception) -> None:
-        self._engine, self._fault = engine, fault
+        self._engine = engine
+        self._fault = fault
         self.kernel = engine.kernel
 
     def forward(self, token_ids: Sequence[TokenIds]) -> Vectors:

@@ -168,7 +168,8 @@ def test_a_page_larger_than_the_footer_says_is_refused(tmp_path: Path, ordinary:
     size = pq.read_metadata(path).row_group(0).column(0).total_uncompressed_size
     content = bytearray(path.read_bytes())
     footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
-    honest, forged = zigzag(size), zigzag(1000, length=len(zigzag(size)))
+    honest = zigzag(size)
+    forged = zigzag(1000, length=len(zigzag(size)))
     content[footer:] = content[footer:].replace(honest, forged)
     path.write_bytes(content)
     assert pq.read_metadata(path).row_group(0).column(0).total_uncompressed_size == 1000

@@ -91,7 +91,8 @@ def test_a_line_break_between_quotes_ends_no_record(
     )
     path.write_bytes(text.getvalue().encode())
     place, files = find_files(str(path))
-    before, splitting.BLOCK = splitting.BLOCK, block
+    before = splitting.BLOCK
+    splitting.BLOCK = block
     try:
         spans = [
             (part.start, part.stop, part.rows)

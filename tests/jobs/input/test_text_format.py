@@ -126,5 +126,6 @@ def test_an_encoding_or_delimiter_that_no_file_can_have_is_refused(
 
 def test_the_text_format_is_part_of_the_manifest(tmp_path: Path, make: MakeJob) -> None:
     (tmp_path / "a.csv").write_text("text;n\na;b\n")
-    semicolon, comma = make(tmp_path / "a.csv"), make(tmp_path / "a.csv", "--text", "text;n")
+    semicolon = make(tmp_path / "a.csv")
+    comma = make(tmp_path / "a.csv", "--text", "text;n")
     assert semicolon.manifest({})["input"] != comma.manifest({})["input"]

@@ -32,7 +32,8 @@ def output(directory: Path, ids: list[object], output_type: str = "float32") -> 
         rows = [Row(i, "", ids[i], None, None, {"url": f"u\t{i}\\"}) for i in numbers]
         vectors = VECTORS[[i % len(VECTORS) for i in numbers]]
         embedded = Embedded(rows, vectors, [1, 1], [False, False])
-        columns, types = Columns(id="id", keep=("url",)), {"id": kind, "url": pa.string()}
+        columns = Columns(id="id", keep=("url",))
+        types = {"id": kind, "url": pa.string()}
         found.write(
             part, to_table(embedded, columns=columns, types=types, output_type=output_type), []
         )

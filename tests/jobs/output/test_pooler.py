@@ -17,7 +17,8 @@ def test_a_load_and_other_clients_share_the_sessions_of_a_pooler(
 ) -> None:
     """Each of the other clients works in transactions and takes turns at the sessions."""
     over = threading.Event()
-    served, failed = [0] * CLIENTS, list[psycopg.Error]()
+    served = [0] * CLIENTS
+    failed = list[psycopg.Error]()
 
     def work(number: int) -> None:
         with psycopg.connect(pooler.with_password, prepare_threshold=None) as client:

@@ -50,7 +50,9 @@ class Stub:
 
     def answer(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
         if handler.path == "/v1/models":
-            status, content, headers = 200, CARD, {"X-Embedding-Fingerprint": "f"}
+            status = 200
+            content = CARD
+            headers = {"X-Embedding-Fingerprint": "f"}
         else:
             with self.lock:
                 self.in_flight += 1

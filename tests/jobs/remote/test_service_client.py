@@ -120,7 +120,8 @@ def test_concurrency_is_lowered_to_what_the_service_allows(
     texts = [f"{n}" for n in range(6)]
     asked = ask(stub.url, texts, concurrency=4)
     assert lengths(asked.results) == [len(text) for text in texts]
-    stub.most_in_flight, before = 0, len(stub.bodies)
+    stub.most_in_flight = 0
+    before = len(stub.bodies)
     assert before < 4 * len(texts)
 
 
