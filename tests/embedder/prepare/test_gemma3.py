@@ -16,7 +16,7 @@ from embedder.prepare.sentences import SENTENCES
 from embedder.prepare.source import Source, locate
 from lab.random_embeddinggemma import TINY, Size, build
 from tests.embedder.conftest import LoadModel, prepare
-from tests.embedder.test_families import engine, original, random_texts
+from tests.embedder.prepare.test_families import engine, original, random_texts
 
 # EmbeddingGemma's window, in a model that is small enough for a test.
 FULL_WINDOW = Size(

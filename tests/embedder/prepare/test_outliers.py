@@ -12,7 +12,7 @@ from embedder.prepare.source import Source, locate
 from embedder.prepare.verify import FLOORS, Agreement, compare
 from lab.random_embeddinggemma import BOS, SINK, Size, build
 from tests.embedder.conftest import prepare
-from tests.embedder.simulated_int8 import simulated
+from tests.embedder.prepare.simulated_int8 import simulated
 
 # As wide as the blocks of EmbeddingGemma's rotation: 128 inputs, 128 values of a head.
 WIDE = Size(

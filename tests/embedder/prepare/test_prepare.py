@@ -32,9 +32,9 @@ from lab.random_bert import build as build_bert
 from lab.random_embeddinggemma import TINY
 from tests.embedder.conftest import LoadModel, prepare
 from tests.embedder.json_changes import JSON, places, replaced
-from tests.embedder.test_source import naming_a_processor
+from tests.embedder.prepare.test_source import naming_a_processor
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 STORE = Path(os.environ["BENTOML_HOME"])  # of the whole test session
