@@ -50,7 +50,9 @@ def make() -> Path:
     program = build.OBJECTS / NAME / "static" / SOURCE.stem
     newest = max(path.stat().st_mtime for path in (SOURCE, *objects))
     if not program.exists() or program.stat().st_mtime < newest:
-        options = [*build.FLAGS, "-O1", f"-I{build.SOURCES}", "-static", "-o", str(program)]
+        # Without the C++ library, which zig would compile first: minutes.
+        flags = [*build.FLAGS, "-O1", f"-I{build.SOURCES}", "-static", "-nostdlib++"]
+        options = [*flags, "-o", str(program)]
         subprocess.run([*static.command, *options, str(SOURCE), *map(str, objects)], check=True)
     return program
 
