@@ -157,18 +157,21 @@ static void attention(const Chunk& c, const KeysValues& layer, int window, float
         *first = text.first > c.first ? text.first : c.first;
         *last = text.first + text.length < end ? text.first + text.length : end;
     };
+    auto blocks_of = [&](int first, int last) { return (last - first + tokens - 1) / tokens; };
     for (int t = first_text; t <= last_text; t++) {
         int first, last;
         rows_in(c.pack.texts[t], &first, &last);
-        blocks += (last - first + tokens - 1) / tokens;
+        blocks += blocks_of(first, last);
     }
     c.team.share(blocks * s.kv_heads, 1, [&](int begin, int stop, int thread) {
         for (int item = begin; item < stop; item++) {
-            int block = item / s.kv_heads, head = item % s.kv_heads, t = first_text, first, last;
-            for (rows_in(c.pack.texts[t], &first, &last);
-                 block >= (last - first + tokens - 1) / tokens;) {
-                block -= (last - first + tokens - 1) / tokens;
-                rows_in(c.pack.texts[++t], &first, &last);
+            int block = item / s.kv_heads, head = item % s.kv_heads;
+            int t = first_text, first, last;
+            rows_in(c.pack.texts[t], &first, &last);
+            while (block >= blocks_of(first, last)) {
+                block -= blocks_of(first, last);
+                t++;
+                rows_in(c.pack.texts[t], &first, &last);
             }
             const Text& text = c.pack.texts[t];
             int from = first + block * tokens, to = from + tokens < last ? from + tokens : last;

@@ -29,10 +29,12 @@ struct Head {
 
     void load(const native_config& c, const Shape& s, Tensors& t) {
         n_dense = c.n_dense;
-        for (int i = 0, width = s.width; i < n_dense; width = c.dense_width[i++]) {
-            char bias[32] = "dense.%d.bias";
-            dense[i] = t.linear("dense.%d", i, width, c.dense_width[i], t.has(bias, i));
+        int width = s.width;
+        for (int i = 0; i < n_dense; i++) {
+            bool bias = t.has("dense.%d.bias", i);
+            dense[i] = t.linear("dense.%d", i, width, c.dense_width[i], bias);
             activation[i] = c.dense_activation[i];
+            width = c.dense_width[i];
         }
     }
 
