@@ -93,16 +93,16 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
     async def embed_texts(
         self, request: VectorOptions, field: str, scope: Scope, *, task: str | None = None
     ) -> EmbeddedTexts:
-        self.check_room(_texts(request, field), scope)
+        self.require_space(_texts(request, field), scope)
         texts = await self.read(request, field, scope, task=task)
         vectors = await self.vectors(texts, scope, dimensions=request.dimensions)
         about = self.about(texts) | {"dimensions": vectors.shape[1]}
         return EmbeddedTexts(encoded(vectors, request.encoding_format), texts, about)
 
     @override
-    def check_room(self, texts: Sequence[str], scope: Scope) -> None:
+    def require_space(self, texts: Sequence[str], scope: Scope) -> None:
         state = state_of(scope)
-        self.embedder.check_room(texts, user=state.user_id, bulk=state.bulk)
+        self.embedder.require_space(texts, user=state.user_id, bulk=state.bulk)
 
     @override
     async def read(

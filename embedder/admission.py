@@ -136,7 +136,7 @@ class Admission:
         return min(max(1, math.ceil(seconds)), LONGEST_WAIT)
 
 
-def _fitting(costs: Sequence[int], room: int) -> int:
+def _fitting(costs: Sequence[int], space: int) -> int:
     """How many of the first texts fit."""
     sums = itertools.accumulate(costs)
-    return sum(1 for _ in itertools.takewhile(lambda so_far: so_far <= room, sums))
+    return sum(1 for _ in itertools.takewhile(lambda so_far: so_far <= space, sums))

@@ -104,7 +104,7 @@ class Batcher:
             (n_texts, dimensions) float32, L2-normalised.
 
         Raises:
-            NoRoomError: `Admission.admit` refused the request.
+            NotAdmittedError: `Admission.admit` refused the request.
             EmbeddingFailedError: the engine failed on a text; has its index.
             EngineError: the engine has ended, or the error that `abandon` was given.
         """

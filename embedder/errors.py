@@ -86,11 +86,11 @@ class TextTooLongError(TextFault):
         )
 
 
-class NoRoomError(EmbedderError):
+class NotAdmittedError(EmbedderError):
     """The queue did not accept a request. None of its texts was embedded."""
 
 
-class TooManyTokensError(NoRoomError):
+class TooManyTokensError(NotAdmittedError):
     """A request of more tokens than one user may have in the queue.
 
     Attributes:
@@ -114,7 +114,7 @@ class TooManyTokensError(NoRoomError):
         )
 
 
-class FullError(NoRoomError):
+class FullError(NotAdmittedError):
     """The queue is full. `retry_after` is in whole seconds."""
 
     full: str

@@ -144,7 +144,7 @@ class ServedModel:
         if self._batcher is not None:
             self._batcher.abandon(error)
 
-    def check_room(self, texts: Sequence[str], *, user: str, bulk: bool = False) -> None:
+    def require_space(self, texts: Sequence[str], *, user: str, bulk: bool = False) -> None:
         """Refuse, before any work, a request that the queue would not accept afterwards.
 
         A text counts at least MIN_COST, and at most as many tokens as it has characters.

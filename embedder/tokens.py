@@ -84,18 +84,18 @@ class Tokenizer:
         """
         wanted = max(max_tokens - len(self._before) - len(self._after), 0)
         group: list[tuple[str, str]] = []
-        room = WINDOW
+        space = WINDOW
         for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
             _check_unicode(index, text)
             cost = characters_of(prompt, text)
-            if group and cost > room:
+            if group and cost > space:
                 yield self._together(group, wanted)
-                group, room = [], WINDOW
+                group, space = [], WINDOW
             if cost > WINDOW:
                 yield from self._alone(prompt, text, wanted)
             else:
                 group.append((prompt, text))
-                room -= cost
+                space -= cost
         if group:
             yield self._together(group, wanted)
 

@@ -65,11 +65,11 @@ def packs(lengths: Sequence[int], *, budget: int) -> list[list[int]]:
     A text longer than the budget gets a pack of its own. Sorting by length keeps padding low.
     """
     found: list[list[int]] = []
-    room = 0
+    space = 0
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if not found or lengths[index] > room:
+        if not found or lengths[index] > space:
             found.append([])
-            room = budget
+            space = budget
         found[-1].append(index)
-        room -= lengths[index]
+        space -= lengths[index]
     return found

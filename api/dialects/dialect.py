@@ -50,7 +50,7 @@ class Dialect(ABC):
         """
 
     @abstractmethod
-    def check_room(self, texts: Sequence[str], scope: Scope) -> None:
+    def require_space(self, texts: Sequence[str], scope: Scope) -> None:
         """Raise a QueueFullError early, before texts are tokenised that could not be queued."""
 
     @abstractmethod

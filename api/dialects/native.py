@@ -247,7 +247,7 @@ class NativeRoutes(Dialect):
     @bentoml.api(route="/similarity", input_spec=SimilarityRequest, output_spec=SimilarityResponse)
     async def similarity(self, request: SimilarityRequest, scope: Scope) -> dict[str, Any]:
         """Cosine similarities of one text with several, or of several with one another."""
-        self.check_room([request.text or "", *request.texts], scope)
+        self.require_space([request.text or "", *request.texts], scope)
         first = await self.read(request, "text", scope, task=request.text_task)
         rest = await self.read(request, "texts", scope)
         texts = [*first, *rest]

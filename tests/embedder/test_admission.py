@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedder.admission import LONGEST_WAIT, MIN_COST, Admission, cost_of
-from embedder.errors import NoRoomError, QueueFullError, TooManyTokensError, UserQueueFullError
+from embedder.errors import NotAdmittedError, QueueFullError, TooManyTokensError, UserQueueFullError
 from embedder.fair_queue import FairQueue
 
 USER, TOTAL = 524_288, 1_048_576  # the defaults
@@ -26,7 +26,7 @@ def filled(queue: Admission, asked: list[tuple[str, list[int]]]) -> dict[str, li
     """Send requests in order. Returns the lengths of each user's texts that wait."""
     waiting = dict[str, list[int]]()
     for user, lengths in asked:
-        with suppress(NoRoomError):
+        with suppress(NotAdmittedError):
             queue.admit(user, lengths)
             waiting.setdefault(user, []).extend(lengths)
     return waiting

@@ -44,7 +44,7 @@ class CountingService(NativeRoutes, OpenAIRoutes):
         vectors = await self.vectors(texts, scope, dimensions=request.dimensions)
         return EmbeddedTexts(iter(vectors), texts, self.about(texts))
 
-    def check_room(self, texts: Sequence[str], scope: Scope) -> None:
+    def require_space(self, texts: Sequence[str], scope: Scope) -> None:
         self.checked += texts
 
     async def read(
