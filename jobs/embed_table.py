@@ -19,7 +19,7 @@ from embedder.profile import Profile, model_tag
 from jobs.embed_dataset import engine_for, find_model
 from jobs.errors import SOME_ROWS_BAD, UsageError, printable
 from jobs.exit_status import run_command
-from jobs.output.database import URL, Database, database_of
+from jobs.output.database import URL, Database, database_of, shows_password
 from jobs.table import setup
 from jobs.table.column import is_set_up
 from jobs.table.run import Options, Worker
@@ -31,6 +31,10 @@ from settings import Settings, load_settings
 STATUS = "status"
 DIMENSIONS = 768  # of EmbeddingGemma, where no model is prepared on this machine
 FAILURES_SHOWN = 5
+PASSWORD_SHOWN = (
+    "embedding-api: every user of this machine can read the password in --database "
+    f"while this runs; put it into PGPASSWORD or ~/.pgpass, or the whole URL into {URL}"
+)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -195,6 +199,8 @@ def main(arguments: list[str] | None = None) -> int:
     database = database_of(options.database, os.environ)
     if database is None:
         raise UsageError(f"no database is named: set {URL}, or PGHOST and PGDATABASE")
+    if shows_password(options.database) and not options.quiet:
+        print(PASSWORD_SHOWN, file=sys.stderr)
     if options.table == STATUS:
         return status(database)
     if options.setup:

@@ -67,7 +67,7 @@ class Database:
 
 
 def database_of(given: str | None, environment: Mapping[str, str]) -> Database | None:
-    """The database of `--to`, or of the environment; None when neither names one.
+    """The database of a command's option, or of the environment; None when neither names one.
 
     Raises:
         UsageError: the connection string is invalid; the message does not show it.
@@ -93,7 +93,7 @@ def _password(conninfo: str) -> str | None:
     ports = str(parts.get("port") or "").split(",")
     if misread or not all(port.isdecimal() for port in ports if port):
         raise UsageError(
-            f"--to or {URL} is not a connection string: write "
+            f"the database's URL, given or in {URL}, is not a connection string: write "
             "postgresql://USER@HOST:5432/DATABASE, with @ : / in a password as %40 %3A %2F"
         )
     password = parts.get("password")

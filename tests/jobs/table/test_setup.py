@@ -7,6 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from jobs import embed_table
 from jobs.errors import UsageError
 from tests.jobs.table.filling import DOCUMENTS, SIZE, Filling
 
@@ -211,3 +212,13 @@ def test_who_may_write_to_the_table_need_not_see_the_queue(
     assert filling.assert_filled("documents") == 1
     documents.execute("DROP OWNED BY " + role)
     documents.execute("DROP ROLE " + role)
+
+
+def test_a_password_that_others_can_read_is_told_of(
+    filling: Filling, documents: psycopg.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = filling.url.replace("user=postgres", "user=postgres password=hush")
+    assert embed_table.main(["status", "--database", shown]) == 0
+    said = capsys.readouterr().err
+    assert "every user of this machine can read the password in --database" in said
+    assert "hush" not in said
