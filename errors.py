@@ -1,7 +1,7 @@
-"""What ends a request or a start, as types that each folder derives its own from.
+"""Base types of refusals and of wrong settings, from which each folder derives its own.
 
-Each refusal carries a message that says what to do and a ``reason`` from a fixed set, fit for a
-metric label and a log line: never a word of the caller's. Status numbers belong to `api/errors.py`.
+Each refusal has a message that says what to do, and a `reason` from a fixed set for metrics and
+log: never anything that the caller sent. Status numbers are in `api/errors.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class ConfigurationError(Exception):
 
 
 class GateError(Exception):
-    """A request that goes no further."""
+    """A request that is refused."""
 
     reason = "refused"
 
@@ -25,7 +25,7 @@ class GateError(Exception):
 
 
 class RetryableError(GateError):
-    """Worth another try after ``retry_after`` whole seconds."""
+    """May succeed if repeated after `retry_after` whole seconds."""
 
     def __init__(self, message: str, *, retry_after: int, reason: str | None = None) -> None:
         super().__init__(message, reason=reason)

@@ -21,7 +21,8 @@ _SCHEME = {
     "scheme": "bearer",
     "bearerFormat": "JWT",
     "description": "An access token: `session.access_token` of a user who has signed in to "
-    "Supabase, or, on the machine that serves, what `make token` prints",
+    "Supabase, or, on the machine that serves, what `make token` prints. Machines send a service "
+    "key, here or in the header `apikey`",
 }
 _PAGE_MODELS: tuple[type[BaseModel], ...] = (
     UsageResponse,

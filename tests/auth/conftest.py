@@ -13,7 +13,7 @@ from tests.auth.project import KEY_SET
 
 @pytest.fixture
 async def key_server() -> AsyncIterator[KeyServer]:
-    """A key server that a test scripts."""
+    """A key server whose answers a test decides."""
     async with KeyServer().running() as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""A key server on the loopback interface whose every answer is what a test wants."""
+"""A key server on the loopback interface that answers what a test wants."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 class KeyServer:
-    """An HTTP server whose every answer is what a test wants, down to the bytes; counts its requests."""
+    """An HTTP server that answers what a test wants, byte by byte, and counts its requests."""
 
     def __init__(self) -> None:
         self.hits = 0
@@ -65,7 +65,8 @@ def says(body: bytes, *, status: str = "200 OK", headers: str = "", pause: float
 
     async def answer(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(pause)
-        head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}Connection: close\r\n\r\n"
+        length = f"Content-Length: {len(body)}\r\n"
+        head = f"HTTP/1.1 {status}\r\n{length}{headers}Connection: close\r\n\r\n"
         writer.write(head.encode() + body)
         await writer.drain()
 

@@ -1,4 +1,4 @@
-"""The start-up check of the anon key: it finds a wrong setting before a user does."""
+"""The check of the anon key at start, which finds wrong settings."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from lab.signing import ISSUER, SECRET, USER, Clock, Project, jwks, public_jwk, 
 CLERK = "https://clerk.example.com"
 
 
-def house(**rules: Any) -> TokenVerifier:
+def verifier_with(**rules: Any) -> TokenVerifier:
     """A verifier of the project's secret with other `rules` than the usual ones."""
     usual = {
         "keys": KeySet(secret=SECRET),
@@ -30,11 +30,11 @@ def house(**rules: Any) -> TokenVerifier:
 
 @pytest.fixture
 def third_party() -> TokenVerifier:
-    """As for a provider that signs with RS256, calls its users as it likes and has no Supabase session."""
+    """A verifier for a provider that signs with RS256 and has its own user ids."""
     keys = KeySet(
         public=InlineKeys(parse_jwks(jwks(public_jwk(rsa_key(), kid="rsa-1", alg="RS256"))))
     )
-    return house(keys=keys, issuer=CLERK, audience="my-app", subject="any")
+    return verifier_with(keys=keys, issuer=CLERK, audience="my-app", subject="any")
 
 
 @pytest.mark.parametrize("subject", ["user_2NNEqL2nrIRd", "auth0|5f7c8ec7c33c", USER.upper()])
@@ -81,11 +81,11 @@ async def test_without_the_setting_a_name_is_refused_and_the_setting_named(
     project: Project,
 ) -> None:
     with pytest.raises(TokenInvalid, match="SUBJECT=any"):
-        await house().verify(project.hs256(sub="user_1"))
+        await verifier_with().verify(project.hs256(sub="user_1"))
 
 
 async def test_roles_that_are_allowed_are_served(project: Project) -> None:
-    editors = house(roles=parse_roles("authenticated, editor"))
+    editors = verifier_with(roles=parse_roles("authenticated, editor"))
     for role in ("authenticated", "editor"):
         assert (await editors.verify(project.hs256(role=role))).user_id == USER
     with pytest.raises(TokenForbidden, match="authenticated, editor"):
@@ -102,7 +102,7 @@ async def test_both_issuers_are_logged_once_where_they_differ(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     ours, theirs = "http://localhost:54321/auth/v1", "http://127.0.0.1:54321/auth/v1"
-    verifier = house(issuer=ours)
+    verifier = verifier_with(issuer=ours)
     with caplog.at_level(logging.WARNING, logger="auth"):
         for session in range(3):
             with pytest.raises(TokenInvalid, match="the service's log names both"):
@@ -115,7 +115,7 @@ async def test_both_issuers_are_logged_once_where_they_differ(
 async def test_made_up_issuers_do_not_fill_the_log(
     project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
-    verifier = house()
+    verifier = verifier_with()
     with caplog.at_level(logging.WARNING, logger="auth"):
         for number in range(3 * MAX_ISSUERS):
             with pytest.raises(TokenInvalid):

@@ -1,4 +1,4 @@
-"""Key sets and secrets: what is taken in, and what is refused at start."""
+"""Key sets and secrets: what is accepted, and what is refused at start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The form of service keys: whole, or told to be mistyped."""
+"""The form of service keys, and how mistyped ones are noticed."""
 
 from __future__ import annotations
 

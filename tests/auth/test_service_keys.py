@@ -127,7 +127,7 @@ def test_a_file_has_one_key_per_line_and_comments(tmp_path: Path) -> None:
 
 
 async def test_a_change_of_the_file_counts_within_seconds(tmp_path: Path) -> None:
-    """Rotation: the new key is added, both count, the old one is removed."""
+    """Rotation: the new key is added, both are valid, the old one is removed."""
     file = tmp_path / "keys"
     file.write_text(entry("a", KEY))
     keys = ServiceKeys(entry("fixed", new_key()), file=file, interval=0.01)

@@ -44,7 +44,7 @@ async def test_changed_token_is_refused(verifier: TokenVerifier, project: Projec
 async def test_malleable_signature_changes_nothing_about_the_identity(
     verifier: TokenVerifier, project: Project
 ) -> None:
-    """(r, s) and (r, -s) are both valid: neither the token nor its signature may name the caller."""
+    """(r, s) and (r, -s) are both valid, so neither token nor signature may identify a caller."""
     head, body, signature = project.es256().split(".")
     raw = jwt.utils.base64url_decode(signature)
     r, s = int.from_bytes(raw[:32]), int.from_bytes(raw[32:])
@@ -60,7 +60,8 @@ async def test_signature_in_another_encoding_is_refused(verifier: TokenVerifier)
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
     from cryptography.hazmat.primitives.hashes import SHA256
 
-    signing_input = f"{b64(json.dumps({'alg': 'ES256', 'kid': 'key-1'}).encode())}.{b64(json.dumps(claims()).encode())}"
+    header = json.dumps({"alg": "ES256", "kid": "key-1"}).encode()
+    signing_input = f"{b64(header)}.{b64(json.dumps(claims()).encode())}"
     der = ec_key().sign(signing_input.encode(), ECDSA(SHA256()))
     assert decode_dss_signature(der)
     for signature in (der, b"", bytes(64), bytes(63)):

@@ -1,4 +1,4 @@
-"""Whatever a token says, the answer is a user or a refusal - and a user only for what was signed."""
+"""Whatever a token says, it is refused or has a user, and a user only if it is signed."""
 
 from __future__ import annotations
 

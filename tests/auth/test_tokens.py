@@ -78,10 +78,10 @@ async def test_fractional_times_are_accepted(verifier: TokenVerifier, project: P
 async def test_anonymous_user_is_accepted_where_allowed(
     verifier: TokenVerifier, project: Project
 ) -> None:
-    open_house = TokenVerifier(
+    verifier_of_all = TokenVerifier(
         keys=verifier.keys, issuer=ISSUER, allow_anonymous=True, clock=Clock()
     )
-    assert (await open_house.verify(project.hs256(is_anonymous=True))).is_anonymous
+    assert (await verifier_of_all.verify(project.hs256(is_anonymous=True))).is_anonymous
 
 
 async def test_secret_alone_accepts_any_issuer(project: Project) -> None:

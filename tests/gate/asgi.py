@@ -1,4 +1,4 @@
-"""The gate, driven as a server drives it: one request in, and a record of what came of it."""
+"""Drives the gate as a server does: sends one request, and records what happens."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ USUAL_BOUNDS: dict[str, Any] = {
 
 
 class RecordingApp:
-    """What stands behind the gate: notes every call, reads its body, answers 200 when allowed to."""
+    """The service behind the gate: records every call, reads its body, answers 200."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Principal | None, bytes]] = []
@@ -131,7 +131,7 @@ def get(path: str, *headers: tuple[bytes, bytes], method: str = "GET", **fields:
 
 @dataclass
 class GateSetup:
-    """A gate with everything behind it at hand."""
+    """A gate, with access to everything behind it."""
 
     clock: Clock = field(default_factory=Clock)
     project: Project = field(default_factory=Project)
@@ -164,7 +164,7 @@ class GateSetup:
 
 
 async def refusal_of(gate: Gate, request: Request) -> GateError:
-    """The refusal, once it is sure that nobody read the body or did any work."""
+    """The refusal, after a check that the body was not read and no answer was sent."""
     with pytest.raises(GateError) as refusal:
         await request.through(gate)
     assert request.reads == 0
@@ -174,7 +174,7 @@ async def refusal_of(gate: Gate, request: Request) -> GateError:
 
 @contextlib.asynccontextmanager
 async def calls_held(setup: GateSetup, gate: Gate, *tokens: str) -> AsyncIterator[None]:
-    """One call in flight for each token, from an address of their own."""
+    """Keep one request per token in flight, from another address."""
     setup.app.answers.clear()
     before = len(setup.app.calls)
     async with asyncio.TaskGroup() as calls:

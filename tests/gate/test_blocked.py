@@ -1,4 +1,4 @@
-"""Users whom the operator refuses."""
+"""Users that the operator refuses."""
 
 from __future__ import annotations
 

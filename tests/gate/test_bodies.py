@@ -1,4 +1,4 @@
-"""Bodies as they are read: whole, bounded, and nobody in the way of others."""
+"""Reading bodies: complete, bounded, and without delaying others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PART = 100_000
 
 
 class Sender:
-    """A client at the other end of a connection: hands over what it is told to send."""
+    """A client that sends what a test tells it to."""
 
     def __init__(self) -> None:
         self.messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -48,7 +48,7 @@ def bodies() -> Bodies:
 
 @pytest.fixture
 async def full(bodies: Bodies) -> list[Release]:
-    """As many whole bodies as there is room for."""
+    """As many complete bodies as fit into memory."""
     releases = []
     for user in range(USERS):
         _, release = await read(bodies, Sender().send_all(LIMIT), user=f"full-{user}")
@@ -172,7 +172,7 @@ async def test_large_bodies_of_one_user_take_turns(bodies: Bodies) -> None:
 
 
 async def test_senders_who_stall_give_way_to_those_who_send(bodies: Bodies) -> None:
-    """Each user a piece short of their end, and then not a byte for longer than the grace of a second."""
+    """Each body stops one piece before its end, for longer than GRACE."""
     stalled = [Sender().send_all(LIMIT - PART) for _ in range(USERS)]
     for sender in stalled:
         sender.messages._queue[-1]["more_body"] = True  # type: ignore[attr-defined]

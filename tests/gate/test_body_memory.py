@@ -1,4 +1,4 @@
-"""Room for large bodies: bounded for all and for each user, fair, and never at a standstill."""
+"""Memory for large bodies: bounded in total and per user, fair, without deadlocks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def memory(clock: Clock) -> BodyMemory:
 
 
 def send(memory: BodyMemory, body: Body, count: int) -> int:
-    """Bytes of `count` that there was room for."""
+    """Send up to `count` bytes. Returns how many fitted."""
     sent = 0
     while sent < count:
         if not memory.waits(body):
@@ -52,7 +52,7 @@ def test_bodies_of_other_users_find_room_meanwhile(memory: BodyMemory) -> None:
 
 
 def test_who_has_begun_can_always_finish(memory: BodyMemory) -> None:
-    """Six users who each have sent half would fill the room, and none could send the rest."""
+    """Six half-sent bodies would fill the memory, and none could be completed."""
     bodies = [memory.enter(user, 8 * MB) for user in USERS]
     for _ in range(4):
         for body in bodies:
@@ -82,7 +82,7 @@ def test_room_goes_to_the_user_who_holds_least(memory: BodyMemory) -> None:
 def test_small_bodies_of_a_user_do_not_keep_a_large_one_waiting_for_ever(
     memory: BodyMemory,
 ) -> None:
-    """A new one comes for each that has left."""
+    """A new body comes for each that is complete."""
     large = memory.enter("a", 8 * MB)
     send(memory, large, MB)
     memory.ask(large)
@@ -103,7 +103,7 @@ def test_small_bodies_of_a_user_do_not_keep_a_large_one_waiting_for_ever(
 
 
 def receive_piece(memory: BodyMemory, body: Body) -> int:
-    """Bytes that are missing still, for which it waits."""
+    """Receive the granted piece. Returns the bytes that are still missing."""
     memory.received(body, body.reserved)
     if body.missing:
         memory.ask(body)
@@ -113,7 +113,7 @@ def receive_piece(memory: BodyMemory, body: Body) -> int:
 
 
 def fill(memory: BodyMemory) -> list[Body]:
-    """Four bodies that keep everybody else out, each a megabyte short of its end."""
+    """Four bodies that take all memory, each a megabyte before its end."""
     bodies = [memory.enter(user, 8 * MB) for user in "abcd"]
     for body in bodies:
         send(memory, body, 7 * MB)
@@ -200,7 +200,7 @@ def test_leaving_twice_gives_nothing_back_twice(memory: BodyMemory) -> None:
 
 
 class MemoryMachine(RuleBasedStateMachine):
-    """Senders of all kinds, in any order: a piece at a time, in full, slowly, leaving in the middle."""
+    """Any order of senders: piece by piece, completely, slowly, or leaving in the middle."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -256,7 +256,7 @@ class MemoryMachine(RuleBasedStateMachine):
             assert sum(body.held for body in self.bodies if body.user_id == user) <= 10
 
     def teardown(self) -> None:
-        """Everybody sends what they may and leaves when done: nobody is left waiting."""
+        """If everybody sends what is granted and leaves when done, nobody waits for ever."""
         while self.bodies:
             going = [body for body in self.bodies if not self.memory.waits(body)]
             assert going, "everybody waits"

@@ -1,4 +1,4 @@
-"""What a request costs: charged before its body, given back where we failed."""
+"""What a request costs: charged before its body is read, refunded if the service failed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FaultError(Exception):
 
 @dataclass
 class Service:
-    """Behind the gate: spends tokens, then answers."""
+    """A service behind the gate that spends tokens, then answers."""
 
     setup: GateSetup
     tokens: int = 0

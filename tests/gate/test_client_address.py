@@ -1,4 +1,4 @@
-"""Whose address counts, and who may say so."""
+"""Which address counts, and which proxies are believed."""
 
 from __future__ import annotations
 

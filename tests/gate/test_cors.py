@@ -1,4 +1,4 @@
-"""Which pages may call, and what every answer tells them."""
+"""Which pages may call, and the headers of their answers."""
 
 from __future__ import annotations
 

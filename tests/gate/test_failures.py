@@ -1,4 +1,4 @@
-"""Failed tokens of one address: how many are told why, and how many are looked at."""
+"""Failed tokens of one address: how many get their own error, and how many are verified."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ADDRESS = "192.0.2.1"
 
 
 def fail(budget: FailureBudget, times: int, address: str = ADDRESS) -> list[bool]:
-    """For each failure whether it went over the budget."""
+    """Whether each failure exceeded the limit."""
     over = []
     for _ in range(times):
         try:

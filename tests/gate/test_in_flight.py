@@ -1,4 +1,4 @@
-"""Places for calls: so many of one user, so many of all, and always one for who has none."""
+"""Bounds on requests at once: per user, over all users, and for users without any."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from tests.gate.asgi import GateSetup, Request, calls_held, post, refusal_of
 
 
 async def test_checks_come_in_order_and_only_the_last_reads_the_body(setup: GateSetup) -> None:
-    """A request that is wrong in every way is put right one way at a time."""
+    """A request with every fault is corrected one fault at a time."""
     setup.quota = MemoryQuota(Limits(1, 60.0, None), clock=setup.clock)
     gate = setup.gate(
         max_in_flight=1, max_concurrent_per_user=1, failed_auth_per_minute=2, max_body_bytes=1000

@@ -1,4 +1,4 @@
-"""What a 404 says to a client whose base URL is a little off."""
+"""What a 404 says to a client with a slightly wrong base URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Service keys at the gate: where they count, where they do not, and what they cost."""
+"""Service keys at the gate: where they are accepted, where not, and their limits."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import asyncio
 
 
 class DelayingProxy:
-    """A TCP proxy on the loopback interface that hands on every answer late. Yields its port."""
+    """A TCP proxy on the loopback interface that delays every answer. Yields its port."""
 
     def __init__(self, port: int, *, seconds: float) -> None:
         self._port = port

@@ -1,4 +1,4 @@
-"""One of several processes that ask for more than a user's share: prints when it was admitted.
+"""One of several processes that ask for more than a user's limit: prints the times of admission.
 
 python -m tests.quota.hammer REDIS_URL USER LIMIT WINDOW_SECONDS CALLERS SECONDS
 """
@@ -25,7 +25,7 @@ async def caller(quota: RedisQuota, user: str, *, until: float, admitted: list[i
 
 
 async def hammer(url: str, user: str, *, limits: Limits, callers: int, seconds: float) -> list[int]:
-    """The times (µs of the server's clock) of every admission."""
+    """The time of every admission, in µs of the server's clock."""
     quota, admitted, until = RedisQuota(url, limits), list[int](), time.monotonic() + seconds
     await asyncio.gather(
         *(caller(quota, user, until=until, admitted=admitted) for _ in range(callers))

@@ -1,4 +1,4 @@
-"""When a failing server is left alone, and when it is tried again."""
+"""When a failing server is not asked, and when it is tried again."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ async def test_local_count_takes_over_and_hands_back(
 
 
 async def test_answers_that_take_300_ms_are_not_waited_for(fragile_redis: RedisServer) -> None:
-    """Each answer comes 300 ms late: over the 250 ms of patience, so the local count takes over."""
+    """Each answer takes 300 ms, more than the timeout of 250, so the counts in memory are used."""
     async with DelayingProxy(fragile_redis.port, seconds=0.3) as port:
         slow = guarded(f"redis://127.0.0.1:{port}", on_error="local", limit=10_000)
         calls = [await one_call(slow, "user") for _ in range(6)]
@@ -177,7 +177,7 @@ async def test_refund_never_raises_and_never_waits_long(fragile_redis: RedisServ
 async def test_what_was_counted_in_memory_is_refunded_in_memory_alone(
     fragile_redis: RedisServer,
 ) -> None:
-    """Redis never saw it, and must not give back what it never took."""
+    """Redis has not charged it, so it must not refund it."""
     limits = Limits(5, 60.0, 100)
     shared = RedisQuota(fragile_redis.url, limits)
     quota = GuardedQuota(
@@ -217,7 +217,7 @@ async def test_closed_refuses_tokens_that_cannot_be_counted(fragile_redis: Redis
 
 
 async def test_cancelled_call_leaves_the_connections_in_order(redis: RedisServer) -> None:
-    """A caller who hangs up in mid-call must not leave an answer behind for the next one."""
+    """A caller that disconnects must not leave its answer to the next one."""
     quota = guarded(redis.url, on_error="local", limit=100_000, window=60.0)
     users = [str(uuid.uuid4()) for _ in range(200)]
     tasks = [asyncio.create_task(quota.charge(user)) for user in users]

@@ -1,4 +1,4 @@
-"""Redis loses what it counted, or may not count: it is said, and the limits hold again."""
+"""Redis loses counts, or may not count: this is logged, and limits are exact again."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Process(GuardedQuota):
 
 @pytest.fixture
 async def pair(fragile_redis: RedisServer) -> AsyncIterator[list[Process]]:
-    """Two processes with one Redis that nobody has told to watch it."""
+    """Two processes with one Redis that do not watch it."""
     async with contextlib.AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(contextlib.aclosing(Process(fragile_redis.url)))

@@ -1,4 +1,4 @@
-"""The stores against a model that keeps everything and counts by brute force."""
+"""The stores compared with a model that keeps every request and counts them all."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class QuotaMachine(RuleBasedStateMachine):
 
     @rule(user=st.sampled_from(USERS))
     def wait_exactly_retry_after(self, user: str) -> None:
-        """As who was refused is told to; a spent day is waited for in vain until midnight."""
+        """Wait as told after a refusal of requests; tokens of a day are back at midnight only."""
         model = self.models[user]
         if model.settle(self.clock.now) < self.most:
             return

@@ -1,4 +1,4 @@
-"""Several processes and one Redis: together they admit exactly the limit, in every rolling window."""
+"""Several processes with one Redis admit exactly the limit in every rolling window."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ async def test_concurrent_calls_get_exactly_the_limit(make: MakeQuota, user: str
 
 
 async def test_window_rolls(make: MakeQuota, user: str, clock: Clock) -> None:
-    """No burst at the turn of a minute: each request frees its own slot a window later."""
+    """There is no burst at a new minute: each request is possible again one window later."""
     quota = make(requests=3)
     for _ in range(3):
         await quota.charge(user)

@@ -22,7 +22,7 @@ from tests.quota.charging import DAY, refused, spend
 
 @pytest.fixture
 async def pair(redis: RedisServer, clock: Clock) -> AsyncIterator[tuple[RedisQuota, RedisQuota]]:
-    """Two processes' views of one user."""
+    """The quotas of two processes for one user."""
     limits = Limits(2, 60.0, 10)
     both = (
         RedisQuota(redis.url, limits, clock=clock, monotonic=clock),
@@ -82,7 +82,7 @@ async def test_keys_share_a_slot_and_expire_by_themselves(redis: RedisServer, us
 
 
 async def test_client_that_waits_exactly_gets_through_in_real_time(redis: RedisServer) -> None:
-    """Two processes' worth of callers on the clocks of the machine, each at its own moment of a second."""
+    """Callers in real time, each at another moment of a second."""
     quotas = [make_quota(redis_url=redis.url, per_minute=2, window=1.0) for _ in range(2)]
 
     async def caller(quota: Quota) -> None:

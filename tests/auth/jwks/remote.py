@@ -14,7 +14,7 @@ SECOND = public_jwk(ec_key("second"), kid="key-2", alg="ES256")
 
 
 async def settle(keys: RemoteKeys) -> None:
-    """Lets a fetch in the background end."""
+    """Wait for a fetch in the background."""
     if keys._fetch is not None:
         await asyncio.wait([keys._fetch])
 

@@ -1,4 +1,4 @@
-"""Key servers that fail, hang or lie."""
+"""Key servers that fail, hang or send wrong answers."""
 
 from __future__ import annotations
 

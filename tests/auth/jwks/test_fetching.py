@@ -84,7 +84,7 @@ async def test_new_key_is_accepted_at_once(
 async def test_rotation_refuses_no_valid_token(
     verifier: TokenVerifier, key_server: KeyServer, project: Project, clock: Clock
 ) -> None:
-    """Old and new keys overlap, tokens of both arrive all the time, and none is told to sign in again."""
+    """Old and new keys overlap, and tokens of both are accepted all the time."""
     for minute in range(20):
         key_server.publish(
             jwks(FIRST) if minute < 5 else jwks(FIRST, SECOND) if minute < 15 else jwks(SECOND)
