@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Literal, cast
 
 from auth.claims import SUBJECT, UUID
+from auth.principal import SERVICE
 from errors import ConfigurationError
 from quota.redis import CALL_TIMEOUT, REDIS_FAILURES, connect
 
@@ -98,10 +99,11 @@ def parse_blocked(text: str, *, subject: Literal["uuid", "any"]) -> frozenset[st
     """The user ids of BLOCKED_USERS, which commas separate. Raises ConfigurationError."""
     users = frozenset(user.strip() for user in text.split(",") if user.strip())
     form = UUID if subject == "uuid" else SUBJECT
-    if wrong := sorted(user for user in users if not form.fullmatch(user)):
+    people = {user for user in users if not user.startswith(SERVICE)}
+    if wrong := sorted(user for user in people if not form.fullmatch(user)):
         raise ConfigurationError(
             f"BLOCKED_USERS: {wrong[0][:64]!r} is no user id. Write the `sub` of their tokens, "
-            "separated by commas."
+            "or service:NAME, separated by commas."
         )
     return users
 

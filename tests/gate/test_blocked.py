@@ -115,9 +115,10 @@ async def test_a_blocked_user_is_refused_before_anything_is_charged() -> None:
     assert refusal.value.reason == "token_invalid"
 
 
-def test_user_ids_are_separated_by_commas() -> None:
+def test_user_ids_and_services_are_separated_by_commas() -> None:
     assert parse_blocked(f" {USER}, {OTHER},", subject="uuid") == {USER, OTHER}
     assert parse_blocked("auth0|a", subject="any") == {"auth0|a"}
+    assert parse_blocked("service:indexer", subject="uuid") == {"service:indexer"}
     assert parse_blocked("", subject="uuid") == frozenset()
 
 
