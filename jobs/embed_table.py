@@ -42,32 +42,51 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="python -m jobs.embed_table", description="Keep a column of vectors filled."
     )
     parser.add_argument(
-        "table", metavar="TABLE", nargs="?", help=f"one table, or {STATUS}; all that are set up"
+        "table",
+        metavar="TABLE",
+        nargs="?",
+        help=f"a table, or the word {STATUS}; without it the worker fills all columns",
     )
     action = parser.add_mutually_exclusive_group()
-    action.add_argument("--setup", action="store_true", help="make what the worker needs")
-    action.add_argument("--teardown", action="store_true", help="remove it, vectors included")
     action.add_argument(
-        "--reembed", action="store_true", help="have this model's vectors replace the others"
+        "--setup", action="store_true", help="add columns, trigger, queue, index and search"
     )
-    action.add_argument("--once", action="store_true", help="end when no row waits")
-    parser.add_argument("--print", action="store_true", help="show the SQL and do nothing")
+    action.add_argument("--teardown", action="store_true", help="remove them, vectors included")
+    action.add_argument(
+        "--reembed", action="store_true", help="embed all rows again with the configured model"
+    )
+    action.add_argument("--once", action="store_true", help="end the worker when no row waits")
+    parser.add_argument(
+        "--print",
+        action="store_true",
+        help="print the SQL of --setup or --teardown instead of running it",
+    )
     _add_column(parser)
-    parser.add_argument("--database", metavar="postgresql://...", help=f"default: {URL}, PGHOST")
-    parser.add_argument("--threads", type=int, help="of the engine (default: one for each CPU)")
+    parser.add_argument(
+        "--database",
+        metavar="postgresql://...",
+        help=f"the database (default: {URL}, or PGHOST and its like)",
+    )
+    parser.add_argument(
+        "--threads", metavar="N", type=int, help="of the engine (default: one per CPU)"
+    )
     parser.add_argument(
         "--niceness",
         type=int,
         default=10,
-        help="0 to 19 (default: 10): the service's queries come first on the same cores",
+        metavar="N",
+        help="priority, 0 to 19 (default: 10): queries of the service come first on the same cores",
     )
     parser.add_argument(
         "--lease",
         type=float,
         default=60.0,
-        help="seconds until another worker takes over rows of one that died (default: 60)",
+        metavar="SECONDS",
+        help="after which rows of a worker that died are taken over (default: 60)",
     )
-    parser.add_argument("--metrics-port", type=int, help="of Prometheus metrics on 127.0.0.1")
+    parser.add_argument(
+        "--metrics-port", metavar="PORT", type=int, help="serve Prometheus metrics on 127.0.0.1"
+    )
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
     options = parser.parse_args(arguments)
     _check(parser, options)
@@ -75,17 +94,27 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def _add_column(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--text", metavar="COLUMN", help="what is embedded")
-    parser.add_argument("--template", metavar="'{title}\\n{body}'", help="several columns instead")
-    parser.add_argument("--function", metavar="SCHEMA.NAME", help="of the row, to text, instead")
+    parser.add_argument("--text", metavar="COLUMN", help="the column that is embedded")
     parser.add_argument(
-        "--title", metavar="COLUMN", help="title of a document, if the model has one"
+        "--template", metavar="'{title}\\n{body}'", help="or several columns, joined"
     )
-    parser.add_argument("--column", default="embedding", help="that is filled (default: embedding)")
-    parser.add_argument("--type", choices=setup.KINDS, default=setup.KINDS[0])
-    parser.add_argument("--dimensions", type=int, help="default: the model's")
-    parser.add_argument("--search", metavar="NAME", help="of the function (default: search_TABLE)")
-    parser.add_argument("--no-index", action="store_true", help="no HNSW index yet")
+    parser.add_argument(
+        "--function", metavar="SCHEMA.NAME", help="or the result of a function that takes the row"
+    )
+    parser.add_argument("--title", metavar="COLUMN", help="the column with titles")
+    parser.add_argument(
+        "--column", default="embedding", help="the column of vectors (default: embedding)"
+    )
+    parser.add_argument(
+        "--type", choices=setup.KINDS, default=setup.KINDS[0], help="its type (default: halfvec)"
+    )
+    parser.add_argument(
+        "--dimensions", metavar="N", type=int, help="its size (default: the model's)"
+    )
+    parser.add_argument(
+        "--search", metavar="NAME", help="the search function (default: search_TABLE)"
+    )
+    parser.add_argument("--no-index", action="store_true", help="do not create the HNSW index yet")
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
