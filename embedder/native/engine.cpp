@@ -193,7 +193,8 @@ bool reserve(native_engine& engine, const Plan& plan) {
         if (!engine.scratches[i].reserve(engine.shape, plan.max_rows)) return false;
     for (int i = 0; i < leaders; i++)
         if (!engine.packs[i].reserve(engine.shape, plan.max_rows, plan.max_texts)) return false;
-    return engine.pooled.reserve(Arena::room<float>((size_t)plan.n_texts * engine.shape.width));
+    return engine.pooled.reserve(
+        Arena::padded_bytes<float>((size_t)plan.n_texts * engine.shape.width));
 }
 
 bool embed_group(native_engine& engine, const Texts& texts, float* vectors) {

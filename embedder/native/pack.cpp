@@ -3,12 +3,14 @@
 bool Scratch::reserve(const Shape& shape, int longest_text) {
     size_t keys = padded(longest_text), input = shape.longest_input(), bytes = shape.int8 ? 1 : 4;
     size_t row = input > (size_t)shape.widest() ? input : shape.widest();
-    if (!arena_.reserve(
-            Arena::room<float>(MAX_CHUNK_ROWS * shape.width) +
-            Arena::room<float>(MAX_CHUNK_ROWS * shape.widest()) + Arena::room<float>(row) +
-            Arena::room<uint8_t>(MAX_CHUNK_ROWS * input * bytes) +
-            Arena::room<float>(MAX_CHUNK_ROWS) + Arena::room<float>(QUERY_ROWS * keys) +
-            Arena::room<uint8_t>(QUERY_ROWS * keys * bytes) + Arena::room<float>(QUERY_ROWS)))
+    if (!arena_.reserve(Arena::padded_bytes<float>(MAX_CHUNK_ROWS * shape.width) +
+                        Arena::padded_bytes<float>(MAX_CHUNK_ROWS * shape.widest()) +
+                        Arena::padded_bytes<float>(row) +
+                        Arena::padded_bytes<uint8_t>(MAX_CHUNK_ROWS * input * bytes) +
+                        Arena::padded_bytes<float>(MAX_CHUNK_ROWS) +
+                        Arena::padded_bytes<float>(QUERY_ROWS * keys) +
+                        Arena::padded_bytes<uint8_t>(QUERY_ROWS * keys * bytes) +
+                        Arena::padded_bytes<float>(QUERY_ROWS)))
         return false;
     narrow = arena_.take<float>(MAX_CHUNK_ROWS * shape.width);
     wide = arena_.take<float>(MAX_CHUNK_ROWS * shape.widest());
@@ -25,13 +27,14 @@ bool Pack::reserve(const Shape& shape, int max_rows, int max_texts) {
     size_t slots = max_rows + 15 * (size_t)max_texts + 15;
     size_t queries = (size_t)max_rows * shape.attention;
     size_t keys = slots * shape.kv_heads * shape.head_dim;
-    size_t layer = Arena::room<uint8_t>(keys * shape.score_bytes()) +
-                   Arena::room<uint8_t>(keys * shape.value_bytes()) +
-                   2 * Arena::room<float>(slots * shape.kv_heads);
-    if (!arena_.reserve(Arena::room<Text>(max_texts) + 2 * Arena::room<int32_t>(max_rows) +
-                        Arena::room<float>((size_t)max_rows * shape.width) +
-                        Arena::room<uint8_t>(queries * shape.score_bytes()) +
-                        Arena::room<float>((size_t)max_rows * shape.heads) + 2 * layer))
+    size_t layer = Arena::padded_bytes<uint8_t>(keys * shape.score_bytes()) +
+                   Arena::padded_bytes<uint8_t>(keys * shape.value_bytes()) +
+                   2 * Arena::padded_bytes<float>(slots * shape.kv_heads);
+    if (!arena_.reserve(Arena::padded_bytes<Text>(max_texts) +
+                        2 * Arena::padded_bytes<int32_t>(max_rows) +
+                        Arena::padded_bytes<float>((size_t)max_rows * shape.width) +
+                        Arena::padded_bytes<uint8_t>(queries * shape.score_bytes()) +
+                        Arena::padded_bytes<float>((size_t)max_rows * shape.heads) + 2 * layer))
         return false;
     token_ids = arena_.take<int32_t>(max_rows);
     texts = arena_.take<Text>(max_texts);

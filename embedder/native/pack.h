@@ -74,13 +74,13 @@ class Arena {
     template <class T>
     T* take(size_t count) {
         T* start = reinterpret_cast<T*>(memory_ + used_);
-        used_ += room<T>(count);
+        used_ += padded_bytes<T>(count);
         ASAN_POISON_MEMORY_REGION(start + count,
                                   memory_ + used_ - reinterpret_cast<uint8_t*>(start + count));
         return start;
     }
     template <class T>
-    static size_t room(size_t count) {
+    static size_t padded_bytes(size_t count) {
         return (count * sizeof(T) + GUARD_BYTES + 63) / 64 * 64;
     }
 

@@ -17,11 +17,11 @@ from embedder.errors import EmbeddingFailedError, UserQueueFullError
 from embedder.postprocess import Vectors
 from embedder.tokens import TokenIds
 
-POISON, HOLLOW = 666, 777
+FAILING, NOT_FINITE = 666, 777
 
 
 class CountingEngine:
-    """Vectors are (first token, length). Fails on POISON, returns NaN for HOLLOW, can be paused."""
+    """Vectors are (first token, length), NaN for NOT_FINITE. Raises for FAILING; can be paused."""
 
     kernel = "none"
 
@@ -33,10 +33,11 @@ class CountingEngine:
     def forward(self, token_ids: Sequence[TokenIds]) -> Vectors:
         self.gate.wait(10)
         self.packs.append([len(ids) for ids in token_ids])
-        if any(ids[0] == POISON for ids in token_ids):
-            raise RuntimeError("poison")
+        if any(ids[0] == FAILING for ids in token_ids):
+            raise RuntimeError("a failing text")
         return np.array(
-            [[np.nan if ids[0] == HOLLOW else ids[0], len(ids)] for ids in token_ids], np.float32
+            [[np.nan if ids[0] == NOT_FINITE else ids[0], len(ids)] for ids in token_ids],
+            np.float32,
         )
 
 
@@ -146,8 +147,8 @@ async def test_waiting_texts_of_a_cancelled_call_are_dropped() -> None:
     engine.gate.clear()
     async with batching(engine) as (batcher, reports):
         [first] = await sent(batcher.run([text(1)], user="a"))
-        [leaver] = await sent(batcher.run([text(2)] * 100, user="b"))
-        leaver.cancel()
+        [cancelled] = await sent(batcher.run([text(2)] * 100, user="b"))
+        cancelled.cancel()
         await asyncio.sleep(0)
         engine.gate.set()
         await first
@@ -156,7 +157,7 @@ async def test_waiting_texts_of_a_cancelled_call_are_dropped() -> None:
         assert batcher.admission.tokens == 0
 
 
-@pytest.mark.parametrize("bad", [POISON, HOLLOW])
+@pytest.mark.parametrize("bad", [FAILING, NOT_FINITE])
 async def test_a_failing_text_fails_only_its_own_request(bad: int) -> None:
     engine = CountingEngine()
     engine.gate.clear()
@@ -195,7 +196,7 @@ async def test_running_texts_count_until_they_are_delivered() -> None:
         await batcher.run([text(3)], user="a")
 
 
-@pytest.mark.parametrize("bad", [POISON, None])
+@pytest.mark.parametrize("bad", [FAILING, None])
 async def test_failed_and_cancelled_requests_do_not_count_any_more(bad: int | None) -> None:
     engine = CountingEngine()
     engine.gate.clear()

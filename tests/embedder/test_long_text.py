@@ -23,10 +23,9 @@ from tests.embedder.tokenizers_by_kind import KINDS, of_kind
 BERT = ("wordpiece", "cased")
 # Pieces that make few tokens of many characters, or many of one; some reorder, join or drop them.
 PIECES = (
-    ".", " ", "a", "\u0301", "한", "\u1112\u1161\u11ab", "🏳️\u200d🌈", "\x01", "中", "\u3000", "a\x01",
-    "word ", "\U0001d160", "\ufdfa", "İ", "\n", "\u302f\u200d\u0323", "[SEP]", "[SE", "<bos>",
-    "<h1>",
-    "supercalifragilistic", "안녕하세요 ", "▁", "\u200b", "é",
+    ".", " ", "a", "\u0301", "한", "\u1112\u1161\u11ab", "🏳️\u200d🌈", "\x01", "中", "\u3000",
+    "a\x01", "word ", "\U0001d160", "\ufdfa", "İ", "\n", "\u302f\u200d\u0323", "[SEP]", "[SE",
+    "<bos>", "<h1>", "supercalifragilistic", "안녕하세요 ", "▁", "\u200b", "é",
 )  # fmt: skip
 Load = Callable[[str], "Pair"]
 
