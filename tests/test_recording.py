@@ -3,26 +3,10 @@
 import pytest
 
 import metrics
-from api.edge import RequestRecord
 from auth.errors import TokenMissing
 from embedder.batcher import PackReport
 from recording import record_pack, record_request
-
-
-def request(**changes: object) -> RequestRecord:
-    fields = {
-        "request_id": "r",
-        "method": "POST",
-        "route": "/recorded",
-        "status": 200,
-        "seconds": 0.5,
-        "tokens": 3,
-        "caller": "user",
-        "user": "u",
-        "reason": None,
-        "error": None,
-    }
-    return RequestRecord(**(fields | changes))  # type: ignore[arg-type]
+from tests.api.records import request_record
 
 
 def value(name: str, **labels: str) -> float:
@@ -31,7 +15,7 @@ def value(name: str, **labels: str) -> float:
 
 def test_only_what_was_served_has_a_duration() -> None:
     for status in (200, 422, 503, 0):
-        record_request(request(status=status), open_to_all=())
+        record_request(request_record(status=status), open_to_all=())
     assert value("embed_request_duration_seconds_count", route="/recorded") == 1
     assert value("embed_requests_total", route="/recorded", status="422") == 1
 
@@ -48,8 +32,8 @@ def test_only_what_was_served_has_a_duration() -> None:
 )
 def test_what_the_gate_decided_is_counted(changes: dict[str, object], decision: str) -> None:
     before = value("embed_gate_decisions_total", decision=decision)
-    record_request(request(**changes), open_to_all=())
-    record_request(request(**changes), open_to_all=("/recorded",))
+    record_request(request_record(**changes), open_to_all=())
+    record_request(request_record(**changes), open_to_all=("/recorded",))
     assert value("embed_gate_decisions_total", decision=decision) == before + 1
 
 

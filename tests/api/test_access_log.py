@@ -8,22 +8,7 @@ import pytest
 from api.access_log import JsonLine, TextLine, write_request
 from api.edge import RequestRecord
 from embedder.errors import ModelLoadingError
-
-
-def request(**changes: object) -> RequestRecord:
-    fields = {
-        "request_id": "r",
-        "method": "POST",
-        "route": "/embed",
-        "status": 200,
-        "seconds": 0.00123,
-        "tokens": 3,
-        "caller": "user",
-        "user": "u",
-        "reason": None,
-        "error": None,
-    }
-    return RequestRecord(**(fields | changes))  # type: ignore[arg-type]
+from tests.api.records import request_record
 
 
 def lines(caplog: pytest.LogCaptureFixture, record: RequestRecord) -> list[dict[str, object]]:
@@ -39,7 +24,7 @@ def propagated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_request_has_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    [fields] = lines(caplog, request())
+    [fields] = lines(caplog, request_record())
     assert fields["ms"] == 1.23
     assert "error" not in fields
 
@@ -48,10 +33,10 @@ def test_a_request_has_one_line(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_page_that_is_served_or_waits_for_the_model_has_none(
     caplog: pytest.LogCaptureFixture, method: str
 ) -> None:
-    assert not lines(caplog, request(method=method))
-    loading = request(method=method, status=503, reason=ModelLoadingError.reason)
+    assert not lines(caplog, request_record(method=method))
+    loading = request_record(method=method, status=503, reason=ModelLoadingError.reason)
     assert not lines(caplog, loading)
-    assert lines(caplog, request(method=method, status=503, reason="stopping"))
+    assert lines(caplog, request_record(method=method, status=503, reason="stopping"))
 
 
 def test_an_unexpected_error_is_named_with_its_place_and_without_its_text(
@@ -60,7 +45,7 @@ def test_an_unexpected_error_is_named_with_its_place_and_without_its_text(
     try:
         raise KeyError("a text of the caller")
     except KeyError as error:
-        [fields] = lines(caplog, request(status=500, reason="internal_error", error=error))
+        [fields] = lines(caplog, request_record(status=500, reason="internal_error", error=error))
     assert fields["error"] == "KeyError"
     assert "test_access_log.py" in str(fields["at"])
     assert "a text of the caller" not in str(fields)
