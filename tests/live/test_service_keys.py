@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,31 @@ def test_a_key_is_revoked_and_replaced_within_seconds(running: Running) -> None:
     _until(lambda: running.call(**bearer(KEYS["spare"])).status_code == 401)
     assert code(running.call(**bearer(KEYS["revoked"]))) == (401, "service_key_unknown")
     assert running.call(**bearer(KEYS["indexer"])).status_code == 200
+
+
+def test_work_of_users_goes_before_bulk(running: Running) -> None:
+    """As much work, sent later by a user, is done first; in turns it would be done last."""
+    body = {
+        "texts": [f"text number {number} of many, and some more words" for number in range(2048)]
+    }
+    url = f"{running.server.url}/batch-embed"
+
+    def embed(key: str) -> float:
+        answer = httpx.post(url, json=body, headers=bearer(key), timeout=120)
+        assert answer.status_code == 200
+        return time.monotonic()
+
+    with ThreadPoolExecutor() as pool:
+        bulk = pool.submit(embed, KEYS["indexer"])
+        _until(lambda: _queued_tokens(running.server) > 0)
+        user = pool.submit(embed, token("3d0a2c5e-0000-4000-8000-000000000018"))
+        assert user.result() < bulk.result()
+
+
+def _queued_tokens(server: Server) -> float:
+    page = httpx.get(f"{server.url}/metrics").text
+    [line] = [line for line in page.splitlines() if line.startswith("embed_queue_tokens ")]
+    return float(line.split()[1])
 
 
 def test_metrics_and_log_tell_machines_from_users(running: Running) -> None:
