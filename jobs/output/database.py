@@ -32,6 +32,7 @@ class Database:
 
     conninfo: str = field(repr=False)
     passwords: tuple[str, ...] = field(repr=False)  # removed from messages
+    remedy: str = "the same command resumes the job"  # the end of a JobError's message
 
     @contextmanager
     def connection(self, purpose: str) -> Iterator[psycopg.Connection]:
@@ -63,7 +64,7 @@ class Database:
         state = error.sqlstate or ""
         if state[:2] in OF_THE_TABLE and state not in OF_A_SESSION:
             return UsageError(f"{purpose}: {message}")
-        return JobError(f"PostgreSQL: {message}; the same command resumes the job")
+        return JobError(f"PostgreSQL: {message}; {self.remedy}")
 
 
 def database_of(given: str | None, environment: Mapping[str, str]) -> Database | None:

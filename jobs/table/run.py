@@ -1,5 +1,6 @@
 """A worker from its start to its end: which columns it fills, and when it ends."""
 
+import logging
 import os
 import signal
 import threading
@@ -7,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 
 import psycopg
@@ -57,6 +58,8 @@ class Worker:
         self._database = database
         self._options = options
         self._say = say
+        # It warns of each lost connection, which we tell of in one line.
+        logging.getLogger("psycopg").setLevel(logging.ERROR)
         self._signals = Signals(threading.Event(), threading.Event())
         self._columns: Mapping[str, Column] = {}
         os.nice(options.niceness)  # threads that are started from here on have it too
@@ -78,6 +81,7 @@ class Worker:
 
     def run(self) -> int:
         """Work, and return the exit status."""
+        self._database = replace(self._database, remedy="the worker connects again")
         with ThreadPoolExecutor(THREADS, thread_name_prefix="fill") as pool, self._on_signals():
             fillers = [pool.submit(self._filler().run) for _ in range(THREADS)]
             try:

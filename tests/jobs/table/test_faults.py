@@ -167,6 +167,7 @@ def fill_over_a_restart(server: PostgresServer, filling: Filling, log: Path) -> 
     with worker(filling.url, *LEASE, log=log):
         wait_for_line(log, "filling")
         server.restart()
+        wait_for_line(log, "the worker connects again")
         with filling.connect() as connection:
             insert(connection, 3)
             wait_until_filled(connection)
