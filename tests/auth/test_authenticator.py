@@ -20,10 +20,10 @@ from auth.principal import Principal
 from auth.service_key_format import new_key
 from auth.service_keys import ServiceKeys
 from auth.tokens import TokenVerifier
+from lab.service_keys import KEY
 from lab.signing import ISSUER, NOW, SECRET, SESSION, USER, Clock, Project
 
 SIGNED_IN = Principal(user_id=USER, session_id=SESSION)
-KEY = new_key()
 SUPABASE_KEY = "sb_secret_N7UND0UgjKTVK-Uodkm0Hg_xSvEMPvz"
 
 

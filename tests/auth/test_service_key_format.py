@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auth.service_key_format import PREFIX, is_intact, is_service_key, new_key
+from lab.service_keys import KEY
 
-KEY = new_key()
 DIGITS = string.ascii_letters + string.digits
 
 

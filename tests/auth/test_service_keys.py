@@ -17,9 +17,10 @@ from auth.service_key_format import new_key
 from auth.service_key_list import MAX_KEYS, CallerLimits
 from auth.service_keys import ServiceKeys
 from errors import ConfigurationError
+from lab.service_keys import KEY
+from lab.service_keys import OTHER_KEY as OTHER
 
 USERS = CallerLimits(requests=10, tokens=1000)
-KEY, OTHER = new_key(), new_key()
 
 
 def digest(key: str) -> bytes:

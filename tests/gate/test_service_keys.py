@@ -15,19 +15,19 @@ from auth.errors import (
     TokenInvalid,
     TokenMissing,
 )
-from auth.service_key_format import new_key
 from auth.service_keys import ServiceKeys
 from errors import GateError
 from gate.errors import BadHeader, TooManyFailures, UserBlocked
 from gate.failures import LOOKS
 from gate.gate import Gate
+from lab.service_keys import KEY
+from lab.service_keys import OTHER_KEY as OTHER
 from lab.signing import USER
 from quota.errors import QuotaExceeded
 from quota.memory import MemoryQuota
 from quota.receipt import Limits
 from tests.gate.asgi import GateSetup, Request, get, post
 
-KEY, OTHER = new_key(), new_key()
 ORIGIN = (b"origin", b"https://app.example.com")
 PUBLISHABLE = "sb_publishable_ACJWlzQHlZjBrEguHvfOxg_3BJgxAaH"
 
