@@ -21,11 +21,16 @@ os.environ |= {
 
 atexit.register(shutil.rmtree, os.environ["BENTOML_HOME"], ignore_errors=True)
 
+import hypothesis
 import pytest
 
 from lab.redis_server import RedisServer
 from lab.server import SOURCE
 from lab.signing import Clock, Project
+
+# A busy machine makes any example slow.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
