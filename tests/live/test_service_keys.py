@@ -17,9 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from auth.service_key_format import new_key
 from lab.server import ROOT, Server, serve, token
+from lab.service_keys import KEY, OTHER_KEY
 
 SUPABASE_KEY = "sb_secret_N7UND0UgjKTVK-Uodkm0Hg_xSvEMPvz"
-KEYS = {name: new_key() for name in ("indexer", "limited", "revoked", "spare")}
+KEYS = {"indexer": KEY, "limited": new_key(), "revoked": new_key(), "spare": OTHER_KEY}
 UNKNOWN = new_key()
 LIMIT = 5  # requests of users
 
