@@ -19,6 +19,7 @@ Release = Callable[[], None]
 SMALL = 65_536  # bytes; a body that is announced as no larger never waits
 USERS = 4  # whose largest bodies fit into memory together
 STALL = 5.0  # seconds without a byte after which a body is ended
+WAITS = 3  # times the seconds of a body: how long one waits for memory
 TICK = 0.25  # seconds between checks for slow bodies that others wait for
 
 
@@ -27,7 +28,7 @@ class Bodies:
 
     The memory of large bodies is bounded per user (`limit`) and over all users (USERS times
     `limit`), until they are released. While there is no memory, nothing is read from a sender. That
-    wait does not count as time of the body, and has the same bound.
+    wait does not count as time of the body. It is bounded too: WAITS times as long.
 
     Args:
         limit: bytes of one body.
@@ -127,7 +128,7 @@ class Bodies:
         """Wait until there is memory for another piece. Raises Overloaded."""
         self._memory.ask(body)
         self._grant()
-        until = _now() + self._seconds
+        until = _now() + WAITS * self._seconds
         while self._memory.waits(body):
             self._end_slow_bodies()
             if not self._memory.waits(body):
