@@ -188,7 +188,10 @@ class Settings(BaseSettings):
         20.0,
         gt=0,
         le=3600,
-        description="Seconds a request body may take to arrive; a large one may wait for room three times as long",
+        description=(
+            "Seconds a request body may take to arrive; "
+            "a large one may wait for room three times as long"
+        ),
     )
     answer_timeout: float = Field(
         30.0, gt=0, le=3600, description="Seconds a client may read nothing of its answer"
