@@ -112,8 +112,8 @@ sbom: $(VENV)/dev ## Write the bill of materials and the licences to build/
 audit: $(VENV)/dev ## Ask the package index for known vulnerabilities of the shipped packages
 	@$(BIN)/python -m dev.audit
 
-test: tools native $(VENV)/dev ## Run the whole test suite
-	@$(BIN)/python -m pytest
+test: tools native $(VENV)/dev ## Run the whole test suite [JOBS=processes]
+	@$(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS) --dist loadfile)
 
 test-fast: native $(VENV)/dev ## Run the tests of api/, auth/, gate/ and settings without servers and properties (a minute)
 	@$(BIN)/python -m pytest -m "not server and not hypothesis" tests/api tests/auth tests/gate \
