@@ -23,7 +23,7 @@ def main() -> int:
     if not has_data():
         print(
             "not checked: the package index has no data about vulnerabilities; "
-            "run `make audit` where pypi.org can be reached",
+            "run `make audit` where the public index can be reached",
             file=sys.stderr,
         )
         return NOT_CHECKED
