@@ -73,11 +73,7 @@ def weights(
 ) -> Iterator[Weight]:
     """Every tensor of the model file, in its order; the table, which may end anywhere, is last.
 
-    Args:
-        parts: of the original model.
-        calibration: statistics of its activations.
-        rotated: transform the values of the attention; `o` undoes it.
-        max_tokens: positions that are kept.
+    The arguments are those of `NativeForm.weights`.
     """
     embeddings = parts.transformer.embeddings
     yield Vector(name="positions", values=_positions(parts, max_tokens))

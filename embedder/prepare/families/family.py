@@ -30,8 +30,10 @@ class NativeForm:
         engine_config: (parts, *, precision, max_tokens) to the sizes. Raises UnsupportedModelError
             for what the engine's forward pass would silently compute differently.
         calibrated: one module for each product input that int8 weights are rounded for.
-        weights: (parts, calibration, *, rotated, max_tokens) to the tensors. `rotated`: the values
-            of the attention are transformed, and the matrix `o` undoes it.
+        weights: (parts, calibration, *, rotated, max_tokens) to the tensors. `parts`: of the
+            original model; `calibration`: statistics of its activations; `rotated`: the values of
+            the attention are transformed, and the matrix `o` undoes it; `max_tokens`: positions
+            that are kept.
     """
 
     engine_config: Callable[..., EngineConfig]
