@@ -44,6 +44,18 @@ class Engine:
     batch_tokens: int  # per forward pass
     kernel: str | None = None  # of the native engine; None for the fastest
 
+    def load(self) -> EmbeddingModel:
+        """Load the model in this process. Raises the errors of `EmbeddingModel.load`."""
+        # The tokenizer's thread pool takes every CPU unless this is set before its first use.
+        os.environ["RAYON_NUM_THREADS"] = str(self.threads)
+        return EmbeddingModel.load(
+            self.directory,
+            num_threads=self.threads,
+            max_tokens=self.max_tokens,
+            batch_tokens=self.batch_tokens,
+            kernel=self.kernel,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class FinishedPart:
@@ -65,18 +77,10 @@ class PartEmbedder:
     """
 
     def __init__(self, job: Job, engine: Engine) -> None:
-        # The tokenizer's thread pool takes every CPU unless this is set before its first use.
-        os.environ["RAYON_NUM_THREADS"] = str(engine.threads)
         self._job = job
         self._threads = engine.threads
         self._reader = RowReader(job.source, job.columns)
-        self._model = EmbeddingModel.load(
-            engine.directory,
-            num_threads=engine.threads,
-            max_tokens=engine.max_tokens,
-            batch_tokens=engine.batch_tokens,
-            kernel=engine.kernel,
-        )
+        self._model = engine.load()
         if self._model.profile.fingerprint != engine.fingerprint:
             raise JobError(
                 f"{engine.directory} holds another model than the machine of the command has"

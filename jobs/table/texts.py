@@ -1,6 +1,5 @@
 """Texts of a table's rows through the engine."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
@@ -10,7 +9,6 @@ import numpy as np
 
 from embedder.blank import is_blank
 from embedder.errors import OptionError
-from embedder.model import EmbeddingModel
 from embedder.postprocess import Vectors, truncate_vectors
 from embedder.profile import Profile
 from embedder.tasks import LONGEST_TITLE, prompts_for
@@ -59,19 +57,11 @@ def task_of(profile: Profile, *, titles: bool) -> str | None:
 class TextEmbedder:
     """One engine that threads share: while one has it, others read and write.
 
-    Raises the errors of EmbeddingModel.load.
+    Raises the errors of `Engine.load`.
     """
 
     def __init__(self, engine: Engine) -> None:
-        # The tokenizer's thread pool uses every CPU unless this is set before its first use.
-        os.environ["RAYON_NUM_THREADS"] = str(engine.threads)
-        self._model = EmbeddingModel.load(
-            engine.directory,
-            num_threads=engine.threads,
-            max_tokens=engine.max_tokens,
-            batch_tokens=engine.batch_tokens,
-            kernel=engine.kernel,
-        )
+        self._model = engine.load()
         self._computing = Lock()
 
     @property

@@ -8,11 +8,11 @@ from jobs.errors import UsageError
 from jobs.output.database import Database
 from jobs.table import setup
 from jobs.table.catalog import find_pgvector
-from jobs.table.column import load_columns
+from jobs.table.column import Column, load_columns
 from jobs.table.queue import MOST_ATTEMPTS, Queue
 from jobs.table.run import Options, Worker
 from jobs.table.session import Session
-from jobs.table.texts import TextEmbedder
+from jobs.table.texts import Embedded, TextEmbedder
 from tests.jobs.table.filling import Filling
 
 
@@ -26,6 +26,21 @@ def waiting(connection: psycopg.Connection) -> int:
     found = connection.execute("SELECT count(*) FROM embedding_api.queue").fetchone()
     assert found
     return int(found[0])
+
+
+def embedded_but_not_written(
+    filling: Filling, connection: psycopg.Connection
+) -> tuple[Queue, Column, list[Embedded]]:
+    """Claim and embed the waiting rows, as a worker does before it writes."""
+    fingerprint = filling.engine.fingerprint
+    queue, embedder = queue_of(connection), TextEmbedder(filling.engine)
+    [column] = load_columns(connection)
+    connection.execute("UPDATE embedding_api.columns SET fingerprint = %s", [fingerprint])
+    claim = queue.claim([column.name], fingerprint)
+    assert claim
+    batch = queue.read(column, claim, fingerprint)
+    [embedded] = embedder.embed(batch.texts, column.dimensions)
+    return queue, column, embedded
 
 
 def test_rows_that_were_there_and_rows_that_come_are_filled(
@@ -90,15 +105,7 @@ def test_a_row_that_changes_while_it_is_embedded_gets_the_newest_vector(
     filling: Filling, documents: psycopg.Connection
 ) -> None:
     documents.execute("INSERT INTO documents (body) VALUES ('old'), ('gone'), ('kept')")
-    queue, embedder = queue_of(documents), TextEmbedder(filling.engine)
-    [column] = load_columns(documents)
-    documents.execute(
-        "UPDATE embedding_api.columns SET fingerprint = %s", [filling.engine.fingerprint]
-    )
-    claim = queue.claim([column.name], filling.engine.fingerprint)
-    assert claim
-    batch = queue.read(column, claim, filling.engine.fingerprint)
-    [embedded] = embedder.embed(batch.texts, column.dimensions)
+    queue, column, embedded = embedded_but_not_written(filling, documents)
     documents.execute("UPDATE documents SET body = 'new' WHERE body = 'old'")
     documents.execute("DELETE FROM documents WHERE body = 'gone'")
     assert queue.write(column, embedded, filling.engine.fingerprint) == 1
@@ -112,15 +119,7 @@ def test_a_row_that_somebody_is_writing_is_not_waited_for(
     filling: Filling, documents: psycopg.Connection
 ) -> None:
     documents.execute("INSERT INTO documents (body) VALUES ('held'), ('free')")
-    queue, embedder = queue_of(documents), TextEmbedder(filling.engine)
-    [column] = load_columns(documents)
-    documents.execute(
-        "UPDATE embedding_api.columns SET fingerprint = %s", [filling.engine.fingerprint]
-    )
-    claim = queue.claim([column.name], filling.engine.fingerprint)
-    assert claim
-    batch = queue.read(column, claim, filling.engine.fingerprint)
-    [embedded] = embedder.embed(batch.texts, column.dimensions)
+    queue, column, embedded = embedded_but_not_written(filling, documents)
     with filling.connect() as other, other.transaction():
         other.execute("UPDATE documents SET title = 'busy' WHERE body = 'held'")
         assert queue.write(column, embedded, filling.engine.fingerprint) == 1
