@@ -24,6 +24,7 @@ atexit.register(shutil.rmtree, os.environ["BENTOML_HOME"], ignore_errors=True)
 import hypothesis
 import pytest
 
+from lab.deno import install_examples, program
 from lab.redis_server import RedisServer
 from lab.server import SOURCE
 from lab.signing import Clock, Project
@@ -39,6 +40,18 @@ def model_store() -> Path:
     environment = os.environ | {"MODEL_QUANTIZATION": "fp32"}
     subprocess.run([sys.executable, "download_model.py"], cwd=SOURCE, env=environment, check=True)
     return Path(os.environ["BENTOML_HOME"])
+
+
+@pytest.fixture(scope="session")
+def javascript(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the examples in JavaScript, with their packages."""
+    return install_examples(tmp_path_factory.mktemp("javascript") / "examples")
+
+
+@pytest.fixture(scope="session")
+def deno(javascript: Path) -> Path:
+    """The program Deno."""
+    return program(javascript)
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +108,9 @@ def fragile_redis(tmp_path: Path) -> Iterator[RedisServer]:
     server.kill()
 
 
-SERVERS = {"redis", "redis_url", "fragile_redis", "database_url", "model_store", "server"}
+SERVERS = {
+    "redis", "redis_url", "fragile_redis", "database_url", "javascript", "model_store", "server",
+}  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

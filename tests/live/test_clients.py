@@ -1,7 +1,6 @@
 """Unmodified clients get right vectors and their library's exceptions, and wait after 429."""
 
 import json
-import shutil
 import socket
 import subprocess
 import threading
@@ -22,7 +21,7 @@ from bentoml.exceptions import BentoMLException
 from langchain_openai import OpenAIEmbeddings
 from llama_index.embeddings.openai_like import OpenAILikeEmbedding
 
-from lab.server import ROOT, Server, bare_environment, serve, token
+from lab.server import Server, bare_environment, serve, token
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 TEXTS = ["one", "두 번째"]
@@ -43,19 +42,6 @@ def one_at_a_time(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -
     environment |= {"MODEL_ALIASES": "text-embedding-3-small, text-embedding-ada-002"}
     with serve(tmp_path_factory.mktemp("one-at-a-time") / "log", environment) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The JavaScript example's directory with its packages."""
-    directory = tmp_path_factory.mktemp("javascript") / "example"
-    shutil.copytree(
-        ROOT / "examples" / "javascript", directory, ignore=shutil.ignore_patterns("node_modules")
-    )
-    subprocess.run(
-        ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=directory, check=True
-    )
-    return directory
 
 
 @contextmanager
@@ -315,16 +301,16 @@ def by_javascript(directory: Path, server: Server, bearer: str, **body: Any) -> 
 
 
 def test_javascript_gets_the_vectors_of_our_own_route(
-    server: Server, expected: np.ndarray, node_modules: Path
+    server: Server, expected: np.ndarray, javascript: Path
 ) -> None:
-    said = by_javascript(node_modules, server, token(), model=MODEL, input=TEXTS)
+    said = by_javascript(javascript, server, token(), model=MODEL, input=TEXTS)
     np.testing.assert_array_equal(np.array(said["vectors"], np.float32), expected)
 
 
 def test_javascript_reads_an_answer_that_comes_in_pieces(
-    server: Server, expected: np.ndarray, node_modules: Path
+    server: Server, expected: np.ndarray, javascript: Path
 ) -> None:
-    said = by_javascript(node_modules, server, token(), model=MODEL, input=MANY)
+    said = by_javascript(javascript, server, token(), model=MODEL, input=MANY)
     vectors = np.array(said["vectors"], np.float32)
     np.testing.assert_allclose(vectors, np.tile(expected, (150, 1)), atol=1e-5)
 
@@ -338,22 +324,22 @@ def test_javascript_reads_an_answer_that_comes_in_pieces(
     ],
 )
 def test_a_refusal_is_javascripts_own_exception(
-    server: Server, node_modules: Path, bearer: str, body: dict[str, Any], error: str, told: str
+    server: Server, javascript: Path, bearer: str, body: dict[str, Any], error: str, told: str
 ) -> None:
-    said = by_javascript(node_modules, server, bearer, **body)
+    said = by_javascript(javascript, server, bearer, **body)
     assert said["error"] == error
     assert told in said["message"]
 
 
 def test_javascript_waits_as_long_as_retry_after_says(
-    one_at_a_time: Server, node_modules: Path
+    one_at_a_time: Server, javascript: Path
 ) -> None:
     user = str(uuid.uuid4())
     said: list[dict[str, Any]] = []
     with occupied(one_at_a_time, user):
         call = threading.Thread(
             target=lambda: said.append(
-                by_javascript(node_modules, one_at_a_time, token(user), model=MODEL, input="a")
+                by_javascript(javascript, one_at_a_time, token(user), model=MODEL, input="a")
             )
         )
         call.start()
