@@ -12,13 +12,11 @@ from api.protocol import Connection
 from api.turns import Start
 from api.waiting import HeldBytes
 from gate.body_memory import PIECE
-from tests.api.test_protocol import GET, Served, read_to_end, served, until
+from tests.api.connections import GET, Served, read_to_end, until
 
 HELD = 0.4  # seconds
 POST = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 KEPT_ALIVE = 1.0  # seconds, of `served`
-
-__all__ = ["served"]
 
 
 class LateTurns:
