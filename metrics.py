@@ -140,6 +140,16 @@ def watch_jwks_age(age: Callable[[], float]) -> None:
     gauge.set_function(age)
 
 
+def watch_service_keys_age(age: Callable[[], float]) -> None:
+    """Add the age of the service keys of a file; only a process with such a file has one."""
+    gauge = Gauge(
+        "embed_service_keys_age_seconds",
+        "Time since SERVICE_KEYS_FILE was read and nothing was wrong with it",
+        registry=REGISTRY,
+    )
+    gauge.set_function(age)
+
+
 def watch_supervisor(process_id: int) -> None:
     """Add the memory of the process above this one (Linux only)."""
     path = Path(f"/proc/{process_id}/statm")

@@ -186,6 +186,8 @@ def _begin_metrics(parts: Parts, gate: Gate, service: EmbeddingService) -> None:
     metrics.watch_supervisor(_supervisor_pid())
     if isinstance(keys, RemoteKeys):
         metrics.watch_jwks_age(lambda: keys.age)
+    if parts.settings.service_keys_file:
+        metrics.watch_service_keys_age(lambda: parts.access.service_keys.age)
     metrics.IN_FLIGHT.set_function(lambda: gate.in_flight)
     metrics.QUOTA_DEGRADED.set_function(lambda: quota.state == "degraded")
     metrics.QUEUE_TOKENS.set_function(lambda: embedder.queued_tokens)

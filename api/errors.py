@@ -169,7 +169,8 @@ def fault_reasons() -> set[str]:
 
 def refusal_reasons() -> set[str]:
     """The codes of the gate's refusals; types with several codes list those that alerts use."""
-    several = {"quota_requests", "quota_tokens", "api_key", "role", "anonymous_user", "stopping"}
+    several = {"quota_requests", "quota_tokens", "stopping"}
+    several |= {"api_key", "role", "anonymous_user", "users_not_served"}
     return several | _reasons(cls for cls in ERRORS if issubclass(cls, base.GateError))
 
 

@@ -70,8 +70,9 @@ class ServiceKeyInBrowser(TokenForbidden):
 
     def __init__(self) -> None:
         super().__init__(
-            "A service key came with an Origin header, as browsers send. Visitors of the page "
-            "could read it: replace the key, and send the access token of the signed-in user."
+            "A service key came with an Origin or Sec-Fetch-Site header, which browsers send. "
+            "Visitors of the page could read it: replace the key, and send the access token of the "
+            "signed-in user alone."
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
 from hmac import compare_digest
 from pathlib import Path
 
@@ -21,13 +23,14 @@ log = logging.getLogger(__name__)
 class ServiceKeys:
     """The keys of `listed` and of `file`, which is read again every `interval` seconds.
 
-    Where the file cannot be read, or is wrong, the keys that it held last count.
+    While the file cannot be read, or is wrong, the keys that it held last stay valid.
 
     Args:
         listed: entries as in `auth/service_key_list.py`, separated by commas.
         file: one entry per line.
         users: the limits of users, for keys whose entry states none.
         interval: seconds.
+        clock: seconds from any beginning.
 
     Raises:
         ConfigurationError: an entry is wrong, or the file cannot be read.
@@ -40,17 +43,30 @@ class ServiceKeys:
         file: Path | None = None,
         users: CallerLimits = USERS,
         interval: float = INTERVAL,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._users = users
         self._file = file
         self._interval = interval
         self._listed = parse_list(listed.split(","), source="SERVICE_KEYS", users=users)
-        self._text = ""  # of the file, as it was read last
-        self._unreadable = False
+        self._clock = clock
+        self._text = ""  # of the file, when its keys were taken last
+        self._read_at = clock()
+        self._fault = ""  # that was logged last
         self._watching: asyncio.Task[None] | None = None
         self._use(self._listed, source="SERVICE_KEYS")
         if file is not None:
             self._take(_read(file))
+
+    @property
+    def count(self) -> int:
+        """How many keys count now."""
+        return len(self._keys)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the file was read and nothing was wrong with it."""
+        return self._clock() - self._read_at
 
     def find(self, digest: bytes) -> Principal | None:
         """Who holds the key with this SHA-256; every key is compared, in constant time."""
@@ -81,30 +97,26 @@ class ServiceKeys:
             await self._look(file)
 
     async def _look(self, file: Path) -> None:
-        """Use what the file says now; say once what is wrong with it."""
+        """Use what the file says now; log once what is wrong with it."""
         try:
             text = await asyncio.to_thread(_read, file)
-        except ConfigurationError as error:
-            if not self._unreadable:
-                log.error("service_keys_unreadable: %s The last ones count.", error)
-            self._unreadable = True
-            return
-        self._unreadable = False
-        if text == self._text:
-            return
-        try:
-            self._take(text)
-        except ConfigurationError as error:
-            log.error("service_keys_wrong: %s The last ones count.", error)
+            if text != self._text:
+                self._take(text)
+                log.warning("service_keys_changed count=%d", self.count)
+        except (ConfigurationError, RuntimeError) as error:  # the latter where threads run out
+            if str(error) != self._fault:
+                log.error("service_keys_not_read: the previous keys stay valid. %s", error)
+            self._fault = str(error)
         else:
-            log.warning("service_keys_changed count=%d", len(self._keys))
+            self._fault = ""
+            self._read_at = self._clock()
 
     def _take(self, text: str) -> None:
-        """Raises ConfigurationError, and then changes nothing but what was read."""
-        self._text = text
+        """Raises ConfigurationError, and then changes nothing."""
         source = "SERVICE_KEYS_FILE"
         of_file = parse_list(text.splitlines(), source=source, users=self._users)
         self._use([*self._listed, *of_file], source=source)
+        self._text = text
 
     def _use(self, keys: list[ServiceKey], *, source: str) -> None:
         self._keys = check_list(keys, source=source)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
 from auth.authenticator import Credential
 from auth.errors import ServiceKeyInBrowser, ServiceKeyInUrl
 from auth.service_key_format import PREFIX, SUPABASE_PREFIX, is_service_key
 from auth.tokens import PUBLISHABLE_PREFIX
 from gate.request_headers import RequestHeaders
 
-_IN_URL = (PREFIX.encode(), SUPABASE_PREFIX.encode())
+_IN_URL = re.compile(rf"(?:{PREFIX}|{SUPABASE_PREFIX})[0-9A-Za-z_-]*".encode())
+_OF_BROWSERS = (b"origin", b"sec-fetch-site")  # a GET of a page to its own server has no Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Misuse:
+    """A service key that came from where others can read it, and why it does not count."""
+
+    error: ServiceKeyInBrowser | ServiceKeyInUrl
+    exposed: Credential
 
 
 def credential_of(headers: RequestHeaders) -> Credential:
@@ -18,7 +30,7 @@ def credential_of(headers: RequestHeaders) -> Credential:
     which counts, and apikey a key of the project. Without one, both have the key.
     """
     token = bearer_token(headers)
-    key = (headers.get(b"apikey") or b"").strip(b" ").decode("latin-1")
+    key = _apikey(headers)
     nobody = not token or token.startswith(PUBLISHABLE_PREFIX)
     return Credential.of(key if nobody and is_service_key(key) else token)
 
@@ -29,12 +41,20 @@ def bearer_token(headers: RequestHeaders) -> str:
     return token.strip(b" ").decode("latin-1") if scheme.lower() == b"bearer" else ""
 
 
-def misuse_of_service_key(
-    credential: Credential, headers: RequestHeaders, *, query: bytes
-) -> ServiceKeyInBrowser | ServiceKeyInUrl | None:
-    """Why a service key does not count, whosever it is: it came from where others can read it."""
-    if any(prefix in query for prefix in _IN_URL):
-        return ServiceKeyInUrl()
-    if credential.is_service_key and headers.get(b"origin") is not None:
-        return ServiceKeyInBrowser()
+def _apikey(headers: RequestHeaders) -> str:
+    return (headers.get(b"apikey") or b"").strip(b" ").decode("latin-1")
+
+
+def misuse_of_service_key(headers: RequestHeaders, *, query: bytes) -> Misuse | None:
+    """A service key in the query, or in either header of a browser's request.
+
+    A page that sends its key beside the token of a signed-in user shows it to that user.
+    """
+    if found := _IN_URL.search(query):
+        return Misuse(ServiceKeyInUrl(), Credential.of(found[0].decode()))
+    if all(headers.get(name) is None for name in _OF_BROWSERS):
+        return None
+    for text in (bearer_token(headers), _apikey(headers)):
+        if is_service_key(text):
+            return Misuse(ServiceKeyInBrowser(), Credential.of(text))
     return None

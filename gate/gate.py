@@ -157,7 +157,7 @@ class Gate:
 
     async def _principal(self, scope: Scope, headers: RequestHeaders) -> Principal:
         credential = credential_of(headers)
-        misuse = misuse_of_service_key(credential, headers, query=scope.get("query_string", b""))
+        misuse = misuse_of_service_key(headers, query=scope.get("query_string", b""))
         if misuse is None and (principal := self._authenticator.recall(credential)):
             return principal
         peer = scope["client"][0] if scope.get("client") else None
@@ -165,7 +165,9 @@ class Gate:
         self._failures.check(address)
         try:
             if misuse is not None:
-                raise misuse
+                holder = self._authenticator.recall(misuse.exposed)
+                state_of(scope).principal = holder  # named in the log and the metrics
+                raise misuse.error
             principal = await self._authenticator.verify(credential)
         except FAILURES:
             self._failures.failed(address)

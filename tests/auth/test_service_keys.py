@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from auth.service_keys import ServiceKeys
 from errors import ConfigurationError
 from lab.service_keys import KEY
 from lab.service_keys import OTHER_KEY as OTHER
+from lab.signing import Clock
 
 USERS = CallerLimits(requests=10, tokens=1000)
 
@@ -143,12 +145,12 @@ async def test_a_change_of_the_file_counts_within_seconds(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("broken", ["not a key", None, b"\xff", b"#" * 70_000])
 async def test_a_broken_file_keeps_the_keys_and_is_told_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: str | bytes | None
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, broken: str | bytes | None
 ) -> None:
     caplog.set_level(logging.WARNING)
     file = tmp_path / "keys"
     file.write_text(entry("a", KEY))
-    keys = ServiceKeys(file=file, interval=0.01)
+    keys = ServiceKeys(file=file, interval=0.01, clock=clock)
     async with watched(keys):
         if broken is None:
             file.unlink()
@@ -157,11 +159,51 @@ async def test_a_broken_file_keeps_the_keys_and_is_told_once(
         async with asyncio.timeout(10):
             while not caplog.records:
                 await asyncio.sleep(0.01)
+        clock.now += 60
         await asyncio.sleep(0.1)
         [record] = caplog.records
         assert record.levelno == logging.ERROR
         assert "SERVICE_KEYS_FILE" in record.getMessage()
         assert keys.find(digest(KEY)) == service("a")
+        assert keys.age == 60
+        file.write_text(entry("a", OTHER))
+        await until_found(keys, OTHER, service("a"))
+        assert keys.age == 0
+
+
+@pytest.mark.parametrize("broken", ["not a key", b"\xff"])
+async def test_a_file_that_is_as_it_was_is_no_longer_broken(
+    tmp_path: Path, clock: Clock, broken: str | bytes
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(entry("a", KEY))
+    keys = ServiceKeys(file=file, interval=0.01, clock=clock)
+    async with watched(keys):
+        file.write_bytes(broken if isinstance(broken, bytes) else broken.encode())
+        clock.now += 60
+        await asyncio.sleep(0.1)
+        file.write_text(entry("a", KEY))
+        async with asyncio.timeout(10):
+            while keys.age:
+                await asyncio.sleep(0.01)
+        assert keys.find(digest(KEY)) == service("a")
+
+
+async def test_the_file_is_read_again_once_there_is_room_for_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(entry("a", KEY))
+    keys = ServiceKeys(file=file, interval=0.01)
+    to_thread, failures = asyncio.to_thread, iter([RuntimeError("can't start new thread")] * 3)
+
+    async def seldom(*arguments: Any) -> Any:
+        if failure := next(failures, None):
+            raise failure
+        return await to_thread(*arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", seldom)
+    async with watched(keys):
         file.write_text(entry("a", OTHER))
         await until_found(keys, OTHER, service("a"))
 

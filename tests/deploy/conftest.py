@@ -1,5 +1,6 @@
 """The live service behind real proxies, and a real Prometheus that reads it."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import httpx
 import pytest
 
 from lab.server import Server, serve
+from lab.service_keys import KEY
 from tests.deploy.processes import prometheus_of
 from tests.deploy.proxies import Proxy, caddy, nginx
 
@@ -23,7 +25,11 @@ def origin(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Itera
         "FAILED_AUTH_PER_MIN": str(FAILURES),
     }
     settings |= {"BODY_TIMEOUT": str(BODY_SECONDS), "MAX_CONCURRENT_PER_USER": "100"}
-    with serve(tmp_path_factory.mktemp("origin") / "log", settings) as running:
+    directory = tmp_path_factory.mktemp("origin")
+    keys = directory / "keys"
+    keys.write_text(f"indexer:{hashlib.sha256(KEY.encode()).hexdigest()}\n")
+    settings |= {"SERVICE_KEYS_FILE": str(keys)}
+    with serve(directory / "log", settings) as running:
         yield running
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from dev.dashboard import DASHBOARD, UNITS, Source, dashboard, draw, picture_of
 from lab.server import Server, free_port, token
+from lab.service_keys import KEY
 from tests.deploy.processes import prometheus_of
 from tests.deploy.promql import DEPLOY, known_names, names
 
@@ -23,6 +24,7 @@ QUESTIONS = [
     "Is it up?",
     "Is it fast?",
     "Is it full?",
+    "Who calls, and how much?",
     "Who is refused, and why?",
     "What does a million tokens cost?",
 ]
@@ -91,6 +93,7 @@ def watched(origin: Server, prometheus: str) -> Source:
             assert client.post("/embed", json={"text": "a word"}).status_code == 200
             client.post("/embed", json={"text": ""})
             client.post("/embed", json={"text": "a"}, headers=stranger)
+            client.post("/embed", json={"text": "a"}, headers={"Authorization": f"Bearer {KEY}"})
             if httpx.get(f"{prometheus}/api/v1/query", params={"query": COUNTED}).json()["data"][
                 "result"
             ]:
@@ -109,6 +112,13 @@ def test_every_query_of_a_panel_shows_a_figure(watched: Source, panel: dict[str,
         assert all(figures), target["expr"]
         if series and panel["title"] not in MAY_BE_ZERO:
             assert max(map(max, figures)) > 0, target["expr"]
+
+
+def test_users_and_each_service_key_are_told_apart(watched: Source) -> None:
+    panels = [panel for panel in ASKED if panel["title"].endswith("by caller")]
+    for panel in panels:
+        assert {series.name for series in watched.ask(panel)} == {"user", "service:indexer"}
+    assert len(panels) == 2
 
 
 def test_the_age_of_a_key_set_is_shown_where_there_is_one(watched: Source) -> None:

@@ -7,13 +7,12 @@ from pathlib import Path
 import httpx
 import yaml
 
-from api.errors import ERRORS
+from api.errors import fault_reasons, refusal_reasons
 from lab.server import Server
 from tests.deploy.promql import DEPLOY, RULES, alerts, known_names, label_values, names, rules
 
 PROMETHEUS = DEPLOY / "prometheus"
 CASES = PROMETHEUS / "tests" / "embedding-api.yml"
-SUB_REASONS = {"api_key", "role"}  # of TokenForbidden
 
 
 def promtool(*arguments: str | Path) -> None:
@@ -66,7 +65,7 @@ def test_rules_read_series_that_exist() -> None:
 
 
 def test_rules_name_reasons_that_exist() -> None:
-    given = {getattr(error, "reason", None) for error in ERRORS} | SUB_REASONS
+    given = fault_reasons() | refusal_reasons()
     for rule in rules():
         assert label_values(rule["expr"], "reason") <= given, rule
 

@@ -133,9 +133,28 @@ async def test_a_key_from_a_browser_is_refused_whether_it_is_good_or_not(
         assert "Origin" in str(refused)
 
 
+@pytest.mark.parametrize("key", [KEY, "sb_secret_N7UND0UgjKTVK-Uodkm0Hg_xSvEMPvz"])
+async def test_a_key_from_a_browser_is_refused_beside_a_users_token_too(
+    setup: GateSetup, key: str
+) -> None:
+    """A page that sends both has made the key public, whoever is signed in."""
+    request = by_apikey(key, ORIGIN, token=setup.project.hs256())
+    assert isinstance(await refusal(setup.gate(), request), ServiceKeyInBrowser)
+
+
+@pytest.mark.parametrize("header", [ORIGIN, (b"origin", b"null"), (b"sec-fetch-site", b"none")])
+async def test_a_key_is_refused_with_whatever_only_browsers_send(
+    setup: GateSetup, header: tuple[bytes, bytes]
+) -> None:
+    """A page's GET to its own server has no Origin."""
+    request = get("/usage", (b"apikey", KEY.encode()), header)
+    assert isinstance(await refusal(setup.gate(), request), ServiceKeyInBrowser)
+
+
 async def test_a_user_in_a_browser_is_served(setup: GateSetup) -> None:
     gate = setup.gate(cors_allow_origins=["*"])
-    request = by_apikey(PUBLISHABLE, ORIGIN, token=setup.project.hs256())
+    fetch = (b"sec-fetch-site", b"cross-site")
+    request = by_apikey(PUBLISHABLE, ORIGIN, fetch, token=setup.project.hs256())
     assert await caller(gate, setup, request) == USER
 
 

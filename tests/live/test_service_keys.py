@@ -1,6 +1,7 @@
 """Service keys against the real service, with Redis: what a machine can do, and who it is."""
 
 import hashlib
+import json
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from auth.service_key_format import new_key
 from lab.server import ROOT, Server, serve, token
 from lab.service_keys import KEY, OTHER_KEY
+from tests.live.browser import browser
 
 SUPABASE_KEY = "sb_secret_N7UND0UgjKTVK-Uodkm0Hg_xSvEMPvz"
 KEYS = {"indexer": KEY, "limited": new_key(), "revoked": new_key(), "spare": OTHER_KEY}
@@ -208,6 +210,54 @@ def test_metrics_and_log_tell_machines_from_users(running: Running) -> None:
     assert series(server, "embed_caller_tokens_total")["service:indexer"] > 0
     assert '"caller":"service:indexer","user":null' in server.log()
     assert '"caller":"user","user":"' in server.log()
+
+
+@pytest.mark.parametrize(
+    ("headers", "query"),
+    [(bearer(KEYS["indexer"]) | {"Origin": "null"}, ""), ({}, f"?key={KEYS['indexer']}&x=1")],
+    ids=["browser", "URL"],
+)
+def test_an_exposed_key_is_named_by_its_caller(
+    running: Running, headers: dict[str, str], query: str
+) -> None:
+    before = forbidden(running.server)
+    refused = running.call(f"/embed{query}", **headers)
+    assert refused.status_code == 403
+    assert forbidden(running.server) == before + 1
+    [line] = [
+        json.loads(line)
+        for line in running.server.log().splitlines()
+        if refused.headers["x-request-id"] in line
+    ]
+    assert line["caller"] == "service:indexer"
+    assert line["reason"] == refused.json()["error"]["code"]
+
+
+def forbidden(server: Server) -> float:
+    """Requests of service:indexer that got 403."""
+    page = httpx.get(f"{server.url}/metrics").text
+    samples = [sample for family in parse(page) for sample in family.samples]
+    return sum(
+        sample.value
+        for sample in samples
+        if sample.name == "embed_caller_requests_total"
+        and sample.labels == {"caller": "service:indexer", "status": "403"}
+    )
+
+
+def test_a_page_of_the_services_own_origin_cannot_use_a_key(
+    running: Running, tmp_path: Path
+) -> None:
+    """A GET of a page to its own server has no Origin header."""
+    with browser(tmp_path) as page:
+        page.open(f"{running.server.url}/docs")
+        page.wait_for("document.readyState === 'complete'")
+        page.evaluate(
+            f"fetch('/usage', {{headers: {{apikey: '{KEYS['indexer']}'}}}})"
+            ".then((answer) => { window.answered = answer.status; })"
+        )
+        page.wait_for("window.answered")
+        assert page.evaluate("window.answered") == 403
 
 
 def test_a_key_is_printed_once_with_the_line_that_is_stored(tmp_path: Path) -> None:
