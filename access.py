@@ -22,6 +22,10 @@ from quota.quota import Quota
 from quota.receipt import WINDOW, Limits
 from settings import Settings
 
+#: Settings that say which users are served, and are of no use without keys to check tokens with.
+_OF_USERS = ("supabase_anon_key", "supabase_jwt_issuer", "supabase_jwt_audience")
+_PROJECT = "set SUPABASE_JWT_SECRET (older projects) or SUPABASE_URL (projects with signing keys)"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
@@ -38,13 +42,15 @@ def make_access(settings: Settings) -> Access:
     """Connects to nothing yet.
 
     Raises:
-        ConfigurationError: there is nothing to check tokens with, or a value is not usable.
+        ConfigurationError: nobody could call, or a value is not usable.
     """
     public_keys = _public_keys(settings)
+    verifier = _make_verifier(settings, public_keys)
     service_keys = _make_service_keys(settings)
+    _check_callers(settings, verifier.keys, service_keys)
     blocked = parse_blocked(settings.blocked_users, subject=settings.subject)
     return Access(
-        verifier=_make_verifier(settings, public_keys),
+        verifier=verifier,
         public_keys=public_keys,
         service_keys=service_keys,
         quota=make_quota(
@@ -60,7 +66,7 @@ def make_access(settings: Settings) -> Access:
 
 
 def _make_verifier(settings: Settings, public_keys: KeySource | None) -> TokenVerifier:
-    """Checks tokens with the project's secret, its key set, or both."""
+    """Checks tokens with the project's secret, its key set, or both; with neither, refuses all."""
     secret = settings.supabase_jwt_secret and settings.supabase_jwt_secret.get_secret_value()
     if secret:
         check_secret(secret, debug=settings.debug)
@@ -70,11 +76,6 @@ def _make_verifier(settings: Settings, public_keys: KeySource | None) -> TokenVe
         raise ConfigurationError(
             "SUBJECT=any needs to know whose users these are: set SUPABASE_JWT_ISSUER and "
             "SUPABASE_JWT_AUDIENCE to iss and aud of the provider's tokens"
-        )
-    if not secret and public_keys is None:
-        raise ConfigurationError(
-            "set SUPABASE_JWT_SECRET (older projects) or SUPABASE_URL (projects with signing "
-            "keys): without one of them no token can be checked"
         )
     issuer = settings.supabase_url and f"{settings.supabase_url}/auth/v1"
     return TokenVerifier(
@@ -93,6 +94,23 @@ def _make_service_keys(settings: Settings) -> ServiceKeys:
         file=settings.service_keys_file,
         users=CallerLimits(settings.rate_limit_per_min, settings.tokens_per_day),
     )
+
+
+def _check_callers(settings: Settings, keys: KeySet, service_keys: ServiceKeys) -> None:
+    """Check that a project's users, machines, or both can call. Raises ConfigurationError."""
+    if not keys.absent:
+        return
+    unused = [name.upper() for name in _OF_USERS if getattr(settings, name)]
+    if unused:
+        raise ConfigurationError(
+            f"{unused[0]} is set, but no token can be checked: {_PROJECT}, or remove {unused[0]} "
+            "to serve machines alone"
+        )
+    if not service_keys.count and settings.service_keys_file is None:
+        raise ConfigurationError(
+            f"nobody could call: {_PROJECT} to serve users, SERVICE_KEYS or SERVICE_KEYS_FILE to "
+            "serve machines, or both"
+        )
 
 
 def _limits_of_service(keys: ServiceKeys, user_id: str) -> Limits | None:

@@ -144,7 +144,7 @@ class Settings(BaseSettings):
     service_keys: SecretStr | None = Field(
         None,
         description="Keys for machines, each `NAME:SHA256`, separated by commas; "
-        "`make service-key` makes one",
+        "`make service-key` makes one. With keys, the service needs no project",
     )
     service_keys_file: Path | None = Field(
         None,

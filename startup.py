@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 import metrics
 import tracing
-from access import make_access, make_gate
+from access import Access, make_access, make_gate
 from auth.anon_key import check_anon_key
 from auth.keys import KeySet
 from embedder.model import EmbeddingModel, check_backend
@@ -79,6 +79,7 @@ async def start(parts: Parts) -> None:
     await access.blocked_users.start()
     await access.service_keys.start()
     _warn_of_readable_secrets(settings)
+    _tell_who_is_served(access)
     await _fetch_keys(access.verifier.keys)
     await _load_model(parts)
 
@@ -93,6 +94,14 @@ def _warn_of_readable_secrets(settings: Settings) -> None:
             "hf_token_in_the_container: only `make model` reads HF_TOKEN; start the container with "
             "-e HF_TOKEN="
         )
+
+
+def _tell_who_is_served(access: Access) -> None:
+    """Log what an operator may not expect: that no user is served, or nobody."""
+    if access.verifier.keys.absent:
+        LOG.info("machines_alone_are_served: no project is set, so users get 403")
+        if not access.service_keys.count:
+            LOG.warning("nobody_is_served: SERVICE_KEYS_FILE has no key yet")
 
 
 async def _fetch_keys(keys: KeySet) -> None:

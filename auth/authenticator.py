@@ -79,7 +79,8 @@ class Authenticator:
         """
         if not credential.text:
             raise TokenMissing(
-                "Send the header Authorization: Bearer <access token of a signed-in user>."
+                "Send the header Authorization: Bearer <access token of a signed-in user, or "
+                "service key>."
             )
         if credential.text.startswith(PREFIX):
             raise _refusal(credential.text)

@@ -118,9 +118,14 @@ class KeySet:
         return True if self.public is None else await self.public.start()
 
     @property
+    def absent(self) -> bool:
+        """Whether there is neither a secret nor a key set, since users are not served."""
+        return self.secret is None and self.public is None
+
+    @property
     def empty(self) -> bool:
-        """Whether there is no key at all, so that every token is refused."""
-        return self.secret is None and (self.public is None or self.public.empty)
+        """Whether the key set has no key, and nothing else is there: every token is refused."""
+        return self.secret is None and self.public is not None and self.public.empty
 
     async def aclose(self) -> None:
         if self.public is not None:

@@ -97,10 +97,15 @@ class TokenVerifier:
             TokenInvalid: it is malformed, or not of this project.
             TokenTooLarge: it is not read.
             TokenExpired: it was valid.
-            TokenForbidden: it is valid, but its user is not served.
+            TokenForbidden: it is valid, but its user is not served, or no user is.
             KeysUnavailable: there is no key to verify it with at the moment.
         """
         header = read_header(token)
+        if self.keys.absent:
+            raise TokenForbidden(
+                "This service serves machines alone. Send a service key instead of a user's token.",
+                reason="users_not_served",
+            )
         if self.keys.lacks(header.algorithm, header.kid):
             self._check_before_asking(token)
         claims = await self.signed_claims(token, header)

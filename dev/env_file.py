@@ -11,16 +11,19 @@ SUPABASE_JWT_SECRET={secret}
 """
 
 
-# Each of these names the project whose users are served.
-_PROJECT = ("SUPABASE_JWT_SECRET", "SUPABASE_URL", "SUPABASE_JWKS", "SUPABASE_JWKS_URL")
+# Each of these says who is served.
+_CALLERS = (
+    "SUPABASE_JWT_SECRET", "SUPABASE_URL", "SUPABASE_JWKS", "SUPABASE_JWKS_URL",
+    "SERVICE_KEYS", "SERVICE_KEYS_FILE",
+)  # fmt: skip
 
 
 def ensure_env_file(directory: Path) -> bool:
-    """Write `.env` with a random secret, unless it exists or the environment names a project.
+    """Write `.env` with a random secret, unless it exists or the environment says who is served.
 
     Only its owner can read the file. Returns whether it was written.
     """
-    if any(map(os.environ.get, _PROJECT)):
+    if any(map(os.environ.get, _CALLERS)):
         return False
     try:
         descriptor = os.open(directory / ENV_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

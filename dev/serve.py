@@ -122,9 +122,11 @@ def _first_call(settings: Settings, *, has_keys: bool) -> str:
             f"\nServing on {url}, but the project's key set cannot be fetched: "
             "every call gets 503 until it can. Check SUPABASE_URL.\n"
         )
+    has_users = settings.supabase_url or settings.supabase_jwks or settings.supabase_jwks_url
+    sign_in = "Sign in to Supabase and send the session's access_token"
     return (
-        f"\nReady: {url}. Sign in to Supabase and send the session's access_token as "
-        f"Authorization: Bearer TOKEN.\nDocumentation: {url}/docs    Stop: Ctrl-C\n"
+        f"\nReady: {url}. {sign_in if has_users else 'Send a service key'} as Authorization: "
+        f"Bearer TOKEN.\nDocumentation: {url}/docs    Stop: Ctrl-C\n"
     )
 
 

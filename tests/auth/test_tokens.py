@@ -235,6 +235,14 @@ async def test_key_set_is_not_asked_for_where_there_is_none(project: Project, cl
         await verifier.verify(project.es256())
 
 
+async def test_no_user_is_served_where_there_are_no_keys(project: Project, clock: Clock) -> None:
+    verifier = TokenVerifier(keys=KeySet(), issuer=None, allow_anonymous=False, clock=clock)
+    for token in (project.hs256(), project.es256(), sign_hs256(claims(), "")):
+        with pytest.raises(TokenForbidden, match="service key") as refused:
+            await verifier.verify(token)
+        assert refused.value.reason == "users_not_served"
+
+
 async def test_secret_is_raw_bytes_not_base64(clock: Clock) -> None:
     verifier = TokenVerifier(
         keys=KeySet(secret=b64(SECRET.encode())), issuer=ISSUER, allow_anonymous=False, clock=clock
