@@ -1,0 +1,166 @@
+"""A Supabase project as supabase-js sees it: sign-in, and functions of a real PostgreSQL.
+
+It stands in for GoTrue and PostgREST, which no package index has. Tokens are signed with a real
+key. A function runs as PostgREST runs it: in a transaction with the role and the claims of the
+token, so that policies decide.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import jwt
+import psycopg
+from psycopg import sql
+
+from lab.signing import ec_key, jwks, public_jwk
+
+PUBLISHABLE_KEY = "sb_publishable_ACJWlzQHlZjBrEguHvfOxg_3BJgxAaH"
+SCHEMA = Path(__file__).with_name("supabase.sql")
+KEYS = "/auth/v1/.well-known/jwks.json"
+SIGN_IN = "/auth/v1/token?grant_type=password"
+CALL = "/rest/v1/rpc/"
+LIFETIME = 3600  # seconds
+
+Claims = Mapping[str, Any]
+Answer = tuple[HTTPStatus, object]
+
+
+@dataclass(frozen=True)
+class User:
+    """Somebody who has signed up; `id` is a UUID."""
+
+    id: str
+    email: str
+    password: str
+
+
+class Project:
+    """A project whose database has the objects of SCHEMA."""
+
+    def __init__(self, url: str, database_url: str, *users: User) -> None:
+        self.url = url
+        self.issuer = f"{url}/auth/v1"
+        self._database_url = database_url
+        self._users = {user.email: user for user in users}
+
+    def token(self, user: User) -> str:
+        """An access token of a user who signs in now."""
+        now = int(time.time())
+        claims = {
+            "iss": self.issuer,
+            "sub": user.id,
+            "aud": "authenticated",
+            "role": "authenticated",
+            "iat": now,
+            "exp": now + LIFETIME,
+        }
+        return jwt.encode(claims, ec_key(), "ES256", {"kid": "first"})
+
+    def sign_in(self, email: str, password: str) -> Answer:
+        """A session as GoTrue gives it."""
+        user = self._users.get(email)
+        if user is None or user.password != password:
+            message = "Invalid login credentials"
+            refusal = {"code": 400, "error_code": "invalid_credentials", "msg": message}
+            return HTTPStatus.BAD_REQUEST, refusal
+        return HTTPStatus.OK, {
+            "access_token": self.token(user),
+            "token_type": "bearer",
+            "expires_in": LIFETIME,
+            "expires_at": int(time.time()) + LIFETIME,
+            "refresh_token": "one-for-a-test",
+            "user": {"id": user.id, "aud": "authenticated", "email": email},
+        }
+
+    def claims(self, bearer: str) -> Claims:
+        """Of a user's token, or of nobody's. Raises jwt.PyJWTError."""
+        if bearer == PUBLISHABLE_KEY:
+            return {"role": "anon"}
+        key = ec_key().public_key()
+        checks: dict[str, Any] = {"audience": "authenticated", "issuer": self.issuer}
+        return dict(jwt.decode(bearer, key, ["ES256"], **checks))
+
+    def call(self, function: str, arguments: Mapping[str, Any], claims: Claims) -> Answer:
+        """The rows that a function returns to whoever has these claims."""
+        given = {
+            name: json.dumps(value) if isinstance(value, list) else value
+            for name, value in arguments.items()
+        }
+        named = [
+            sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder(name))
+            for name in given
+        ]
+        query = sql.SQL("SELECT coalesce(json_agg(found), '[]') FROM {}({}) found").format(
+            sql.Identifier("public", function), sql.SQL(", ").join(named)
+        )
+        try:
+            with psycopg.connect(self._database_url) as connection:
+                role = sql.Identifier(claims["role"])
+                connection.execute(sql.SQL("SET LOCAL ROLE {}").format(role))
+                connection.execute(
+                    "SELECT set_config('request.jwt.claims', %s, true)", [json.dumps(claims)]
+                )
+                [(rows,)] = connection.execute(query, given).fetchall()
+        except psycopg.Error as error:
+            return HTTPStatus.BAD_REQUEST, {"code": error.sqlstate, "message": str(error)}
+        return HTTPStatus.OK, rows
+
+
+class _Handler(BaseHTTPRequestHandler):
+    project: Project
+
+    def do_GET(self) -> None:
+        found = self.path == KEYS
+        body = jwks(public_jwk(ec_key(), kid="first")) if found else b"{}"
+        self._send(HTTPStatus.OK if found else HTTPStatus.NOT_FOUND, body)
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        status, content = self._answer(body)
+        self._send(status, json.dumps(content).encode())
+
+    def _answer(self, body: Mapping[str, Any]) -> Answer:
+        if self.headers["apikey"] != PUBLISHABLE_KEY:
+            return HTTPStatus.UNAUTHORIZED, {"message": "Invalid API key"}
+        if self.path == SIGN_IN:
+            return self.project.sign_in(body["email"], body["password"])
+        if not self.path.startswith(CALL):
+            return HTTPStatus.NOT_FOUND, {"message": self.path}
+        try:
+            claims = self.project.claims(self.headers["Authorization"].removeprefix("Bearer "))
+        except jwt.PyJWTError as error:
+            return HTTPStatus.UNAUTHORIZED, {"code": "PGRST301", "message": str(error)}
+        return self.project.call(self.path.removeprefix(CALL), body, claims)
+
+    def _send(self, status: HTTPStatus, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@contextmanager
+def running_project(database_url: str, *users: User) -> Iterator[Project]:
+    """A project over an empty database, with these users."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute(SCHEMA.read_bytes())
+        for user in users:
+            connection.execute("INSERT INTO auth.users VALUES (%s, %s)", [user.id, user.email])
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+        project = Project(f"http://127.0.0.1:{server.server_port}", database_url, *users)
+        server.RequestHandlerClass = type("Handler", (_Handler,), {"project": project})
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield project
+        server.shutdown()
