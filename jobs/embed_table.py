@@ -25,7 +25,7 @@ from jobs.table.column import is_set_up
 from jobs.table.run import Options, Worker
 from jobs.table.source import source_of
 from jobs.table.state import failures, states
-from jobs.table.texts import task_of
+from jobs.table.texts import DOCUMENT, task_of
 from settings import Settings, load_settings
 
 STATUS = "status"
@@ -136,10 +136,11 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
 def set_up(options: argparse.Namespace, database: Database) -> int:
     source = source_of(options.text, options.template, options.function, options.title)
     profile = prepared(load_settings())
+    dimensions = options.dimensions or DIMENSIONS
+    task: str | None = DOCUMENT
     if profile is not None:
-        task_of(profile, titles=source.title is not None)
-        profile.size_of(options.dimensions)
-    dimensions = options.dimensions or (profile.dimensions if profile else DIMENSIONS)
+        task = task_of(profile, titles=source.title is not None)
+        dimensions = profile.size_of(options.dimensions)
     with database.connection("--setup") as connection:
         with connection.transaction():
             column = setup.plan(
@@ -149,6 +150,7 @@ def set_up(options: argparse.Namespace, database: Database) -> int:
                 source=source,
                 kind=options.type,
                 dimensions=dimensions,
+                task=task,
                 search=options.search,
             )
             script = setup.setup_script(connection, column, with_index=not options.no_index)

@@ -15,6 +15,7 @@ from jobs.table.source import Source
 
 LONGEST_NAME = 63  # bytes of an identifier; PostgreSQL cuts the rest
 MIB = 1024 * 1024
+NO_MODEL = sql.Literal(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Column:
     search: str  # name of the search function, in the table's schema
     made: bool  # by the set-up, with its columns
     fingerprint: str | None = None
+    task: str | None = None  # for requests to the service; the worker knows its own model
 
     @property
     def hash(self) -> str:
@@ -49,9 +51,14 @@ class Column:
         return [self.embedding, self.hash, self.model]
 
     @property
+    def digest(self) -> str:
+        """Ends the names of what belongs to the column alone."""
+        return hashlib.sha256(self.name.encode()).hexdigest()[:16]
+
+    @property
     def trigger(self) -> str:
         """Of the trigger and its function. Triggers run in the order of their names: this late."""
-        return f"zz_embedding_{hashlib.sha256(self.name.encode()).hexdigest()[:16]}"
+        return f"zz_embedding_{self.digest}"
 
     @property
     def index(self) -> str:
@@ -59,13 +66,13 @@ class Column:
         return name[:LONGEST_NAME].decode(errors="ignore")
 
     def parts(
-        self, pgvector: catalog.Pgvector, fingerprint: str | None = None
+        self, pgvector: catalog.Pgvector, model: sql.Composable = NO_MODEL
     ) -> Mapping[str, sql.Composable]:
         """What the files in `sql/` leave open of this column.
 
         Args:
             pgvector: of the database.
-            fingerprint: of the worker's model; the set-up has none.
+            model: the fingerprint of the model that embeds; the set-up has none.
         """
         keys = self.table.keys
         row = [_field("t", key) for key in keys]
@@ -81,7 +88,7 @@ class Column:
             "type": sql.SQL("{}({})").format(
                 sql.Identifier(pgvector.schema, self.kind), sql.Literal(self.dimensions)
             ),
-            "model": sql.Literal(fingerprint),
+            "model": model,
             "content": content,
             "content_hash": sql.SQL("sha256(convert_to(({})::text, 'UTF8'))").format(content),
             "first_key": sql.Identifier(keys[0]),
@@ -96,7 +103,7 @@ class Column:
             "row_key": self.key("t"),
             "new_key": self.key("new"),
             "changed": self._changed(),
-            "is_current": self._is_current(fingerprint),
+            "is_current": self._is_current(model),
             "most_bytes": sql.Literal(4 * MIB),  # as of a row of a file
             "most_bytes_at_once": sql.Literal(16 * MIB),
         }
@@ -114,7 +121,7 @@ class Column:
             sql.Literal(key), sql.SQL(self.table.columns[key])
         )
 
-    def _is_current(self, fingerprint: str | None) -> sql.Composed:
+    def _is_current(self, model: sql.Composable) -> sql.Composed:
         """Whether `c`, the column's row, still has this model and this source."""
         source = self.source
         return sql.SQL(
@@ -122,7 +129,7 @@ class Column:
             "is not distinct from ({}::text, {}::text, {}::text)"
         ).format(
             sql.Literal(self.name),
-            sql.Literal(fingerprint),
+            model,
             sql.Literal(source.template),
             sql.Literal(source.function),
             sql.Literal(source.title),

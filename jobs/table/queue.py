@@ -72,7 +72,7 @@ class Queue:
         Entries beyond 16 MiB of texts are given back.
         """
         parts = {
-            **column.parts(self._pgvector, fingerprint),
+            **column.parts(self._pgvector, sql.Literal(fingerprint)),
             **_literals({"ids": list(claim.ids)}),
         }
         rows = self._session.run(statement("read.sql", parts))
@@ -104,7 +104,7 @@ class Queue:
             "vectors": [_as_sql(one) for one in embedded],
             "hashes": [one.text.hash for one in embedded],
         }
-        parts = {**column.parts(self._pgvector, fingerprint), **_literals(values)}
+        parts = {**column.parts(self._pgvector, sql.Literal(fingerprint)), **_literals(values)}
         written = {row.id for row in self._session.run(statement("write.sql", parts))}
         self.give_back([one.text.id for one in embedded if one.text.id not in written])
         return len(written)

@@ -14,6 +14,9 @@ from jobs.table.source import Source
 KINDS = ("halfvec", "vector")
 ITERATIVE_SCANS = (0, 8)  # pgvector's version with them
 LOCK_TIMEOUT = "10s"  # for the table, while others use it
+# Of texts that are posted: MAX_BODY_BYTES is 8 MiB, and in JSON one byte may become six.
+MOST_BYTES = 1024 * 1024
+MOST_BYTES_AT_ONCE = 64 * 1024  # about 16,000 tokens: 8 s at 2,000 tokens/s
 NOT_INSTALLED = catalog.Pgvector("public", (1,))
 
 
@@ -25,6 +28,7 @@ def plan(
     source: Source,
     kind: str,
     dimensions: int,
+    task: str | None,
     search: str | None,
 ) -> Column:
     """The column that these options mean, checked against the database.
@@ -45,6 +49,7 @@ def plan(
         source=source,
         kind=kind,
         dimensions=dimensions,
+        task=task,
         search=search or (known.search if known else f"search_{found.name}"),
         made=known.made if known else embedding not in found.columns,
         fingerprint=known.fingerprint if known else None,
@@ -67,9 +72,10 @@ def setup_script(
                 sql.Identifier(pgvector.schema)
             )
         ]
-    files = ["schema.sql", "column.sql", *(["index.sql"] if with_index else []), "search.sql"]
-    parts = _parts(column, pgvector)
-    statements = [statement(file, parts) for file in (*files, "requeue.sql")]
+    index = ["index.sql"] if with_index else []
+    files = ["schema.sql", "column.sql", "functions.sql", *index, "search.sql", "requeue.sql"]
+    parts = {**_parts(column, pgvector), **_bodies(column, pgvector)}
+    statements = [statement(file, parts) for file in files]
     return _transaction([*extension, *statements])
 
 
@@ -137,10 +143,13 @@ def _parts(column: Column, pgvector: catalog.Pgvector) -> Mapping[str, sql.Compo
         "title": sql.Literal(source.title),
         "kind": sql.Literal(column.kind),
         "dimensions": sql.Literal(column.dimensions),
+        "task": sql.Literal(column.task),
         "made": sql.Literal(column.made),
         "search_name": sql.Literal(column.search),
         "trigger": sql.Identifier(column.trigger),
         "trigger_function": sql.Identifier("embedding_api", column.trigger),
+        "read_function": sql.Identifier("embedding_api", f"read_{column.digest}"),
+        "write_function": sql.Identifier("embedding_api", f"write_{column.digest}"),
         "index": sql.Identifier(column.index),
         "index_name": sql.Identifier(table.schema, column.index),
         "operator_class": sql.Identifier(pgvector.schema, f"{column.kind}_cosine_ops"),
@@ -156,6 +165,23 @@ def _parts(column: Column, pgvector: catalog.Pgvector) -> Mapping[str, sql.Compo
         "selected": sql.SQL(", ").join(
             sql.SQL("t.{}").format(sql.Identifier(name)) for name in shown
         ),
+    }
+
+
+def _bodies(column: Column, pgvector: catalog.Pgvector) -> Mapping[str, sql.Composable]:
+    """The worker's statements as bodies of functions, with arguments in place of values."""
+    first, second, third, fourth = (sql.SQL(f"${number}") for number in range(1, 5))
+    claim = {"names": first, "fingerprint": second, "most": third, "lease": fourth}
+    most = {
+        "most_bytes": sql.Literal(MOST_BYTES),
+        "most_bytes_at_once": sql.Literal(MOST_BYTES_AT_ONCE),
+    }
+    read = {**column.parts(pgvector, second), **most, "ids": first}
+    write = {"ids": first, "vectors": second, "hashes": third}
+    return {
+        "claim": statement("claim.sql", claim),
+        "read": statement("read.sql", read),
+        "write": statement("write.sql", {**column.parts(pgvector, fourth), **write}),
     }
 
 

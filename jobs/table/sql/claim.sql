@@ -8,7 +8,7 @@ with ready as materialized (
         select f.name
         from embedding_api.queue f join embedding_api.columns c on c.name = f.name
         where f.dead_at is null and f.ready_at <= clock_timestamp()
-          and f.name = any({names}::text[]) and c.fingerprint = {fingerprint}
+          and f.name = any({names}::text[]) and c.fingerprint is not distinct from {fingerprint}
         order by f.id limit 1
       )
     order by q.id limit {most}
@@ -16,7 +16,7 @@ with ready as materialized (
 ),
 first as (select id, attempts from ready order by id limit 1)
 update embedding_api.queue q
-set attempts = q.attempts + 1, ready_at = clock_timestamp() + make_interval(secs => {lease})
+set attempts = q.attempts + 1, ready_at = now() + make_interval(secs => {lease})
 from ready, first
 where q.id = ready.id
   and case when first.attempts < 2 then ready.attempts < 2 else ready.id = first.id end

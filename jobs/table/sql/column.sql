@@ -1,11 +1,12 @@
 insert into embedding_api.columns
-    (name, relation, embedding, keys, template, function, title, kind, dimensions, search, made)
+    (name, relation, embedding, keys, template, function, title, kind, dimensions, search, made,
+     task)
 values
     ({name}, {relation}, {embedding_name}, {keys}, {template}, {function}, {title}, {kind},
-     {dimensions}, {search_name}, {made})
+     {dimensions}, {search_name}, {made}, {task})
 on conflict (name) do update set
     keys = excluded.keys, template = excluded.template, function = excluded.function,
-    title = excluded.title, search = excluded.search;
+    title = excluded.title, search = excluded.search, task = excluded.task;
 
 alter table {table}
     add column if not exists {embedding} {type},

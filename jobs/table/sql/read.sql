@@ -1,4 +1,4 @@
--- Texts of claimed rows, of 16 MiB together at most; of a text that is too long, null.
+-- Texts of claimed rows, up to so many bytes together, but at least one; null for one too long.
 with found as (
     select q.id, q.key_hash, t.{first_key} is not null as there,
         {content} as content,
@@ -19,4 +19,5 @@ select id, key_hash, there, done, hash, bytes > {most_bytes} as too_long,
     content[1] as title, case when bytes <= {most_bytes} then content[2] end as text
 from sized
 where bytes_so_far is null or bytes_so_far <= {most_bytes_at_once}
+   or bytes_so_far = least(bytes, {most_bytes})
 order by id

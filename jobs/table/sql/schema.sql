@@ -18,6 +18,8 @@ create table if not exists embedding_api.columns (
     fingerprint text,            -- of the model that fills it; null before the first worker
     unique (relation, embedding)
 );
+-- The task that the model has for the texts of rows; null where it has none.
+alter table embedding_api.columns add column if not exists task text;
 
 -- Rows whose text is new. Until a worker claims an entry (attempts = 0) it stands for every change
 -- of its row. Later changes make a new entry: the claimed one may be finished with the old text.
