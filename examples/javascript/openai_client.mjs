@@ -1,6 +1,6 @@
 // Embed with OpenAI's own client for JavaScript. The Supabase access token is the API key.
 //
-//   npm ci && JWT_TOKEN=... node openai_client.mjs [http://127.0.0.1:8000]
+//   npm ci --omit=dev && JWT_TOKEN=... node openai_client.mjs [http://127.0.0.1:8000]
 import OpenAI from "openai";
 
 const url = process.argv[2] ?? "http://127.0.0.1:8000";

@@ -21,16 +21,16 @@ Deno.serve(async (request) => {
     headers: { Authorization, "Content-Type": "application/json" },
     body: JSON.stringify({ text: question, task }),
   });
-  if (!answer.ok) return new Response(answer.body, { status: answer.status, headers: corsHeaders });
-  const { embedding, fingerprint } = await answer.json();
+  const embedded = await answer.json();
+  if (!answer.ok) return Response.json(embedded, { status: answer.status, headers: corsHeaders });
 
   const supabase = createClient(SUPABASE_URL, SUPABASE_ANON_KEY, {
     global: { headers: { Authorization } },
   });
   const { data, error } = await supabase.rpc("search_documents", {
-    query: JSON.stringify(embedding),
+    query: JSON.stringify(embedded.embedding),
     match_count: 5,
-    space: fingerprint,
+    space: embedded.fingerprint, // leaves vectors of other models out
   });
   return Response.json(error ?? data, { status: error ? 500 : 200, headers: corsHeaders });
 });

@@ -72,17 +72,15 @@ def new_database(server_url: str) -> Iterator[str]:
         server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def write(database_url: str, user: User, *, owner: User, bodies: list[str]) -> None:
-    """Insert rows of `owner` as PostgREST does when `user` is signed in."""
+@contextmanager
+def signed_in(database_url: str, user: User) -> Iterator[psycopg.Connection]:
+    """A transaction as PostgREST begins it for a signed-in user."""
     with psycopg.connect(database_url) as connection:
         connection.execute("SET LOCAL ROLE authenticated")
         connection.execute(
             "SELECT set_config('request.jwt.claims', %s, true)", [json.dumps({"sub": user.id})]
         )
-        for body in bodies:
-            connection.execute(
-                "INSERT INTO documents (body, user_id) VALUES (%s, %s)", [body, owner.id]
-            )
+        yield connection
 
 
 def printed(language: str) -> str:
@@ -109,7 +107,9 @@ def loop(
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(printed("sql").encode())
         for user, bodies in ROWS.items():
-            write(url, user, owner=user, bodies=bodies)
+            with signed_in(url, user) as connection:
+                for body in bodies:
+                    connection.execute("INSERT INTO documents (body) VALUES (%s)", [body])
         fill(url)
         environment = {
             "MODEL_QUANTIZATION": "fp32",
@@ -141,6 +141,13 @@ def test_a_program_finds_the_rows_of_its_user_alone_nearest_first(
     assert 1 > float(found[0][0]) > float(found[1][0])
 
 
+@pytest.mark.parametrize("example", ["search_openai.ts", "search_ai_sdk.ts"])
+def test_a_program_finds_the_same_under_deno(loop: Loop, deno: Path, example: str) -> None:
+    ran = loop.search(deno, "run", "--allow-all", example)
+    assert ran.returncode == 0, ran.stderr
+    assert [line.split(maxsplit=1)[1] for line in ran.stdout.splitlines()] == ROWS[ANN]
+
+
 def test_the_page_shows_what_a_program_prints(loop: Loop, node: Path) -> None:
     assert loop.search(node, "search_openai.ts").stdout == printed("")
 
@@ -160,15 +167,24 @@ def test_the_page_shows_the_table_of_the_examples() -> None:
     assert file.partition("\ncreate ")[2] == printed("sql").partition("create ")[2]
 
 
-def test_the_examples_have_no_wrong_types(loop: Loop, deno: Path) -> None:
-    command: list[str | Path] = [
-        deno,
-        "check",
-        "--node-modules-dir=manual",
-        *loop.examples.glob("*.ts"),
-    ]
-    checked = subprocess.run(command, cwd=loop.examples, capture_output=True, text=True)
+def check_types(deno: Path, directory: Path) -> None:
+    files = [str(file) for file in directory.glob("*.ts")]
+    command = [str(deno), "check", "--node-modules-dir=manual", *files]
+    checked = subprocess.run(command, cwd=directory, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
+
+
+def test_the_examples_have_no_wrong_types(javascript: Path, deno: Path) -> None:
+    check_types(deno, javascript)
+
+
+def test_the_function_can_be_deployed_with_the_imports_of_the_page(
+    javascript: Path, deno: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "deno.json").write_text(printed("json"))
+    (tmp_path / "node_modules").symlink_to(javascript / "node_modules")
+    (tmp_path / "index.ts").write_bytes((javascript / "search_function.ts").read_bytes())
+    check_types(deno, tmp_path)
 
 
 # --- the Edge Function ----------------------------------------------------------------------------
@@ -258,5 +274,9 @@ def test_whoever_is_not_signed_in_finds_nothing(loop: Loop) -> None:
 
 
 def test_a_user_cannot_write_rows_of_another(loop: Loop) -> None:
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        write(loop.database_url, ANN, owner=BOB, bodies=["not by Bob"])
+    row = "INSERT INTO documents (body, user_id) VALUES ('not by Bob', %s)"
+    with (
+        signed_in(loop.database_url, ANN) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute(row, [BOB.id])

@@ -161,6 +161,16 @@ def test_make_serve_prints_a_call_that_works_and_leaves_nothing_beside_the_serve
         assert not worker.children()
 
 
+def test_make_serve_serves_machines_alone_when_it_has_keys_of_them(
+    model_store: Path, tmp_path: Path
+) -> None:
+    keys = {"SUPABASE_JWT_SECRET": "", "SERVICE_KEYS": f"indexer:{'0' * 64}"}
+    with make_serve(tmp_path, keys) as process:
+        said = said_until(process, "Documentation: ")
+        assert "Send a service key as Authorization: Bearer TOKEN." in said
+        assert not (tmp_path / ".env").exists()
+
+
 @pytest.mark.parametrize(
     ("environment", "told"),
     [
