@@ -14,7 +14,8 @@ DEPLOY = Path(__file__).parent.parent / "deploy"
 TABLE, RESULTS, SOAK = DEPLOY / "DRILLS.md", DEPLOY / "drills.json", DEPLOY / "soak.json"
 TEXT = """# Fault drills
 
-`make drill` last wrote this on {date} ({cpu}, {threads} threads, Python {python}, kernel {kernel}).
+`make drill` last wrote this on {date}
+({cpu}, {threads} threads, Python {python}, kernel {kernel}).
 
 Four callers send a sentence, compare its vector with the vector of the bare engine and wait 0.1 s.
 Two of them open a new connection for each call. In drills with texts of 2,048 tokens, two callers
