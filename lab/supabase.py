@@ -23,6 +23,8 @@ from psycopg import sql
 from lab.signing import ec_key, jwks, public_jwk
 
 PUBLISHABLE_KEY = "sb_publishable_ACJWlzQHlZjBrEguHvfOxg_3BJgxAaH"
+SECRET_KEY = "sb_secret_N7UND0UgjKTVK-Uodkm0Hg_xSvEMPvz"
+ROLES = {PUBLISHABLE_KEY: "anon", SECRET_KEY: "service_role"}
 SCHEMA = Path(__file__).with_name("supabase.sql")
 KEYS = "/auth/v1/.well-known/jwks.json"
 SIGN_IN = "/auth/v1/token?grant_type=password"
@@ -81,15 +83,15 @@ class Project:
         }
 
     def claims(self, bearer: str) -> Claims:
-        """Of a user's token, or of nobody's. Raises jwt.PyJWTError."""
-        if bearer == PUBLISHABLE_KEY:
-            return {"role": "anon"}
+        """Of a user's token, or of a key of the project. Raises jwt.PyJWTError."""
+        if bearer in ROLES:
+            return {"role": ROLES[bearer]}
         key = ec_key().public_key()
         checks: dict[str, Any] = {"audience": "authenticated", "issuer": self.issuer}
         return dict(jwt.decode(bearer, key, ["ES256"], **checks))
 
     def call(self, function: str, arguments: Mapping[str, Any], claims: Claims) -> Answer:
-        """The rows that a function returns to whoever has these claims."""
+        """The value or the rows that a function returns to whoever has these claims."""
         given = {
             name: json.dumps(value) if isinstance(value, list) else value
             for name, value in arguments.items()
@@ -98,9 +100,11 @@ class Project:
             sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder(name))
             for name in given
         ]
-        query = sql.SQL("SELECT coalesce(json_agg(found), '[]') FROM {}({}) found").format(
-            sql.Identifier("public", function), sql.SQL(", ").join(named)
-        )
+        name = sql.Identifier("public", function)
+        query = sql.SQL(
+            "SELECT coalesce(json_agg(found), '[]'), "
+            "(SELECT proretset FROM pg_proc WHERE oid = to_regproc({})) FROM {}({}) found"
+        ).format(sql.Literal(name.as_string(None)), name, sql.SQL(", ").join(named))
         try:
             with psycopg.connect(self._database_url) as connection:
                 role = sql.Identifier(claims["role"])
@@ -108,10 +112,10 @@ class Project:
                 connection.execute(
                     "SELECT set_config('request.jwt.claims', %s, true)", [json.dumps(claims)]
                 )
-                [(rows,)] = connection.execute(query, given).fetchall()
+                [(rows, is_set)] = connection.execute(query, given).fetchall()
         except psycopg.Error as error:
             return HTTPStatus.BAD_REQUEST, {"code": error.sqlstate, "message": str(error)}
-        return HTTPStatus.OK, rows
+        return HTTPStatus.OK, rows if is_set else rows[0]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -128,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps(content).encode())
 
     def _answer(self, body: Mapping[str, Any]) -> Answer:
-        if self.headers["apikey"] != PUBLISHABLE_KEY:
+        if self.headers["apikey"] not in ROLES:
             return HTTPStatus.UNAUTHORIZED, {"message": "Invalid API key"}
         if self.path == SIGN_IN:
             return self.project.sign_in(body["email"], body["password"])

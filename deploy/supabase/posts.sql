@@ -1,5 +1,6 @@
 -- Rows of the queue as requests to /batch-embed. Run it after `jobs.embed_table TABLE --setup`, as
--- the same role, then answers.sql, then pg_net.sql. Running them again replaces the functions.
+-- the same role, then answers.sql, then pg_net.sql or edge_function.sql. Running them again replaces
+-- the functions.
 begin;
 set local search_path = '';
 

@@ -9,13 +9,13 @@ import pytest
 
 from lab.server import Server, serve
 from lab.service_keys import KEY, OTHER_KEY
+from lab.supabase import SECRET_KEY
 from tests.deploy.supabase.project import Project, prepare
 from tests.jobs.table.conftest import connection, filling, model
 from tests.jobs.table.filling import Filling
 
 __all__ = ["connection", "filling", "model"]
 LARGEST_BODY = 65_536  # bytes
-PROJECT_KEY = "sb_secret_N7UND0UgjKTVK-Uodkm0Hg_xSvEMPvz"
 
 
 def entry(name: str, key: str, options: str) -> str:
@@ -28,7 +28,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Iter
     keys = (
         entry("indexer", KEY, "requests=none:tokens=none"),
         entry("limited", OTHER_KEY, "requests=1:tokens=none"),
-        entry("edge", PROJECT_KEY, "requests=none:tokens=none"),
+        entry("edge", SECRET_KEY, "requests=none:tokens=none"),
     )
     settings = {
         "MODEL_QUANTIZATION": "fp32",

@@ -42,7 +42,7 @@ def test_the_commands_of_the_page_fill_a_column(
     connection.execute(DOCUMENTS)
     connection.execute("INSERT INTO documents (title, body) VALUES ('one', 'a'), ('two', 'b')")
     make_key, set_up, functions = printed("bash")
-    jobs, state, end = printed("sql")
+    jobs, call, state, end = printed("sql")
 
     assert "embk_" in run(make_key, filling.url)
     run(set_up, filling.url)
@@ -57,9 +57,10 @@ def test_the_commands_of_the_page_fill_a_column(
         connection.execute(os.fsencode(query))
     assert [posted[:2] for posted in project.posts()] == [(200, 2)]
 
+    connection.execute(os.fsencode(call))
     connection.execute(os.fsencode(end))
     left = connection.execute("SELECT jobname FROM cron.job ORDER BY jobid").fetchall()
-    assert left == [("cron-log",)]
+    assert left == [("cron-log",), ("embed-function",)]
 
 
 def run_jobs(project: Project) -> None:
