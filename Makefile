@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
 SITE := .venv-site
+CLIENTS := .venv-clients
 # Debian's python3 has no ensurepip without python3-venv, so the pip outside the virtual environment is used.
 PIP = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 INSTALL = $(PIP) install --quiet --no-deps --require-hashes
@@ -32,7 +33,7 @@ containerize = cd / && $(abspath $(BIN))/bentoml containerize embedding-api:late
 export BENTOML_DO_NOT_TRACK := true
 
 .PHONY: help install native native-linux serve embed-dataset embed-table test test-fast tools bench drill hostile soak \
-  lint token service-key model model-info build docs site lock clean faketime emulator arm-model engine \
+  clients lint token service-key model model-info build docs site lock clean faketime emulator arm-model engine \
   image image-arm64 test-image test-arm64 test-compose bundle install-bundle test-bundle test-pythons sbom audit
 
 help: ## Show this list
@@ -112,8 +113,10 @@ sbom: $(VENV)/dev ## Write the bill of materials and the licences to build/
 audit: $(VENV)/dev ## Ask the package index for known vulnerabilities of the shipped packages
 	@$(BIN)/python -m dev.audit
 
-test: tools native $(VENV)/dev ## Run the whole test suite [JOBS=processes]
+test: tools native clients $(VENV)/dev ## Run the whole test suite [JOBS=processes]
 	@$(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS) --dist loadfile)
+
+clients: $(CLIENTS)/ready ## Install the clients of other APIs that the tests call
 
 test-fast: native $(VENV)/dev ## Run the tests of api/, auth/, gate/ and settings without servers and properties (a minute)
 	@$(BIN)/python -m pytest -m "not server and not hypothesis" tests/api tests/auth tests/gate \
@@ -173,10 +176,11 @@ lock: $(VENV)/dev ## Resolve the pinned dependencies again
 	  $(COMPILE) pyproject.toml $$@ -o requirements/$$name.txt; \
 	done
 	@$(COMPILE) --group bench -o requirements/bench.txt
+	@$(COMPILE) --group clients -o requirements/clients.txt
 	@$(COMPILE) --group site -o requirements/site.txt
 
 clean: ## Remove what the other targets have made
-	rm -rf $(VENV) $(BENCH) $(SITE) build embedder/native/lib .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(CLIENTS) $(SITE) build embedder/native/lib .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) dev/python_version.py
@@ -206,9 +210,11 @@ $(BENCH)/peers: requirements/bench.txt
 	@$(INSTALL) -r $<
 	@touch $@
 
-$(SITE)/ready: PIP = $(PYTHON) -m pip --python $(SITE)/bin/python --disable-pip-version-check
+$(CLIENTS)/ready $(SITE)/ready: PIP = $(PYTHON) -m pip --python $(@D)/bin/python --disable-pip-version-check
+$(CLIENTS)/ready: requirements/clients.txt
 $(SITE)/ready: requirements/site.txt
+$(CLIENTS)/ready $(SITE)/ready:
 	@echo "Installing $< ..." >&2
-	@$(PYTHON) -m venv --without-pip $(SITE)
-	@$(PIP) install --quiet --no-deps --require-hashes -r $<
+	@$(PYTHON) -m venv --without-pip $(@D)
+	@$(INSTALL) -r $<
 	@touch $@

@@ -6,6 +6,7 @@
 import asyncio
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,9 +21,12 @@ import startup
 import tracing
 from api.arbiter import replace_arbiter
 from api.bento import EmbeddingService
-from api.dialects.dialect import EmbeddedTexts
+from api.dialects.cohere import CohereRoutes
+from api.dialects.dialect import AskedTexts, EmbeddedTexts
 from api.dialects.native import NativeRoutes, allowance
+from api.dialects.ollama import OllamaRoutes
 from api.dialects.openai import OpenAIRoutes
+from api.dialects.tei import TeiRoutes
 from api.model_store import PreparedModel
 from api.openapi import document
 from api.options import DocumentOptions, Limits, TaskOptions, VectorOptions
@@ -74,7 +78,7 @@ class _Service(EmbeddingService):
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
 )
-class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
+class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRoutes):
     """Text embeddings for the users of a Supabase project."""
 
     prepared = PreparedModel(
@@ -97,7 +101,8 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
         texts = await self.read(request, field, scope, task=task)
         vectors = await self.vectors(texts, scope, dimensions=request.dimensions)
         about = self.about(texts) | {"dimensions": vectors.shape[1]}
-        return EmbeddedTexts(encoded(vectors, request.encoding_format), texts, about)
+        encoding = partial(encoded, vectors)
+        return EmbeddedTexts(encoding(request.encoding_format), texts, about, encoding)
 
     @override
     def require_space(self, texts: Sequence[str], scope: Scope) -> None:
@@ -120,6 +125,8 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
         user = state_of(scope).user_id
         try:
             with tracing.span("tokenise"):
+                if isinstance(request, AskedTexts) and request.cut_start:
+                    texts = await self.embedder.ends(texts, prompts, user=user)
                 return await self.embedder.tokenise(
                     texts, prompts, truncate=request.truncate, user=user
                 )
@@ -184,7 +191,7 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes):
             "version": VERSION,
         }
 
-    @page("/readyz", audience="probe")
+    @page("/readyz", "/tei/health", audience="probe")
     async def readyz(self, request: Request) -> Response:
         """200 when a request would be served: a real forward pass has worked."""
         await self.health(request)

@@ -151,6 +151,10 @@ def read_model_info(settings: Settings, directory: Path) -> ModelInfo:
         blank=PATTERN,
         dimensions=profile.matryoshka,
         max_tokens=min(settings.max_seq_length, profile.max_tokens),
+        max_texts=settings.max_texts_per_request,
+        architecture=profile.architecture,
+        quantization=profile.quantization,
+        n_bytes=sum(path.stat().st_size for path in directory.rglob("*")),
         created=int((directory / PROFILE_FILE).stat().st_mtime),
         fingerprint=profile.fingerprint,
     )

@@ -5,7 +5,7 @@ A large answer does not block the event loop, and is never in memory as a whole.
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 from starlette.responses import Response
@@ -18,6 +18,7 @@ from request_state import state_of
 
 PIECE = 65_536  # bytes; a single longer item of a list makes a longer piece
 JSON = "application/json"
+Content: TypeAlias = Mapping[str, Any] | Iterator[Any]
 
 
 def json_bytes(value: Any) -> bytes:
@@ -25,7 +26,7 @@ def json_bytes(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def json_pieces(answer: Mapping[str, Any]) -> Iterator[bytes]:
+def json_pieces(answer: Content) -> Iterator[bytes]:
     """`answer` as JSON in pieces of at most `PIECE` bytes; an iterator becomes a list."""
     piece = bytearray()
     for part in _parts(answer):
@@ -36,15 +37,21 @@ def json_pieces(answer: Mapping[str, Any]) -> Iterator[bytes]:
     yield bytes(piece)
 
 
-def _parts(answer: Mapping[str, Any]) -> Iterator[bytes]:
+def _parts(value: Any) -> Iterator[bytes]:
+    if isinstance(value, Iterator):
+        yield from _items(value)
+    elif isinstance(value, Mapping):
+        yield from _members(value)
+    else:
+        yield json_bytes(value)
+
+
+def _members(answer: Mapping[str, Any]) -> Iterator[bytes]:
     yield b"{"
     separator = b""
     for name, value in answer.items():
         yield separator + json_bytes(name) + b":"
-        if isinstance(value, Iterator):
-            yield from _items(value)
-        else:
-            yield json_bytes(value)
+        yield from _parts(value)
         separator = b","
     yield b"}"
 
@@ -62,14 +69,14 @@ class Answer:
     """One answer: with Content-Length if it is one piece, else sent piece by piece as it is read.
 
     Args:
-        content: a JSON object, with large lists as iterators.
+        content: a JSON object or list, with large lists as iterators.
         unread: counts the memory of all answers that are being sent.
         turn: awaited after each piece, before the next one is made.
     """
 
     def __init__(
         self,
-        content: Mapping[str, Any],
+        content: Content,
         unread: UnreadAnswers,
         turn: Turn = next_turn,
     ) -> None:

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.answer import JSON, Answer, json_bytes
 from api.disconnect import unless_gone
-from api.errors import error_response
+from api.error_forms import error_response
 from api.fixed import Fixed
 from api.options import Limits
 from api.routes import Page
@@ -75,7 +75,7 @@ class Application:
             response = await self._endpoints[scope["path"]](request)
         except Exception as error:
             state_of(scope).error = error  # the edge logs and counts it
-            response = error_response(error)
+            response = error_response(error, path=scope["path"])
         await response(scope, receive, send)
 
     def _post(self, method: Callable[..., Any], body_model: type[BaseModel]) -> Endpoint:

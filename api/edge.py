@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import FingerprintError, error_response, reason_of
+from api.error_forms import error_response
+from api.errors import FingerprintError, reason_of
 from auth.principal import USER
 from request_state import state_of
 
@@ -77,7 +78,7 @@ class Edge:
                 if _announces_body(scope):
                     # It may be unread: the server would read it all before the next request.
                     headers.append((b"connection", b"close"))
-                await error_response(error)(scope, receive, answer)
+                await error_response(error, path=scope["path"])(scope, receive, answer)
         finally:
             self.record(self._record(scope, status, time.perf_counter() - started))
             # Its traceback refers to every frame, and so to the body and the scope: a reference

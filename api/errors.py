@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-import orjson
-from starlette.responses import Response
-
 import errors as base
 from auth import errors as auth
 from embedder import errors as embedder
@@ -180,26 +177,31 @@ def _reasons(classes: Iterable[type[Any]]) -> set[str]:
     return {cls.reason for cls in with_subclasses if "reason" in vars(cls)}
 
 
-def envelope(message: str, *, type: str, code: str, param: str | None = None) -> dict[str, Any]:
-    """The body of every error."""
-    return {"error": {"message": message, "type": type, "code": code, "param": param}}
+@dataclass(frozen=True, slots=True)
+class ErrorContent:
+    """What an error answer says, in whatever form."""
+
+    status: int
+    type: str
+    code: str
+    message: str
+    param: str | None
 
 
-def error_response(error: Exception) -> Response:
-    """The answer to a request that ended in `error`, without the text of an unexpected one."""
+def content_of(error: Exception) -> ErrorContent:
+    """What the answer to a request says that ended in `error`; no text of an unexpected one."""
     spec = spec_of(error)
     message = str(error) if spec is not INTERNAL else _INTERNAL
-    body = envelope(
-        message, type=spec.type, code=reason_of(error), param=getattr(error, "param", None)
-    )
-    return Response(orjson.dumps(body), spec.status, _headers(error, spec), "application/json")
+    param = getattr(error, "param", None)
+    return ErrorContent(spec.status, spec.type, reason_of(error), message, param)
 
 
-def _headers(error: Exception, spec: ErrorSpec) -> dict[str, str]:
+def headers_of(error: Exception) -> dict[str, str]:
+    """The headers of that answer: when to try again, how to sign in, which methods there are."""
     headers = {}
     if (retry_after := getattr(error, "retry_after", None)) is not None:
         headers["Retry-After"] = str(retry_after)
-    if spec.status == HTTPStatus.UNAUTHORIZED:  # RFC 6750, section 3
+    if spec_of(error).status == HTTPStatus.UNAUTHORIZED:  # RFC 6750, section 3
         challenge = (
             ""
             if isinstance(error, auth.TokenMissing)

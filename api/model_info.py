@@ -16,5 +16,14 @@ class ModelInfo:
     blank: str  # pattern of titles that count as none
     dimensions: tuple[int, ...]  # descending; the first is the full size
     max_tokens: int
+    max_texts: int  # per request
+    architecture: str
+    quantization: str
+    n_bytes: int  # of its files
     created: int  # Unix time
     fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """The plain name."""
+        return next(iter(self.models))

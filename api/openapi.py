@@ -9,9 +9,11 @@ from pydantic.json_schema import models_json_schema
 
 from api.dialects.native import ErrorResponse, HealthResponse, UsageResponse
 from api.dialects.openai import ModelCard, ModelsResponse
+from api.error_forms import error_form
 from api.errors import ERRORS, INTERNAL
 from api.model_info import ModelInfo
 from api.options import MOST_TEXTS, Limits
+from api.routes import Page, marked_pages
 
 _NEVER_SENT = {405, 499}  # of another method, and to clients that have left
 _REF = "#/components/schemas/{model}"
@@ -35,7 +37,9 @@ _PROBES = {
     "/livez": "Whether the process should be kept",
     "/readyz": "Whether requests may be sent here",
     "/healthz": "The same as /livez",
+    "/tei/health": "The same as /readyz",
 }
+_NOT_MODIFIED = {"description": "As it was at the ETag of If-None-Match"}
 _FINGERPRINT = {"description": "Names the vector space", "schema": {"type": "string"}}
 _RETRY_AFTER = {
     "description": "Seconds to wait before the next try",
@@ -64,7 +68,7 @@ def document(
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
-        "paths": paths | _models_paths(model_info) | _open_paths(),
+        "paths": _dialect_pages(service) | paths | _models_paths(model_info) | _open_paths(),
         "components": {
             "schemas": _schemas(service, model_info, limits),
             "securitySchemes": {"bearer": _SCHEME},
@@ -76,7 +80,7 @@ def _schemas(service: Service, model_info: ModelInfo, limits: Limits) -> dict[st
     """Every schema by its name, as narrow as the served model and the settings are."""
     models = [*_PAGE_MODELS]
     for api in service.apis.values():
-        models += [api.input_spec, api.output_spec]
+        models += [api.input_spec, api.output_spec, error_form(api.route).model]
     described = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     schemas = _narrowed(described[1]["$defs"], model_info)
     return {name: _required_first(_within(limits, schema)) for name, schema in schemas.items()}
@@ -84,19 +88,23 @@ def _schemas(service: Service, model_info: ModelInfo, limits: Limits) -> dict[st
 
 def _narrowed(schemas: dict[str, Any], model_info: ModelInfo) -> dict[str, Any]:
     """All schemas, with those that depend on the model as narrow as it is."""
-    example = {
-        "model": next(iter(model_info.models)),
-        "input": ["The quick brown fox", "안녕하세요"],
-    }
     narrow = {
         "Task": {"type": ["string", "null"], "enum": [*model_info.tasks, None]},
         "Dimensions": {"type": ["integer", "null"], "enum": [*model_info.dimensions, None]},
         "ModelName": {"type": "string", "enum": list(model_info.models)},
-        "EmbeddingsRequest": schemas["EmbeddingsRequest"] | {"examples": [example]},
     }
     if not model_info.titles:
         narrow["Titles"] = _no_title(model_info.blank)
-    return schemas | narrow
+    return {
+        name: _with_model(model_info.name, schema) for name, schema in (schemas | narrow).items()
+    }
+
+
+def _with_model(model: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema whose examples name the served model, if they have to name one."""
+    if "examples" not in schema or "model" not in schema.get("required", ()):
+        return schema
+    return schema | {"examples": [{"model": model, **example} for example in schema["examples"]]}
 
 
 def _within(limits: Limits, schema: Any) -> Any:
@@ -146,9 +154,27 @@ def _operation(api: Any, model_info: ModelInfo) -> dict[str, Any]:
         "requestBody": {"required": True, "content": _json(api.input_spec)},
         "responses": {
             "200": _response(200, "Done", api.output_spec),
-            **_errors(names_model=names_model),
+            **_errors(names_model=names_model, path=api.route),
         },
     }
+
+
+def _dialect_pages(service: Service) -> dict[str, Any]:
+    """The protected pages that no other function here describes in more detail."""
+    return {
+        page.path: _dialect_page(page)
+        for page in marked_pages(service.inner)
+        if page.protected and "{" not in page.path
+    }
+
+
+def _dialect_page(page: Page) -> dict[str, Any]:
+    answer = {"description": "JSON", "content": {"application/json": {"schema": {}}}}
+    described = _get(page.summary, {"200": answer, **_errors(path=page.path)})
+    described["get"] |= {"security": _BEARER, "tags": ["embeddings"]}
+    if page.fixed:
+        described["get"]["responses"]["304"] = _NOT_MODIFIED
+    return described
 
 
 def _models_paths(model_info: ModelInfo) -> dict[str, Any]:
@@ -168,14 +194,14 @@ def _models_paths(model_info: ModelInfo) -> dict[str, Any]:
     one["get"]["responses"] |= _errors(names_model=True)
     every["get"]["responses"] |= _errors()
     for operation in (every["get"], one["get"]):
-        operation["responses"]["304"] = {"description": "As it was at the ETag of If-None-Match"}
+        operation["responses"]["304"] = _NOT_MODIFIED
         operation |= {"security": _BEARER, "tags": ["embeddings"]}
     return {"/v1/models": every, "/v1/models/{model}": one}
 
 
 def _open_paths() -> dict[str, Any]:
     probes = {
-        path: _get(summary, {"200": {"description": "Yes"}, **_errors(503)})
+        path: _get(summary, {"200": {"description": "Yes"}, **_errors(503, path=path)})
         for path, summary in _PROBES.items()
     }
     health = _get(
@@ -204,15 +230,16 @@ def _get(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _errors(*only: int, names_model: bool = False) -> dict[str, Any]:
-    """Every error status that a call can end in, or those in `only`."""
+def _errors(*only: int, names_model: bool = False, path: str = "/") -> dict[str, Any]:
+    """Every error status that a call of a path can end in, or those in `only`."""
     never = _NEVER_SENT if names_model else _NEVER_SENT | {404}
+    model = error_form(path).model
     told = defaultdict(list)
     for spec in (*ERRORS.values(), INTERNAL):
         if spec.status not in never and (not only or spec.status in only):
             told[spec.status].append(spec.description)
     return {
-        str(status): _response(status, "; ".join(dict.fromkeys(told[status])), ErrorResponse)
+        str(status): _response(status, "; ".join(dict.fromkeys(told[status])), model)
         for status in sorted(told)
     }
 

@@ -69,8 +69,11 @@ def _without_token_ids(value: Any) -> Any:
     return value
 
 
-def _sized(text: str) -> str:
-    """Checks the length; pydantic's own check would keep a second copy of the text, in UTF-8."""
+def sized(text: str) -> str:
+    """Raises ValueError for a text that is empty or too long.
+
+    pydantic's own check would keep a second copy of the text, in UTF-8.
+    """
     if not text:
         raise ValueError("the text is empty: send at least 1 character")
     if len(text) > MAX_CHARACTERS:
@@ -85,7 +88,7 @@ def _one_or_many(item: dict[str, Any], **bounds: int) -> WithJsonSchema:
 
 
 _TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS}
-Text = Annotated[str, AfterValidator(_sized), WithJsonSchema(_TEXT)]
+Text = Annotated[str, AfterValidator(sized), WithJsonSchema(_TEXT)]
 ListWithinLimits = BeforeValidator(_within_limits)
 Texts = Annotated[
     list[Text],

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from dev.route_lists import GENERATED, route_table
+from dev.client_table import client_table
+from dev.route_lists import GENERATED, client_route_table, route_table
 from dev.tables import contention_table, engine_table, fairness_table, serving_table, summary_table
 from lab.results import results
 from settings import Settings
@@ -84,6 +85,8 @@ def env_example() -> str:
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
+    "clients": client_table,
+    "client_routes": client_route_table,
     "settings": settings_table,
     "contention": contention_table,
     "engine": engine_table,

@@ -5,13 +5,16 @@ first line of its docstring.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from api.application import SCHEMA_PATH
 from api.bento import EmbeddingService
+from api.dialects import cohere, native, ollama, tei
+from api.dialects.dialect import ErrorForm
+from api.error_forms import error_form
 from api.routes import Audience, marked_pages, summary_of
 from service import EmbeddingAPI
 
@@ -55,27 +58,40 @@ def _place(endpoint: Endpoint) -> tuple[bool, bool, int, int, str]:
 
 
 def route_table() -> str:
-    """A Markdown table of every route."""
+    """A Markdown table of the service's own routes and OpenAI's."""
+    return _table(native.ERROR_FORM)
+
+
+def client_route_table() -> str:
+    """A Markdown table of the routes of other APIs."""
+    return _table(cohere.ERROR_FORM, ollama.ERROR_FORM, tei.ERROR_FORM)
+
+
+def _table(*dialects: ErrorForm) -> str:
     lines = ["| Route | Token | What it does |", "| --- | --- | --- |"]
-    for endpoint in endpoints():
-        paths = [path for path in endpoint.paths if not _is_below(path, endpoint.paths)]
-        route = f"`{endpoint.verb} {paths[0]}`"
-        also = "".join(f", `{path}`" for path in paths[1:])
-        lines.append(
-            f"| {route}{also} | {'yes' if endpoint.protected else ''} | {endpoint.summary} |"
-        )
+    for dialect in dialects:
+        for endpoint in endpoints():
+            paths = [path for path in endpoint.paths if error_form(path) is dialect]
+            lines += [_row(endpoint, paths)] if paths else []
     return "\n".join([*lines, ""])
 
 
+def _row(endpoint: Endpoint, paths: Sequence[str]) -> str:
+    first, *rest = (path for path in paths if not _is_below(path, endpoint.paths))
+    route = "".join([f"`{endpoint.verb} {first}`", *(f", `{path}`" for path in rest)])
+    return f"| {route} | {'yes' if endpoint.protected else ''} | {endpoint.summary} |"
+
+
 def served_paths(*audiences: Audience) -> list[str]:
-    """The paths of these audiences, and `PATH/*` for all that lie below another path."""
+    """The paths of these audiences, and `PATH/*` for names and files below a path."""
     found = [endpoint for endpoint in endpoints() if endpoint.audience in audiences]
-    paths = [path for endpoint in found for path in endpoint.paths]
-    return list(dict.fromkeys(_pattern(path, paths) for path in paths))
+    patterns = (_pattern(path, end.paths) for end in found for path in end.paths)
+    return list(dict.fromkeys(patterns))
 
 
 def _pattern(path: str, paths: Iterable[str]) -> str:
-    return f"{path.rpartition('/')[0]}/*" if _is_below(path, paths) else path
+    below = "{" in path or _is_below(path, paths)
+    return f"{path.rpartition('/')[0]}/*" if below else path
 
 
 def _is_below(path: str, paths: Iterable[str]) -> bool:

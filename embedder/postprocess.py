@@ -57,11 +57,25 @@ def to_binary(vectors: Vectors) -> NDArray[np.uint8]:
     return np.packbits(vectors > 0, axis=1)
 
 
+def to_signed_binary(vectors: Vectors) -> NDArray[np.int8]:
+    """`to_binary` as signed numbers: 128 less each (offset binary)."""
+    signed: NDArray[np.int8] = (to_binary(vectors) ^ np.uint8(128)).view(np.int8)
+    return signed
+
+
+def to_uint8(vectors: Vectors) -> NDArray[np.uint8]:
+    """`to_int8` as unsigned numbers: 128 more each."""
+    unsigned: NDArray[np.uint8] = to_int8(vectors).view(np.uint8) ^ np.uint8(128)
+    return unsigned
+
+
 ENCODINGS: Mapping[str, Callable[[Vectors], Encoded]] = {
     "float": lambda vectors: vectors,
     "base64": to_base64,
     "int8": to_int8,
+    "uint8": to_uint8,
     "binary": to_binary,
+    "signed_binary": to_signed_binary,
 }
 
 

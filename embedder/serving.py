@@ -186,6 +186,20 @@ class ServedModel:
             return list(chain.from_iterable(slices))
         return await self._tokenising.run(slices, user=user, cost=cost)
 
+    async def ends(self, texts: Sequence[str], prompts: Sequence[str], *, user: str) -> list[str]:
+        """Each text without as much of its start as is over the limit, together with its prompt.
+
+        Raises:
+            ModelLoadingError: the model is not loaded yet.
+            TextError: a text is not valid Unicode.
+        """
+        model = self.model
+        steps = model.tokenizer.ends(texts, prompts, max_tokens=model.max_tokens)
+        cost = sum(map(characters_of, prompts, texts))
+        if cost < INLINE_CHARACTERS:
+            return list(chain.from_iterable(steps))
+        return await self._tokenising.run(steps, user=user, cost=cost)
+
     def _bounded(self, slices: Slices) -> Slices:
         """The same slices, as long as the request fits into the queue.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from embedder import heap
 from embedder.fair_queue import FairQueue
@@ -15,6 +15,7 @@ from embedder.long_text import WINDOW
 from embedder.tokens import TokenizedText
 
 Slices: TypeAlias = Iterator[list[TokenizedText]]  # as of Tokenizer.slices
+Item = TypeVar("Item")
 
 LARGE = 250_000  # characters; the body, texts and tokens of a larger request take megabytes
 TRIM_DELAY = 2.0  # seconds from a large request until freed memory is returned
@@ -25,10 +26,10 @@ class Job:
     """The texts of one request, being tokenised."""
 
     user: str
-    slices: Slices
+    slices: Iterator[list[Any]]
     cost: int  # in characters
-    answer: "asyncio.Future[list[TokenizedText]]"
-    done: list[TokenizedText] = field(default_factory=list)
+    answer: "asyncio.Future[list[Any]]"
+    done: list[Any] = field(default_factory=list)
 
     def step(self) -> Exception | bool:
         """Tokenise a slice. Returns whether all are done, or the error that it raised."""
@@ -82,8 +83,8 @@ class TokenisingThread:
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
 
-    async def run(self, slices: Slices, *, user: str, cost: int) -> list[TokenizedText]:
-        """All texts of `slices`. A cancelled call stops after the slice in progress.
+    async def run(self, slices: Iterator[list[Item]], *, user: str, cost: int) -> list[Item]:
+        """All items of `slices`. A cancelled call stops after the slice in progress.
 
         Args:
             slices: of one request. Only the thread iterates over them.

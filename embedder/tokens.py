@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedder.blank import is_blank
 from embedder.errors import ModelNotFoundError, TextError, TextTooLongError
 from embedder.long_text import WINDOW, reader_for
+from embedder.text_end import fitting_end
 
 TokenIds: TypeAlias = NDArray[np.integer[Any]]  # (n_tokens,), special tokens included
 
@@ -98,6 +99,23 @@ class Tokenizer:
                 space -= cost
         if group:
             yield self._together(group, wanted)
+
+    def ends(
+        self, texts: Sequence[str], prompts: Sequence[str], *, max_tokens: int
+    ) -> Iterator[list[str]]:
+        """Each text without as much of its start as is over the limit, in steps of bounded time.
+
+        A step may return no text. Of a text of more than CHARACTERS of `embedder/text_end.py` per
+        token of the limit, the start is cut too.
+
+        Raises:
+            TextError: a text is not valid Unicode.
+        """
+        wanted = max(max_tokens - len(self._before) - len(self._after), 0)
+        for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+            _check_unicode(index, text)
+            for end in fitting_end(self._tokenizer, prompt, text, wanted):
+                yield [] if end is None else [end]
 
     def _together(self, group: Sequence[tuple[str, str]], wanted: int) -> list[TokenizedText]:
         prompted = [prompt + text for prompt, text in group]

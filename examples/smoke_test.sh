@@ -31,5 +31,8 @@ check 422 POST /embed '{}'
 check 200 GET /v1/models
 model=$(curl --silent "$url/v1/models" --header "Authorization: Bearer $token" | sed 's/.*"data":\[{"id":"\([^"]*\)".*/\1/')
 check 200 POST /v1/embeddings "{\"model\": \"$model\", \"input\": \"hello\"}"
+check 200 POST /v2/embed "{\"model\": \"$model\", \"texts\": [\"hello\"]}"
+check 200 POST /api/embed "{\"model\": \"$model\", \"input\": \"hello\"}"
+check 200 POST /tei/embed '{"inputs": "hello"}'
 check 200 GET /usage
 exit $failed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 
@@ -10,14 +11,25 @@ MAX_PATH = 256  # characters; a longer path is not a typing mistake
 PREFIXES = frozenset({"", "v1", "api", "openai"})
 
 
-def near_paths(paths: Iterable[str]) -> Mapping[str, str]:
-    """The paths by what their misspellings have in common. Of two the shorter is kept."""
-    return {_core(path): path for path in sorted(paths, key=len, reverse=True)}
+def near_paths(paths: Iterable[str]) -> Mapping[str, list[str]]:
+    """The paths by what their misspellings have in common, the longest first."""
+    near: defaultdict[str, list[str]] = defaultdict(list)
+    for path in sorted(paths, key=len, reverse=True):
+        near[_core(path)].append(path)
+    return dict(near)
 
 
-def meant_path(path: str, near: Mapping[str, str]) -> str | None:
-    """The path that differs from `path` only in slashes, case, prefixes or repeated segments."""
-    return near.get(core) if len(path) <= MAX_PATH and (core := _core(path)) else None
+def meant_path(path: str, near: Mapping[str, list[str]]) -> str | None:
+    """The path that differs from `path` only in slashes, case, prefixes or repeated segments.
+
+    Of several the longest that `path` ends with, or else the shortest.
+    """
+    core = _core(path) if len(path) <= MAX_PATH else ""
+    found = near.get(core)
+    if not core or not found:
+        return None
+    end = "/".join(["", *filter(None, path.lower().split("/"))])
+    return next((one for one in found if end.endswith(one.lower())), found[-1])
 
 
 def _core(path: str) -> str:

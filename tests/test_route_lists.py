@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from dev.route_lists import GENERATED, endpoints, route_table, served_paths
+from dev.route_lists import (
+    GENERATED,
+    client_route_table,
+    endpoints,
+    route_table,
+    served_paths,
+)
 
 
 @pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.name)
@@ -25,7 +31,7 @@ def test_files_and_names_below_a_path_are_one_pattern() -> None:
 
 
 def test_every_route_has_a_summary_and_a_line_in_the_table() -> None:
-    table = route_table()
+    table = route_table() + client_route_table()
     for endpoint in endpoints():
         assert endpoint.summary
         assert endpoint.paths[0] in table

@@ -1,17 +1,34 @@
 """What every dialect is made with: its routes call this, and the service implements it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from starlette.types import Scope
 
+from api.errors import ErrorContent, NoSuchModelError
 from api.model_info import ModelInfo
-from api.options import TaskOptions, VectorOptions
+from api.options import TaskOptions, Texts, VectorOptions
 from embedder.tokens import TokenizedText
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorForm:
+    """The form of the errors of one dialect.
+
+    Attributes:
+        paths: where it is used: each ends in a slash, and stands for the path without it too.
+        model: the schema of the body.
+        body: makes it.
+    """
+
+    paths: tuple[str, ...]
+    model: type[BaseModel]
+    body: Callable[[ErrorContent], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +36,21 @@ class EmbeddedTexts:
     """The vectors of one request.
 
     `embeddings` has one item per text, in the encoding that was asked for; each is made when it is
-    taken. `about` is what every answer about texts says.
+    taken. `about` is what every answer about texts says. `encoded` gives the same vectors in
+    another of the encodings of `embedder/postprocess.py`.
     """
 
     embeddings: Iterator[Any]
     texts: Sequence[TokenizedText]
     about: dict[str, Any]
+    encoded: Callable[[str], Iterator[Any]]
+
+
+class AskedTexts(VectorOptions):
+    """The texts of a request of another API, as `embed_texts` takes them."""
+
+    texts: Texts
+    cut_start: bool = False  # whether a long text is cut at its start, not at its end
 
 
 class Dialect(ABC):
@@ -71,6 +97,17 @@ class Dialect(ABC):
     @abstractmethod
     def about(self, texts: Sequence[TokenizedText]) -> dict[str, Any]:
         """What every answer about texts says: model, fingerprint and usage."""
+
+    def task_of(self, model: str) -> str | None:
+        """The task that a name of the served model stands for.
+
+        Raises:
+            NoSuchModelError: it is no name of the model.
+        """
+        names = self.model_info.models
+        if model not in names:
+            raise NoSuchModelError(model, names)
+        return names[model]
 
 
 def indices_of_truncated(texts: Sequence[TokenizedText]) -> list[int]:

@@ -1,7 +1,13 @@
-"""Fields of other embedding APIs, which clients send to any server of `/v1/embeddings`."""
+"""Fields of other embedding APIs, which clients send to a route that does not have them."""
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, model_validator
+
+from api.errors import InvalidBodyError
+from api.options import Body
 
 # They ask for another vector, or another form of it, so they must not be ignored.
 REFUSED = frozenset(
@@ -23,19 +29,59 @@ KNOWN = frozenset(
 )  # fmt: skip
 
 
-def complaint(name: str, *, ours: Collection[str]) -> str | None:
-    """Why a field that is not one of `ours` cannot be ignored; None if it can."""
-    if name in REFUSED:
-        return (
-            "it would change the vectors, and is not supported. Leave it out, "
-            f"or use {', '.join(sorted(ours))}"
-        )
-    if close := difflib.get_close_matches(name[:64], ours, n=1, cutoff=0.8):
-        return f"there is no such field; did you mean {close[0]}?"
-    return None
+class ForeignBody(Body):
+    """A body of another API. Fields that it does not have are ignored.
+
+    Not if they would change a vector, or look like a misspelt field. `refused` are more fields that
+    must not be ignored, and what to do instead.
+    """
+
+    refused: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_what_must_not_be_ignored(cls, body: Any) -> Any:
+        fields = body if isinstance(body, dict) else {}
+        for name, value in fields.items():
+            if value is not None and (why := cls._complaint(name)):
+                raise InvalidBodyError(f"{name[:64]}: {why}", param=name[:64])
+        return body
+
+    @classmethod
+    def _complaint(cls, name: str) -> str | None:
+        """Why a field cannot be ignored; None if it can, and for fields of this body."""
+        ours = cls.model_fields
+        if name in ours or name in KNOWN:
+            return None
+        if name in cls.refused:
+            return cls.refused[name]
+        if name in REFUSED:
+            options = sorted(option for option, field in ours.items() if not field.is_required())
+            return (
+                "it would change the vectors, and is not supported. Leave it out, "
+                f"or use {', '.join(options)}"
+            )
+        if close := difflib.get_close_matches(name[:64], ours, n=1, cutoff=0.8):
+            return f"there is no such field; did you mean {close[0]}?"
+        return None
+
+    @classmethod
+    def must_be_null(cls) -> list[str]:
+        """Fields that this body refuses."""
+        return sorted((REFUSED | cls.refused.keys()) - cls.model_fields.keys())
 
 
-def first_complaint(names: Iterable[str], *, ours: Collection[str]) -> tuple[str, str] | None:
-    """The first of `names` that cannot be ignored, and why."""
-    found = ((name, complaint(name, ours=ours)) for name in names)
-    return next(((name, why) for name, why in found if why), None)
+def foreign(*examples: dict[str, Any], **schema: Any) -> ConfigDict:
+    """The configuration of a ForeignBody.
+
+    Args:
+        examples: bodies; `api/openapi.py` adds the model to those of a body that names one.
+        schema: more of its JSON schema.
+    """
+
+    def extend(found: dict[str, Any], body: type[Any]) -> None:
+        pattern = f"^({'|'.join(body.must_be_null())})$"
+        found |= schema | {"examples": list(examples)}
+        found["patternProperties"] = {pattern: {"type": "null"}}
+
+    return ConfigDict(extra="ignore", json_schema_extra=extend)

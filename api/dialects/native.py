@@ -7,7 +7,13 @@ import bentoml
 from pydantic import ConfigDict, Field, WithJsonSchema
 from starlette.types import Scope
 
-from api.dialects.dialect import Dialect, indices_of_blank, indices_of_truncated
+from api.dialects.dialect import (
+    Dialect,
+    ErrorForm,
+    indices_of_blank,
+    indices_of_truncated,
+)
+from api.errors import ErrorContent
 from api.options import (
     Dimensions,
     DocumentOptions,
@@ -206,9 +212,17 @@ class ErrorDetail(bentoml.IODescriptor):
 
 
 class ErrorResponse(bentoml.IODescriptor):
-    """The body of every error answer."""
+    """The body of every error answer of our own routes and OpenAI's."""
 
     error: ErrorDetail
+
+
+def _error(content: ErrorContent) -> dict[str, Any]:
+    detail = {"message": content.message, "type": content.type, "code": content.code}
+    return {"error": detail | {"param": content.param}}
+
+
+ERROR_FORM = ErrorForm(("/",), ErrorResponse, _error)
 
 
 def allowance(

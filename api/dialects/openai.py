@@ -4,31 +4,25 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import bentoml
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field
 from starlette.requests import Request
 from starlette.types import Scope
 
 from api.dialects.dialect import Dialect, EmbeddedTexts
-from api.dialects.foreign_fields import REFUSED, first_complaint
+from api.dialects.foreign_fields import ForeignBody, foreign
 from api.dialects.native import Answer, Vector
-from api.errors import InvalidBodyError, NoSuchModelError
 from api.model_info import ModelInfo
 from api.options import ModelName, TextOrTexts, VectorOptions
 from api.routes import page
 
 
-class EmbeddingsRequest(VectorOptions):
+class EmbeddingsRequest(ForeignBody, VectorOptions):
     """What OpenAI's clients send, and the options of our own routes.
 
     Other fields are ignored, unless they would change a vector.
     """
 
-    model_config = ConfigDict(
-        extra="ignore",
-        json_schema_extra={
-            "patternProperties": {f"^({'|'.join(sorted(REFUSED))})$": {"type": "null"}}
-        },
-    )
+    model_config = foreign({"input": ["The quick brown fox", "안녕하세요"]})
 
     input: TextOrTexts = Field(
         description="One text or several. Token ids are refused: vocabularies differ"
@@ -39,17 +33,6 @@ class EmbeddingsRequest(VectorOptions):
     user: Annotated[str, Field(max_length=1000)] | None = Field(
         None, description="Taken for compatibility and not used: the token says who calls"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_what_changes_vectors(cls, body: Any) -> Any:
-        fields = body if isinstance(body, dict) else {}
-        sent = (name for name, value in fields.items() if value is not None)
-        foreign = (name for name in sent if name not in cls.model_fields)
-        if found := first_complaint(foreign, ours=VectorOptions.model_fields):
-            name, why = found
-            raise InvalidBodyError(f"{name[:64]}: {why}", param=name[:64])
-        return body
 
 
 class Embedding(bentoml.IODescriptor):
@@ -116,7 +99,7 @@ def model_list(model_info: ModelInfo) -> dict[str, Any]:
 
 def model_card(name: str, model_info: ModelInfo) -> dict[str, Any]:
     """A ModelCard of one of the names of the model."""
-    owner = next(iter(model_info.models)).rpartition("/")[0]
+    owner = model_info.name.rpartition("/")[0]
     return {
         "id": name,
         "object": "model",
@@ -138,10 +121,8 @@ class OpenAIRoutes(Dialect):
     )
     async def embeddings(self, request: EmbeddingsRequest, scope: Scope) -> dict[str, Any]:
         """Embed one text or several, for OpenAI's clients."""
-        names = self.model_info.models
-        if request.model not in names:
-            raise NoSuchModelError(request.model, names)
-        task = request.task or names[request.model]
+        named = self.task_of(request.model)
+        task = request.task or named
         done = await self.embed_texts(request, "input", scope, task=task)
         return {"object": "list", "data": embeddings(done), **done.about}
 

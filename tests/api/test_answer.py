@@ -5,6 +5,7 @@ import gc
 import tracemalloc
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,9 @@ def test_vectors_are_written_to_the_bit_as_if_at_once(encoding: str, count: int)
 def test_openais_shape_is_written_to_the_bit_as_if_at_once() -> None:
     rows = vectors(300)
     texts = [TokenizedText(np.arange(n), n_tokens=n, blank=n == 0) for n in range(300)]
+    encoding = partial(encoded, rows)
     at_once, lazy = (
-        embeddings(EmbeddedTexts(encoded(rows, "base64"), texts, about={})) for _ in range(2)
+        embeddings(EmbeddedTexts(encoding("base64"), texts, {}, encoding)) for _ in range(2)
     )
     whole = json_bytes({"object": "list", "data": list(at_once), "model": "m"})
     assert b"".join(json_pieces({"object": "list", "data": lazy, "model": "m"})) == whole
@@ -66,6 +68,15 @@ def test_matrices_and_rows_of_cosines_are_too() -> None:
     for cosines in (vectors(256, 256), vectors(1, 256)[0]):
         at_once = json_bytes({"similarities": cosines})
         assert b"".join(json_pieces({"similarities": iter(cosines)})) == at_once
+
+
+def test_lists_inside_an_object_and_a_bare_list_are_too() -> None:
+    rows = vectors(300)
+    several = {name: encoded(rows, name) for name in ("float", "int8")}
+    at_once = {name: ENCODINGS[name](rows) for name in several}
+    whole = json_bytes({"embeddings": at_once, "id": "a"})
+    assert b"".join(json_pieces({"embeddings": several, "id": "a"})) == whole
+    assert b"".join(json_pieces(encoded(rows, "float"))) == json_bytes(rows)
 
 
 def test_no_piece_is_longer_than_a_piece() -> None:

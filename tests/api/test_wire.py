@@ -12,31 +12,43 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from api.dialects.foreign_fields import KNOWN, REFUSED
+from api.dialects.cohere import CohereEmbedRequest
+from api.dialects.foreign_fields import KNOWN, REFUSED, ForeignBody
 from api.dialects.native import BatchEmbedRequest, EmbedRequest, SimilarityRequest, TokenizeRequest
+from api.dialects.ollama import (
+    OllamaEmbeddingsRequest,
+    OllamaEmbedRequest,
+    OllamaShowRequest,
+)
 from api.dialects.openai import EmbeddingsRequest
+from api.dialects.tei import TeiEmbedRequest
 from api.errors import ClientGoneError, InvalidBodyError, MalformedBodyError
 from api.json_values import SLICE
-from api.options import MAX_FIELDS, MOST_TEXTS, Body, Limits
+from api.options import MAX_CHARACTERS, MAX_FIELDS, MOST_TEXTS, Body, Limits
 from api.wire import parse_body, read_json
 from lab.worst_bodies import SIZE, TEXTS, for_openai, texts, titles, worst_bodies
 from settings import Settings
 from tests.api.asgi import turns_during
 
 LIMITS = Limits(max_texts=TEXTS)
-API = Path(__file__).parents[2] / "docs" / "api.md"
+PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
 BODIES: dict[type[Body], dict[str, Any]] = {
     EmbedRequest: {"text": "a"},
     BatchEmbedRequest: {"texts": ["a"]},
     TokenizeRequest: {"texts": ["a"]},
     SimilarityRequest: {"texts": ["a"]},
     EmbeddingsRequest: {"input": "a", "model": "m"},
+    CohereEmbedRequest: {"model": "m", "texts": ["a"]},
+    OllamaEmbedRequest: {"input": "a", "model": "m"},
+    OllamaEmbeddingsRequest: {"prompt": "a", "model": "m"},
+    OllamaShowRequest: {"model": "m"},
+    TeiEmbedRequest: {"inputs": "a"},
 }
 OPTIONAL = [
     (model, name)
     for model in BODIES
     for name, field in model.model_fields.items()
-    if not field.is_required()
+    if not field.is_required() and name not in BODIES[model]
 ]
 
 
@@ -156,6 +168,11 @@ def test_a_body_of_very_many_fields_is_refused(model: type[Body]) -> None:
     [
         (BatchEmbedRequest, {"texts": ["a"] * (TEXTS + 1)}, "texts"),
         (EmbeddingsRequest, {"input": ["a"] * (TEXTS + 1)}, "input"),
+        (CohereEmbedRequest, {"texts": ["a"] * (TEXTS + 1)}, "texts"),
+        (OllamaEmbedRequest, {"input": ["a"] * (TEXTS + 1)}, "input"),
+        (OllamaEmbeddingsRequest, {"prompt": "a" * (MAX_CHARACTERS + 1)}, "prompt"),
+        (TeiEmbedRequest, {"inputs": ["a"] * (TEXTS + 1)}, "inputs"),
+        (TeiEmbedRequest, {"prompt_name": "a" * 65}, "prompt_name"),
         (BatchEmbedRequest, {"title": [None] * (TEXTS + 1)}, "title"),
         (EmbedRequest, {"title": "a" * 1001}, "title.0"),
         (EmbedRequest, {"task": "a" * 65}, "task"),
@@ -177,6 +194,9 @@ def test_every_field_has_a_greatest_length(
         (BatchEmbedRequest, "title"),
         (SimilarityRequest, "texts"),
         (EmbeddingsRequest, "input"),
+        (CohereEmbedRequest, "texts"),
+        (OllamaEmbedRequest, "input"),
+        (TeiEmbedRequest, "inputs"),
     ],
 )
 def test_the_limit_of_texts_is_the_setting(model: type[Body], name: str) -> None:
@@ -205,7 +225,7 @@ def test_validation_ends_at_the_first_wrong_item(name: str) -> None:
 
 @pytest.mark.parametrize("model", BODIES)
 def test_a_long_name_of_a_field_is_not_repeated(model: type[Body]) -> None:
-    read_or_refused = read if model is EmbeddingsRequest else refusal
+    read_or_refused = read if issubclass(model, ForeignBody) else refusal
     answer = read_or_refused(model, **{"n" * 100_000: 1})
     assert len(str(answer)) < 500
 
@@ -226,7 +246,13 @@ def test_a_text_is_in_memory_once(character: str) -> None:
 
 @pytest.mark.parametrize(("name", "body"), worst_bodies(200_000).items())
 async def test_the_worst_bodies_are_read_or_refused_in_few_words(name: str, body: bytes) -> None:
-    for model, worst in ((BatchEmbedRequest, body), (EmbeddingsRequest, for_openai(body))):
+    for model, worst in (
+        (BatchEmbedRequest, body),
+        (EmbeddingsRequest, for_openai(body)),
+        (CohereEmbedRequest, body.replace(b"{", b'{"model":"m",', 1)),
+        (OllamaEmbedRequest, for_openai(body)),
+        (TeiEmbedRequest, body.replace(b'"texts"', b'"inputs"', 1)),
+    ):
         said = ""
         try:
             await sent(model, worst)
@@ -313,7 +339,7 @@ def test_a_misspelt_option_is_not_ignored(name: str, meant: str) -> None:
 
 def test_the_documents_list_both() -> None:
     ignored, refused = (
-        next(line for line in API.read_text().splitlines() if line.startswith(f"| {kind}"))
+        next(line for line in PAGE.read_text().splitlines() if line.startswith(f"| {kind}"))
         for kind in ("ignored", "refused")
     )
     assert set(re.findall(r"`(\w+)`", ignored)) == KNOWN

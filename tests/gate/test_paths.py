@@ -36,6 +36,24 @@ def test_any_other_path_is_told_none(path: str) -> None:
     assert meant_path(path, NEAR) is None
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/api/embed/", "/api/embed"),
+        ("/api/api/embed", "/api/embed"),
+        ("/v1/embed/", "/v1/embed"),
+        ("//embed", "/embed"),
+        ("/api/v1/embeddings", "/v1/embeddings"),
+        ("/v1/v2/embed", "/v2/embed"),
+        ("/tei//embed", "/tei/embed"),
+        ("/embeddings", "/v1/embeddings"),
+    ],
+)
+def test_of_several_paths_the_one_that_it_ends_with_is_meant(path: str, meant: str) -> None:
+    embedding = ["/embed", "/v1/embed", "/v2/embed", "/api/embed", "/tei/embed"]
+    assert meant_path(path, near_paths([*embedding, "/v1/embeddings", "/api/embeddings"])) == meant
+
+
 def test_a_path_of_any_length_costs_little() -> None:
     assert meant_path("/embed" + "/" * MAX_PATH, NEAR) is None
 

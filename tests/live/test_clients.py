@@ -1,19 +1,16 @@
 """Unmodified clients get right vectors and their library's exceptions, and wait after 429."""
 
 import json
-import socket
 import subprocess
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import bentoml
-import httpx
 import numpy as np
 import openai
 import pytest
@@ -22,6 +19,7 @@ from langchain_openai import OpenAIEmbeddings
 from llama_index.embeddings.openai_like import OpenAILikeEmbedding
 
 from lab.server import Server, bare_environment, serve, token
+from tests.live.occupied import occupied
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 TEXTS = ["one", "두 번째"]
@@ -42,24 +40,6 @@ def one_at_a_time(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -
     environment |= {"MODEL_ALIASES": "text-embedding-3-small, text-embedding-ada-002"}
     with serve(tmp_path_factory.mktemp("one-at-a-time") / "log", environment) as running:
         yield running
-
-
-@contextmanager
-def occupied(server: Server, user: str) -> Iterator[None]:
-    """Another request of `user` is being served meanwhile: its body has begun to arrive."""
-    address = ("127.0.0.1", httpx.URL(server.url).port or 0)
-    head = f"POST /embed HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token(user)}\r\n"
-    head += "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
-    with socket.create_connection(address, timeout=10) as connection:
-        connection.sendall(head.encode())
-        while (
-            httpx.get(
-                f"{server.url}/usage", headers={"Authorization": f"Bearer {token(user)}"}
-            ).status_code
-            != 429
-        ):
-            time.sleep(0.01)
-        yield
 
 
 def by_openai(server: Server, bearer: str, texts: list[str] = TEXTS) -> list[list[float]]:

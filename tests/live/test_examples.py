@@ -41,7 +41,7 @@ def test_the_bentoml_example_runs(server: Server) -> None:
 @from_source
 def test_the_smoke_test_finds_every_route_working(server: Server) -> None:
     lines = run(EXAMPLES / "smoke_test.sh", server.url).splitlines()
-    assert len(lines) == 10
+    assert len(lines) == 13
     assert all(line.startswith("ok ") for line in lines)
 
 

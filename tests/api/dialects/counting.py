@@ -1,17 +1,23 @@
 """A service for dialects: texts have one token per word, and vectors are known beforehand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from starlette.types import Scope
 
+from api.dialects.cohere import CohereRoutes
 from api.dialects.dialect import EmbeddedTexts
 from api.dialects.native import NativeRoutes
+from api.dialects.ollama import OllamaRoutes
 from api.dialects.openai import OpenAIRoutes
+from api.dialects.tei import TeiRoutes
 from api.model_info import ModelInfo
 from api.options import TaskOptions, VectorOptions
+from embedder.postprocess import encoded
 from embedder.tokens import TokenizedText
 from tests.api.asgi import Client
 
@@ -24,16 +30,20 @@ MODEL_INFO = ModelInfo(
     blank="",
     dimensions=(4, 2),
     max_tokens=MAX_TOKENS,
+    max_texts=100,
+    architecture="bert",
+    quantization="int8",
+    n_bytes=1_000,
     created=1_700_000_000,
     fingerprint="abc",
 )
 
 
-class CountingService(NativeRoutes, OpenAIRoutes):
+class CountingService(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRoutes):
     """Remembers the tasks that were asked for."""
 
-    def __init__(self) -> None:
-        self.model_info = MODEL_INFO
+    def __init__(self, **changes: Any) -> None:
+        self.model_info = replace(MODEL_INFO, **changes)
         self.tasks: list[str | None] = []
         self.checked: list[str] = []
 
@@ -42,7 +52,8 @@ class CountingService(NativeRoutes, OpenAIRoutes):
     ) -> EmbeddedTexts:
         texts = await self.read(request, field, scope, task=task)
         vectors = await self.vectors(texts, scope, dimensions=request.dimensions)
-        return EmbeddedTexts(iter(vectors), texts, self.about(texts))
+        encoding = partial(encoded, vectors)
+        return EmbeddedTexts(encoding(request.encoding_format), texts, self.about(texts), encoding)
 
     def require_space(self, texts: Sequence[str], scope: Scope) -> None:
         self.checked += texts
@@ -65,7 +76,8 @@ class CountingService(NativeRoutes, OpenAIRoutes):
         return np.eye(len(texts), dimensions or 4, dtype=np.float32)
 
     def about(self, texts: Sequence[TokenizedText]) -> dict[str, Any]:
-        return {"model": "owner/model"}
+        n_tokens = sum(len(text.ids) for text in texts)
+        return {"model": "owner/model", "usage": {"total_tokens": n_tokens}}
 
 
 def scope() -> Scope:
