@@ -88,9 +88,9 @@ test-image: $(VENV)/dev ## Build the image without a registry, start it, check i
 test-arm64: $(VENV)/dev ## Test the image for ARM64 on an emulated Neoverse N1 (root on Debian 12)
 	@deploy/image/lab.sh arm64 $(abspath $(BIN))/python -m pytest -s deploy/image
 
-test-compose: $(VENV)/dev ## Run deploy/docker-compose.yml with podman-compose (root on Debian 12)
+test-compose: $(VENV)/dev ## Run docker-compose.yml with podman-compose (root on Debian 12)
 	@deploy/image/lab.sh $$(dpkg --print-architecture) \
-	  $(abspath $(BIN))/python -m pytest -s deploy/test_compose_up.py
+	  $(abspath $(BIN))/python -m pytest -s deploy/compose
 
 bundle: build ## Make one tarball for a machine without a network [MACHINE=aarch64] [BUNDLE=file]
 	@$(BIN)/python -m dev.bundle $(BUNDLE) $(MACHINE)
@@ -175,6 +175,9 @@ lock: $(VENV)/dev ## Resolve the pinned dependencies again
 	  set -- $$group; name=$$1; shift; \
 	  $(COMPILE) pyproject.toml $$@ -o requirements/$$name.txt; \
 	done
+	@{ echo "--extra-index-url https://download.pytorch.org/whl/cpu"; $(BIN)/uv pip compile --quiet --universal \
+	  --python-version 3.11 --no-annotate --custom-compile-command "make lock" \
+	  pyproject.toml --extra prepare -c requirements/dev.txt; } > requirements.txt
 	@$(COMPILE) --group bench -o requirements/bench.txt
 	@$(COMPILE) --group clients -o requirements/clients.txt
 	@$(COMPILE) --group site -o requirements/site.txt

@@ -27,6 +27,7 @@ from embedder.errors import EmbedderError
 from embedder.prepare import source as sources
 from embedder.prepare import store
 from embedder.prepare.errors import DiskFullError
+from embedder.prepare.memory import require_memory
 from embedder.prepare.needs import needs_of
 from embedder.profile import BACKENDS, Profile, model_tag
 from settings import load_settings
@@ -65,6 +66,7 @@ def prepare_model(
         return found[0]
     needs = needs_of(source, quantization)
     _say(f"Preparing {source.model_id} in {quantization}: takes {needs}.")
+    require_memory(needs.memory)
     for directory in (Path(tempfile.gettempdir()), store.directory()):
         store.require_space(directory, needs.disk)
     # Imports torch, which takes seconds, only when a model is prepared.

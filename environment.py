@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 ENV_FILE = ".env"
-# Variables that only deploy/docker-compose.yml reads.
+# Variables that only docker-compose.yml reads.
 COMPOSE_NAMES = frozenset({"SUBNET"})
 
 

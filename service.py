@@ -37,6 +37,7 @@ from embedder.postprocess import Vectors, encoded, truncate_vectors
 from embedder.profile import model_tag
 from embedder.tasks import prompts_for
 from embedder.tokens import TokenizedText
+from embedder.versions import version_to_serve
 from errors import ConfigurationError
 from quota.receipt import set_quota_headers
 from request_state import state_of
@@ -62,6 +63,10 @@ class _Service(EmbeddingService):
             model_info=read_model_info(SETTINGS, self.directory),
             limits=Limits(SETTINGS.max_texts_per_request),
         )
+
+    @override
+    def version_to_serve(self, versions: Path) -> Path | None:
+        return version_to_serve(versions)
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The application that the worker serves."""

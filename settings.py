@@ -60,7 +60,7 @@ class Settings(BaseSettings):
         "fixed; `text-embedding-3-small=query` sets a task too",
     )
     hf_token: SecretStr | None = Field(
-        None, description="Hugging Face token for gated models; read by `make model` only"
+        None, description="Hugging Face token for gated models; read only when one is prepared"
     )
 
     max_batch_tokens: int = Field(

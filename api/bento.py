@@ -9,6 +9,7 @@ from pathlib import Path
 
 from _bentoml_sdk import Service
 from bentoml import Bento
+from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.utils.analytics import usage_stats
 
 from api.model_store import PreparedModel
@@ -22,7 +23,7 @@ class EmbeddingService(Service):
     """A BentoML service that serves one prepared model.
 
     Its class names that model in `prepared`. What derives from this makes the application and the
-    OpenAPI document.
+    OpenAPI document, and knows which versions of a model can be served.
     """
 
     @property
@@ -34,12 +35,24 @@ class EmbeddingService(Service):
         """
         return Path(self.models[0].stored.path)
 
+    def version_to_serve(self, versions: Path) -> Path | None:
+        """Which of the versions of a model in the store to serve; None if none can be."""
+        raise NotImplementedError
+
+    def _newest(self, name: str) -> str:
+        version = self.version_to_serve(Path(BentoMLContainer.model_store_dir.get()) / name)
+        return f"{name}:{version.name}" if version else name
+
     def on_load_bento(self, bento: Bento) -> None:
         """Serve the model that the Bento was built with, unless MODEL_NAME asks for another."""
         super().on_load_bento(bento)
         [packed] = bento.info.all_models
-        if load_settings().model_name is None or self.inner.prepared.tag.name == packed.tag.name:
-            self.inner.prepared = PreparedModel(packed.tag).or_another_version()
+        name = self.inner.prepared.tag.name
+        if load_settings().model_name is None or name == packed.tag.name:
+            name = packed.tag.name
+            self.inner.prepared = PreparedModel(packed.tag)
+        if not self.inner.prepared.is_stored or self.inner.prepared.tag.version is None:
+            self.inner.prepared = PreparedModel(self._newest(name))  # it was prepared elsewhere
         self.models[:] = [self.inner.prepared]
         for service in bento.info.services:  # BentoML would fetch what is listed there
             service.models[:] = [self.inner.prepared.to_info()]

@@ -10,7 +10,7 @@ _MISSING = {
     False: "Run `make model` (or python download_model.py) with the same MODEL_ settings, then "
     "start again.",
     True: "Prepare it with `make model` where the project is, and mount that store: the claim "
-    "`models` (Kubernetes), MODEL_STORE=$HOME/bentoml/models in .env (compose), or "
+    "`models` (Kubernetes) or "
     "-v $HOME/bentoml/models:/bentoml/models:ro",
 }
 
@@ -33,9 +33,10 @@ class PreparedModel(BentoModel):
             )
         return stored
 
-    def or_another_version(self) -> "PreparedModel":
-        """This version if the store has it, else the newest: the same model prepared elsewhere."""
-        return self if self._found() else PreparedModel(self.tag.name)
+    @property
+    def is_stored(self) -> bool:
+        """Whether the store has it."""
+        return self._found() is not None
 
     def _found(self) -> StoredModel | None:
         try:

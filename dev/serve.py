@@ -6,21 +6,17 @@ python -m dev.serve
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import NoReturn
 
 import bentoml
 
 from access import make_access
+from container.development import first_call, print_when_ready
 from dev.env_file import ensure_env_file
-from dev.token import development_token
 from embedder.errors import ModelLoadError
 from embedder.profile import Profile, model_tag
 from errors import ConfigurationError
@@ -28,16 +24,6 @@ from settings import Settings, load_settings
 from startup import check_keys, check_settings
 
 ROOT = Path(__file__).parent.parent
-_FIRST_CALL = """
-Ready. Compare a text with two others:
-
-curl {url}/similarity \\
-  -H 'Authorization: Bearer {token}' \\
-  -H 'Content-Type: application/json' \\
-  -d '{{"text": "A man plays a guitar", "texts": ["Someone plays an instrument", "It rained"]}}'
-
-Vectors: POST /embed    Documentation: {url}/docs    Another token: make token    Stop: Ctrl-C
-"""
 KEEP_ALIVE = 75  # seconds; longer than the 60 s for which proxies keep an idle connection
 
 
@@ -50,9 +36,7 @@ def main() -> NoReturn:
     has_keys = _check(settings)
     _ensure_model(settings)
     bentoml_command = str(Path(sys.executable).with_name("bentoml"))
-    if os.fork() == 0:
-        _print_when_ready(settings, server=os.getppid(), has_keys=has_keys)
-        os._exit(0)
+    print_when_ready(_first_call(settings, has_keys=has_keys), _url(settings))
     os.chdir(ROOT)
     command = [bentoml_command, "serve", "--timeout-keep-alive", str(KEEP_ALIVE)]
     os.execv(bentoml_command, command)  # noqa: S606 (no shell is wanted)
@@ -95,19 +79,6 @@ def _check_port(settings: Settings) -> None:
             )
 
 
-def _print_when_ready(settings: Settings, *, server: int, has_keys: bool) -> None:
-    """Print a first call once the server is ready; `server` is its process id."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    while os.getppid() == server:
-        with (
-            contextlib.suppress(urllib.error.URLError, OSError),
-            urllib.request.urlopen(f"{_url(settings)}/readyz", timeout=2),
-        ):
-            print(_first_call(settings, has_keys=has_keys), flush=True)
-            return
-        time.sleep(0.05)
-
-
 def _url(settings: Settings) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(str(settings.host), str(settings.host))  # noqa: S104
     return f"http://{host}:{settings.port}"
@@ -116,7 +87,7 @@ def _url(settings: Settings) -> str:
 def _first_call(settings: Settings, *, has_keys: bool) -> str:
     url = _url(settings)
     if settings.supabase_jwt_secret is not None:
-        return _FIRST_CALL.format(url=url, token=development_token(settings))
+        return first_call(settings, url, another="make token", stop="Ctrl-C")
     if not has_keys:
         return (
             f"\nServing on {url}, but the project's key set cannot be fetched: "

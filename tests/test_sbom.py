@@ -46,7 +46,7 @@ def test_every_package_states_a_licence_that_lets_us_ship_it() -> None:
 
 def test_the_licences_name_what_is_in_no_lock() -> None:
     text = licences()
-    template = (ROOT / "deploy" / "image" / "Dockerfile.template").read_text()
+    template = (ROOT / "Dockerfile").read_text()
     [base] = set(re.findall(r"(?m)^FROM (?:--platform=\S+ )?(\S+/\S+)", template))
     assert base in text
     assert "Gemma Terms of Use" in text

@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from embedder.profile import model_tag
 from lab.server import SECRET, assert_nothing_leaked, free_port, token
 
 ARCH = os.environ["LAB_ARCH"]
@@ -44,9 +46,9 @@ BASE = [
 ]
 
 
-def podman(*arguments: str, check: bool = True) -> str:
+def podman(*arguments: str, check: bool = True, timeout: float = 600) -> str:
     done = subprocess.run(
-        ["podman", *arguments], capture_output=True, text=True, check=False, timeout=600
+        ["podman", *arguments], capture_output=True, text=True, check=False, timeout=timeout
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return (done.stdout + ("" if check else done.stderr)).strip()
@@ -92,6 +94,12 @@ def wait_until_ready(one: str, url: str) -> None:
         assert running == "true", podman("logs", one, check=False)
         time.sleep(0.1)
     pytest.fail("not ready in 300 s:\n" + podman("logs", one, check=False))
+
+
+def stored(store: Path, name: str | None, quantization: str) -> Path:
+    """The directory of a model in a store."""
+    versions = store / model_tag(name, quantization, "native")
+    return versions / (versions / "latest").read_text().strip()
 
 
 def post(url: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -28,8 +28,10 @@ from deploy.image.containers import (
     container,
     podman,
     post,
+    stored,
     vectors,
 )
+from embedder.model import EmbeddingModel
 from embedder.prepare.build import load_original
 from embedder.prepare.source import locate
 
@@ -72,6 +74,8 @@ def test_vectors_are_those_of_the_original(
     print(model, quantization, machine, "cosines", cosines.round(5))
     assert machine == MACHINE
     assert cosines.min() >= FLOOR[quantization]
+    here = EmbeddingModel.load(stored(store, names[model], quantization), num_threads=1)
+    np.testing.assert_array_equal(found.astype(np.float32), here.embed(TEXTS))  # to the bit
     np.testing.assert_allclose(alone, found[0], atol=1e-6)
     measured.setdefault("smallest_cosine", {})[f"{model} {quantization}"] = round(
         float(cosines.min()), 5

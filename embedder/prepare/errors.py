@@ -33,6 +33,16 @@ class LicenceNotAcceptedError(ModelSourceError):
         )
 
 
+class TokenRefusedError(ModelSourceError):
+    """The hub does not know HF_TOKEN."""
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(
+            f"huggingface.co does not know HF_TOKEN, which {model_id} needs: create a read token "
+            "at https://huggingface.co/settings/tokens and set HF_TOKEN to it"
+        )
+
+
 class ModelUnknownError(ModelSourceError):
     """There is no model of that name."""
 
@@ -64,6 +74,25 @@ class DiskFullError(ModelPrepareError):
         super().__init__(
             f"no space left in {path}: {amount}; free some, or set BENTOML_HOME, HF_HOME and "
             "TMPDIR to directories elsewhere"
+        )
+
+
+class DownloadDamagedError(ModelSourceError):
+    """A file differs from what the hub announced; it was removed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} was damaged on its way and is removed: fetch it again")
+
+
+class MemoryTooSmallError(ModelPrepareError):
+    """There is too little memory. `needed` and `limit` are in bytes."""
+
+    def __init__(self, needed: int, limit: int) -> None:
+        self.needed, self.limit = needed, limit
+        super().__init__(
+            f"about {needed / 1e9:.1f} GB of memory are needed and {limit / 1e9:.1f} GB are "
+            "allowed here: add swap, raise the limit (PREPARE_MEMORY of docker-compose.yml), or "
+            "prepare the model on another machine"
         )
 
 

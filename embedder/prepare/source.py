@@ -9,17 +9,21 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from embedder.errors import EmbedderError
 from embedder.prepare.errors import (
     DiskFullError,
     LicenceNotAcceptedError,
     ModelSourceError,
     ModelUnknownError,
     NetworkError,
+    TokenRefusedError,
     TokenRequiredError,
 )
+from embedder.prepare.resume import fetch_large_files
 from embedder.profile import STARTER_MODEL, STARTER_NAMES, is_directory_name, sha256_file
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -121,13 +125,22 @@ def download(model_id: str, hf_token: str | None, endpoint: str | None = None) -
         raise (LicenceNotAcceptedError if token else TokenRequiredError)(model_id) from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise ModelUnknownError(model_id) from error
+    except EmbedderError:
+        raise
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise DiskFullError(str(error.filename or "the Hugging Face cache")) from error
+        if token and _status(error) == HTTPStatus.UNAUTHORIZED:
+            raise TokenRefusedError(model_id) from error
         raise NetworkError(model_id, _reason(error)) from error
     except Exception as error:  # the hub's client raises errors of its HTTP library, too
         raise NetworkError(model_id, _reason(error)) from error
     return Source(model_id, directory, directory.name)
+
+
+def _status(error: Exception) -> int | None:
+    """The status of the hub's answer, if it is what `error` is about."""
+    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def _is_gated(model_id: str) -> bool:
@@ -137,6 +150,7 @@ def _is_gated(model_id: str) -> bool:
 
 
 def _snapshot(api: Any, model_id: str) -> str:
+    fetch_large_files(api, model_id, ending=".safetensors")
     directory: str = api.snapshot_download(model_id, allow_patterns=FILES)
     if not any(Path(directory).glob("*.safetensors")):
         directory = api.snapshot_download(model_id, allow_patterns=[*FILES, "pytorch_model*.bin"])

@@ -10,19 +10,23 @@ from typing import Any
 import pytest
 import yaml
 
+from embedder.profile import model_tag
 from environment import misspelt
 from lab.server import ROOT
 from settings import NAMES, Settings
 from tests.deploy.promql import DEPLOY
 
 LIMITS = {"cpus", "memory"}
+PREPARATION = "model"  # ends when it is done
 LAST_STEPS = 10  # seconds that the service may take from its last answer to its exit
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of deploy/ as on a server, with the `.env` of the example."""
-    folder = Path(shutil.copytree(DEPLOY, tmp_path_factory.mktemp("server") / "deploy"))
+    """The files of a server, with the `.env` of the example."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copytree(DEPLOY, folder / "deploy")
+    shutil.copy(ROOT / "docker-compose.yml", folder)
     shutil.copy(ROOT / ".env.example", folder / ".env")
     return folder
 
@@ -44,20 +48,22 @@ def services(folder: Path) -> dict[str, Any]:
 
 
 def test_it_has_the_service_redis_monitoring_and_a_proxy(services: dict[str, Any]) -> None:
-    assert services.keys() == {"embedding-api", "redis", "prometheus", "grafana", "caddy"}
+    running = {"embedding-api", "redis", "prometheus", "grafana", "caddy"}
+    assert services.keys() == running | {PREPARATION}
 
 
 def test_every_container_is_limited_and_confined(services: dict[str, Any]) -> None:
     for name, service in services.items():
+        ends = name == PREPARATION
         assert service["deploy"]["resources"]["limits"].keys() == LIMITS, name
         assert 0 < service["pids_limit"] <= 256, name
         assert all("size=" in mounted for mounted in service["tmpfs"]), name
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
-        assert service["restart"] == "unless-stopped", name
+        assert service["restart"] == ("no" if ends else "unless-stopped"), name
         assert service["logging"]["options"]["max-size"], name
-        assert service["healthcheck"]["test"][0] == "CMD", name
+        assert ends or service["healthcheck"]["test"][0] == "CMD", name
         assert "privileged" not in service, name
 
 
@@ -82,9 +88,13 @@ def test_a_smaller_machine_gives_the_service_less(folder: Path) -> None:
 
 
 def test_the_advice_for_a_machine_of_4_gb_leaves_memory_to_its_system(folder: Path) -> None:
-    [advised] = set(re.findall(r"MEMORY=(\d+M)", (DEPLOY / "docker-compose.yml").read_text()))
-    services = compose(folder, "--profile", "https", MEMORY=advised)["services"].values()
-    limits = [service["deploy"]["resources"]["limits"]["memory"] for service in services]
+    [advised] = set(re.findall(r"MEMORY=(\d+M)", (ROOT / "docker-compose.yml").read_text()))
+    services = compose(folder, "--profile", "https", MEMORY=advised)["services"]
+    limits = [
+        service["deploy"]["resources"]["limits"]["memory"]
+        for name, service in services.items()
+        if name != PREPARATION
+    ]
     assert sum(int(limit.removesuffix("M")) for limit in limits) == 4096 - 256
     assert f"MEMORY={advised}" in (DEPLOY / "RUNBOOK.md").read_text()
 
@@ -94,9 +104,43 @@ def test_the_service_has_time_to_stop(services: dict[str, Any]) -> None:
     assert grace >= Settings.model_fields["shutdown_timeout"].default + LAST_STEPS
 
 
-def test_the_service_does_not_get_the_token_for_downloading_models(folder: Path) -> None:
-    assert "HF_TOKEN=" in (folder / ".env").read_text()
-    assert compose(folder)["services"]["embedding-api"]["environment"]["HF_TOKEN"] == ""
+def test_only_the_preparation_gets_the_token_for_downloading_models(folder: Path) -> None:
+    [token] = re.findall(r"(?m)^HF_TOKEN=(.+)$", (folder / ".env").read_text())
+    services = compose(folder)["services"]
+    assert services["embedding-api"]["environment"]["HF_TOKEN"] == ""
+    assert services[PREPARATION]["environment"]["HF_TOKEN"] == token
+
+
+def test_the_preparation_knows_nothing_of_users_and_their_secrets(folder: Path) -> None:
+    (folder / ".env").write_text("SUPABASE_JWT_SECRET=secret\nSERVICE_KEYS=a:b\n")
+    try:
+        preparation = compose(folder)["services"][PREPARATION]
+    finally:
+        shutil.copy(ROOT / ".env.example", folder / ".env")
+    assert preparation["environment"].keys() == {
+        "MODEL_NAME", "MODEL_QUANTIZATION", "MODEL_BACKEND", "HF_TOKEN", "HTTPS_PROXY",
+    }  # fmt: skip
+    assert "env_file" not in preparation
+    assert list(preparation["networks"]) == ["default"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"MODEL_NAME": "google/embeddinggemma-300m"}, {"MODEL_QUANTIZATION": "fp32"}],
+    ids=str,
+)
+def test_what_is_prepared_is_what_is_served(folder: Path, settings: dict[str, str]) -> None:
+    (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    try:
+        services = compose(folder)["services"]
+    finally:
+        shutil.copy(ROOT / ".env.example", folder / ".env")
+    prepared, served = (services[name]["environment"] for name in (PREPARATION, "embedding-api"))
+    chosen = ("MODEL_NAME", "MODEL_QUANTIZATION", "MODEL_BACKEND")
+    assert [prepared[name] for name in chosen] == [served[name] for name in chosen]
+    default = {"MODEL_NAME": "all-MiniLM-L6-v2", "MODEL_QUANTIZATION": "int8"} | settings
+    assert {name: served[name] for name in default} == default
+    assert model_tag(None, "int8", "native") == model_tag("all-MiniLM-L6-v2", "int8", "native")
 
 
 def test_only_the_service_can_reach_redis(folder: Path) -> None:
@@ -110,7 +154,7 @@ def test_only_the_service_can_reach_redis(folder: Path) -> None:
 
 
 def test_only_caddy_listens_beyond_the_machine() -> None:
-    services = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())["services"]
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     published = {name: service.get("ports", []) for name, service in services.items()}
     assert published.pop("caddy") == ["80:80", "443:443", "443:443/udp"]
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
@@ -131,17 +175,25 @@ def test_proxies_in_the_network_of_caddy_are_trusted(folder: Path) -> None:
 
 def test_the_model_comes_from_a_volume_or_a_directory(folder: Path) -> None:
     for store, expected in (
-        ("", "models:/bentoml/models:ro"),
-        ("/srv/models", "/srv/models:/bentoml/models:ro"),
+        ("", "models:/bentoml/models"),
+        ("/srv/models", "/srv/models:/bentoml/models"),
     ):
-        service = compose(folder, **({"MODEL_STORE": store} if store else {}))["services"][
-            "embedding-api"
-        ]
-        assert service["volumes"] == [expected]
+        services = compose(folder, **({"MODEL_STORE": store} if store else {}))["services"]
+        assert f"{expected}:ro" in services["embedding-api"]["volumes"]
+        assert f"{expected}:rw" in services[PREPARATION]["volumes"]
+
+
+def test_both_images_are_built_from_one_dockerfile(services: dict[str, Any], folder: Path) -> None:
+    built = {name: service["build"] for name, service in services.items() if "build" in service}
+    assert built == {
+        PREPARATION: {"context": str(folder), "target": "prepare"},
+        "embedding-api": {"context": str(folder)},
+    }
+    assert all(services[name]["pull_policy"] == "never" for name in built)
 
 
 def test_every_file_that_is_mounted_exists() -> None:
-    services = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())["services"]
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     mounted = [
         volume.split(":")[0]
         for service in services.values()
@@ -149,14 +201,17 @@ def test_every_file_that_is_mounted_exists() -> None:
     ]
     files = [name for name in mounted if name.startswith("./")]
     assert len(files) == 4
-    assert all((DEPLOY / name).exists() for name in files)
+    assert all((ROOT / name).exists() for name in files)
 
 
 def test_variables_of_the_compose_file_are_not_taken_for_misspelt_settings() -> None:
     names = (
         "IMAGE",
+        "PREPARE_IMAGE",
+        "PULL_POLICY",
         "MODEL_STORE",
         "MEMORY",
+        "PREPARE_MEMORY",
         "DOMAIN",
         "SUBNET",
         "UPSTREAM",

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from dev.dashboard import DASHBOARD, UNITS, Source, dashboard, draw, picture_of
-from lab.server import Server, free_port, token
+from lab.server import ROOT, Server, free_port, token
 from lab.service_keys import KEY
 from tests.deploy.processes import prometheus_of
 from tests.deploy.promql import DEPLOY, known_names, names
@@ -66,7 +66,7 @@ def test_panels_do_not_overlap() -> None:
 
 def test_grafana_is_provisioned_with_the_prometheus_and_the_folder_of_the_compose_file() -> None:
     provisioning = DEPLOY / "grafana" / "provisioning"
-    compose = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     [source] = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())[
         "datasources"
     ]
@@ -77,7 +77,7 @@ def test_grafana_is_provisioned_with_the_prometheus_and_the_folder_of_the_compos
     assert {panel["datasource"]["uid"] for panel in PANELS} == {source["uid"]}
     assert ALERTS["options"]["datasource"] == source["name"]
     assert (
-        f"./grafana/dashboards:{provider['options']['path']}:ro"
+        f"./deploy/grafana/dashboards:{provider['options']['path']}:ro"
         in compose["services"]["grafana"]["volumes"]
     )
     assert DASHBOARD.parent == DEPLOY / "grafana" / "dashboards"

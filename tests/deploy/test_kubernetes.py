@@ -13,6 +13,7 @@ import yaml
 from api.bento import EmbeddingService
 from api.routes import marked_pages
 from gate.client_address import TrustedProxies, client_address
+from lab.server import ROOT
 from service import EmbeddingAPI
 from settings import VERSION, Settings
 from tests.deploy.manifests import (
@@ -28,7 +29,6 @@ from tests.deploy.manifests import (
     manifests,
     one,
 )
-from tests.deploy.promql import DEPLOY
 
 
 @pytest.mark.parametrize("directory", [BASE, FULL], ids=lambda path: path.name)
@@ -155,7 +155,7 @@ def test_settings_are_settings_and_redis_is_the_redis_service() -> None:
 def test_the_pod_runs_as_nobody_on_a_read_only_root() -> None:
     pod = one("Deployment")["spec"]["template"]["spec"]
     [container] = pod["containers"]
-    template = (DIRECTORY.parent / "image" / "Dockerfile.template").read_text()
+    template = (ROOT / "Dockerfile").read_text()
     assert (
         f"USER {pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}\n"
         in template
@@ -172,7 +172,7 @@ def test_callers_behind_the_ingress_have_addresses_of_their_own() -> None:
 
 
 def test_redis_counts_as_the_one_of_the_compose_file_does() -> None:
-    compose = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())["services"]["redis"]
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["redis"]
     pod = one("Deployment", "redis")["spec"]["template"]["spec"]
     [container] = pod["containers"]
     assert ["redis-server", *container["args"]] == shlex.split(compose["command"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.server import free_port, serve
+from lab.server import ROOT, free_port, serve
 from tests.deploy.promql import DEPLOY
 from tests.deploy.proxies import (
     Proxy,
@@ -72,7 +72,7 @@ def test_no_call_is_lost_at_caddy_while_the_service_restarts(
 
 
 def test_proxies_close_idle_connections_before_the_service_does() -> None:
-    image = (DEPLOY / "image" / "Dockerfile.template").read_text()
+    image = (ROOT / "Dockerfile").read_text()
     [service] = re.findall(r'"--timeout-keep-alive", "(\d+)"', image)
     [at_caddy] = re.findall(r"\bkeepalive (\d+)s", (DEPLOY / "caddy" / "Caddyfile").read_text())
     upstream = re.search(

@@ -1,6 +1,7 @@
 """Every example runs as its reader runs it."""
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from lab.server import ROOT, Server, bare_environment, token
 from tests.printed import blocks
 
 EXAMPLES = ROOT / "examples"
+SCRIPTS = ROOT / "embedding-api-tests"
 SUPABASE = ROOT / "docs" / "supabase.md"
 ANON_KEY = "anon-key-of-the-project"
 PASSWORD = 'it\'s "quoted" \\ and long'
@@ -40,7 +42,7 @@ def test_the_bentoml_example_runs(server: Server) -> None:
 
 @from_source
 def test_the_smoke_test_finds_every_route_working(server: Server) -> None:
-    lines = run(EXAMPLES / "smoke_test.sh", server.url).splitlines()
+    lines = run(SCRIPTS / "test_api.sh", server.url).splitlines()
     assert len(lines) == 13
     assert all(line.startswith("ok ") for line in lines)
 
@@ -49,10 +51,31 @@ def test_the_smoke_test_finds_every_route_working(server: Server) -> None:
 def test_the_smoke_test_fails_where_something_does_not_work(server: Server) -> None:
     environment = bare_environment() | {"JWT_TOKEN": "nonsense"}
     ran = subprocess.run(
-        [EXAMPLES / "smoke_test.sh", server.url], env=environment, capture_output=True, text=True
+        [SCRIPTS / "test_api.sh", server.url], env=environment, capture_output=True, text=True
     )
     assert ran.returncode == 1
     assert "FAIL POST /embed 401 instead of 200" in ran.stdout
+
+
+@from_source
+def test_the_python_script_of_the_contract_finds_everything_working(server: Server) -> None:
+    lines = run(sys.executable, SCRIPTS / "test_with_token.py", server.url).splitlines()
+    assert len(lines) == 6
+    assert all(line.startswith("ok ") for line in lines)
+
+
+@from_source
+def test_the_python_script_fails_where_something_does_not_work(server: Server) -> None:
+    environment = bare_environment() | {"JWT_TOKEN": "nonsense"}
+    ran = subprocess.run(
+        [sys.executable, SCRIPTS / "test_with_token.py", server.url],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 1
+    assert "FAIL one text has a unit vector: the status is 401 instead of 200" in ran.stdout
+    assert "Traceback" not in ran.stderr
 
 
 @from_source
@@ -125,17 +148,34 @@ def supabase() -> Iterator[str]:
 def test_the_token_script_signs_in_and_its_token_is_taken(server: Server, supabase: str) -> None:
     project = {"SUPABASE_URL": supabase, "SUPABASE_ANON_KEY": ANON_KEY}
     signed_in = run(
-        EXAMPLES / "get_token.sh",
+        SCRIPTS / "get_token.sh",
         environment=project | {"EMAIL": "user@example.com", "PASSWORD": PASSWORD},
     ).strip()
     with server.client(signed_in) as client:
         assert client.post("/embed", json={"text": "a"}).status_code == 200
 
 
+def test_the_token_script_takes_the_project_from_the_file_of_settings(
+    supabase: str, tmp_path: Path
+) -> None:
+    shutil.copytree(SCRIPTS, tmp_path / SCRIPTS.name)
+    (tmp_path / ".env").write_text(
+        f"# SUPABASE_URL=http://other\nSUPABASE_URL={supabase}\nSUPABASE_ANON_KEY='{ANON_KEY}'\n"
+    )
+    ran = subprocess.run(
+        ["./get_token.sh"],
+        cwd=tmp_path / SCRIPTS.name,
+        env=bare_environment() | {"EMAIL": "user@example.com", "PASSWORD": PASSWORD},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stdout.startswith("eyJ"), ran.stderr
+
+
 def test_the_token_script_asks_for_what_it_is_not_given(supabase: str) -> None:
     environment = bare_environment() | {"SUPABASE_URL": supabase, "SUPABASE_ANON_KEY": ANON_KEY}
     ran = subprocess.run(
-        [EXAMPLES / "get_token.sh"],
+        [SCRIPTS / "get_token.sh"],
         env=environment,
         input=f"user@example.com\n{PASSWORD}\n",
         capture_output=True,
@@ -153,7 +193,7 @@ def test_the_token_script_says_why_it_has_no_token(supabase: str) -> None:
         "PASSWORD": "wrong",
     }
     ran = subprocess.run(
-        [EXAMPLES / "get_token.sh"],
+        [SCRIPTS / "get_token.sh"],
         env=bare_environment() | environment,
         capture_output=True,
         text=True,

@@ -76,7 +76,7 @@ class Shell:
     def run(self, commands: str) -> str:
         """What a block prints that ends well."""
         there = commands.replace("http://127.0.0.1:8000", self._server.url)
-        there = re.sub(r"(smoke_test\.sh)$", rf"\1 {self._server.url}", there, flags=re.MULTILINE)
+        there = re.sub(r"(test_api\.sh)$", rf"\1 {self._server.url}", there, flags=re.MULTILINE)
         return self._ended_well("bash", "-euc", f'. "$STATE"\n{there}\n{ANSWERED}')
 
     def run_python(self, program: str) -> str:

@@ -16,6 +16,7 @@ from embedder.prepare.errors import (
     ModelSourceError,
     ModelUnknownError,
     NetworkError,
+    TokenRefusedError,
     TokenRequiredError,
 )
 from embedder.prepare.source import (
@@ -43,6 +44,10 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, str], str]]:
             def do_GET(self) -> None:
                 self.send_response(status)
                 self.send_header("X-Error-Code", code)
+                if status == 401 and not code:  # what the hub says of an unknown token
+                    self.send_header(
+                        "X-Error-Message", "Invalid credentials in Authorization header"
+                    )
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -71,6 +76,7 @@ def test_without_a_token_the_gated_model_says_how_to_get_one() -> None:
     [
         (403, "GatedRepo", "hf_token", LicenceNotAcceptedError, "accept the licence"),
         (401, "GatedRepo", None, TokenRequiredError, "HF_TOKEN"),
+        (401, "", "hf_token", TokenRefusedError, "does not know HF_TOKEN"),
         (404, "RepoNotFound", "hf_token", ModelUnknownError, "organisation/name"),
         (500, "", "hf_token", NetworkError, "huggingface.co could not be reached"),
     ],

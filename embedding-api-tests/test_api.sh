@@ -1,10 +1,10 @@
 #!/bin/sh
 # Call every route once, and print which ones work.
 #
-#   JWT_TOKEN=... examples/smoke_test.sh [http://127.0.0.1:8000]
+#   JWT_TOKEN=... ./test_api.sh [http://127.0.0.1:8000]
 set -eu
 
-: "${JWT_TOKEN:?set JWT_TOKEN to an access token: examples/get_token.sh prints one, make token makes one}"
+: "${JWT_TOKEN:?set JWT_TOKEN to an access token: ./get_token.sh prints one}"
 url=${1:-http://127.0.0.1:8000}
 failed=0
 

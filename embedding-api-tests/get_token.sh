@@ -1,12 +1,21 @@
 #!/bin/sh
 # Sign in to Supabase with email and password, and print the access token.
 #
-#   export SUPABASE_URL=https://PROJECT.supabase.co SUPABASE_ANON_KEY=...
-#   export JWT_TOKEN=$(examples/get_token.sh)
+#   ./get_token.sh
+#   export JWT_TOKEN=$(./get_token.sh)
 #
-# Asks for EMAIL and PASSWORD if they are not in the environment.
+# SUPABASE_URL and SUPABASE_ANON_KEY come from the environment, or else from the .env beside this directory. Asks for
+# EMAIL and PASSWORD if they are not in the environment.
 set -eu
 
+# setting NAME: its value in that .env, without quotes around it.
+setting() {
+    file="$(dirname "$0")/../.env"
+    [ ! -r "$file" ] || sed -n "s/^$1=[\"']\{0,1\}\([^\"']*\).*/\1/p" "$file" | tail -n 1
+}
+
+: "${SUPABASE_URL:=$(setting SUPABASE_URL)}"
+: "${SUPABASE_ANON_KEY:=$(setting SUPABASE_ANON_KEY)}"
 : "${SUPABASE_URL:?set SUPABASE_URL to the URL of your project}"
 : "${SUPABASE_ANON_KEY:?set SUPABASE_ANON_KEY to the anon key of your project}"
 

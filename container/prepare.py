@@ -1,0 +1,125 @@
+"""The program of the preparing image: prepares the model of MODEL_NAME, unless the volume has it.
+
+    python -m container.prepare
+
+Shows the preparation's own lines, and writes the last one where the waiting service reads it. The
+preparation is a process of its own: when memory runs out it is killed, and this one says so.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from container.status import BEAT, clear_status, is_prepared, write_status
+from embedder.profile import model_tag
+from settings import load_settings
+
+COMMAND = (sys.executable, "download_model.py")
+ERROR = "error: "
+_CURSOR = re.compile(r"\x1b\[\w")  # moves between progress bars
+STOPPED = "it was stopped"
+KILLED = (
+    "the preparation was killed, most likely because memory ran out: give Docker more memory or "
+    "add swap, and set PREPARE_MEMORY, or choose a smaller model"
+)
+
+
+class Preparation:
+    """One run of download_model.py.
+
+    Args:
+        store: directory of the model store.
+        name: of the model in the store.
+    """
+
+    def __init__(self, store: Path, name: str) -> None:
+        self._store, self._name = store, name
+        self._line = "it begins"
+        self._stopped = False
+        self._ended = threading.Event()
+
+    def run(self) -> int:
+        """Run it to its end; returns the exit status."""
+        self._write()
+        beat = threading.Thread(target=self._beat, name="beat", daemon=True)
+        beat.start()
+        with subprocess.Popen(
+            COMMAND, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as process:
+            signal.signal(signal.SIGTERM, lambda *_: self._stop(process))
+            for line in process.stdout or ():  # a carriage return of a progress bar ends one, too
+                if text := _CURSOR.sub("", line).strip():
+                    self._line = text
+                    print(text, flush=True)
+        self._ended.set()
+        beat.join()
+        return self._conclude(process.returncode)
+
+    def _stop(self, process: "subprocess.Popen[str]") -> None:
+        self._stopped = True
+        process.terminate()
+
+    def _conclude(self, status: int) -> int:
+        if status == 0:
+            clear_status(self._store, self._name)
+            return 0
+        reason = self._line.removeprefix(ERROR)
+        if self._stopped or status < 0:
+            reason = STOPPED if self._stopped else KILLED
+            print(f"{ERROR}{reason}", flush=True)
+        write_status(self._store, self._name, reason, failed=True)
+        return 1
+
+    def _beat(self) -> None:
+        """Show that it goes on, even while it says nothing."""
+        while not self._ended.wait(BEAT):
+            self._write()
+
+    def _write(self) -> None:
+        write_status(self._store, self._name, self._line)
+
+
+def main() -> int:
+    """Prepare the model; returns an exit status."""
+    settings = load_settings()
+    store = Path(os.environ["BENTOML_HOME"]) / "models"
+    name = model_tag(settings.model_name, settings.model_quantization, settings.model_backend)
+    if is_prepared(store, name):
+        print(f"{name} is prepared already", flush=True)
+        return 0
+    scratch = Path(os.environ["TMPDIR"])
+    try:
+        _empty(scratch)  # what a killed run has left
+        status = Preparation(store, name).run()
+    except OSError as error:
+        print(f"{ERROR}{_advice(error, store)}", flush=True)
+        return 1
+    if status == 0:
+        _empty(scratch, Path(os.environ["HF_HOME"]))  # the download is as large as the model
+    return status
+
+
+def _advice(error: OSError, store: Path) -> str:
+    return (
+        f"{error.filename or store} cannot be written ({error.strerror}): give user {os.getuid()} "
+        f"the directory of MODEL_STORE (chown -R {os.getuid()} DIRECTORY), or unset MODEL_STORE"
+    )
+
+
+def _empty(*directories: Path) -> None:
+    for directory in directories:
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in directory.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

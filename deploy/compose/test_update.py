@@ -1,0 +1,84 @@
+"""From one version to the next whose models have another layout.
+
+make test-compose
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from deploy.compose.stack import NEXT, URL, Stack, eventually, is_ready
+from lab.server import SECRET, token
+
+SETTINGS = f"SUPABASE_JWT_SECRET={SECRET}\nRATE_LIMIT_PER_MIN=100000\nTOKENS_PER_DAY=100000\n"
+HEADERS = {"Authorization": f"Bearer {token()}"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def served(stack: Stack) -> None:
+    """The old version, to which one call was made."""
+    stack.up(SETTINGS)
+    assert eventually(is_ready, 600), stack.log("model") + stack.log("embedding-api")
+    assert call() == 200
+
+
+def call() -> int:
+    try:
+        body = {"text": "still here"}
+        return httpx.post(f"{URL}/embed", json=body, headers=HEADERS, timeout=60).status_code
+    except httpx.TransportError:
+        return 0
+
+
+def spent() -> int:
+    """Tokens that Redis has counted for the user today."""
+    tokens = httpx.get(f"{URL}/usage", headers=HEADERS, timeout=60).json()["tokens"]
+    return int(tokens["limit"] - tokens["remaining"])
+
+
+@contextmanager
+def calling(answers: list[int]) -> Iterator[None]:
+    """One call after another, meanwhile."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.is_set():
+            answers.append(call())
+            time.sleep(0.2)
+
+    caller = threading.Thread(target=repeat)
+    caller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        caller.join(120)
+
+
+def test_the_old_version_serves_while_the_new_one_is_prepared(stack: Stack) -> None:
+    old = httpx.get(f"{URL}/health", timeout=10).json()["fingerprint"]
+    counted = spent()
+    assert counted > 0
+    stack.folder.joinpath(".env").write_text(SETTINGS + NEXT)
+    answers: list[int] = []
+    with calling(answers):
+        said = stack.compose("run", "--rm", "model", timeout=1200)
+    assert "is ready" in said, said
+    assert len(answers) > 3
+    assert set(answers) == {200}
+    assert httpx.get(f"{URL}/health", timeout=10).json()["fingerprint"] == old
+    stack.up(SETTINGS + NEXT)
+    assert eventually(is_ready), stack.log("embedding-api")
+    assert "waiting_for_model" not in stack.log("embedding-api")
+    assert httpx.get(f"{URL}/health", timeout=10).json()["fingerprint"] != old
+    assert spent() >= counted
+
+
+def test_going_back_needs_no_preparation(stack: Stack) -> None:
+    stack.up(SETTINGS)
+    assert eventually(is_ready), stack.log("embedding-api")
+    assert call() == 200

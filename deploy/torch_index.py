@@ -1,0 +1,32 @@
+"""An index of packages with the torch that this machine's pip finds, for images that are built."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab.server import ROOT, free_port
+
+
+@contextmanager
+def torch_index(directory: Path) -> Iterator[str]:
+    """Serve it from a directory on loopback, and yield its URL."""
+    [torch] = [
+        word for word in (ROOT / "Makefile").read_text().split() if word.startswith("torch==")
+    ]
+    pip = (Path(sys.executable).resolve(), "-m", "pip")  # the virtual environment has none
+    command = [*pip, "download", "--quiet", "--no-deps", torch, "-d", directory / "torch"]
+    subprocess.run(command, check=True, timeout=900)
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"],
+        cwd=directory,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
