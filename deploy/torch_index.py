@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab.server import ROOT, free_port
+from lab.server import ROOT
+
+PORT = 18999  # always the same, since layers are kept by the arguments of their build
 
 
 @contextmanager
@@ -18,15 +20,14 @@ def torch_index(directory: Path) -> Iterator[str]:
     pip = (Path(sys.executable).resolve(), "-m", "pip")  # the virtual environment has none
     command = [*pip, "download", "--quiet", "--no-deps", torch, "-d", directory / "torch"]
     subprocess.run(command, check=True, timeout=900)
-    port = free_port()
     server = subprocess.Popen(
-        [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"],
+        [sys.executable, "-m", "http.server", str(PORT), "--bind", "127.0.0.1"],
         cwd=directory,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{PORT}"
     finally:
         server.terminate()
         server.wait(30)

@@ -79,13 +79,18 @@ def built(folder: Path, tools: Path, tmp_path_factory: pytest.TempPathFactory) -
     stack = Stack(folder, tools)
     with torch_index(tmp_path_factory.mktemp("index")) as index:
         options = f"--network=host --layers --format=docker --build-arg=TORCH_INDEX={index}"
-        build = (f"--podman-build-args={options}", "build", "model", "embedding-api")
-        stack.compose(*build, timeout=2400)
+        _build(stack, options)
         profile = folder / "embedder" / "profile.py"
         profile.write_text(profile.read_text().replace("LAYOUT = ", "LAYOUT = 100"))
         (folder / ".env").write_text(NEXT)
-        stack.compose(*build, timeout=2400)
+        _build(stack, options)
     return stack
+
+
+def _build(stack: Stack, options: str) -> None:
+    """One after the other: podman-compose builds at the same time what has layers in common."""
+    for service in ("model", "embedding-api"):
+        stack.compose(f"--podman-build-args={options}", "build", service, timeout=2400)
 
 
 @pytest.fixture(scope="session")
