@@ -106,8 +106,8 @@ def main() -> int:
 
 def _advice(error: OSError, store: Path) -> str:
     return (
-        f"{error.filename or store} cannot be written ({error.strerror}): give user {os.getuid()} "
-        f"the directory of MODEL_STORE (chown -R {os.getuid()} DIRECTORY), or unset MODEL_STORE"
+        f"{error.filename or store} cannot be written ({error.strerror}): let user {os.getuid()} "
+        f"write there, as with chown -R {os.getuid()} DIRECTORY for that of MODEL_STORE"
     )
 
 

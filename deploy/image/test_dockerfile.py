@@ -25,6 +25,9 @@ for root in ("/bento", "/bentoml", "/packages"):
 """
 # What a Bento says of itself: its version and the time of its making.
 OF_ITS_OWN = re.compile(r"/bento/(bento\.yaml|src/bentofile\.yaml)")
+DOWNLOADS = ("-v", "/downloads")
+SMALL = ("--memory=500m", "--memory-swap=500m")
+FULL = "type=tmpfs,destination=/downloads,tmpfs-size=20m,tmpfs-mode=1777,notmpcopyup"
 LIMIT = "3g"  # of the smallest machine that is supported
 
 
@@ -57,7 +60,7 @@ def test_both_ways_make_the_same_files(image: str) -> None:
 
 def prepare(*options: str) -> str:
     """The output of a preparation that ends by itself."""
-    base = ("--rm", "--read-only", "--tmpfs=/tmp", "--cap-drop=all", "-e", "HF_HUB_OFFLINE=0")
+    base = ("--rm", "--read-only", "--tmpfs=/tmp", "--cap-drop=all")
     return podman("run", *base, *options, PREPARE, check=False)
 
 
@@ -65,13 +68,13 @@ def test_each_failure_is_one_line(tmp_path: Path) -> None:
     gated = ("-e", "MODEL_NAME=google/embeddinggemma-300m")
     unknown = ("-e", "MODEL_NAME=organisation/model", "--network=none")
     cases = {
-        "needs a Hugging Face token": gated,
-        "huggingface.co could not be reached": unknown,
-        "GB of memory are needed and 0.5 GB are allowed": ("--memory=500m", "--memory-swap=500m"),
-        "no space left in /downloads/tmp": ("--tmpfs=/downloads:size=20m,mode=1777",),
+        "needs a Hugging Face token": (*DOWNLOADS, *gated),
+        "huggingface.co could not be reached": (*DOWNLOADS, *unknown),
+        "GB of memory are needed and 0.5 GB are allowed": (*DOWNLOADS, *SMALL),
+        "no space left in /downloads/tmp": ("--mount", FULL),
     }
     for said, options in cases.items():
-        output = prepare(*options)
+        output = prepare("-v", "/bentoml/models", *options)
         [line] = [line for line in output.splitlines() if line.startswith("error: ")]
         assert said in line, output
         assert "Traceback" not in output
@@ -84,7 +87,7 @@ def test_embeddinggemma_is_prepared_within_the_memory_of_the_smallest_machine(
     (tmp_path / "models").mkdir(mode=0o777)
     (tmp_path / "models").chmod(0o777)
     limits = (f"--memory={LIMIT}", f"--memory-swap={LIMIT}", "--cpus=1.5")
-    mounts = ("-v", f"{name}:{name}:ro", "-v", f"{tmp_path}/models:/bentoml/models")
+    mounts = ("-v", f"{name}:{name}:ro", "-v", f"{tmp_path}/models:/bentoml/models", *DOWNLOADS)
     output = prepare(*limits, *mounts, "-e", f"MODEL_NAME={name}")
     [peak] = re.findall(r"is ready \(peak memory (\d+\.\d) GB\)", output)
     needed = needs_of(locate(name), "int8").memory / 1e9
