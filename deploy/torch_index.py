@@ -17,9 +17,9 @@ def torch_index(directory: Path) -> Iterator[str]:
     [torch] = [
         word for word in (ROOT / "Makefile").read_text().split() if word.startswith("torch==")
     ]
-    pip = (Path(sys.executable).resolve(), "-m", "pip")  # the virtual environment has none
-    command = [*pip, "download", "--quiet", "--no-deps", torch, "-d", directory / "torch"]
-    subprocess.run(command, check=True, timeout=900)
+    outer = str(Path(sys.executable).resolve())  # the virtual environment has no pip
+    command = [outer, "-m", "pip", "download", "--quiet", "--no-deps", torch, "-d"]
+    subprocess.run([*command, str(directory / "torch")], check=True, timeout=900)
     server = subprocess.Popen(
         [sys.executable, "-m", "http.server", str(PORT), "--bind", "127.0.0.1"],
         cwd=directory,
