@@ -44,6 +44,24 @@ async def test_options_and_keep_alive_change_nothing(keep_alive: str | float | N
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {"input": ["a"]},  # Open WebUI, Continue, LlamaIndex
+        {"input": ["a"], "truncate": None, "options": None, "keep_alive": None},  # Open WebUI
+        {
+            "input": ["a"],
+            "truncate": True,
+            "keep_alive": "5m",
+            "options": {"num_ctx": 2048},
+        },  # Dify
+        {"input": ["a"], "dimensions": None, "options": {}},  # LangChain
+    ],
+)
+async def test_bodies_of_common_programs_are_taken(fields: dict[str, Any]) -> None:
+    assert len(list((await asked(CountingService(), **fields))["embeddings"])) == 1
+
+
+@pytest.mark.parametrize(
     ("model", "task"),
     [("owner/model", None), ("owner/model:latest", None), ("model-query:latest", "query")],
 )

@@ -1,5 +1,7 @@
 """OpenAI's wire format: models by name, one object per text."""
 
+from typing import Any
+
 import pytest
 
 from api.dialects.openai import EmbeddingsRequest, OpenAIRoutes, model_card, model_list
@@ -7,7 +9,7 @@ from api.errors import NoSuchModelError
 from tests.api.dialects.counting import MAX_TOKENS, MODEL_INFO, CountingService, scope
 
 
-async def asked(service: CountingService, **fields: str | list[str]) -> list[dict[str, object]]:
+async def asked(service: CountingService, **fields: Any) -> list[dict[str, object]]:
     request = EmbeddingsRequest.model_validate({"model": "owner/model", "input": "a"} | fields)
     answer = await OpenAIRoutes.embeddings.func(service, request, scope())
     assert answer["object"] == "list"
@@ -50,3 +52,19 @@ def test_every_name_has_a_card() -> None:
     assert names == ["owner/model", "model-query"]
     card = model_card("model-query", MODEL_INFO)
     assert (card["task"], card["owned_by"]) == ("query", "owner")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"input": ["a"], "encoding_format": "float"},  # LangChain in JavaScript, so n8n and Flowise
+        {"input": ["a"], "encoding_format": "float", "user": "u"},  # Dify
+        {"input": ["a"]},  # Continue, Open WebUI
+        {"input": ["a"], "dimensions": None, "encoding_format": None, "user": None},  # LiteLLM
+        {"input": ["a"], "drop_params": True},  # RAGFlow
+        {"input": ["a"], "timeout": 30, "stream": False, "extra_headers": {}},
+    ],
+)
+async def test_bodies_of_common_programs_are_taken(fields: dict[str, Any]) -> None:
+    [item] = await asked(CountingService(), **fields)
+    assert item["tokens"] == 1
