@@ -5,8 +5,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 import bentoml
-from _bentoml_sdk.io_models import IORootModel
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
 from starlette.requests import Request
 from starlette.types import Scope
 
@@ -46,8 +45,17 @@ class TeiEmbedRequest(ForeignBody):
     )
 
 
-class TeiVectors(IORootModel[list[list[float]]]):
+def _as_list(schema: dict[str, Any]) -> None:
+    """Turn the schema of an object into that of a list of vectors."""
+    vector = {"type": "array", "items": {"type": "number"}}
+    schema.pop("properties", None)
+    schema |= {"type": "array", "items": vector}
+
+
+class TeiVectors(bentoml.IODescriptor):
     """One vector per text, in the order of `inputs`."""
+
+    model_config = ConfigDict(json_schema_extra=_as_list)
 
 
 class TeiErrorResponse(bentoml.IODescriptor):

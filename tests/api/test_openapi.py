@@ -61,6 +61,36 @@ def test_every_status_of_the_table_of_errors_is_described() -> None:
     assert {int(status) for status in responses} == told | {200, 500}
 
 
+def test_teis_answer_is_described_as_a_list_of_vectors() -> None:
+    schema = described()["components"]["schemas"]["TeiVectors"]
+    assert (schema["type"], schema["items"]["items"]) == ("array", {"type": "number"})
+    assert "properties" not in schema
+
+
+def test_a_type_of_coheres_is_described_as_numbers() -> None:
+    properties = described()["components"]["schemas"]["ByType"]["properties"]
+    numbers = {"float": "number", "int8": "integer", "ubinary": "integer"}
+    for name, kind in numbers.items():
+        assert properties[name]["anyOf"][0]["items"]["items"] == {"type": kind}
+
+
+def test_errors_have_the_form_of_their_path() -> None:
+    paths = described()["paths"]
+    forms = {
+        path: operation["responses"]["401"]["content"]["application/json"]["schema"]["$ref"]
+        for path in ("/embed", "/v2/embed", "/api/embed", "/api/tags", "/tei/info")
+        for operation in paths[path].values()
+    }
+    names = [reference.rpartition("/")[2] for reference in forms.values()]
+    assert names == [
+        "ErrorResponse",
+        "CohereErrorResponse",
+        "OllamaErrorResponse",
+        "OllamaErrorResponse",
+        "TeiErrorResponse",
+    ]
+
+
 def test_fields_that_are_needed_come_first() -> None:
     properties = described()["components"]["schemas"]["EmbeddingsRequest"]["properties"]
     assert list(properties)[:2] == ["input", "model"]
