@@ -21,7 +21,9 @@ interface End {
 
 function required(name: string): string {
   const value = Deno.env.get(name);
-  if (!value) throw new Error(`${name} is not set: supabase secrets set ${name}=...`);
+  if (!value) {
+    throw new Error(`${name} is not set: supabase secrets set ${name}=...`);
+  }
   return value;
 }
 
@@ -32,7 +34,7 @@ function projectKey(): string {
 }
 
 const url = required("EMBEDDING_API_URL").replace(/\/+$/, "") + "/batch-embed";
-const serviceKey = Deno.env.get("EMBEDDING_API_KEY") ?? projectKey();
+const serviceKey = Deno.env.get("EMBEDDING_API_KEY") || projectKey();
 const secret = required("EMBED_FUNCTION_SECRET");
 const database = createClient(required("SUPABASE_URL"), projectKey(), {
   auth: { persistSession: false, autoRefreshToken: false },
@@ -68,7 +70,10 @@ async function fill(): Promise<void> {
   while (Date.now() < end) {
     const post = await rpc<Post | null>("embedding_api_claim", {});
     if (post === null) return;
-    await rpc("embedding_api_finish", { post: post.post, ...(await send(post)) });
+    await rpc("embedding_api_finish", {
+      post: post.post,
+      ...(await send(post)),
+    });
   }
 }
 
@@ -80,7 +85,9 @@ function isCaller(request: Request): boolean {
 
 Deno.serve((request) => {
   if (!isCaller(request)) {
-    return Response.json({ error: "send Authorization: Bearer EMBED_FUNCTION_SECRET" }, {
+    return Response.json({
+      error: "send Authorization: Bearer EMBED_FUNCTION_SECRET",
+    }, {
       status: 401,
     });
   }
