@@ -42,10 +42,8 @@ def main(arguments: Sequence[str]) -> NoReturn:
     if options.wait_for_model and not _wait(settings, bentoml):
         sys.exit(0)
     if own_secret:
-        another = development.ANOTHER
-        text = development.first_call(settings, URL, another=another, stop=STOP)
-        address = _address(bentoml)
-        development.print_when_ready(text, f"http://127.0.0.1:{address.port}")
+        text = development.first_call(settings, URL, another=development.ANOTHER, stop=STOP)
+        development.print_when_ready(text, f"http://127.0.0.1:{_address(bentoml).port}")
     os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", *bentoml])  # noqa: S606
 
 

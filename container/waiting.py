@@ -8,9 +8,9 @@ import uvicorn
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.errors import error_response
+from api.error_forms import error_response
 from api.protocol import use_bounded_connections
-from container.status import is_prepared, read_status
+from container.status import Status, is_prepared, read_status
 from embedder.errors import ModelPreparingError
 from request_state import state_of
 
@@ -18,6 +18,8 @@ LOG = logging.getLogger("embedding_api")
 POLL = 1.0  # seconds
 PATIENCE = 60.0  # seconds that a preparation may take to begin
 CLOSING = 2  # seconds for answers in progress, once the model is there
+WAITING = (logging.INFO, "waiting_for_model")
+FAILED = (logging.ERROR, "model_is_not_prepared")
 START = "run `docker compose up -d`"
 PROBES = ("/livez", "/healthz")
 
@@ -33,7 +35,7 @@ class Waiter:
     def __init__(self, store: Path, name: str) -> None:
         self._store, self._name = store, name
         self._waited = 0.0
-        self._said: object = None
+        self._said = ""
         self.failed = False
 
     async def until_prepared(self) -> None:
@@ -47,20 +49,17 @@ class Waiter:
     def look(self) -> None:
         """Read how far the preparation is, and log what is new."""
         status = read_status(self._store, self._name)
-        problem = self._problem()
+        problem = self._problem(status)
         self.failed = problem is not None
         detail = problem or (status.detail if status else "it has not begun")
         if detail == self._said:
             return
         self._said = detail
-        say, message = (
-            (LOG.error, "model_is_not_prepared") if problem else (LOG.info, "waiting_for_model")
-        )
-        say(message, extra={"fields": {"model": self._name, "detail": detail}})
+        level, message = FAILED if self.failed else WAITING
+        LOG.log(level, message, extra={"fields": {"model": self._name, "detail": detail}})
 
-    def _problem(self) -> str | None:
+    def _problem(self, status: Status | None) -> str | None:
         """Why no model will come by itself, with what to do; None while one may."""
-        status = read_status(self._store, self._name)
         if status is None:
             return f"nothing prepares it: {START}" if self._waited > PATIENCE else None
         if status.failed:
@@ -72,7 +71,7 @@ class Waiter:
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """200 to a probe of the process, 503 to everything else."""
         error = state_of(scope).refused or ModelPreparingError(failed=self.failed)
-        response = error_response(error)
+        response = error_response(error, path=scope["path"])
         if scope["path"] in PROBES:
             response = Response("\n", media_type="text/plain")
         response.headers["Connection"] = "close"  # the next request is for the service itself

@@ -72,7 +72,7 @@ ALLOWED = {
     "container": {
         "access",
         "api.access_log",
-        "api.errors",
+        "api.error_forms",
         "api.protocol",
         "embedder",
         "errors",
