@@ -17,7 +17,7 @@ from tests.printed import blocks
 
 EXAMPLES = ROOT / "examples"
 SCRIPTS = ROOT / "embedding-api-tests"
-SUPABASE = ROOT / "docs" / "supabase.md"
+SEARCH = ROOT / "docs" / "search.md"
 ANON_KEY = "anon-key-of-the-project"
 PASSWORD = 'it\'s "quoted" \\ and long'
 
@@ -206,7 +206,7 @@ def test_the_printed_table_has_the_bits_of_the_service(
     gemma_server: Server, database_url: str
 ) -> None:
     """pgvector's own bits of a stored vector are those of `"encoding_format": "binary"`."""
-    [schema] = [block.text for block in blocks(SUPABASE) if block.language == "sql"]
+    _, schema = (block.text for block in blocks(SEARCH) if block.language == "sql")
     with gemma_server.client() as client:
         answers = {
             encoding: client.post(
