@@ -56,6 +56,11 @@ class Stack:
         self.folder.joinpath(".env").write_text(settings)
         self.compose("up", "-d", "model", *STARTED)
 
+    def up_anew(self, settings: str) -> None:
+        """The same, with new containers: podman-compose does not notice a change of `env_file`."""
+        self.compose("down")
+        self.up(settings)
+
     def name_of(self, service: str) -> str:
         default = f"{self.folder.name}_{service}_1"
         return str(SERVICES[service].get("container_name", default))
