@@ -33,6 +33,7 @@ from api.options import DocumentOptions, Limits, TaskOptions, VectorOptions
 from api.pages import DOCS_PATHS, docs_page
 from api.routes import page
 from embedder.errors import EmbedderError, TextFault
+from embedder.overflow import Overflow
 from embedder.postprocess import Vectors, encoded, truncate_vectors
 from embedder.profile import model_tag
 from embedder.tasks import prompts_for
@@ -102,7 +103,7 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRo
     async def embed_texts(
         self, request: VectorOptions, field: str, scope: Scope, *, task: str | None = None
     ) -> EmbeddedTexts:
-        self.require_space(_texts(request, field), scope)
+        self.require_space(_texts(request, field), scope, overflow=request.long_texts)
         texts = await self.read(request, field, scope, task=task)
         vectors = await self.vectors(texts, scope, dimensions=request.dimensions)
         about = self.about(texts) | {"dimensions": vectors.shape[1]}
@@ -110,9 +111,9 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRo
         return EmbeddedTexts(encoding(request.encoding_format), texts, about, encoding)
 
     @override
-    def require_space(self, texts: Sequence[str], scope: Scope) -> None:
+    def require_space(self, texts: Sequence[str], scope: Scope, *, overflow: Overflow) -> None:
         state = state_of(scope)
-        self.embedder.require_space(texts, user=state.user_id, bulk=state.bulk)
+        self.embedder.require_space(texts, user=state.user_id, bulk=state.bulk, overflow=overflow)
 
     @override
     async def read(
@@ -133,7 +134,7 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRo
                 if isinstance(request, AskedTexts) and request.cut_start:
                     texts = await self.embedder.ends(texts, prompts, user=user)
                 return await self.embedder.tokenise(
-                    texts, prompts, truncate=request.truncate, user=user
+                    texts, prompts, overflow=request.long_texts, user=user
                 )
         except TextFault as fault:
             fault.param = f"{field}.{fault.index}" if is_list else field

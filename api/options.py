@@ -5,7 +5,7 @@ Type aliases with a name of their own stand in the OpenAPI document under that n
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import bentoml
 from pydantic import (
@@ -16,8 +16,12 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 from typing_extensions import TypeAliasType
+
+from api.errors import InvalidBodyError
+from embedder.overflow import ERROR, OVERFLOWS, TRUNCATE, Overflow
 
 MOST_TEXTS = 4096  # the largest MAX_TEXTS_PER_REQUEST
 MAX_CHARACTERS = 2**20  # per text: tokenising one takes up to 2 s where it makes no tokens
@@ -119,6 +123,7 @@ ModelName = TypeAliasType("ModelName", Annotated[str, Field(max_length=256)])
 _Encoding = Literal["float", "base64", "int8", "binary"]
 Encoding = Annotated[_Encoding, WithJsonSchema({"enum": [*get_args(_Encoding), None]})]
 Switch = Annotated[bool, WithJsonSchema({"type": ["boolean", "null"]})]
+LongTexts = Annotated[Overflow, WithJsonSchema({"enum": [*OVERFLOWS, None]})]
 
 
 class Body(bentoml.IODescriptor):
@@ -140,9 +145,32 @@ class TaskOptions(Body):
     task: Task = Field(
         None, description="What the texts are for; picks the model's prompt. Without: no prompt"
     )
-    truncate: Switch = Field(
-        True, description="Cut a text at the model's limit; false answers 422 instead"
+    overflow: LongTexts | None = Field(
+        None,
+        description="What is done with a text over the model's limit: `truncate` cuts it there, "
+        "which is the default; `error` answers 422; `average` reads it in windows, and averages "
+        "their vectors by their tokens",
     )
+    truncate: Switch | None = Field(
+        None, description="true is `overflow: truncate`, and false is `overflow: error`"
+    )
+
+    @property
+    def long_texts(self) -> Overflow:
+        """What is done with a text over the limit."""
+        return self.overflow or (ERROR if self.truncate is False else TRUNCATE)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        """Raises InvalidBodyError where `overflow` and `truncate` contradict each other."""
+        told = {True: TRUNCATE, False: ERROR, None: self.overflow}[self.truncate]
+        if self.overflow not in (None, told):
+            raise InvalidBodyError(
+                f"truncate: it says {told!r}, and overflow says {self.overflow!r}. "
+                "Leave truncate out",
+                param="truncate",
+            )
+        return self
 
 
 class DocumentOptions(TaskOptions):

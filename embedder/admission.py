@@ -32,7 +32,7 @@ class Admission:
     """
 
     def __init__(self, *, user_tokens: int, total_tokens: int) -> None:
-        self._user_tokens, self._total_tokens = user_tokens, total_tokens
+        self.user_tokens, self._total_tokens = user_tokens, total_tokens
         self._little = total_tokens // 256  # 4,096 by default, a few queries
         self._of: dict[str, int] = {}
         self._tokens = self._seconds = 0.0  # of recent forward passes
@@ -52,22 +52,24 @@ class Admission:
             UserQueueFullError: the user has too many tokens in the queue.
             QueueFullError: all users together have.
         """
-        self.require_size(lengths)
-        cost = sum(map(cost_of, lengths))
-        self.require_space(user, cost, bulk=bulk)
-        self._add(user, cost, sum(lengths))
+        costs = [*map(cost_of, lengths)]
+        self.require_size(costs)
+        self.require_space(user, sum(costs), bulk=bulk)
+        self._add(user, sum(costs), sum(lengths))
 
-    def require_size(self, lengths: Sequence[int]) -> None:
+    def require_size(self, costs: Sequence[int]) -> None:
         """Refuse a request that does not fit even into an empty queue.
 
+        Args:
+            costs: what each text counts in the queue.
+
         Raises:
-            TooManyTokensError: its texts count more than a user's limit.
+            TooManyTokensError: they are more than a user's limit.
         """
-        costs = list(map(cost_of, lengths))
         cost = sum(costs)
-        if cost > self._user_tokens:
-            fit = _fitting(costs, self._user_tokens)
-            raise TooManyTokensError(cost, self._user_tokens, fit=fit)
+        if cost > self.user_tokens:
+            fit = _fitting(costs, self.user_tokens)
+            raise TooManyTokensError(cost, self.user_tokens, fit=fit)
 
     def release(self, user: str, length: int) -> None:
         """Remove a text that was delivered or dropped."""
@@ -93,7 +95,7 @@ class Admission:
             UserQueueFullError: the user has too many tokens in the queue.
             QueueFullError: all users together have.
         """
-        cost, most = min(cost, self._user_tokens), min(max(cost, most), self._user_tokens)
+        cost, most = min(cost, self.user_tokens), min(max(cost, most), self.user_tokens)
         own, total = self._above(user, cost, bulk)
         if own <= 0 and total <= 0:
             return
@@ -109,7 +111,7 @@ class Admission:
             above += self._total_tokens // 2
         elif above > 0 and own <= self._little:
             above += cost - self._total_tokens
-        return own + cost - self._user_tokens, above
+        return own + cost - self.user_tokens, above
 
     def measure(self, tokens: int, seconds: float) -> None:
         """Record a forward pass, from which `retry_after` is calculated."""

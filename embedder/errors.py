@@ -82,7 +82,8 @@ class TextTooLongError(TextFault):
         super().__init__(
             index,
             f"text {index} has at least {n_tokens} tokens and the limit is {max_tokens}: shorten "
-            'it, or let it be cut with "truncate": true',
+            'it, let it be cut with "overflow": "truncate", or read in windows with '
+            '"overflow": "average"',
         )
 
 

@@ -5,16 +5,17 @@ the last character. These tokens stay open and are tokenised again with the text
 ids are those of the whole text.
 """
 
+from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeAlias, cast
 from unicodedata import combining
 
 import tokenizers
-from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.models import BPE, WordPiece
+from tokenizers.normalizers import BertNormalizer, Replace
+from tokenizers.pre_tokenizers import BertPreTokenizer, Split
 
 # Characters tokenised at a time: takes 0.3 ms (control characters) to 35 ms (4-byte characters).
 WINDOW = 16_384
@@ -24,18 +25,37 @@ WINDOW = 16_384
 MARGIN = 1_024
 
 # None after each window but the last; then more than `wanted` ids, or those of the whole text.
-Windows: TypeAlias = Iterator[list[int] | None]
+Windows: TypeAlias = Iterator[Sequence[int] | None]
 Read: TypeAlias = Callable[[tokenizers.Tokenizer, str, int], Windows]
 
 
 def reader_for(tokenizer: tokenizers.Tokenizer) -> Read:
-    """The function that tokenises long texts: `read(tokenizer, text, wanted)`."""
-    bert = (
+    """The function that reads the start of a long text: `read(tokenizer, text, wanted)`."""
+    if _is_bert(tokenizer):
+        return read_words
+    return read_tokens if _is_gemma(tokenizer) else read_from_the_start
+
+
+def reader_of_all(tokenizer: tokenizers.Tokenizer) -> Read:
+    """The function that reads a whole long text: one whose windows do not grow with it."""
+    return read_words if _is_bert(tokenizer) else read_tokens
+
+
+def _is_bert(tokenizer: tokenizers.Tokenizer) -> bool:
+    return (
         isinstance(tokenizer.model, WordPiece)
         and isinstance(tokenizer.normalizer, BertNormalizer)
         and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
     )
-    return read_words if bert else read_from_the_start
+
+
+def _is_gemma(tokenizer: tokenizers.Tokenizer) -> bool:
+    """Whether it is BPE that inserts nothing before a text."""
+    return (
+        isinstance(tokenizer.model, BPE)
+        and isinstance(tokenizer.normalizer, Replace)
+        and isinstance(tokenizer.pre_tokenizer, Split)
+    )
 
 
 def first_window(wanted: int) -> int:
@@ -70,23 +90,49 @@ def read_from_the_start(tokenizer: tokenizers.Tokenizer, text: str, wanted: int)
     yield _encoded(tokenizer, text).ids
 
 
+def read_tokens(tokenizer: tokenizers.Tokenizer, text: str, wanted: int) -> Windows:
+    """Windows that each start where the settled tokens of the one before end.
+
+    The ids are those of the whole text for BPE that inserts nothing before a text: no merge crosses
+    the end of a token, so the merges on both sides of it do not depend on each other. Tokenizers
+    that mark the start of a text may add such a mark, at most once per window, where a text has
+    MARGIN characters without white space.
+    """
+    ids = array("i")
+    begin, size = 0, first_window(wanted)
+    while begin + size < len(text):
+        window = text[begin : begin + size]
+        encoding = _encoded(tokenizer, window)
+        settled, end = _settled(encoding, window)
+        ids.extend(encoding.ids[:settled])
+        if len(ids) > wanted:
+            yield ids
+            return
+        yield None
+        begin += end
+        size = min(2 * size, WINDOW) if settled else 2 * size  # one token may have any length
+    ids.extend(_encoded(tokenizer, text[begin:]).ids)
+    yield ids
+
+
 def read_words(tokenizer: tokenizers.Tokenizer, text: str, wanted: int) -> Windows:
     """Windows that each start after the last whole word; for BERT's tokenizer.
 
     Its words do not depend on each other, and a megabyte may contain no token at all (white space,
     control characters, accents) or only one (a word of more than 100 characters is [UNK]).
     """
-    ids: list[int] = []
+    ids = array("i")
     window, begin = "", 0
     for end in _ends(len(text), wanted):
         window += text[begin:end]
         begin = end
         encoding = _encoded(tokenizer, window)
         if end >= len(text):
-            yield ids + encoding.ids
+            ids.extend(encoding.ids)
+            yield ids
             return
         settled = _tokens_of_whole_words(encoding, len(window) - MARGIN)
-        ids += encoding.ids[:settled]
+        ids.extend(encoding.ids[:settled])
         if len(ids) > wanted:
             yield ids
             return
@@ -107,6 +153,24 @@ def _encoded(tokenizer: tokenizers.Tokenizer, text: str) -> tokenizers.Encoding:
 def _tokens_before(encoding: tokenizers.Encoding, end: int) -> int:
     """How many tokens end at character `end` or earlier."""
     return bisect_right(range(len(encoding)), end, key=lambda i: _characters(encoding, i)[1])
+
+
+def _settled(encoding: tokenizers.Encoding, window: str) -> tuple[int, int]:
+    """How many tokens the text after a window cannot change, and where they end.
+
+    They end before white space, if there is any within MARGIN characters.
+    """
+    most = _tokens_before(encoding, len(window) - MARGIN)
+    least = _tokens_before(encoding, len(window) - 2 * MARGIN)
+    found: tuple[int, int] | None = None
+    for count in range(most, max(least - 1, 0), -1):
+        end = _characters(encoding, count - 1)[1]
+        if count < len(encoding) and _characters(encoding, count)[0] < end:
+            continue  # a character of several tokens
+        if window[end].isspace():
+            return count, end
+        found = found or (count, end)
+    return found or (0, 0)
 
 
 def _tokens_of_whole_words(encoding: tokenizers.Encoding, end: int) -> int:

@@ -3,17 +3,24 @@
 import asyncio
 import contextlib
 import gc
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 
 from embedder import heap
 from embedder.admission import MIN_COST, Admission, cost_of
 from embedder.batcher import Batcher, JobReport, PackReport
-from embedder.errors import EngineError, EngineStalledError, ModelLoadingError
+from embedder.errors import (
+    EmbeddingFailedError,
+    EngineError,
+    EngineStalledError,
+    ModelLoadingError,
+)
 from embedder.model import EmbeddingModel
+from embedder.overflow import AVERAGE, ERROR, TRUNCATE, Overflow, average
 from embedder.postprocess import Vectors
 from embedder.threads import available_threads
 from embedder.tokenising import Slices, TokenisingThread
@@ -144,43 +151,61 @@ class ServedModel:
         if self._batcher is not None:
             self._batcher.abandon(error)
 
-    def require_space(self, texts: Sequence[str], *, user: str, bulk: bool = False) -> None:
+    def require_space(
+        self,
+        texts: Sequence[str],
+        *,
+        user: str,
+        bulk: bool = False,
+        overflow: Overflow = TRUNCATE,
+    ) -> None:
         """Refuse, before any work, a request that the queue would not accept afterwards.
 
         A text counts at least MIN_COST, and at most as many tokens as it has characters.
+
+        Args:
+            texts: of the request.
+            user: who sent it.
+            bulk: as in `Admission.admit`.
+            overflow: what is done with texts over the limit.
 
         Raises:
             ModelLoadingError: the model is not loaded yet.
             UserQueueFullError: the user has too many tokens in the queue.
             QueueFullError: all users together have.
         """
-        if self._batcher is None:
-            raise ModelLoadingError
-        limit = self.model.max_tokens
+        admission = self._running.admission
+        limit = sys.maxsize if overflow == AVERAGE else self.model.max_tokens
         most = sum(cost_of(min(len(text), limit)) for text in texts)
         least = MIN_COST * len(texts)
-        self._batcher.admission.require_space(user, least, most=most, bulk=bulk)
+        admission.require_space(user, least, most=most, bulk=bulk)
 
     async def tokenise(
-        self, texts: Sequence[str], prompts: Sequence[str], *, truncate: bool, user: str
+        self, texts: Sequence[str], prompts: Sequence[str], *, overflow: Overflow, user: str
     ) -> list[TokenizedText]:
         """Token ids of each prompt and text.
 
         Args:
             texts: what to tokenise.
             prompts: one per text, put in front of it.
-            truncate: truncate a text that is longer than the limit.
+            overflow: what is done with a text over the limit.
             user: whose share of the tokenising thread it takes.
 
         Raises:
             ModelLoadingError: the model is not loaded yet.
             TextError: a text is not valid Unicode.
-            TextTooLongError: a text is longer than the limit, and `truncate` is False.
+            TextTooLongError: a text is longer than the limit, and `overflow` is ERROR.
             TooManyTokensError: the request is larger than the user's limit.
         """
-        model = self.model
-        slices = model.tokenizer.slices(texts, prompts, max_tokens=model.max_tokens)
-        slices = self._bounded(slices if truncate else refuse_truncated(slices))
+        model, admission = self.model, self._running.admission
+        slices = model.tokenizer.slices(
+            texts,
+            prompts,
+            max_tokens=model.max_tokens,
+            average=overflow == AVERAGE,
+            most_tokens=admission.user_tokens,
+        )
+        slices = _bounded(refuse_truncated(slices) if overflow == ERROR else slices, admission)
         cost = sum(map(characters_of, prompts, texts))
         if cost < INLINE_CHARACTERS:
             return list(chain.from_iterable(slices))
@@ -200,31 +225,51 @@ class ServedModel:
             return list(chain.from_iterable(steps))
         return await self._tokenising.run(steps, user=user, cost=cost)
 
-    def _bounded(self, slices: Slices) -> Slices:
-        """The same slices, as long as the request fits into the queue.
-
-        A small body may have millions of tokens.
-        """
-        if self._batcher is None:
-            raise ModelLoadingError
-        lengths: list[int] = []
-        for texts in slices:
-            lengths += [len(text.ids) for text in texts]
-            self._batcher.admission.require_size(lengths)
-            yield texts
-
     async def embed(
-        self, tokens: Sequence[TokenizedText], *, user: str, bulk: bool = False
+        self, texts: Sequence[TokenizedText], *, user: str, bulk: bool = False
     ) -> Vectors:
         """(n_texts, dimensions) float32, L2-normalised.
+
+        The windows of a text are queued as if they were texts.
 
         Raises:
             ModelLoadingError: the model is not loaded yet.
             EmbedderError: as `Batcher.run`.
         """
+        batcher = self._running
+        batcher.admission.require_size([*map(_cost, texts)])  # its error counts texts, not windows
+        windows = [window for text in texts for window in text.windows]
+        try:
+            vectors = await batcher.run(windows, user=user, bulk=bulk)
+        except EmbeddingFailedError as error:
+            ends = accumulate(text.n_windows for text in texts)
+            index = sum(1 for end in ends if end <= error.index)
+            raise EmbeddingFailedError(str(error), index=index) from None
+        return average(vectors, [text.weights for text in texts])
+
+    @property
+    def _running(self) -> Batcher:
+        """Raises ModelLoadingError before the model is loaded."""
         if self._batcher is None:
             raise ModelLoadingError
-        return await self._batcher.run([text.ids for text in tokens], user=user, bulk=bulk)
+        return self._batcher
+
+
+def _cost(text: TokenizedText) -> int:
+    """Tokens that a text counts as in the queue: its windows count like texts."""
+    return sum(map(cost_of, text.lengths))
+
+
+def _bounded(slices: Slices, admission: Admission) -> Slices:
+    """The same slices, as long as the request fits into the queue.
+
+    A small body may have millions of tokens.
+    """
+    costs: list[int] = []
+    for texts in slices:
+        costs += map(_cost, texts)
+        admission.require_size(costs)
+        yield texts
 
 
 def _settle_garbage_collector() -> None:

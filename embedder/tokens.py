@@ -1,5 +1,6 @@
-"""Text to token ids: with its prompt, and truncated to what the model reads."""
+"""Text to token ids: with its prompt, and truncated to what the model reads or in windows of it."""
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedder.blank import is_blank
 from embedder.errors import ModelNotFoundError, TextError, TextTooLongError
-from embedder.long_text import WINDOW, reader_for
+from embedder.long_text import WINDOW, Read, reader_for, reader_of_all
 from embedder.text_end import fitting_end
 
 TokenIds: TypeAlias = NDArray[np.integer[Any]]  # (n_tokens,), special tokens included
@@ -22,23 +23,67 @@ TEXT_COST = 20  # characters that take as long to tokenise as an empty text, abo
 
 @dataclass(frozen=True, slots=True)
 class TokenizedText:
-    """One text as the model reads it.
+    """One text as the model reads it: in one window, or in several whose vectors are averaged.
 
     Attributes:
-        ids: (n_ids,), truncated to the limit, special tokens included.
+        ids: (n_ids,), special tokens included; of several windows one after the other.
         n_tokens: tokens before truncation, special tokens included; a lower bound where prompt and
-            text are longer than WINDOW characters.
+            text are longer than WINDOW characters and truncated.
         blank: whether the text has no visible character.
+        window: ids of each window but the last; 0 for a text in one window.
+        repeated: ids that every window has: of the prompt, and special ones.
     """
 
     ids: TokenIds
     n_tokens: int
     blank: bool
+    window: int = 0
+    repeated: int = 0
 
     @property
     def truncated(self) -> bool:
         """Whether the text was cut at the limit."""
         return len(self.ids) < self.n_tokens
+
+    @property
+    def lengths(self) -> list[int]:
+        """Ids of each window."""
+        if not self.window:
+            return [len(self.ids)]
+        return [min(self.window, len(self.ids) - start) for start in self._starts()]
+
+    @property
+    def windows(self) -> list[TokenIds]:
+        """The ids of each window."""
+        if not self.window:
+            return [self.ids]
+        return [self.ids[start : start + self.window] for start in self._starts()]
+
+    @property
+    def n_windows(self) -> int:
+        """How many windows the text is read in."""
+        return len(self._starts()) if self.window else 1
+
+    @property
+    def weights(self) -> list[int]:
+        """Tokens of the text in each window, without those that every window has."""
+        return [length - self.repeated for length in self.lengths]
+
+    def _starts(self) -> range:
+        return range(0, len(self.ids), self.window)
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """How many ids of prompt and text are `kept` in one window, and `wanted` in all."""
+
+    kept: int
+    wanted: int
+    read: Read
+
+    @property
+    def in_windows(self) -> bool:
+        return self.wanted > self.kept
 
 
 class Tokenizer:
@@ -49,7 +94,7 @@ class Tokenizer:
         tokenizer.no_truncation()
         _bound_cache(tokenizer)
         self._tokenizer = tokenizer
-        self._read = reader_for(tokenizer)
+        self._read, self._read_all = reader_for(tokenizer), reader_of_all(tokenizer)
         self._before, self._after = _special_tokens(tokenizer)
 
     @classmethod
@@ -60,7 +105,12 @@ class Tokenizer:
         return cls(tokenizers.Tokenizer.from_file(str(path)))
 
     def encode(
-        self, texts: Sequence[str], *, prompt: str | Sequence[str] = "", max_tokens: int
+        self,
+        texts: Sequence[str],
+        *,
+        prompt: str | Sequence[str] = "",
+        max_tokens: int,
+        average: bool = False,
     ) -> list[TokenizedText]:
         """Token ids of `prompt + text`, the same as those of sentence-transformers.
 
@@ -68,37 +118,61 @@ class Tokenizer:
             texts: what to tokenise.
             prompt: one for all, or one per text.
             max_tokens: longer texts are truncated at their end; special tokens are kept.
+            average: read longer texts in windows of `max_tokens` instead, see `slices`.
 
         Raises:
             TextError: a text is not valid Unicode.
         """
         prompts = [prompt] * len(texts) if isinstance(prompt, str) else prompt
-        return list(chain.from_iterable(self.slices(texts, prompts, max_tokens=max_tokens)))
+        slices = self.slices(texts, prompts, max_tokens=max_tokens, average=average)
+        return list(chain.from_iterable(slices))
 
     def slices(
-        self, texts: Sequence[str], prompts: Sequence[str], *, max_tokens: int
+        self,
+        texts: Sequence[str],
+        prompts: Sequence[str],
+        *,
+        max_tokens: int,
+        average: bool = False,
+        most_tokens: int = sys.maxsize,
     ) -> Iterator[list[TokenizedText]]:
         """The result of `encode` in steps of bounded time. A step may return no text.
 
         A step tokenises about WINDOW characters. It takes up to twice as many as needed if a
-        tokenizer other than BERT's makes few tokens from many characters.
+        tokenizer other than BERT's and Gemma's makes few tokens from many characters.
+
+        A text in windows begins as if it were truncated. Each further window has the special
+        tokens, the tokens of the prompt (of a long one as many as fill half of a window) and the
+        next tokens of the text, so that each token of the text is in one window.
+
+        Args:
+            texts: what to tokenise.
+            prompts: one per text.
+            max_tokens: of a window, special tokens included.
+            average: read texts of more tokens in several windows, instead of truncating them.
+            most_tokens: a text in windows is read until it has more.
         """
-        wanted = max(max_tokens - len(self._before) - len(self._after), 0)
+        kept = max(max_tokens - len(self._before) - len(self._after), 0)
+        extent = (
+            _Extent(kept, max(most_tokens, kept + 1), self._read_all)
+            if average
+            else _Extent(kept, kept, self._read)
+        )
         group: list[tuple[str, str]] = []
         space = WINDOW
         for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
             _check_unicode(index, text)
             cost = characters_of(prompt, text)
             if group and cost > space:
-                yield self._together(group, wanted)
+                yield self._together(group, extent)
                 group, space = [], WINDOW
             if cost > WINDOW:
-                yield from self._alone(prompt, text, wanted)
+                yield from self._alone(prompt, text, extent)
             else:
                 group.append((prompt, text))
                 space -= cost
         if group:
-            yield self._together(group, wanted)
+            yield self._together(group, extent)
 
     def ends(
         self, texts: Sequence[str], prompts: Sequence[str], *, max_tokens: int
@@ -117,24 +191,55 @@ class Tokenizer:
             for end in fitting_end(self._tokenizer, prompt, text, wanted):
                 yield [] if end is None else [end]
 
-    def _together(self, group: Sequence[tuple[str, str]], wanted: int) -> list[TokenizedText]:
+    def _together(self, group: Sequence[tuple[str, str]], extent: _Extent) -> list[TokenizedText]:
         prompted = [prompt + text for prompt, text in group]
         encodings = self._tokenizer.encode_batch_fast(prompted, add_special_tokens=False)
         return [
-            self._finish(encoding.ids, wanted, blank=is_blank(text))
-            for encoding, (_, text) in zip(encodings, group, strict=True)
+            self._finish(encoding.ids, prompt, extent, blank=is_blank(text))
+            for encoding, (prompt, text) in zip(encodings, group, strict=True)
         ]
 
-    def _alone(self, prompt: str, text: str, wanted: int) -> Iterator[list[TokenizedText]]:
+    def _alone(self, prompt: str, text: str, extent: _Extent) -> Iterator[list[TokenizedText]]:
         pieces = (text[start : start + WINDOW] for start in range(0, len(text), WINDOW))
         blank = all(map(is_blank, pieces))  # in pieces, so that other threads can run
-        for ids in self._read(self._tokenizer, prompt + text, wanted):
-            yield [] if ids is None else [self._finish(ids, wanted, blank=blank)]
+        for ids in extent.read(self._tokenizer, prompt + text, extent.wanted):
+            yield [] if ids is None else [self._finish(ids, prompt, extent, blank=blank)]
 
-    def _finish(self, ids: list[int], wanted: int, *, blank: bool) -> TokenizedText:
-        complete = [*self._before, *ids[:wanted], *self._after]
+    def _finish(
+        self, ids: Sequence[int], prompt: str, extent: _Extent, *, blank: bool
+    ) -> TokenizedText:
         n_tokens = len(self._before) + len(ids) + len(self._after)
+        if extent.in_windows and len(ids) > extent.kept:
+            return self._windowed(ids, prompt, extent.kept, blank=blank)
+        complete = [*self._before, *ids[: extent.kept], *self._after]
         return TokenizedText(np.array(complete, np.int32), n_tokens, blank)
+
+    def _windowed(
+        self, ids: Sequence[int], prompt: str, kept: int, *, blank: bool
+    ) -> TokenizedText:
+        """More ids than `kept`, in windows with so many of prompt and text."""
+        of_prompt = self._tokenizer.encode(prompt, add_special_tokens=False).ids
+        again = _common_start(of_prompt, ids)[: kept // 2]
+        room = kept - len(again)
+        text, start = np.array(ids, np.int32), np.array([*self._before, *again], np.int32)
+        before, after = np.array(self._before, np.int32), np.array(self._after, np.int32)
+        parts = [before, text[:kept], after]
+        for begin in range(kept, len(text), room):
+            parts += [start, text[begin : begin + room], after]
+        n_special = len(before) + len(after)
+        return TokenizedText(
+            np.concatenate(parts),
+            n_special + len(text),
+            blank,
+            window=n_special + kept,
+            repeated=n_special + len(again),
+        )
+
+
+def _common_start(a: Sequence[int], b: Sequence[int]) -> Sequence[int]:
+    """The ids that both begin with."""
+    differing = (index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+    return a[: next(differing, min(len(a), len(b)))]
 
 
 def characters_of(prompt: str, text: str) -> int:

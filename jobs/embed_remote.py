@@ -89,6 +89,7 @@ class RemoteJob:
             rows=[row for row, _ in good],
             vectors=stack(answers, self._dimensions),
             tokens=[answer.tokens for answer in answers],
+            windows=[answer.windows for answer in answers],
             truncated=[answer.truncated for answer in answers],
         )
         table = to_table(
@@ -117,7 +118,7 @@ class RemoteJob:
 
     def _options(self, task: str | None) -> dict[str, Any]:
         wanted = self._job.options
-        given = {"task": task, "dimensions": wanted.dimensions, "truncate": wanted.truncate}
+        given = {"task": task, "dimensions": wanted.dimensions, "overflow": wanted.overflow}
         return {name: value for name, value in given.items() if value is not None}
 
 

@@ -19,6 +19,7 @@ from embedder.profile import Profile, model_tag
 from jobs.embed_dataset import engine_for, find_model
 from jobs.errors import SOME_ROWS_BAD, UsageError, printable
 from jobs.exit_status import run_command
+from jobs.job import add_overflow
 from jobs.output.database import URL, Database, database_of, shows_password
 from jobs.table import setup
 from jobs.table.column import is_set_up
@@ -87,6 +88,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--metrics-port", metavar="PORT", type=int, help="serve Prometheus metrics on 127.0.0.1"
     )
+    add_overflow(parser)
     parser.add_argument("--quiet", action="store_true", help="say nothing but errors")
     options = parser.parse_args(arguments)
     _check(parser, options)
@@ -208,7 +210,14 @@ def work(options: argparse.Namespace, database: Database) -> int:
             column = setup.find_column(connection, options.table, options.column)
         names = (column.name,)
     engine = engine_for(load_settings(), threads=options.threads)
-    how = Options(names, options.once, options.lease, options.niceness, options.metrics_port)
+    how = Options(
+        names,
+        options.once,
+        options.lease,
+        options.niceness,
+        options.metrics_port,
+        options.overflow,
+    )
     return Worker(database, engine, how, lambda text: _say(options, text)).run()
 
 

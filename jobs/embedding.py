@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from embedder.errors import OptionError
 from embedder.model import EmbeddingModel
 from embedder.model import Engine as AnyEngine
+from embedder.overflow import AVERAGE, ERROR, average
 from embedder.postprocess import truncate_vectors
 from embedder.tasks import prompts_for
 from embedder.tokens import TokenizedText
@@ -158,6 +159,7 @@ class PartEmbedder:
                 profile.size_of(self._job.options.dimensions),
             ),
             tokens=[len(tokens.ids) for _, tokens, _ in kept],
+            windows=[tokens.n_windows for _, tokens, _ in kept],
             truncated=[tokens.truncated for _, tokens, _ in kept],
         )
         return embedded, failed
@@ -171,6 +173,7 @@ class PartEmbedder:
             [text for _, text in fine],
             prompt=[prompt for prompt, _ in fine],
             max_tokens=self._model.max_tokens,
+            average=self._job.options.overflow == AVERAGE,
         )
         found = map(self._uncut, encoded)
         return [prompt if isinstance(prompt, RowError) else next(found) for prompt in prompts]
@@ -184,10 +187,14 @@ class PartEmbedder:
             return RowError(str(error))
 
     def _uncut(self, tokens: TokenizedText) -> TokenizedText | RowError:
-        if tokens.truncated and not self._job.options.truncate:
-            limit = self._model.max_tokens
-            return RowError(f"at least {tokens.n_tokens} tokens, the limit is {limit}")
+        return uncut(tokens) if self._job.options.overflow == ERROR else tokens
+
+
+def uncut(tokens: TokenizedText) -> TokenizedText | RowError:
+    """The text, or an error where it was truncated."""
+    if not tokens.truncated:
         return tokens
+    return RowError(f"at least {tokens.n_tokens} tokens, the limit is {len(tokens.ids)}")
 
 
 def forward(engine: AnyEngine, tokens: Sequence[TokenizedText]) -> list[Vector | RowError]:
@@ -195,7 +202,10 @@ def forward(engine: AnyEngine, tokens: Sequence[TokenizedText]) -> list[Vector |
     if not tokens:
         return []
     try:
-        vectors = engine.forward([text.ids for text in tokens])
+        vectors = average(
+            engine.forward([window for text in tokens for window in text.windows]),
+            [text.weights for text in tokens],
+        )
     except MemoryError:  # no single text is the cause
         raise
     except Exception as error:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from embedder.overflow import ERROR, OVERFLOWS, TRUNCATE, Overflow
 from embedder.tasks import prompts_for
 from jobs.errors import UsageError
 from jobs.input.files import InputFile, find_files, with_text_formats
@@ -30,7 +31,7 @@ class EmbedOptions:
     task: str | None
     dimensions: int | None
     output_type: str
-    truncate: bool
+    overflow: Overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +109,7 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_output_arguments(parser: argparse.ArgumentParser, *, part_rows: int) -> None:
     parser.add_argument("--dimensions", type=int, help="cut vectors to this size")
     parser.add_argument("--output-type", choices=sorted(OUTPUT_TYPES), default="float32")
-    parser.add_argument(
-        "--no-truncate",
-        dest="truncate",
-        action="store_false",
-        help="report long texts as bad rows",
-    )
+    add_overflow(parser)
     parser.add_argument(
         "--part-rows",
         type=int,
@@ -127,6 +123,25 @@ def _add_output_arguments(parser: argparse.ArgumentParser, *, part_rows: int) ->
         help="price of the machines, for the cost in the summary",
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def add_overflow(parser: argparse.ArgumentParser) -> None:
+    """Add what is done with texts over the model's limit."""
+    long_texts = parser.add_mutually_exclusive_group()
+    long_texts.add_argument(
+        "--overflow",
+        choices=OVERFLOWS,
+        default=TRUNCATE,
+        help="of texts over the model's limit: cut them (default), report them, or average the "
+        "vectors of their windows",
+    )
+    long_texts.add_argument(
+        "--no-truncate",
+        dest="overflow",
+        action="store_const",
+        const=ERROR,
+        help=f"the same as --overflow {ERROR}",
+    )
 
 
 def make_job(options: argparse.Namespace) -> Job:
@@ -160,7 +175,7 @@ def make_job(options: argparse.Namespace) -> Job:
         columns=columns,
         types=types_of(source, files, columns),
         options=EmbedOptions(
-            options.task, options.dimensions, options.output_type, options.truncate
+            options.task, options.dimensions, options.output_type, options.overflow
         ),
         part_rows=options.part_rows,
         output=OutputDirectory(output),

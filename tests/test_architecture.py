@@ -51,6 +51,7 @@ ALLOWED = {
         "auth.principal",
         "embedder.errors",
         "embedder.tokens",
+        "embedder.overflow",
         "errors",
         "gate.errors",
         "quota.errors",

@@ -13,6 +13,7 @@ from starlette.types import Scope
 from api.errors import ErrorContent, NoSuchModelError
 from api.model_info import ModelInfo
 from api.options import TaskOptions, Texts, VectorOptions
+from embedder.overflow import Overflow
 from embedder.tokens import TokenizedText
 
 
@@ -76,7 +77,7 @@ class Dialect(ABC):
         """
 
     @abstractmethod
-    def require_space(self, texts: Sequence[str], scope: Scope) -> None:
+    def require_space(self, texts: Sequence[str], scope: Scope, *, overflow: Overflow) -> None:
         """Raise a QueueFullError early, before texts are tokenised that could not be queued."""
 
     @abstractmethod
@@ -110,11 +111,15 @@ class Dialect(ABC):
         return names[model]
 
 
-def indices_of_truncated(texts: Sequence[TokenizedText]) -> list[int]:
-    """Which of the texts were cut at the model's limit."""
-    return [index for index, text in enumerate(texts) if text.truncated]
+def reading_of(text: TokenizedText) -> dict[str, Any]:
+    """What an answer says of how a text was read."""
+    return {"windows": text.n_windows, "truncated": text.truncated, "empty": text.blank}
 
 
-def indices_of_blank(texts: Sequence[TokenizedText]) -> list[int]:
-    """Which of the texts are nothing but white space and invisible characters."""
-    return [index for index, text in enumerate(texts) if text.blank]
+def reading_of_all(texts: Sequence[TokenizedText]) -> dict[str, list[int]]:
+    """The same of several texts: `truncated` and `empty` are indices."""
+    return {
+        "windows": [text.n_windows for text in texts],
+        "truncated": [index for index, text in enumerate(texts) if text.truncated],
+        "empty": [index for index, text in enumerate(texts) if text.blank],
+    }

@@ -10,8 +10,8 @@ from starlette.types import Scope
 from api.dialects.dialect import (
     Dialect,
     ErrorForm,
-    indices_of_blank,
-    indices_of_truncated,
+    reading_of,
+    reading_of_all,
 )
 from api.errors import ErrorContent
 from api.options import (
@@ -28,6 +28,7 @@ from request_state import state_of
 
 _MAX_COMPARED = 256  # texts with one another: 65,536 numbers are 0.7 MB of JSON
 
+_WINDOWS = "Windows that each text was read in; 1, unless `overflow` is `average`"
 _CUT = "Indices of the texts that were cut at the model's limit"
 _EMPTY = "Indices of the texts that are nothing but white space and invisible characters"
 _NUMBERS = {"type": "array", "items": {"type": "number"}}
@@ -116,6 +117,7 @@ class EmbedResponse(Answer):
 
     embedding: Vector
     dimensions: int = Field(ge=1, description="Dimensions of the vector")
+    windows: int = Field(ge=1, description="Windows that the text was read in")
     truncated: bool = Field(description="Whether the text was cut at the model's limit")
     empty: bool = Field(
         description="Whether the text is nothing but white space and invisible characters"
@@ -128,6 +130,7 @@ class BatchEmbedResponse(Answer):
     embeddings: list[Vector]
     dimensions: int = Field(ge=1, description="Dimensions of each vector")
     tokens: list[int] = Field(description="Tokens the model read of each text")
+    windows: list[int] = Field(description=_WINDOWS)
     truncated: list[int] = Field(description=_CUT)
     empty: list[int] = Field(description=_EMPTY)
 
@@ -136,11 +139,13 @@ class TokenizedText(bentoml.IODescriptor):
     """One text as the model reads it."""
 
     ids: list[int] = Field(
-        description="Token ids, prompt and special tokens included, cut at the limit"
+        description="Token ids, prompt and special tokens included, cut at the limit; of several "
+        "windows one after the other"
     )
     n_tokens: int = Field(
         ge=0, description="Tokens before the cut; at least, of a text that was not read to its end"
     )
+    windows: int = Field(ge=1, description="Windows that the text is read in")
     truncated: bool
     empty: bool = Field(
         description="Whether the text is nothing but white space and invisible characters"
@@ -160,7 +165,9 @@ class SimilarityResponse(Answer):
     similarities: list[float] | list[list[float]] = Field(
         description="Of `text` with each of the texts; without `text` a matrix, one row per text"
     )
+    windows: list[int] = Field(description=_WINDOWS)
     truncated: list[int] = Field(description=_CUT)
+    text_windows: int = Field(ge=0, description="Windows that `text` was read in; 0 without it")
     text_truncated: bool = Field(description="Whether `text` was cut at the model's limit")
     empty: list[int] = Field(description=_EMPTY)
     text_empty: bool = Field(
@@ -243,8 +250,7 @@ class NativeRoutes(Dialect):
         done = await self.embed_texts(request, "text", scope)
         [embedding] = done.embeddings
         [text] = done.texts
-        answer = {"embedding": embedding, "truncated": text.truncated, "empty": text.blank}
-        return answer | done.about
+        return {"embedding": embedding, **reading_of(text), **done.about}
 
     @bentoml.api(route="/batch-embed", input_spec=BatchEmbedRequest, output_spec=BatchEmbedResponse)
     async def batch_embed(self, request: BatchEmbedRequest, scope: Scope) -> dict[str, Any]:
@@ -253,15 +259,14 @@ class NativeRoutes(Dialect):
         answer = {
             "embeddings": done.embeddings,
             "tokens": [len(text.ids) for text in done.texts],
-            "truncated": indices_of_truncated(done.texts),
-            "empty": indices_of_blank(done.texts),
+            **reading_of_all(done.texts),
         }
         return answer | done.about
 
     @bentoml.api(route="/similarity", input_spec=SimilarityRequest, output_spec=SimilarityResponse)
     async def similarity(self, request: SimilarityRequest, scope: Scope) -> dict[str, Any]:
         """Cosine similarities of one text with several, or of several with one another."""
-        self.require_space([request.text or "", *request.texts], scope)
+        self.require_space([request.text or "", *request.texts], scope, overflow=request.long_texts)
         first = await self.read(request, "text", scope, task=request.text_task)
         rest = await self.read(request, "texts", scope)
         texts = [*first, *rest]
@@ -269,8 +274,8 @@ class NativeRoutes(Dialect):
         cosines = vectors[1:] @ vectors[0] if first else vectors @ vectors.T
         answer = {
             "similarities": iter(cosines.clip(-1, 1)),
-            "truncated": indices_of_truncated(rest),
-            "empty": indices_of_blank(rest),
+            **reading_of_all(rest),
+            "text_windows": sum(text.n_windows for text in first),
             "text_truncated": any(text.truncated for text in first),
             "text_empty": any(text.blank for text in first),
         }
@@ -283,13 +288,7 @@ class NativeRoutes(Dialect):
         state_of(scope).release_body()
         state_of(scope).answer_bytes = sum(text.ids.nbytes for text in texts)
         described = (
-            {
-                "ids": text.ids,
-                "n_tokens": text.n_tokens,
-                "truncated": text.truncated,
-                "empty": text.blank,
-            }
-            for text in texts
+            {"ids": text.ids, "n_tokens": text.n_tokens, **reading_of(text)} for text in texts
         )
         limit = self.model_info.max_tokens
         return {"texts": described, "max_tokens": limit, **self.about(texts)}

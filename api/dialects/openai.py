@@ -8,7 +8,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.types import Scope
 
-from api.dialects.dialect import Dialect, EmbeddedTexts
+from api.dialects.dialect import Dialect, EmbeddedTexts, reading_of
 from api.dialects.foreign_fields import ForeignBody, foreign
 from api.dialects.native import Answer, Vector
 from api.model_info import ModelInfo
@@ -42,6 +42,7 @@ class Embedding(bentoml.IODescriptor):
     index: int = Field(ge=0, description="Place of the text in `input`")
     embedding: Vector
     tokens: int = Field(ge=0, description="Tokens the model read of the text")
+    windows: int = Field(ge=1, description="Windows that the text was read in")
     truncated: bool = Field(description="Whether the text was cut at the model's limit")
     empty: bool = Field(
         description="Whether the text is nothing but white space and invisible characters"
@@ -87,8 +88,7 @@ def embeddings(done: EmbeddedTexts) -> Iterator[dict[str, Any]]:
             "index": index,
             "embedding": embedding,
             "tokens": len(text.ids),
-            "truncated": text.truncated,
-            "empty": text.blank,
+            **reading_of(text),
         }
 
 

@@ -13,7 +13,7 @@ from jobs.input.parquet import open_parquet
 from jobs.input.rows import Columns
 from jobs.input.text_format import csv_header
 from jobs.location import Location
-from jobs.output.columns import EMBEDDING, ID, ROW, TOKENS, TRUNCATED
+from jobs.output.columns import EMBEDDING, ID, ROW, TOKENS, TRUNCATED, WINDOWS
 
 
 def types_of(source: Location, files: Sequence[InputFile], columns: Columns) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def types_of(source: Location, files: Sequence[InputFile], columns: Columns) -> 
     Raises:
         UsageError: a column is missing, is not text where text is needed, or differs between files.
     """
-    taken = {ROW, ID, EMBEDDING, TOKENS, TRUNCATED} & set(columns.keep)
+    taken = {ROW, ID, EMBEDDING, TOKENS, WINDOWS, TRUNCATED} & set(columns.keep)
     if taken:
         raise UsageError(
             f"--keep cannot have {', '.join(sorted(taken))}: "

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from embedder.postprocess import Vectors, to_binary, to_int8
 from jobs.input.rows import Columns, Row
 
-ROW, EMBEDDING, TOKENS, TRUNCATED = "row", "embedding", "tokens", "truncated"
+ROW, EMBEDDING = "row", "embedding"
+TOKENS, WINDOWS, TRUNCATED = "tokens", "windows", "truncated"
 ID = "id"
 
 
@@ -40,6 +41,7 @@ class Embedded:
     rows: Sequence[Row]
     vectors: Vectors  # (n_rows, dimensions)
     tokens: Sequence[int]  # per row, as the model read it
+    windows: Sequence[int]  # per row, whose vectors were averaged
     truncated: Sequence[bool]
 
 
@@ -49,7 +51,7 @@ def to_table(
     """A table with one row per vector.
 
     Its columns are `row`, `id` if the input has ids, the kept columns, `embedding` (a fixed-size
-    list), `tokens` and `truncated`.
+    list), `tokens`, `windows` and `truncated`.
     """
     rows = embedded.rows
     arrays = {ROW: pa.array([row.number for row in rows], pa.int64())}
@@ -59,6 +61,7 @@ def to_table(
         arrays[name] = _array([row.kept[name] for row in rows], types[name])
     arrays[EMBEDDING] = _fixed_size_lists(embedded.vectors, OUTPUT_TYPES[output_type])
     arrays[TOKENS] = pa.array(embedded.tokens, pa.int32())
+    arrays[WINDOWS] = pa.array(embedded.windows, pa.int32())
     arrays[TRUNCATED] = pa.array(embedded.truncated, pa.bool_())
     return pa.table(arrays)
 

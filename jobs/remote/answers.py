@@ -14,7 +14,7 @@ from jobs.errors import JobError, RowError, UsageError, one_line, printable
 
 MOST_DIMENSIONS = 65_536
 FINGERPRINT = re.compile(r"[!-~]{1,200}")
-TEXT_BYTES = 64  # of an answer per text, besides its vector: token count and indices
+TEXT_BYTES = 64  # of an answer per text, besides its vector: counts and indices
 OTHER_BYTES = 65_536  # of an answer, besides its texts
 
 
@@ -43,6 +43,7 @@ class Answer:
 
     vector: np.ndarray[Any, np.dtype[np.float32]]
     tokens: int
+    windows: int
     truncated: bool
 
 
@@ -93,12 +94,12 @@ def answers_of(reply: Reply, n_texts: int, dimensions: int) -> list[Answer]:
     try:
         body = json.loads(reply.body)
         vectors = [_vector(text, dimensions) for text in body["embeddings"]]
-        tokens = body["tokens"]
+        tokens, windows = body["tokens"], body["windows"]
         truncated = set(body["truncated"])
-        if not len(vectors) == len(tokens) == n_texts:
+        if not len(vectors) == len(tokens) == len(windows) == n_texts:
             raise ValueError(f"{len(vectors)} vectors and {len(tokens)} counts for {n_texts} texts")
-        if any(type(count) is not int or not 0 <= count < 2**31 for count in tokens):
-            raise ValueError("invalid token counts")
+        if any(type(count) is not int or not 0 <= count < 2**31 for count in [*tokens, *windows]):
+            raise ValueError("invalid counts")
         if not truncated <= set(range(n_texts)):
             raise ValueError("invalid indices of truncated texts")
     except (ValueError, LookupError, TypeError, RecursionError) as error:
@@ -107,8 +108,10 @@ def answers_of(reply: Reply, n_texts: int, dimensions: int) -> list[Answer]:
             "URL is that of an embedding-api, then run the same command again"
         ) from error
     return [
-        Answer(vector, count, index in truncated)
-        for index, (vector, count) in enumerate(zip(vectors, tokens, strict=True))
+        Answer(vector, n_tokens, n_windows, index in truncated)
+        for index, (vector, n_tokens, n_windows) in enumerate(
+            zip(vectors, tokens, windows, strict=True)
+        )
     ]
 
 

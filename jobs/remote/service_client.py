@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from embedder.overflow import TRUNCATE
 from jobs.errors import RowError, UsageError
 from jobs.input.rows import Row
 from jobs.remote.answers import (
@@ -218,7 +219,7 @@ class ServiceClient:
         half too, the vector is the same.
         """
         half = row.text[: len(row.text) // 2]
-        may_be_cut = reply.status == 413 and wanted.fields.get("truncate", True)
+        may_be_cut = reply.status == 413 and wanted.fields.get("overflow") in (None, TRUNCATE)
         if not may_be_cut or len(half.encode()) < SHORTEST_CUT:
             return RowError(message)
         [result] = (await self._batch([replace(row, text=half)], wanted)).values()

@@ -14,6 +14,7 @@ from types import FrameType
 import psycopg
 
 from embedder.errors import OptionError
+from embedder.overflow import TRUNCATE, Overflow
 from jobs.embedding import Engine
 from jobs.errors import SOME_ROWS_BAD, JobError, UsageError, one_line
 from jobs.output.database import Database
@@ -42,6 +43,7 @@ class Options:
     lease: float
     niceness: int
     metrics_port: int | None
+    overflow: Overflow = TRUNCATE
 
 
 class Worker:
@@ -68,7 +70,7 @@ class Worker:
             if pgvector is None or not self._set_up(connection):
                 raise UsageError("no column is set up: run --setup first")
         self._pgvector: Pgvector = pgvector
-        self._embedder = TextEmbedder(engine)
+        self._embedder = TextEmbedder(engine, options.overflow)
         with database.connection(PURPOSE) as connection:
             self._look(connection, starting=True)
         if not self._columns:

@@ -9,11 +9,12 @@ import numpy as np
 
 from embedder.blank import is_blank
 from embedder.errors import OptionError
+from embedder.overflow import AVERAGE, ERROR, Overflow, average
 from embedder.postprocess import Vectors, truncate_vectors
 from embedder.profile import Profile
 from embedder.tasks import LONGEST_TITLE, prompts_for
 from embedder.tokens import TokenizedText
-from jobs.embedding import Engine, Vector, forward
+from jobs.embedding import Engine, Vector, forward, uncut
 from jobs.errors import RowError
 
 DOCUMENT = "document"
@@ -60,8 +61,9 @@ class TextEmbedder:
     Raises the errors of `Engine.load`.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, overflow: Overflow) -> None:
         self._model = engine.load()
+        self._overflow = overflow
         self._computing = Lock()
 
     @property
@@ -74,7 +76,10 @@ class TextEmbedder:
         task_of(self.profile, titles=titles)
 
     def embed(self, texts: Sequence[Text], dimensions: int) -> Iterator[list[Embedded]]:
-        """Every text once, as many at a time as have TOKENS_AT_ONCE tokens, or one longer text."""
+        """Every text once, as many at a time as have TOKENS_AT_ONCE tokens, or one longer text.
+
+        Nothing is yielded as often as the engine begins another call for the same text.
+        """
         blank = [text for text in texts if is_blank(text.text)]
         if blank:
             yield [Embedded(text, None) for text in blank]
@@ -82,7 +87,7 @@ class TextEmbedder:
         if refused:
             yield refused
         for some in _slices(prepared):
-            yield self._forward(some, dimensions)
+            yield from self._forward(some, dimensions)
 
     def _tokenised(self, texts: Sequence[Text]) -> tuple[Prepared, list[Embedded]]:
         """Texts with their token ids, and those with a title that no prompt takes."""
@@ -96,9 +101,19 @@ class TextEmbedder:
             except RowError as error:
                 refused.append(Embedded(text, error))
         tokens = self._model.tokenizer.encode(
-            [text.text for text in fine], prompt=prompts, max_tokens=self._model.max_tokens
+            [text.text for text in fine],
+            prompt=prompts,
+            max_tokens=self._model.max_tokens,
+            average=self._overflow == AVERAGE,
         )
-        return list(zip(fine, tokens, strict=True)), refused
+        prepared: Prepared = []
+        for text, read in zip(fine, tokens, strict=True):
+            found = uncut(read) if self._overflow == ERROR else read
+            if isinstance(found, RowError):
+                refused.append(Embedded(text, found))
+            else:
+                prepared.append((text, found))
+        return prepared, refused
 
     def _prompt(self, text: Text) -> str:
         title = text.title
@@ -112,13 +127,34 @@ class TextEmbedder:
         except OptionError as error:
             raise RowError(str(error)) from None
 
-    def _forward(self, some: Prepared, dimensions: int) -> list[Embedded]:
-        with self._computing:
-            vectors = forward(self._model.engine, [tokens for _, tokens in some])
-        return [
+    def _forward(self, some: Prepared, dimensions: int) -> Iterator[list[Embedded]]:
+        found: list[Vector | RowError] = []
+        for texts in _slices(_in_calls(some)):
+            if found:
+                yield []
+            with self._computing:
+                found += forward(self._model.engine, [tokens for _, tokens in texts])
+        if len(found) > len(some):
+            [(_, tokens)] = some
+            found = [_averaged(found, tokens)]
+        yield [
             Embedded(text, vector if isinstance(vector, RowError) else _cut(vector, dimensions))
-            for (text, _), vector in zip(some, vectors, strict=True)
+            for (text, _), vector in zip(some, found, strict=True)
         ]
+
+
+def _in_calls(some: Prepared) -> Prepared:
+    """The same texts; the windows of one that is longer than a call, as if they were texts."""
+    [text, tokens], *others = some
+    if others or len(tokens.ids) <= TOKENS_AT_ONCE:
+        return some
+    return [(text, TokenizedText(ids, len(ids), tokens.blank)) for ids in tokens.windows]
+
+
+def _averaged(found: Sequence[Vector | RowError], tokens: TokenizedText) -> Vector | RowError:
+    """The vector of one text from those of its windows, or the first error."""
+    errors = [vector for vector in found if isinstance(vector, RowError)]
+    return errors[0] if errors else average(np.array(found, np.float32), [tokens.weights])[0]
 
 
 def _cut(vector: Vector, dimensions: int) -> Vector:

@@ -2,21 +2,37 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import tokenizers
 from sentence_transformers import SentenceTransformer
 
 from embedder.model import EmbeddingModel
 from embedder.prepare.build import build, load_original
 from embedder.prepare.source import Source, locate
+from embedder.profile import TOKENIZER_FILE
+from embedder.tokens import Tokenizer
 from lab.random_embeddinggemma import TINY
 from lab.random_embeddinggemma import build as build_random
+from tests.embedder.tokenizers_by_kind import of_kind
 
 LoadModel = Callable[[str], EmbeddingModel]
+LoadTokenizer = Callable[[str], "Pair"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A tokenizer of ours, and the original one."""
+
+    file: Path
+    ours: Tokenizer
+    original: tokenizers.Tokenizer
 
 
 def prepare(
@@ -82,3 +98,26 @@ def _once(directory: Path, source: Source) -> LoadModel:
         return models[quantization]
 
     return load
+
+
+@pytest.fixture(scope="session")
+def load(
+    starter_source: Source, gemma_source: Source, tmp_path_factory: pytest.TempPathFactory
+) -> LoadTokenizer:
+    """Tokenizers by kind, each made once."""
+    directory = tmp_path_factory.mktemp("tokenizers")
+
+    @cache
+    def of(kind: str) -> Pair:
+        file = of_kind(
+            kind,
+            starter=starter_source.directory / TOKENIZER_FILE,
+            small_gemma=gemma_source.directory / TOKENIZER_FILE,
+            directory=directory,
+        )
+        original = tokenizers.Tokenizer.from_file(str(file))
+        original.no_padding()
+        original.no_truncation()
+        return Pair(file, Tokenizer.from_file(file), original)
+
+    return of

@@ -5,9 +5,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import pytest
 import tokenizers
@@ -15,21 +12,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedder import long_text
-from embedder.long_text import WINDOW, first_window, read_from_the_start, read_words, reader_for
-from embedder.prepare.source import Source
-from embedder.profile import TOKENIZER_FILE
-from embedder.tokens import Tokenizer
-from tests.embedder.tokenizers_by_kind import KINDS, of_kind
+from embedder.long_text import (
+    WINDOW,
+    first_window,
+    read_from_the_start,
+    read_tokens,
+    read_words,
+    reader_for,
+    reader_of_all,
+)
+from tests.embedder.conftest import LoadTokenizer, Pair
+from tests.embedder.tokenizers_by_kind import KINDS
 
 BERT = ("wordpiece", "cased")
+GEMMA = ("gemma3", "small-gemma")
 # Pieces that make few tokens of many characters, or many of one; some reorder, join or drop them.
 PIECES = (
     ".", " ", "a", "\u0301", "한", "\u1112\u1161\u11ab", "🏳️\u200d🌈", "\x01", "中", "\u3000",
     "a\x01", "word ", "\U0001d160", "\ufdfa", "İ", "\n", "\u302f\u200d\u0323", "[SEP]", "[SE",
     "<bos>", "<h1>", "supercalifragilistic", "안녕하세요 ", "▁", "\u200b", "é",
 )  # fmt: skip
-Load = Callable[[str], "Pair"]
-
 repeated = st.builds(str.__mul__, st.sampled_from(PIECES), st.integers(1, 300))
 varied = st.text(st.characters(exclude_categories=["Cs"]), max_size=100)
 passage = st.lists(repeated | varied, max_size=20).map("".join)
@@ -43,37 +45,6 @@ def long_texts(draw: st.DrawFn) -> str:
     start = max(0, end - draw(st.integers(0, 4_000)))
     first = (filler * start)[:start] + draw(passage)
     return first + tail * draw(st.integers(0, 30_000 // len(tail))) + draw(passage)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A tokenizer of ours, and the original one."""
-
-    file: Path
-    ours: Tokenizer
-    original: tokenizers.Tokenizer
-
-
-@pytest.fixture(scope="session")
-def load(
-    starter_source: Source, gemma_source: Source, tmp_path_factory: pytest.TempPathFactory
-) -> Load:
-    directory = tmp_path_factory.mktemp("tokenizers")
-
-    @cache
-    def of(kind: str) -> Pair:
-        file = of_kind(
-            kind,
-            starter=starter_source.directory / TOKENIZER_FILE,
-            small_gemma=gemma_source.directory / TOKENIZER_FILE,
-            directory=directory,
-        )
-        original = tokenizers.Tokenizer.from_file(str(file))
-        original.no_padding()
-        original.no_truncation()
-        return Pair(file, Tokenizer.from_file(file), original)
-
-    return of
 
 
 def check(pair: Pair, text: str, max_tokens: int) -> None:
@@ -94,14 +65,16 @@ def check(pair: Pair, text: str, max_tokens: int) -> None:
     max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(text=long_texts(), max_tokens=st.sampled_from([3, 256, 2048, 20_000, 100_000]))
-def test_ids_are_those_of_the_whole_text(kind: str, text: str, max_tokens: int, load: Load) -> None:
+def test_ids_are_those_of_the_whole_text(
+    kind: str, text: str, max_tokens: int, load: LoadTokenizer
+) -> None:
     check(load(kind), text, max_tokens)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("piece", PIECES)
 def test_ids_of_one_repeated_piece_are_those_of_the_whole_text(
-    kind: str, piece: str, load: Load
+    kind: str, piece: str, load: LoadTokenizer
 ) -> None:
     text = piece * (20_000 // len(piece))  # more than a window
     for max_tokens in (128, 2048):
@@ -109,12 +82,20 @@ def test_ids_of_one_repeated_piece_are_those_of_the_whole_text(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_only_berts_tokenizer_is_read_word_by_word(kind: str, load: Load) -> None:
-    assert reader_for(load(kind).original) is (read_words if kind in BERT else read_from_the_start)
+def test_only_bert_and_gemma_continue_where_a_window_ends(kind: str, load: LoadTokenizer) -> None:
+    reader = reader_for(load(kind).original)
+    assert reader is (
+        read_words if kind in BERT else read_tokens if kind in GEMMA else read_from_the_start
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_window_of_a_whole_text_grows_with_it(kind: str, load: LoadTokenizer) -> None:
+    assert reader_of_all(load(kind).original) is (read_words if kind in BERT else read_tokens)
 
 
 @pytest.mark.parametrize("piece", PIECES)
-def test_no_step_reads_much_more_than_a_window(piece: str, load: Load) -> None:
+def test_no_step_reads_much_more_than_a_window(piece: str, load: LoadTokenizer) -> None:
     original = load("wordpiece").original
     read: list[int] = []
 
@@ -136,8 +117,6 @@ def test_no_step_reads_much_more_than_a_window(piece: str, load: Load) -> None:
 
 MEMORY = """
 import re, sys
-from pathlib import Path
-from embedder.tokens import Tokenizer
 
 def resident(name):
     status = Path("/proc/self/status").read_text()
@@ -145,20 +124,32 @@ def resident(name):
 
 tokenizer = Tokenizer.from_file(Path(sys.argv[1]))
 tokenizer.encode(["warm-up"], max_tokens=256)
-for piece in sys.argv[2:]:
+average = sys.argv[2] == "average"
+for piece in sys.argv[3:]:
     text = piece * (1_000_000 // len(piece))
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
-    tokenizer.encode([text], max_tokens=2048)
+    for _ in tokenizer.slices(
+        [text], [""], max_tokens=2048, average=average, most_tokens=524_288
+    ):
+        pass
     print(piece.encode(), round(resident("VmHWM") - before, 1))
     assert resident("VmHWM") - before < 40, piece.encode()
 """
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "gemma3"])
-def test_a_megabyte_of_the_worst_text_takes_a_few_megabytes(kind: str, load: Load) -> None:
-    pieces = (".", " ", "\u0301", "한", "\u3000", "\U0001d160")
-    command = [sys.executable, "-c", MEMORY, str(load(kind).file), *pieces]
+@pytest.mark.parametrize(
+    ("overflow", "pieces"),
+    [
+        ("truncate", (".", " ", "\u0301", "한", "\u3000", "\U0001d160")),
+        ("average", (".", "한", "\U0001d160")),
+    ],
+)
+def test_a_megabyte_of_the_worst_text_takes_a_few_megabytes(
+    kind: str, overflow: str, pieces: tuple[str, ...], load: LoadTokenizer
+) -> None:
+    command = [sys.executable, "-c", MEMORY, str(load(kind).file), overflow, *pieces]
     subprocess.run(command, check=True)
 
 
@@ -184,7 +175,7 @@ def longest_wait(work: Callable[[], object]) -> float:
 
 
 @pytest.mark.parametrize("kind", BERT)
-def test_other_threads_run_while_a_window_is_tokenised(kind: str, load: Load) -> None:
+def test_other_threads_run_while_a_window_is_tokenised(kind: str, load: LoadTokenizer) -> None:
     original = load(kind).original
     window = "한글" * (WINDOW // 2)
     waits = [longest_wait(lambda: long_text._encoded(original, window)) for _ in range(5)]

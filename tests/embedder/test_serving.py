@@ -78,7 +78,7 @@ async def test_a_forward_pass_beyond_its_deadline_is_noticed_and_its_callers_get
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving(directory, monkeypatch) as (engine, model):
-        tokens = await model.tokenise(["a"], [""], truncate=True, user="a")
+        tokens = await model.tokenise(["a"], [""], overflow="truncate", user="a")
         engine.runs.clear()
         calls = [asyncio.create_task(model.embed(tokens, user=user)) for user in "ab"]
         await asyncio.sleep(0.2)
@@ -96,7 +96,7 @@ async def test_callers_of_a_broken_engine_get_an_error(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving(directory, monkeypatch) as (engine, model):
-        tokens = await model.tokenise(["a"], [""], truncate=True, user="a")
+        tokens = await model.tokenise(["a"], [""], overflow="truncate", user="a")
         engine.breaks = True
         for _ in range(2):
             with pytest.raises(EngineEndedError):
@@ -122,7 +122,7 @@ async def test_large_requests_do_not_block_the_event_loop(
     async with serving(directory, monkeypatch) as (_, model):
         task = asyncio.create_task(others())
         prompts = ["title: " + "t" * 1_000] * len(texts)
-        tokens = await model.tokenise(texts, prompts, truncate=True, user="a")
+        tokens = await model.tokenise(texts, prompts, overflow="truncate", user="a")
         task.cancel()
     assert len(tokens) == len(texts)
     assert turns > 10
@@ -135,7 +135,7 @@ async def test_a_text_that_may_not_be_truncated_is_refused_with_its_least_length
     async with serving(directory, monkeypatch) as (_, model):
         texts = ["fine", "word " * words, "fine"]
         with pytest.raises(TextTooLongError, match=r"text 1 has at least \d+ .* limit is 256"):
-            await model.tokenise(texts, ["", "", ""], truncate=False, user="a")
+            await model.tokenise(texts, ["", "", ""], overflow="error", user="a")
 
 
 async def test_tokenising_stops_at_too_many_tokens(
@@ -144,6 +144,6 @@ async def test_tokenising_stops_at_too_many_tokens(
     async with serving(directory, monkeypatch, queue_tokens=1_000) as (_, model):
         texts = ["word " * 100] * 500
         with pytest.raises(TooManyTokensError) as refusal:
-            await model.tokenise(texts, [""] * 500, truncate=True, user="a")
+            await model.tokenise(texts, [""] * 500, overflow="truncate", user="a")
     assert refusal.value.fit == refusal.value.limit // 102
     assert refusal.value.cost < 10_000  # of 51,000

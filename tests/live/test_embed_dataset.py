@@ -355,7 +355,7 @@ def test_options_mean_what_they_mean_to_the_service(
     assert found.column("embedding").to_pylist() == answer["embeddings"]
     assert found.column("tokens").to_pylist() == answer["tokens"]
     assert found.column("url").to_pylist() == [{"path": f"/{n}"} for n in range(60)]
-    assert found.column_names == ["row", "id", "url", "embedding", "tokens", "truncated"]
+    assert found.column_names == ["row", "id", "url", "embedding", "tokens", "windows", "truncated"]
     [bad] = map(json.loads, (tmp_path / "out" / "_bad_rows.jsonl").read_text().splitlines())
     assert (bad["id"], bad["reason"].endswith(f" tokens, the limit is {limit}")) == (60, True)
     assert_summary(

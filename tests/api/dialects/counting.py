@@ -17,6 +17,7 @@ from api.dialects.openai import OpenAIRoutes
 from api.dialects.tei import TeiRoutes
 from api.model_info import ModelInfo
 from api.options import TaskOptions, VectorOptions
+from embedder.overflow import Overflow
 from embedder.postprocess import encoded
 from embedder.tokens import TokenizedText
 from tests.api.asgi import Client
@@ -55,7 +56,7 @@ class CountingService(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, Te
         encoding = partial(encoded, vectors)
         return EmbeddedTexts(encoding(request.encoding_format), texts, self.about(texts), encoding)
 
-    def require_space(self, texts: Sequence[str], scope: Scope) -> None:
+    def require_space(self, texts: Sequence[str], scope: Scope, *, overflow: Overflow) -> None:
         self.checked += texts
 
     async def read(

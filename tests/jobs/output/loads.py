@@ -31,7 +31,7 @@ def output(directory: Path, ids: list[object], output_type: str = "float32") -> 
         numbers = (2 * part, 2 * part + 1)
         rows = [Row(i, "", ids[i], None, None, {"url": f"u\t{i}\\"}) for i in numbers]
         vectors = VECTORS[[i % len(VECTORS) for i in numbers]]
-        embedded = Embedded(rows, vectors, [1, 1], [False, False])
+        embedded = Embedded(rows, vectors, [1, 1], [1, 1], [False, False])
         columns = Columns(id="id", keep=("url",))
         types = {"id": kind, "url": pa.string()}
         found.write(

@@ -25,7 +25,9 @@ ROWS = [
     for number in range(3)
 ]
 BAD = [BadRow(3, "a.jsonl", 3, "x", "text is empty")]
-EMBEDDED = Embedded(ROWS, VECTORS, tokens=[3, 4, 5], truncated=[False, True, False])
+EMBEDDED = Embedded(
+    ROWS, VECTORS, tokens=[3, 4, 5], windows=[1, 1, 1], truncated=[False, True, False]
+)
 
 
 def table(output_type: str = "float32", embedded: Embedded = EMBEDDED) -> pa.Table:
@@ -68,7 +70,7 @@ def test_vectors_are_fixed_size_lists_after_a_round_trip_through_parquet(
 
 @pytest.mark.parametrize("output_type", OUTPUT_TYPES)
 def test_a_part_without_good_rows_has_the_same_columns(output_type: str) -> None:
-    none = Embedded([], VECTORS[:0], [], [])
+    none = Embedded([], VECTORS[:0], [], [], [])
     assert table(output_type, none).schema == table(output_type).schema
 
 
@@ -79,6 +81,7 @@ def test_ids_and_kept_columns_are_stored_beside_the_vectors() -> None:
         "id": [100, 101, 102],
         "url": ['{"n": 0}', '{"n": 1}', '{"n": 2}'],
         "tokens": [3, 4, 5],
+        "windows": [1, 1, 1],
         "truncated": [False, True, False],
     }
 

@@ -242,7 +242,7 @@ def test_a_kept_column_may_be_the_text(
     parts = output(tmp_path, [5, 6, 7, 8])
     for number in (0, 1):
         renamed = parts.table(number).rename_columns(
-            ["row", "id", "text", "embedding", "tokens", "truncated"]
+            ["row", "id", "text", "embedding", "tokens", "windows", "truncated"]
         )
         parts.write(number, renamed, [])
     assert load(replace(table(database_url), kept={"text": pa.string()}), parts) == [2, 2]

@@ -27,7 +27,8 @@ def vectors(body: dict[str, Any], truncated: bool = False) -> Reply:
         for text in body["texts"]
     ]
     cut = [*range(len(rows))] if truncated else []
-    return 200, {"embeddings": rows, "tokens": [1] * len(rows), "truncated": cut}, {}
+    ones = [1] * len(rows)
+    return 200, {"embeddings": rows, "tokens": ones, "windows": ones, "truncated": cut}, {}
 
 
 def refusal(

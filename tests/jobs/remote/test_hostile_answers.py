@@ -55,7 +55,7 @@ def test_a_compressed_answer_is_not_decompressed(tmp_path: Path) -> None:
     assert ran.peak < 200
 
 
-FINE = {"embeddings": [vector(1, 0)] * 3, "tokens": [1] * 3, "truncated": []}
+FINE = {"embeddings": [vector(1, 0)] * 3, "tokens": [1] * 3, "windows": [1] * 3, "truncated": []}
 WRONG: dict[str, tuple[object, str]] = {
     "NaN": (FINE | {"embeddings": [vector(1, float("nan"))] * 3}, "a vector that is not finite"),
     "infinite": (FINE | {"embeddings": [vector(1, float("inf"))] * 3}, "not finite"),
@@ -69,8 +69,10 @@ WRONG: dict[str, tuple[object, str]] = {
     "numbers": (FINE | {"embeddings": [[1.0, 0.0]] * 3}, "cannot be used"),
     "too few": (FINE | {"embeddings": [vector(1, 0)] * 2}, "2 vectors and 3 counts for 3 texts"),
     "too many": (FINE | {"embeddings": [vector(1, 0)] * 4}, "4 vectors and 3 counts for 3 texts"),
-    "negative tokens": (FINE | {"tokens": [1, 1, -1]}, "invalid token counts"),
-    "tokens beyond int32": (FINE | {"tokens": [1, 1, 2**31]}, "invalid token counts"),
+    "negative tokens": (FINE | {"tokens": [1, 1, -1]}, "invalid counts"),
+    "tokens beyond int32": (FINE | {"tokens": [1, 1, 2**31]}, "invalid counts"),
+    "negative windows": (FINE | {"windows": [1, 1, -1]}, "invalid counts"),
+    "too few windows": (FINE | {"windows": [1, 1]}, "cannot be used"),
     "an index out of range": (FINE | {"truncated": [3]}, "invalid indices of truncated texts"),
     "indices that are lists": (FINE | {"truncated": [[]]}, "cannot be used"),
     "nothing": ({}, "cannot be used"),

@@ -33,7 +33,7 @@ def embedded_but_not_written(
 ) -> tuple[Queue, Column, list[Embedded]]:
     """Claim and embed the waiting rows, as a worker does before it writes."""
     fingerprint = filling.engine.fingerprint
-    queue, embedder = queue_of(connection), TextEmbedder(filling.engine)
+    queue, embedder = queue_of(connection), TextEmbedder(filling.engine, "truncate")
     [column] = load_columns(connection)
     connection.execute("UPDATE embedding_api.columns SET fingerprint = %s", [fingerprint])
     claim = queue.claim([column.name], fingerprint)
@@ -207,7 +207,7 @@ def test_a_vector_of_a_model_or_a_source_that_was_replaced_meanwhile_is_not_writ
 ) -> None:
     documents.execute("INSERT INTO documents (title, body) VALUES ('title', 'one')")
     queue = queue_of(documents)
-    embedder = TextEmbedder(filling.engine)
+    embedder = TextEmbedder(filling.engine, "truncate")
     ours = filling.engine.fingerprint
     documents.execute("UPDATE embedding_api.columns SET fingerprint = %s", [ours])
     [column] = load_columns(documents)
