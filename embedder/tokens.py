@@ -87,11 +87,16 @@ class _Extent:
 
 
 class Tokenizer:
-    """A `tokenizer.json`, without the padding and truncation that it defines."""
+    """A `tokenizer.json`, without the padding and truncation that it defines.
+
+    A special token that is written in a text or a prompt is text: "<eos>" has the ids of its
+    characters.
+    """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
+        tokenizer.encode_special_tokens = True
         _bound_cache(tokenizer)
         self._tokenizer = tokenizer
         self._read, self._read_all = reader_for(tokenizer), reader_of_all(tokenizer)
@@ -112,7 +117,9 @@ class Tokenizer:
         max_tokens: int,
         average: bool = False,
     ) -> list[TokenizedText]:
-        """Token ids of `prompt + text`, the same as those of sentence-transformers.
+        """Token ids of `prompt + text`.
+
+        They are those of sentence-transformers whose tokenizer has `split_special_tokens`.
 
         Args:
             texts: what to tokenise.

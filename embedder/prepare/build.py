@@ -24,6 +24,7 @@ from embedder.prepare.families import family_of
 from embedder.prepare.native import NativeModel
 from embedder.prepare.sentences import SENTENCES, long_text
 from embedder.prepare.source import Source, read_config, text_only
+from embedder.prepare.tokenizer_file import without_special_pieces
 from embedder.profile import TOKENIZER_FILE, TORCH_DIRECTORY, WEIGHTS_FILE, Profile, sha256_file
 from embedder.threads import available_threads
 from embedder.tokens import Tokenizer
@@ -38,6 +39,8 @@ Steps: TypeAlias = "tqdm[Any]"
 
 def load_original(source: Source) -> SentenceTransformer:
     """The model in fp32 on the CPU, whatever the precision of its files.
+
+    Special tokens in texts are text to it, as they are to `embedder.tokens`.
 
     Raises:
         ModelConfigError: the directory contradicts itself.
@@ -55,10 +58,24 @@ def load_original(source: Source) -> SentenceTransformer:
             f"{source.model_id} truncates long texts on the left, which is not supported: set "
             "truncation_side to right in its tokenizer_config.json, or choose another model"
         )
+    _read_as_text(model, source.model_id)
     loaded = model[0].auto_model.config
     family_of(loaded.model_type).check_config(raw_config, loaded)
     model.max_seq_length = max_tokens(model)
     return model
+
+
+def _read_as_text(model: SentenceTransformer, model_id: str) -> None:
+    """Have special tokens in texts read as text. Raises ModelConfigError for one in a prompt."""
+    tokenizer = model.tokenizer
+    special = [tokenizer(prompt)["input_ids"] for prompt in model.prompts.values()]
+    tokenizer.split_special_tokens = True
+    for prompt, ids in zip(model.prompts.values(), special, strict=True):
+        if tokenizer(prompt)["input_ids"] != ids:
+            raise ModelConfigError(
+                f"{model_id} has a special token in its prompt {prompt!r}, which would be read as "
+                "text: remove it from config_sentence_transformers.json, or choose another model"
+            )
 
 
 def max_tokens(model: SentenceTransformer) -> int:
@@ -252,4 +269,5 @@ def _write_tokenizer(model: SentenceTransformer, target: Path) -> None:
             "the model has no tokenizer.json: load its tokenizer with transformers' AutoTokenizer "
             "and save it again, or choose another model"
         )
-    (target / TOKENIZER_FILE).write_text(backend.to_str(), encoding="utf-8")
+    tokenizer = without_special_pieces(backend.to_str())
+    (target / TOKENIZER_FILE).write_text(tokenizer, encoding="utf-8")

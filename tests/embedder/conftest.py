@@ -28,7 +28,7 @@ LoadTokenizer = Callable[[str], "Pair"]
 
 @dataclass(frozen=True)
 class Pair:
-    """A tokenizer of ours, and the original one."""
+    """A tokenizer of ours, and the original one that reads special tokens as text."""
 
     file: Path
     ours: Tokenizer
@@ -118,6 +118,7 @@ def load(
         original = tokenizers.Tokenizer.from_file(str(file))
         original.no_padding()
         original.no_truncation()
+        original.encode_special_tokens = True
         return Pair(file, Tokenizer.from_file(file), original)
 
     return of

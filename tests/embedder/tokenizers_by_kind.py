@@ -6,6 +6,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from embedder.prepare.sentences import SENTENCES, long_text
+from embedder.prepare.tokenizer_file import without_special_pieces
 from lab import gemma_tokenizer
 
 WORDS = 2_000
@@ -24,7 +25,8 @@ def of_kind(kind: str, *, starter: Path, small_gemma: Path, directory: Path) -> 
     if kind == "gemma3":
         return gemma_tokenizer.fetch(file)
     make = {"cased": _cased, "unigram": _unigram, "byte-level": _byte_level}[kind]
-    make(tokenizers.Tokenizer.from_file(str(starter))).save(str(file))
+    made = make(tokenizers.Tokenizer.from_file(str(starter)))
+    file.write_text(without_special_pieces(made.to_str()), encoding="utf-8")
     return file
 
 
