@@ -16,7 +16,6 @@ create or replace function embedding_api.finish_post(
 language plpgsql security definer set search_path = '' as $function$
 declare
     p embedding_api.posts;
-    vectors text[];
     written integer;
     reason text := coalesce(embedding_api.reason_of(status, content), error);
 begin
@@ -27,17 +26,17 @@ begin
     end if;
     begin
         if status = 200 then
-            vectors := embedding_api.vectors_of(p, content::json);
-            written := embedding_api.write_vectors(p, vectors);
+            written := embedding_api.write_vectors(
+                p, embedding_api.vectors_of(p, content::json)
+            );
         end if;
     exception when others then
-        reason := case when vectors is null then 'of no use: ' else '' end || sqlerrm;
+        reason := 'of no use: ' || sqlerrm;
     end;
-    -- What the table does not take is the fault of its rows, such as an error of its trigger.
     if written is null then
         perform embedding_api.fail_post(
             p, status, reason, retry_after,
-            of_rows => vectors is not null or embedding_api.is_fault_of_texts(p, status, content)
+            of_texts => embedding_api.is_fault_of_texts(p, status, content)
         );
     end if;
     update embedding_api.posts o
@@ -77,18 +76,27 @@ end
 $function$;
 
 -- Write vectors of texts that are still those of their rows. Rows that changed, or that somebody
--- else is writing, are tried again.
+-- else is writing, are tried again. A row that the table does not take, such as by an error of its
+-- trigger, fails alone.
 create or replace function embedding_api.write_vectors(p embedding_api.posts, vectors text[])
 returns integer
 language plpgsql set search_path = '' as $function$
 declare
     written bigint[];
 begin
-    execute format(
-        'select array_agg(w.id) from embedding_api.columns c, '
-        'embedding_api.%I($1, $2, $3, c.fingerprint) w(id) where c.name = $4',
-        'write_' || embedding_api.digest_of(p.name)
-    ) into written using p.ids, vectors, p.hashes, p.name;
+    begin
+        written := embedding_api.write_rows(p.name, p.ids, vectors, p.hashes);
+    exception when others then
+        for n in 1..cardinality(p.ids) loop
+            begin
+                written := written || embedding_api.write_rows(
+                    p.name, p.ids[n:n], vectors[n:n], p.hashes[n:n]
+                );
+            exception when others then
+                perform embedding_api.fail_rows(p.ids[n:n], p.leased_until, sqlerrm);
+            end;
+        end loop;
+    end;
     perform embedding_api.give_back(
         array(select unnest(p.ids) except select unnest(written)), p.leased_until, after => 1
     );
@@ -96,14 +104,31 @@ begin
 end
 $function$;
 
+-- Call the column's own function. Returns the entries whose rows have their vectors now.
+create or replace function embedding_api.write_rows(
+    name text, ids bigint[], vectors text[], hashes bytea[]
+) returns bigint[]
+language plpgsql set search_path = '' as $function$
+declare
+    written bigint[];
+begin
+    execute format(
+        'select array_agg(w.id) from embedding_api.columns c, '
+        'embedding_api.%I($1, $2, $3, c.fingerprint) w(id) where c.name = $4',
+        'write_' || embedding_api.digest_of(name)
+    ) into written using ids, vectors, hashes, name;
+    return written;
+end
+$function$;
+
 -- Have the rows of a request that failed tried again: those at fault a few times, others until the
 -- service answers.
 create or replace function embedding_api.fail_post(
-    p embedding_api.posts, status integer, reason text, retry_after text, of_rows boolean
+    p embedding_api.posts, status integer, reason text, retry_after text, of_texts boolean
 ) returns void
 language plpgsql set search_path = '' as $function$
 begin
-    if of_rows then
+    if of_texts then
         perform embedding_api.fail_rows(p.ids, p.leased_until, reason);
         return;
     end if;

@@ -1,6 +1,6 @@
 -- Rows of the queue as requests to /batch-embed. Run it after `jobs.embed_table TABLE --setup`, as
--- the same role, then answers.sql, then pg_net.sql or edge_function.sql. Running them again replaces
--- the functions.
+-- the same role, then answers.sql, then pg_net.sql or edge_function.sql. Running one again replaces
+-- its functions.
 begin;
 set local search_path = '';
 
@@ -104,8 +104,30 @@ begin
     );
     return embedding_api.note_post(col, ids, hashes, leased_until, texts, titles);
 exception when others then  -- such as a column that was renamed
-    perform embedding_api.fail_rows(claimed, leased_until, sqlerrm);
+    perform embedding_api.fail_unreadable(col, claimed, leased_until);
     return null;
+end
+$function$;
+
+-- Of claimed rows that cannot be read together, fail those that cannot be read alone, such as one
+-- for which the function of its text raises an error. Give the others back.
+create or replace function embedding_api.fail_unreadable(
+    col embedding_api.columns, claimed bigint[], leased_until timestamptz
+) returns void
+language plpgsql set search_path = '' as $function$
+declare
+    one bigint;
+begin
+    foreach one in array claimed loop
+        begin
+            execute format(
+                'select from embedding_api.%I($1, $2)', 'read_' || embedding_api.digest_of(col.name)
+            ) using array[one], col.fingerprint;
+        exception when others then
+            perform embedding_api.fail_rows(array[one], leased_until, sqlerrm);
+        end;
+    end loop;
+    perform embedding_api.give_back(claimed, leased_until);
 end
 $function$;
 

@@ -196,18 +196,23 @@ def test_a_task_that_the_model_does_not_have_is_said_and_costs_no_row(project: P
     assert project.filling.assert_filled("documents") == 1
 
 
-def test_a_table_that_takes_no_vector_gives_its_rows_up_with_the_reason(project: Project) -> None:
+def test_a_row_that_the_table_does_not_take_holds_up_no_other(project: Project) -> None:
     project.connection.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN RAISE EXCEPTION 'not today'; END $$"
     )
     project.connection.execute(
-        "CREATE TRIGGER refuse BEFORE UPDATE ON documents FOR EACH ROW EXECUTE FUNCTION refuse()"
+        "CREATE TRIGGER refuse BEFORE UPDATE ON documents FOR EACH ROW WHEN (old.id = 3) "
+        "EXECUTE FUNCTION refuse()"
     )
-    project.insert(1)
+    project.insert(9)
+    project.tick()
+    assert project.posts() == [(200, 8, None)]
     project.fill()
-    assert project.one("SELECT last_error FROM embedding_api.queue") == "not today"
-    assert {error for _, _, error in project.posts()} == {"not today"}
+    [(key, error)] = project.connection.execute(
+        "SELECT key, last_error FROM embedding_api.queue WHERE dead_at IS NOT NULL"
+    ).fetchall()
+    assert (key, error) == ({"id": 3}, "not today")
 
 
 def test_a_column_that_was_renamed_gives_its_rows_up_with_the_reason(project: Project) -> None:
@@ -217,6 +222,25 @@ def test_a_column_that_was_renamed_gives_its_rows_up_with_the_reason(project: Pr
     assert (
         project.one("SELECT last_error FROM embedding_api.queue") == "column t.body does not exist"
     )
+
+
+def test_a_row_whose_text_cannot_be_read_holds_up_no_other(project: Project) -> None:
+    project.connection.execute(
+        "CREATE FUNCTION text_of(documents) RETURNS text IMMUTABLE LANGUAGE sql "
+        "RETURN $1.body || 1 / length($1.title)"
+    )
+    project.filling.set_up("documents", "--function", "public.text_of")
+    project.connection.execute("UPDATE embedding_api.columns SET task = NULL")
+    project.connection.execute(
+        "INSERT INTO documents (title, body) SELECT CASE WHEN n = 3 THEN '' ELSE 'a' END, 'text ' "
+        "FROM generate_series(1, 9) n"
+    )
+    project.tick()
+    assert project.posts() == [(200, 8, None)]
+    [(key, error)] = project.connection.execute(
+        "SELECT key, last_error FROM embedding_api.queue"
+    ).fetchall()
+    assert (key, error) == ({"id": 3}, "division by zero")
 
 
 def test_a_column_that_was_set_up_without_functions_is_said(project: Project) -> None:
