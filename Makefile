@@ -33,7 +33,7 @@ containerize = cd / && $(abspath $(BIN))/bentoml containerize embedding-api:late
 export BENTOML_DO_NOT_TRACK := true
 
 .PHONY: help install native native-linux serve embed-dataset embed-table test test-fast tools bench drill hostile soak \
-  clients lint token service-key model model-info build docs site lock clean faketime emulator arm-model engine \
+  clients lint token service-key model model-info mteb build docs site lock clean faketime emulator arm-model engine \
   image image-arm64 test-image test-arm64 test-compose bundle install-bundle test-bundle test-pythons sbom audit
 
 help: ## Show this list
@@ -141,6 +141,9 @@ tools faketime emulator:
 
 bench: native $(VENV)/dev $(BENCH)/peers ## Run the benchmarks (about 75 minutes) and write benchmarks/results
 	@$(BIN)/python -m benchmarks
+
+mteb: native $(VENV)/dev ## Score the model on tasks of MTEB, beside sentence-transformers [ARGS="--tasks short"]
+	@$(BIN)/python -m benchmarks.mteb $(ARGS)
 
 arm-model: emulator $(VENV)/dev ## Estimate the engine's speed on a Neoverse N1, by emulation
 	@$(BIN)/python -m dev.arm_model

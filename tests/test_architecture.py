@@ -112,6 +112,7 @@ ALLOWED = {
         "auth.keys",
         "auth.service_keys",
         "auth.tokens",
+        "download_model",
         "embedder",
         "gate.gate",
         "lab",
