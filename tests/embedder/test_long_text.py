@@ -117,6 +117,8 @@ def test_no_step_reads_much_more_than_a_window(piece: str, load: LoadTokenizer) 
 
 MEMORY = """
 import re, sys
+from pathlib import Path
+from embedder.tokens import Tokenizer
 
 def resident(name):
     status = Path("/proc/self/status").read_text()
@@ -143,7 +145,7 @@ for piece in sys.argv[3:]:
     ("overflow", "pieces"),
     [
         ("truncate", (".", " ", "\u0301", "한", "\u3000", "\U0001d160")),
-        ("average", (".", "한", "\U0001d160")),
+        ("average", (".", "한")),
     ],
 )
 def test_a_megabyte_of_the_worst_text_takes_a_few_megabytes(
