@@ -4,6 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
+from container.development import names_callers
 from environment import ENV_FILE
 
 _TEXT = """# Written by `make serve`; .env.example lists every setting.
@@ -11,19 +12,12 @@ SUPABASE_JWT_SECRET={secret}
 """
 
 
-# Each of these says who is served.
-_CALLERS = (
-    "SUPABASE_JWT_SECRET", "SUPABASE_URL", "SUPABASE_JWKS", "SUPABASE_JWKS_URL",
-    "SERVICE_KEYS", "SERVICE_KEYS_FILE",
-)  # fmt: skip
-
-
 def ensure_env_file(directory: Path) -> bool:
     """Write `.env` with a random secret, unless it exists or the environment says who is served.
 
     Only its owner can read the file. Returns whether it was written.
     """
-    if any(map(os.environ.get, _CALLERS)):
+    if names_callers(os.environ):
         return False
     try:
         descriptor = os.open(directory / ENV_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
