@@ -13,11 +13,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from typing_extensions import TypeAliasType
 
 from api.errors import InvalidBodyError
@@ -139,6 +142,15 @@ class Body(bentoml.IODescriptor):
         return field.get_default() if value is None and not field.is_required() else value
 
 
+# What `truncate` and `overflow` may say together, as a schema; absent counts as null.
+_AGREEING = [
+    {"properties": {"truncate": {"type": "null"}}},
+    {"properties": {"overflow": {"type": "null"}}},
+    {"properties": {"truncate": {"const": True}, "overflow": {"const": TRUNCATE}}},
+    {"properties": {"truncate": {"const": False}, "overflow": {"const": ERROR}}},
+]
+
+
 class TaskOptions(Body):
     """How texts are read."""
 
@@ -159,6 +171,15 @@ class TaskOptions(Body):
     def long_texts(self) -> Overflow:
         """What is done with a text over the limit."""
         return self.overflow or (ERROR if self.truncate is False else TRUNCATE)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """With what `_agree` checks."""
+        schema = handler(core_schema)
+        handler.resolve_ref_schema(schema)["anyOf"] = _AGREEING
+        return schema
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

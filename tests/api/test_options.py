@@ -47,3 +47,23 @@ def test_options_that_contradict_each_other_are_refused(truncate: str, overflow:
 def test_another_overflow_is_refused_with_those_there_are(overflow: Any) -> None:
     with pytest.raises(InvalidBodyError, match="'truncate', 'error' or 'average'"):
         options(json.dumps({"overflow": overflow}))
+
+
+@pytest.mark.parametrize("truncate", [None, True, False])
+@pytest.mark.parametrize("overflow", [None, *OVERFLOWS])
+def test_the_schema_allows_what_is_accepted(truncate: bool | None, overflow: str | None) -> None:
+    sent = {"truncate": truncate, "overflow": overflow}
+    allowed = any(
+        all(_allows(rule, sent[name]) for name, rule in one["properties"].items())
+        for one in TaskOptions.model_json_schema()["anyOf"]
+    )
+    try:
+        options(json.dumps(sent))
+    except InvalidBodyError:
+        assert not allowed
+    else:
+        assert allowed
+
+
+def _allows(rule: dict[str, Any], value: object) -> bool:
+    return value is None if rule.get("type") == "null" else value == rule["const"]

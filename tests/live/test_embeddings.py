@@ -71,6 +71,7 @@ def test_answer_of_embed_says_what_was_done(server: Server) -> None:
         "fingerprint",
         "dimensions",
         "usage",
+        "windows",
         "truncated",
         "empty",
     }
