@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict, model_validator
 
 from api.errors import InvalidBodyError
-from api.options import Body
+from api.options import Body, VectorOptions
 
 # They ask for another vector, or another form of it, so they must not be ignored.
 REFUSED = frozenset(
@@ -32,8 +32,8 @@ KNOWN = frozenset(
 class ForeignBody(Body):
     """A body of another API. Fields that it does not have are ignored.
 
-    Not if they would change a vector, or look like a misspelt field. `refused` are more fields that
-    must not be ignored, and what to do instead.
+    Not if they would change a vector, as options of our own routes do, or look like a misspelt
+    field. `refused` are more fields that must not be ignored, and what to do instead.
     """
 
     refused: ClassVar[Mapping[str, str]] = {}
@@ -55,12 +55,10 @@ class ForeignBody(Body):
             return None
         if name in cls.refused:
             return cls.refused[name]
-        if name in REFUSED:
+        if name in REFUSED or name in VectorOptions.model_fields:
             options = sorted(option for option, field in ours.items() if not field.is_required())
-            return (
-                "it would change the vectors, and is not supported. Leave it out, "
-                f"or use {', '.join(options)}"
-            )
+            others = f", or use {', '.join(options)}" if options else ""
+            return f"it would change the vectors, and is not supported. Leave it out{others}"
         if close := difflib.get_close_matches(name[:64], ours, n=1, cutoff=0.8):
             return f"there is no such field; did you mean {close[0]}?"
         return None
@@ -68,7 +66,8 @@ class ForeignBody(Body):
     @classmethod
     def must_be_null(cls) -> list[str]:
         """Fields that this body refuses."""
-        return sorted((REFUSED | cls.refused.keys()) - cls.model_fields.keys())
+        refused = REFUSED | VectorOptions.model_fields.keys() | cls.refused.keys()
+        return sorted(refused - cls.model_fields.keys())
 
 
 def foreign(*examples: dict[str, Any], **schema: Any) -> ConfigDict:

@@ -1,7 +1,7 @@
 """Runs programs of clients in this interpreter, and prints what became of each as its last line.
 
-Standard input has `names`, which every program sees, and `programs` by name. The interpreter may be
-that of `.venv-clients`, which has no package of the project.
+Standard input has the `names` that every program sees, and `calls`: a program and its token each.
+The interpreter may be that of `.venv-clients`, which has no package of the project.
 """
 
 import json
@@ -20,12 +20,8 @@ def outcome(program: str, names: dict[str, Any]) -> dict[str, Any]:
 
 
 told = json.load(sys.stdin)
+ended = [
+    outcome(program, {"os": os, "token": token} | told["names"]) for program, token in told["calls"]
+]
 print()
-print(
-    json.dumps(
-        {
-            name: outcome(program, {"os": os} | told["names"])
-            for name, program in told["programs"].items()
-        }
-    )
-)
+print(json.dumps(ended))

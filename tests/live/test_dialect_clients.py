@@ -22,11 +22,12 @@ QUIET = {"HAYSTACK_TELEMETRY_ENABLED": "False", "LITELLM_LOCAL_MODEL_COST_MAP": 
 QUIET |= {"BENTOML_DO_NOT_TRACK": "true"}
 # LangChain's Cohere class tries again after each error; LlamaIndex's TEI class reads no status.
 HEEDLESS = {("LangChain", "Cohere"), ("LlamaIndex", "TEI")}
+HEEDFUL = [client for client in CLIENTS if (client.name, client.api) not in HEEDLESS]
+GOOD, BAD = token(), "nonsense"
+CALLS = [*((client, GOOD) for client in CLIENTS), *((client, BAD) for client in HEEDFUL)]
 
-Outcomes: TypeAlias = Mapping[Client, dict[str, Any]]
-every_client = pytest.mark.parametrize(
-    "client", CLIENTS, ids=lambda client: f"{client.name} for {client.api}"
-)
+Call: TypeAlias = tuple[Client, str]  # a client and its token
+Outcomes: TypeAlias = Mapping[Call, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -53,25 +54,24 @@ def packages(tmp_path_factory: pytest.TempPathFactory, javascript: Path) -> Mapp
     return {"npm": directory, "examples": javascript}
 
 
-def by_python(lock: str, server: Server, bearer: str) -> Outcomes:
-    """What becomes of the clients of a lock, in one process."""
+def by_python(lock: str, server: Server) -> Outcomes:
+    """What becomes of the calls of a lock's clients, in one process."""
     python = PYTHONS[lock]
     assert python.exists(), "run `make clients` first"
-    clients = [client for client in CLIENTS if client.lock == lock]
-    programs = {
-        str(number): "\n".join([*client.lines, f"vector = {client.vector}"])
-        for number, client in enumerate(clients)
-    }
-    names = {"url": server.url, "token": bearer, "text": TEXT}
-    answer = run([python, RUNNER], json.dumps({"names": names, "programs": programs}))
-    return dict(zip(clients, answer.values(), strict=True))
+    calls = [(client, bearer) for client, bearer in CALLS if client.lock == lock]
+    programs = [
+        ("\n".join([*client.lines, f"vector = {client.vector}"]), bearer)
+        for client, bearer in calls
+    ]
+    told = {"names": {"url": server.url, "text": TEXT}, "calls": programs}
+    return dict(zip(calls, run([python, RUNNER], json.dumps(told)), strict=True))
 
 
-def by_javascript(directory: Path, lock: str, server: Server, bearer: str) -> Outcomes:
-    """What becomes of the clients of a lock, each in a process of its own."""
+def by_javascript(directory: Path, lock: str, server: Server) -> Outcomes:
+    """What becomes of the calls of a lock's clients, each in a process of its own."""
     return {
-        client: run(["node", program(client, directory), server.url, bearer, TEXT], "")
-        for client in CLIENTS
+        (client, bearer): run(["node", program(client, directory), server.url, bearer, TEXT], "")
+        for client, bearer in CALLS
         if client.lock == lock
     }
 
@@ -115,40 +115,36 @@ def run(command: list[Any], told: str) -> Any:
     return json.loads(ran.stdout.splitlines()[-1])
 
 
-def outcomes(server: Server, packages: Mapping[str, Path], bearer: str) -> Outcomes:
-    found: dict[Client, dict[str, Any]] = {}
+@pytest.fixture(scope="module")
+def outcomes(aliased: Server, packages: Mapping[str, Path]) -> Outcomes:
+    """What becomes of every call."""
+    found: dict[Call, dict[str, Any]] = {}
     for lock in PYTHONS:
-        found |= by_python(lock, server, bearer)
+        found |= by_python(lock, aliased)
     for lock, directory in packages.items():
-        found |= by_javascript(directory, lock, server, bearer)
+        found |= by_javascript(directory, lock, aliased)
     return found
 
 
-@pytest.fixture(scope="module")
-def admitted(aliased: Server, packages: Mapping[str, Path]) -> Outcomes:
-    return outcomes(aliased, packages, token())
+def name_of(client: Client) -> str:
+    return f"{client.name} for {client.api}"
 
 
-@pytest.fixture(scope="module")
-def refused(aliased: Server, packages: Mapping[str, Path]) -> Outcomes:
-    return outcomes(aliased, packages, "nonsense")
-
-
-@every_client
+@pytest.mark.parametrize("client", CLIENTS, ids=name_of)
 def test_a_client_gets_the_vector_of_our_own_route(
-    client: Client, admitted: Outcomes, aliased: Server
+    client: Client, outcomes: Outcomes, aliased: Server
 ) -> None:
-    assert "vector" in admitted[client], admitted[client]
+    said = outcomes[client, GOOD]
+    assert "vector" in said, said
     task = {"task": "search_query"} if client.api == "Cohere" else {}
     with aliased.client() as own:
         expected = own.post("/embed", json={"text": TEXT} | task).json()["embedding"]
-    found = np.array(admitted[client]["vector"], np.float32)
+    found = np.array(said["vector"], np.float32)
     np.testing.assert_array_equal(found, np.array(expected, np.float32))
 
 
-@every_client
-def test_a_client_tells_why_a_token_is_refused(client: Client, refused: Outcomes) -> None:
-    said = refused[client]
+@pytest.mark.parametrize("client", HEEDFUL, ids=name_of)
+def test_a_client_tells_why_a_token_is_refused(client: Client, outcomes: Outcomes) -> None:
+    said = outcomes[client, BAD]
     assert "error" in said
-    if (client.name, client.api) not in HEEDLESS:
-        assert "JSON Web Token" in said["message"] or "401" in said["message"], said
+    assert "JSON Web Token" in said["message"] or "401" in said["message"], said

@@ -31,7 +31,7 @@ def schemathesis(server: Server, directory: Path, *options: str) -> None:
         *options,
     ]
     ran = subprocess.run(
-        [*command, "--max-examples", "50"],
+        [*command, "--max-examples", "25"],
         cwd=directory,
         env=bare_environment(),
         capture_output=True,

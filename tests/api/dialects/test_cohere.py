@@ -87,6 +87,8 @@ async def test_another_model_is_refused() -> None:
         ({"images": ["data:image/png;base64,"]}, "send no images"),
         ({"texts": ["a"], "max_tokens": 5}, "limit is that of the service"),
         ({"texts": ["a"], "normalize": False}, "would change the vectors"),
+        ({"texts": ["a"], "overflow": "average"}, "would change the vectors"),
+        ({"texts": ["a"], "dimensions": 2}, "would change the vectors"),
         ({"textss": ["a"]}, "did you mean texts"),
     ],
 )
