@@ -3,14 +3,19 @@
 import difflib
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from types import FrameType
 
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
 ENV_FILE = ".env"
 # Variables that only docker-compose.yml reads.
 COMPOSE_NAMES = frozenset({"SUBNET"})
+# Passwords in URLs, and keys in the wrong setting.
+_SECRET_MARKS = ("@", "eyJ", "sb_secret_", "embk_", "hf_")
 
 
 @cache
@@ -40,6 +45,24 @@ def misspelt(names: Iterable[str], known: frozenset[str], *, cutoff: float) -> l
     unknown = sorted(name for name in others if not name.startswith("OTEL_"))  # read by the SDK
     close = ((name, difflib.get_close_matches(name, known, n=1, cutoff=cutoff)) for name in unknown)
     return [f"{name} is not a setting; did you mean {match[0]}?" for name, match in close if match]
+
+
+def wrong(error: ValidationError, *, secret: Container[str]) -> list[str]:
+    """What is wrong with settings, by variable.
+
+    Args:
+        error: of their fields.
+        secret: fields whose values are not shown.
+    """
+    found = ((str(item["loc"][0]), item) for item in error.errors())
+    return [_complaint(field, item, secret=field in secret) for field, item in found]
+
+
+def _complaint(field: str, item: ErrorDetails, *, secret: bool) -> str:
+    message = item["msg"].removeprefix("Value error, ")
+    value = str(item["input"])
+    hidden = secret or any(mark in value for mark in _SECRET_MARKS)
+    return f"{field.upper()}: {message}" + ("" if hidden else f" (it is {value[:64]!r})")
 
 
 def _directories() -> Iterator[Path]:

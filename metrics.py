@@ -89,6 +89,28 @@ QUEUE_WAIT = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
+CACHE_HITS = Counter(
+    "embed_cache_hits_total",
+    "Texts that were not computed for their request, by where the vector came from",
+    ["origin"],
+    registry=REGISTRY,
+)
+CACHE_MISSES = Counter(
+    "embed_cache_misses_total", "Texts that were looked up and computed", registry=REGISTRY
+)
+CACHE_EVICTIONS = Counter(
+    "embed_cache_evictions_total",
+    "Vectors that left the memory of the process for others",
+    registry=REGISTRY,
+)
+CACHE_BYTES = Gauge(
+    "embed_cache_bytes", "Memory of kept vectors, as CACHE_BYTES counts it", registry=REGISTRY
+)
+CACHE_REDIS_FAILURES = Counter(
+    "embed_cache_redis_failures_total",
+    "Times that Redis did not answer the cache, in time or at all",
+    registry=REGISTRY,
+)
 QUEUE_TOKENS = Gauge(
     "embed_queue_tokens",
     "Tokens that wait or run, as MAX_QUEUE_TOKENS counts them",

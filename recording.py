@@ -5,6 +5,7 @@ from collections.abc import Collection
 import metrics
 from api.access_log import write_request
 from api.edge import RequestRecord
+from cache.cached_model import Origins
 from embedder.batcher import PackReport
 from errors import GateError
 
@@ -51,3 +52,10 @@ def record_pack(pack: PackReport, *, batch_tokens: int) -> None:
     metrics.BATCH_FILL.observe(pack.tokens / batch_tokens)
     metrics.INFERENCE.observe(pack.seconds)
     metrics.QUEUE_WAIT.observe(pack.waited)
+
+
+def record_origins(origins: Origins) -> None:
+    """Count the texts of one request by where their vectors came from."""
+    metrics.CACHE_MISSES.inc(origins.computed)
+    for origin in ("memory", "redis", "repeated", "in_flight"):
+        metrics.CACHE_HITS.labels(origin).inc(getattr(origins, origin))

@@ -31,8 +31,10 @@ class RequestState:
     principal: Principal | None = None
     receipt: Receipt | None = None
     release_body: Callable[[], None] = _nothing
-    # The service: tokens of all texts, and bytes that the answer holds until it is read.
+    # The service: tokens of all texts, and of those that were not computed for this request; and
+    # bytes that the answer holds until it is read.
     n_tokens: int = 0
+    cached_tokens: int = 0
     answer_bytes: int = 0
     # The layer that answered an exception.
     error: Exception | None = None

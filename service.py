@@ -21,6 +21,7 @@ import startup
 import tracing
 from api.arbiter import replace_arbiter
 from api.bento import EmbeddingService
+from api.cache_control import asks_no_store
 from api.dialects.cohere import CohereRoutes
 from api.dialects.dialect import AskedTexts, EmbeddedTexts
 from api.dialects.native import NativeRoutes, allowance
@@ -40,8 +41,8 @@ from embedder.tasks import prompts_for
 from embedder.tokens import TokenizedText
 from embedder.versions import version_to_serve
 from errors import ConfigurationError
-from quota.receipt import set_quota_headers
-from request_state import state_of
+from quota.receipt import part_of, set_quota_headers, without
+from request_state import RequestState, state_of
 from settings import VERSION, load_settings
 from wiring import Parts, build_app, read_model_info
 
@@ -95,6 +96,7 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRo
         self.parts = parts
         self.model_info = parts.model_info
         self.embedder = parts.embedder
+        self.cached = parts.cached
         self.quota = parts.access.quota
 
     # --- what the dialects call ---------------------------------------------------------------
@@ -106,7 +108,8 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRo
         self.require_space(_texts(request, field), scope, overflow=request.long_texts)
         texts = await self.read(request, field, scope, task=task)
         vectors = await self.vectors(texts, scope, dimensions=request.dimensions)
-        about = self.about(texts) | {"dimensions": vectors.shape[1]}
+        cached = state_of(scope).cached_tokens
+        about = self.about(texts, cached_tokens=cached) | {"dimensions": vectors.shape[1]}
         encoding = partial(encoded, vectors)
         return EmbeddedTexts(encoding(request.encoding_format), texts, about, encoding)
 
@@ -148,21 +151,39 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRo
         state.release_body()
         size = self.embedder.model.profile.size_of(dimensions)
         state.n_tokens = _count_tokens(texts)
-        state.receipt = await self.quota.spend(state.charged, tokens=state.n_tokens)
-        vectors = await self.embedder.embed(texts, user=state.user_id, bulk=state.bulk)
+        found = await self.cached.look_up(
+            [text.ids for text in texts], user=state.user_id, store=not asks_no_store(scope)
+        )
+        charged = found.missing_tokens
+        if charged:
+            state.receipt = await self.quota.spend(state.charged, tokens=charged)
+        vectors, spared = await self.cached.complete(found, bulk=state.bulk)
+        if spared:
+            await self._give_back(state, spared)
+        state.cached_tokens = state.n_tokens - charged + spared
         metrics.TEXTS.inc(len(texts))
-        metrics.TOKENS.inc(state.n_tokens)
+        metrics.TOKENS.inc(charged - spared)
         state.answer_bytes = vectors.nbytes
         return truncate_vectors(vectors, size)
 
+    async def _give_back(self, state: RequestState, tokens: int) -> None:
+        """Refund tokens that were charged and then not needed."""
+        part = part_of(state.charged, tokens=tokens)
+        left = await self.quota.refund(part)
+        state.receipt = without(state.charged, part, left=left)
+
     @override
-    def about(self, texts: Sequence[TokenizedText]) -> dict[str, Any]:
+    def about(self, texts: Sequence[TokenizedText], *, cached_tokens: int = 0) -> dict[str, Any]:
         profile = self.embedder.model.profile
         n_tokens = _count_tokens(texts)
         return {
             "model": profile.model_id,
             "fingerprint": profile.fingerprint,
-            "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
+            "usage": {
+                "prompt_tokens": n_tokens,
+                "total_tokens": n_tokens,
+                "cached_tokens": cached_tokens,
+            },
         }
 
     # --- pages --------------------------------------------------------------------------------

@@ -15,10 +15,9 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from environment import env_file, misspelt
+from environment import env_file, misspelt, wrong
 from setting_types import Address, Aliases, Backend, RedisUrl, Url, UrlOfHost
 
 # BentoML sends usage data by default; it reads this when it is first imported.
@@ -26,8 +25,6 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
 
 VERSION = "0.1.0"
 _WITH_SECRETS = {"redis_url", "supabase_jwks", "otel_exporter_otlp_endpoint"}
-# Passwords in URLs, and keys in the wrong setting.
-_SECRET_MARKS = ("@", "eyJ", "sb_secret_", "embk_", "hf_")
 
 
 class Settings(BaseSettings):
@@ -92,6 +89,24 @@ class Settings(BaseSettings):
         le=10**9,
         description="Tokens of one user waiting, 64 at least for each text: beyond it 429 with "
         "`Retry-After`, and 413 for one request with more",
+    )
+    cache_bytes: int = Field(
+        67_108_864, ge=0, le=10**12,
+        description="Memory for vectors of texts embedded before; 0: every text is computed",
+    )  # fmt: skip
+    cache_scope: Literal["user", "all"] = Field(
+        "user", description="Whose texts count as embedded before: the user's own, or everybody's"
+    )
+    cache_precision: Literal["float32", "float16"] = Field(
+        "float32", description="Form of kept vectors; float16 takes half the space and rounds"
+    )
+    cache_redis_bytes: int | None = Field(
+        None, ge=1_048_576, le=10**12,
+        description="Memory for vectors in Redis, for all processes; needs `CACHE_SECRET`",
+    )  # fmt: skip
+    cache_ttl: int = Field(86_400, ge=1, le=31_536_000, description="Seconds of a vector in Redis")
+    cache_secret: SecretStr | None = Field(
+        None, min_length=32, description="Secret of the names in Redis, at least 32 characters"
     )
     engine_timeout: float = Field(
         60.0,
@@ -242,30 +257,10 @@ class Settings(BaseSettings):
         return tokens
 
 
-def _environment_name(field: str) -> str:
-    return field.upper()
-
-
-NAMES = frozenset(map(_environment_name, Settings.model_fields))
-
-
-def _complaints(error: ValidationError) -> list[str]:
-    return [_complaint(str(item["loc"][0]), item) for item in error.errors()]
-
-
-def _complaint(field: str, item: ErrorDetails) -> str:
-    message = item["msg"].removeprefix("Value error, ")
-    return f"{_environment_name(field)}: {message}{_shown(field, item['input'])}"
-
-
-def _shown(field: str, value: object) -> str:
-    """A wrong value as part of a message; nothing if it may be a secret."""
-    may_be_secret = (
-        "SecretStr" in str(Settings.model_fields[field].annotation)
-        or field in _WITH_SECRETS
-        or any(mark in str(value) for mark in _SECRET_MARKS)
-    )
-    return "" if may_be_secret else f" (it is {str(value)[:64]!r})"
+NAMES = frozenset(map(str.upper, Settings.model_fields))
+_SECRET = _WITH_SECRETS | {
+    name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
+}
 
 
 @cache
@@ -286,7 +281,7 @@ def load_settings() -> Settings:
     try:
         settings = Settings(_env_file=path)
     except ValidationError as error:
-        complaints += _complaints(error)
+        complaints += wrong(error, secret=_SECRET)
     if complaints:
         sys.exit("embedding-api: settings are wrong:\n  " + "\n  ".join(complaints))
     return settings

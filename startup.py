@@ -17,7 +17,7 @@ from embedder.profile import Profile
 from environment import env_file, is_open_to_all
 from errors import ConfigurationError
 from settings import VERSION, Settings
-from wiring import Parts, read_model_info
+from wiring import Parts, make_cache, read_model_info
 
 LOG = logging.getLogger("embedding_api")
 LOADING = 5  # times ENGINE_TIMEOUT that a model may take to load: a disk that hangs raises nothing
@@ -32,6 +32,7 @@ async def check_settings(settings: Settings) -> None:
     """
     access = make_access(settings)
     make_gate(_no_app, settings, access, routes={})
+    make_cache(settings, dimensions=1, fingerprint="")
     if settings.supabase_anon_key:
         anon_key = settings.supabase_anon_key.get_secret_value()
         await check_anon_key(anon_key, verifier=access.verifier, supabase_url=settings.supabase_url)
@@ -153,6 +154,7 @@ async def stop(parts: Parts) -> None:
     """End the engine's thread and close connections, once every request has been answered."""
     access = parts.access
     await parts.embedder.close()
+    await parts.cached.aclose()
     await access.quota.aclose()
     await access.blocked_users.aclose()
     await access.service_keys.aclose()

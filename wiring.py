@@ -23,6 +23,13 @@ from api.refused import behind_connection
 from api.routes import Page, pages
 from api.supervisor import SUPERVISOR_PID
 from auth.jwks import RemoteKeys
+from cache.cache import Cache
+from cache.cached_model import CachedModel, Origins
+from cache.keys import Keys
+from cache.memory import MemoryCache
+from cache.shared import SharedCache
+from cache.values import Values
+from embedder.batcher import Keep
 from embedder.blank import PATTERN
 from embedder.profile import PROFILE_FILE, Profile
 from embedder.serving import ServedModel
@@ -30,7 +37,7 @@ from embedder.tasks import NO_TITLE, main_names
 from errors import ConfigurationError
 from gate.gate import Gate, Route
 from lifecycle import Lifecycle
-from recording import record_pack, record_request
+from recording import record_origins, record_pack, record_request
 from settings import VERSION, Settings
 
 
@@ -41,6 +48,7 @@ class Parts:
     settings: Settings
     model_info: ModelInfo
     embedder: ServedModel
+    cached: CachedModel
     access: Access
     lifecycle: Lifecycle
 
@@ -85,10 +93,18 @@ def build_app(settings: Settings, service: EmbeddingService) -> ASGIApp:
 
 def make_parts(settings: Settings, service: EmbeddingService) -> Parts:
     """The parts of a worker process; the model is not loaded yet. Raises ConfigurationError."""
+    model_info = read_model_info(settings, service.directory)
+    cache = make_cache(
+        settings, dimensions=model_info.dimensions[0], fingerprint=model_info.fingerprint
+    )
+    embedder = make_embedder(settings, service.directory, keep=cache.keep)
     return Parts(
         settings=settings,
-        model_info=read_model_info(settings, service.directory),
-        embedder=make_embedder(settings, service.directory),
+        model_info=model_info,
+        embedder=embedder,
+        cached=CachedModel(
+            embedder, cache, enabled=settings.cache_bytes > 0, report=record_origins
+        ),
         access=make_access(settings),
         lifecycle=Lifecycle(
             shutdown_timeout=settings.shutdown_timeout,
@@ -116,8 +132,8 @@ def gate_routes(service: EmbeddingService, found: list[Page]) -> dict[str, Route
 # --- the model ------------------------------------------------------------------------------------
 
 
-def make_embedder(settings: Settings, directory: Path) -> ServedModel:
-    """The prepared model in `directory`, not yet loaded."""
+def make_embedder(settings: Settings, directory: Path, *, keep: Keep) -> ServedModel:
+    """The prepared model in `directory`, not yet loaded; `keep` gets what it computes."""
     # While the engine works, several threads tokenise a slice no sooner than one.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     return ServedModel(
@@ -132,7 +148,41 @@ def make_embedder(settings: Settings, directory: Path) -> ServedModel:
         kernel=settings.native_kernel,
         report=partial(record_pack, batch_tokens=settings.max_batch_tokens),
         report_job=tracing.record_job,
+        keep=keep,
     )
+
+
+def make_cache(settings: Settings, *, dimensions: int, fingerprint: str) -> Cache:
+    """Where vectors of a model are kept; connects to nothing yet.
+
+    Raises:
+        ConfigurationError: CACHE_REDIS_BYTES is set, and what it needs is not.
+    """
+    values = Values(settings.cache_precision, dimensions)
+    # Without Redis nothing outlives this process, so neither need the secret.
+    secret = settings.cache_secret and settings.cache_secret.get_secret_value().encode()
+    keys = Keys(secret or os.urandom(32), scope=settings.cache_scope)
+    memory = MemoryCache(
+        settings.cache_bytes,
+        value_bytes=values.size,
+        report_evictions=metrics.CACHE_EVICTIONS.inc,
+    )
+    shared = None
+    if settings.cache_redis_bytes is not None:
+        if settings.redis_url is None or secret is None:
+            raise ConfigurationError(
+                "CACHE_REDIS_BYTES needs REDIS_URL and CACHE_SECRET: set both, or leave it out"
+            )
+        shared = SharedCache(
+            settings.redis_url,
+            keys=keys,
+            space=f"{fingerprint}-{settings.cache_precision}",
+            limit=settings.cache_redis_bytes,
+            ttl=settings.cache_ttl,
+            value_bytes=values.size,
+            report_failure=metrics.CACHE_REDIS_FAILURES.inc,
+        )
+    return Cache(keys=keys, values=values, memory=memory, shared=shared)
 
 
 def read_model_info(settings: Settings, directory: Path) -> ModelInfo:
@@ -187,6 +237,8 @@ def _begin_metrics(parts: Parts, gate: Gate, service: EmbeddingService) -> None:
         reasons=fault_reasons(),
         decisions={"admitted"} | refusal_reasons(),
     )
+    record_origins(Origins())
+    metrics.CACHE_BYTES.set_function(lambda: parts.cached.used_bytes)
     metrics.watch_supervisor(_supervisor_pid())
     if isinstance(keys, RemoteKeys):
         metrics.watch_jwks_age(lambda: keys.age)

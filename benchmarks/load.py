@@ -14,18 +14,21 @@ import aiohttp
 import psutil
 
 from lab.models import FULL_SIZE, prepared
-from lab.server import Server, serve, token
+from lab.server import CACHE, Server, serve, token
 
 USERS = [f"00000000-0000-4000-8000-{number:012x}" for number in range(64)]
 
 
 @contextmanager
-def serving(model: Path | None = FULL_SIZE, *, bounded: bool = False) -> Iterator[Server]:
+def serving(
+    model: Path | None = FULL_SIZE, *, bounded: bool = False, cached: bool = False
+) -> Iterator[Server]:
     """Run the service in int8.
 
     Args:
         model: the directory of the model; None for the starter model.
         bounded: keep the default limits of queue and concurrency. Quotas are never reached.
+        cached: with the cache of texts that were embedded before.
     """
     name = str(model) if model else ""
     prepared(name or None, "int8")
@@ -38,6 +41,8 @@ def serving(model: Path | None = FULL_SIZE, *, bounded: bool = False) -> Iterato
         environment |= dict.fromkeys(
             ("MAX_QUEUE_TOKENS", "MAX_USER_QUEUE_TOKENS", "MAX_CONCURRENT_PER_USER"), "1000000"
         )
+    if cached:
+        environment |= CACHE
     with (
         tempfile.TemporaryDirectory() as directory,
         serve(Path(directory) / "log", environment) as server,

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import TypeAlias
 
 import numpy as np
 
 from embedder.admission import Admission
 from embedder.errors import EmbeddingFailedError, EngineEndedError
 from embedder.model import Engine
-from embedder.pack_queue import Job, PackQueue, Text
+from embedder.pack_queue import Flight, Job, PackQueue, Text
 from embedder.postprocess import Vectors
 from embedder.tokens import TokenIds
 
@@ -37,6 +38,18 @@ class JobReport:
     ended: float
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one request gets."""
+
+    vectors: Vectors  # (n_texts, dimensions), in the order of its texts
+    shared: list[int]  # indices of texts that were computed in the turns of other requests
+
+
+# Is given the key and the vector of each text that has a key, and whose turn it was computed in.
+Keep: TypeAlias = Callable[[bytes, np.ndarray, str], None]
+
+
 class Batcher:
     """Greedy batching by tokens: an idle engine starts at once, a busy one lets texts accumulate.
 
@@ -44,7 +57,7 @@ class Batcher:
     callers the engine was idle for a third of the time while the loop wrote their answers.
 
     The queue is fair between users, and `admission` bounds it. Queued texts of a cancelled caller
-    are dropped. A text that the engine fails on fails only its own request.
+    are dropped. A text that the engine fails on fails only the requests that have it.
     """
 
     def __init__(
@@ -56,16 +69,18 @@ class Batcher:
         admission: Admission,
         report: Callable[[PackReport], None] = lambda _: None,
         report_job: Callable[[JobReport], None] = lambda _: None,
+        keep: Keep = lambda key, row, user: None,
     ) -> None:
         self._engine = engine
         self._batch_tokens = batch_tokens
         self.admission = admission
-        self._report, self._report_job = report, report_job
+        self._report, self._report_job, self._keep = report, report_job, keep
         self._queue = PackQueue(batch_tokens=batch_tokens, batch_size=batch_size)
         self._wake_ups: SimpleQueue[None] = SimpleQueue()  # for the engine's thread
         self._wake_up_due = self._closing = False
         self._thread = threading.Thread(target=self._run_packs, name="engine", daemon=True)
         self._jobs: set[Job] = set()
+        self._flights: dict[bytes, Flight] = {}  # by key
         self.ended_by: Exception | None = None  # why no more work is accepted
         self.running_since: float | None = (
             None  # time.monotonic(); start of the forward pass in progress
@@ -93,12 +108,26 @@ class Batcher:
             await asyncio.to_thread(self._thread.join)
 
     async def run(self, token_ids: Sequence[TokenIds], *, user: str, bulk: bool = False) -> Vectors:
+        """The vectors of `answer`, of texts that are computed for this request alone."""
+        return (await self.answer(token_ids, [None] * len(token_ids), user=user, bulk=bulk)).vectors
+
+    async def answer(
+        self,
+        token_ids: Sequence[TokenIds],
+        keys: Sequence[bytes | None],
+        *,
+        user: str,
+        bulk: bool = False,
+        known: int = 0,
+    ) -> Answer:
         """Vectors of one request's texts, in their order.
 
         Args:
             token_ids: the texts, each (n_tokens,).
+            keys: one per text. Texts with the same key that wait or run are computed once.
             user: whose share of the queue it takes.
             bulk: whether all other work has priority.
+            known: further vectors that the request holds in memory until it is answered.
 
         Returns:
             (n_texts, dimensions) float32, L2-normalised.
@@ -111,24 +140,52 @@ class Batcher:
         if self.ended_by is not None:
             raise self.ended_by
         lengths = [len(ids) for ids in token_ids]
-        self.admission.admit(user, lengths, bulk=bulk)
+        self.admission.admit(user, [*lengths, *[0] * known], bulk=bulk)
         large = sum(lengths) > self._batch_tokens
         job = Job(user, len(lengths), large, bulk, self._loop.create_future())
         self._jobs.add(job)
         try:
-            self._queue.push(job, token_ids)
+            self._join_flights(job, token_ids, keys)
             self._wake_soon()
-            return await job.answer
+            return Answer(await job.answer, job.shared)
         finally:
             self._leave(job)
+            for _ in range(known):
+                self.admission.release(user, 0)
+
+    def _join_flights(
+        self, job: Job, token_ids: Sequence[TokenIds], keys: Sequence[bytes | None]
+    ) -> None:
+        """Let every text wait for its flight, and queue those whose flight does not run yet."""
+        waiting = []
+        for index, (ids, key) in enumerate(zip(token_ids, keys, strict=True)):
+            flight = self._flight_of(ids, key)
+            text = Text(job, index, flight)
+            flight.texts.append(text)
+            if not flight.taken:
+                waiting.append(text)
+        self._queue.push(waiting)
+
+    def _flight_of(self, token_ids: TokenIds, key: bytes | None) -> Flight:
+        if key is None:
+            return Flight(token_ids, None)
+        return self._flights.setdefault(key, Flight(token_ids, key))
 
     def _leave(self, job: Job) -> None:
         """Remove a job that is answered, has failed, or was cancelled."""
         self._jobs.discard(job)
-        for text in self._queue.drop(job) if job.missing else ():
-            self.admission.release(job.user, len(text.token_ids))
+        left = self._queue.drop(job) if job.missing or job.shared else ()
+        for text in left:
+            if not text.flight.taken:  # else it is released when its flight ends
+                text.flight.texts.remove(text)
+                self._forget_if_empty(text.flight)
+                self.admission.release(job.user, len(text.token_ids))
         ended = time.monotonic()
         self._report_job(JobReport(job.arrived, job.started or ended, ended))
+
+    def _forget_if_empty(self, flight: Flight) -> None:
+        if flight.key is not None and not flight.texts:
+            del self._flights[flight.key]
 
     def _wake_soon(self) -> None:
         """Wake the engine's thread once per turn of the loop, so that its requests share packs."""
@@ -173,9 +230,19 @@ class Batcher:
             self._account(pack, started, seconds)
         except Exception as error:
             self.abandon(EngineEndedError(error))
-        for text, row in zip(pack, rows, strict=True):
+        for first, row in zip(pack, rows, strict=True):
+            self._land(first, row)
+
+    def _land(self, first: Text, row: np.ndarray | EmbeddingFailedError) -> None:
+        """Deliver the vector of a text, which ran in the turn of `first`, to all who wait."""
+        flight = first.flight
+        if flight.key is not None:
+            del self._flights[flight.key]
+            if not isinstance(row, EmbeddingFailedError):
+                self._keep(flight.key, row, first.job.user)
+        for text in flight.texts:
             self.admission.release(text.job.user, len(text.token_ids))
-            text.job.deliver(text.index, row)
+            text.job.deliver(text.index, row, shared=text is not first)
 
     def _forward(self, token_ids: list[TokenIds]) -> list[np.ndarray | EmbeddingFailedError]:
         """One row per text. If the engine fails on a pack, each of its texts is tried alone."""

@@ -58,8 +58,8 @@ class FairQueue(Generic[Item]):
         """The next item, which stays in the queue; None if there is none."""
         return self._waiting[self._turns[0].user][0][0] if self._turns else None
 
-    def pop(self) -> Item:
-        """Remove and return the next item.
+    def pop(self, *, free: bool = False) -> Item:
+        """Remove and return the next item, which costs its user nothing if it is `free`.
 
         Raises:
             IndexError: the queue is empty.
@@ -68,7 +68,7 @@ class FairQueue(Generic[Item]):
         self._now = max(self._now, turn.start)
         line = self._waiting[turn.user]
         item, cost = line.popleft()
-        self._finish[turn.user] = finish = turn.start + cost
+        self._finish[turn.user] = finish = turn.start + (0 if free else cost)
         if line:
             self._schedule(turn.user, finish, deadline=finish + line[0][1])
         else:

@@ -26,6 +26,7 @@ class Job:
     bulk: bool  # all other work has priority
     answer: "asyncio.Future[Vectors]"
     vectors: Vectors | None = None
+    shared: list[int] = field(default_factory=list)  # texts that were computed in other turns
     arrived: float = field(default_factory=time.monotonic)
     started: float | None = None
 
@@ -34,10 +35,14 @@ class Job:
         if not self.answer.done():
             self.answer.set_exception(error)
 
-    def deliver(self, index: int, row: np.ndarray | EmbeddingFailedError) -> None:
+    def deliver(
+        self, index: int, row: np.ndarray | EmbeddingFailedError, *, shared: bool = False
+    ) -> None:
         """Set one vector. It is copied, since `row` keeps its whole pack in memory."""
         if self.answer.done():
             return
+        if shared:
+            self.shared.append(index)
         if isinstance(row, EmbeddingFailedError):
             self.fail(EmbeddingFailedError(str(row), index=index))
             return
@@ -49,13 +54,32 @@ class Job:
             self.answer.set_result(self.vectors)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One forward pass of one text, for all requests that wait for it.
+
+    Each of them has queued the text in its own turn. It runs in the first of these turns, so none
+    waits longer than it would alone, and none depends on whether another is cancelled.
+    """
+
+    token_ids: TokenIds
+    key: bytes | None  # None: no other request may wait for it
+    texts: "list[Text]" = field(default_factory=list)  # that wait for it; of the event loop alone
+    taken: bool = False  # by the engine's thread
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Text:
     """One text of a job."""
 
     job: Job
     index: int
-    token_ids: TokenIds
+    flight: Flight
+
+    @property
+    def token_ids(self) -> TokenIds:
+        """(n_tokens,)."""
+        return self.flight.token_ids
 
 
 class PackQueue:
@@ -76,14 +100,14 @@ class PackQueue:
         self._passed = 0  # packs since bulk began to wait or was taken
         self._lock = threading.Lock()
 
-    def push(self, job: Job, token_ids: Sequence[TokenIds]) -> None:
+    def push(self, texts: Sequence[Text]) -> None:
         """Add all texts of a job at once, so that no pack takes some of them too early."""
         with self._lock:
-            for index, ids in enumerate(token_ids):
-                self._queue_of(job).push(job.user, Text(job, index, ids), len(ids))
+            for text in texts:
+                self._queue_of(text.job).push(text.job.user, text, len(text.token_ids))
 
     def drop(self, job: Job) -> list[Text]:
-        """Remove and return the texts of a cancelled job that still wait."""
+        """Remove and return the texts of a job that are in the queue."""
         with self._lock:
             return self._queue_of(job).drop(job.user, lambda text: text.job is job)
 
@@ -103,11 +127,11 @@ class PackQueue:
 
     def _next_queue(self) -> FairQueue[Text]:
         """The queue to take the next pack from."""
-        if self._bulk.peek() is None:
+        if _next(self._bulk) is None:
             self._passed = 0
             return self._texts
         self._passed += 1
-        if self._texts.peek() is None or self._passed >= BULK_EVERY:
+        if _next(self._texts) is None or self._passed >= BULK_EVERY:
             self._passed = 0
             return self._bulk
         return self._texts
@@ -115,10 +139,18 @@ class PackQueue:
     def _pack_of(self, queue: FairQueue[Text]) -> list[Text]:
         pack: list[Text] = []
         tokens = 0
-        while len(pack) < self._batch_size and (text := queue.peek()) is not None:
+        while len(pack) < self._batch_size and (text := _next(queue)) is not None:
             tokens += len(text.token_ids)
             fills_up = bool(pack) and text.job.large and not pack[-1].job.large
             if pack and (tokens > self._batch_tokens or fills_up):
                 break
+            text.flight.taken = True
             pack.append(queue.pop())
         return pack
+
+
+def _next(queue: FairQueue[Text]) -> Text | None:
+    """The next text that no other turn has taken."""
+    while (text := queue.peek()) is not None and text.flight.taken:
+        queue.pop(free=True)
+    return text

@@ -7,24 +7,22 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import accumulate, chain
+from itertools import chain
 from pathlib import Path
 
 from embedder import heap
 from embedder.admission import MIN_COST, Admission, cost_of
-from embedder.batcher import Batcher, JobReport, PackReport
+from embedder.batcher import Answer, Batcher, JobReport, Keep, PackReport
 from embedder.errors import (
-    EmbeddingFailedError,
     EngineError,
     EngineStalledError,
     ModelLoadingError,
 )
 from embedder.model import EmbeddingModel
-from embedder.overflow import AVERAGE, ERROR, TRUNCATE, Overflow, average
-from embedder.postprocess import Vectors
+from embedder.overflow import AVERAGE, ERROR, TRUNCATE, Overflow
 from embedder.threads import available_threads
 from embedder.tokenising import Slices, TokenisingThread
-from embedder.tokens import TokenizedText, characters_of, refuse_truncated
+from embedder.tokens import TokenIds, TokenizedText, characters_of, refuse_truncated
 
 # Tokenising fewer characters takes about as long as passing them to a thread.
 INLINE_CHARACTERS = 2_000
@@ -46,6 +44,7 @@ class ServedModel:
         kernel: of the native engine; None for the best.
         report: called after every forward pass.
         report_job: called after every request, in its own context.
+        keep: called with the key and vector of each computed text that has a key, and its user.
     """
 
     def __init__(
@@ -62,6 +61,7 @@ class ServedModel:
         report: Callable[[PackReport], None],
         kernel: str | None = None,
         report_job: Callable[[JobReport], None] = lambda _: None,
+        keep: Keep = lambda key, row, user: None,
     ) -> None:
         self._deadline = deadline
         self._load = partial(
@@ -79,6 +79,7 @@ class ServedModel:
             admission=Admission(user_tokens=user_queue_tokens, total_tokens=queue_tokens),
             report=report,
             report_job=report_job,
+            keep=keep,
         )
         self._tokenising = TokenisingThread()
         self._model: EmbeddingModel | None = None
@@ -225,27 +226,26 @@ class ServedModel:
             return list(chain.from_iterable(steps))
         return await self._tokenising.run(steps, user=user, cost=cost)
 
-    async def embed(
-        self, texts: Sequence[TokenizedText], *, user: str, bulk: bool = False
-    ) -> Vectors:
-        """(n_texts, dimensions) float32, L2-normalised.
-
-        The windows of a text are queued as if they were texts.
+    def require_size(self, texts: Sequence[TokenizedText]) -> None:
+        """Refuse a request that does not fit even into an empty queue; its error counts texts.
 
         Raises:
             ModelLoadingError: the model is not loaded yet.
-            EmbedderError: as `Batcher.run`.
+            TooManyTokensError: the texts count more than a user's limit.
         """
-        batcher = self._running
-        batcher.admission.require_size([*map(_cost, texts)])  # its error counts texts, not windows
-        windows = [window for text in texts for window in text.windows]
-        try:
-            vectors = await batcher.run(windows, user=user, bulk=bulk)
-        except EmbeddingFailedError as error:
-            ends = accumulate(text.n_windows for text in texts)
-            index = sum(1 for end in ends if end <= error.index)
-            raise EmbeddingFailedError(str(error), index=index) from None
-        return average(vectors, [text.weights for text in texts])
+        self._running.admission.require_size([*map(_cost, texts)])
+
+    async def answer(
+        self,
+        token_ids: Sequence[TokenIds],
+        keys: Sequence[bytes | None],
+        *,
+        user: str,
+        bulk: bool = False,
+        known: int = 0,
+    ) -> Answer:
+        """As `Batcher.answer`. Raises ModelLoadingError if the model is not loaded yet."""
+        return await self._running.answer(token_ids, keys, user=user, bulk=bulk, known=known)
 
     @property
     def _running(self) -> Batcher:

@@ -32,6 +32,11 @@ TEXTS = (
 USER = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a0001"
 
 
+# Texts of tests and measurements repeat, and each is to be computed. So servers have no cache, but
+# those that are started with this.
+CACHE = {"CACHE_BYTES": "67108864"}
+
+
 def copy_source(directory: Path) -> Path:
     """Copy the source tree without the developer's `.env`, so that tests know every setting."""
     unwanted = shutil.ignore_patterns(".*", "__pycache__", "build")
@@ -129,7 +134,7 @@ def serve(
         process = subprocess.Popen(
             command,
             cwd=directory,
-            env={**bare_environment(), "PORT": str(port), **environment},
+            env={**bare_environment(), "PORT": str(port), "CACHE_BYTES": "0", **environment},
             stdout=log,
             stderr=log,
             start_new_session=True,

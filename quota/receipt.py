@@ -130,6 +130,17 @@ def tokens_alone(receipt: Receipt) -> Receipt:
     return replace(receipt, request_id="", shared=False)
 
 
+def part_of(receipt: Receipt, *, tokens: int) -> Receipt:
+    """What to refund of `receipt` if so many of its tokens were not needed."""
+    return replace(tokens_alone(receipt), spent=replace(receipt.spent, tokens=tokens))
+
+
+def without(receipt: Receipt, part: Receipt, *, left: Receipt) -> Receipt:
+    """`receipt` after a part of its tokens was refunded, which `left` so many."""
+    spent = replace(receipt.spent, tokens=receipt.spent.tokens - part.spent.tokens)
+    return replace(receipt, tokens_remaining=left.tokens_remaining, spent=spent)
+
+
 def refusal_of(counts: Counts, limits: Limits, *, user_id: str) -> QuotaExceeded:
     """The error for refused `counts`; a retry after `retry_after` seconds is admitted."""
     which: Literal["requests", "tokens"] = "tokens" if counts.refused == "tokens" else "requests"

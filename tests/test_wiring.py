@@ -81,6 +81,7 @@ def test_whatever_a_setting_is_the_start_goes_on_or_ends_with_one_line(
         ("ALLOWED_ROLES", "anon"),
         ("SUPABASE_JWKS", "{}"),
         ("SERVICE_KEYS", "indexer:0123"),
+        ("CACHE_REDIS_BYTES", "2000000"),
         ("SERVICE_KEYS_FILE", "/nowhere/keys"),
     ],
 )

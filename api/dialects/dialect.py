@@ -93,10 +93,13 @@ class Dialect(ABC):
     async def vectors(
         self, texts: Sequence[TokenizedText], scope: Scope, *, dimensions: int | None
     ) -> NDArray[np.float32]:
-        """Charge tokens and embed them: (n_texts, dimensions), L2-normalised, in order."""
+        """Charge tokens and embed them: (n_texts, dimensions), L2-normalised, in order.
+
+        Texts that were embedded before cost no tokens.
+        """
 
     @abstractmethod
-    def about(self, texts: Sequence[TokenizedText]) -> dict[str, Any]:
+    def about(self, texts: Sequence[TokenizedText], *, cached_tokens: int = 0) -> dict[str, Any]:
         """What every answer about texts says: model, fingerprint and usage."""
 
     def task_of(self, model: str) -> str | None:

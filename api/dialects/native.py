@@ -100,6 +100,9 @@ class Usage(bentoml.IODescriptor):
 
     prompt_tokens: int = Field(ge=0)
     total_tokens: int = Field(ge=0)
+    cached_tokens: int = Field(
+        ge=0, description="Those of texts that were embedded before; they are not charged"
+    )
 
 
 class Answer(bentoml.IODescriptor):
@@ -279,7 +282,8 @@ class NativeRoutes(Dialect):
             "text_truncated": any(text.truncated for text in first),
             "text_empty": any(text.blank for text in first),
         }
-        return answer | self.about(texts) | {"dimensions": vectors.shape[1]}
+        about = self.about(texts, cached_tokens=state_of(scope).cached_tokens)
+        return answer | about | {"dimensions": vectors.shape[1]}
 
     @bentoml.api(route="/tokenize", input_spec=TokenizeRequest, output_spec=TokenizeResponse)
     async def tokenize(self, request: TokenizeRequest, scope: Scope) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from lab.server import Server, serve
+from lab.server import CACHE, Server, serve
 from lab.service_keys import KEY
 from tests.deploy.processes import prometheus_of
 from tests.deploy.proxies import Proxy, caddy, nginx
@@ -24,7 +24,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Itera
         "RATE_LIMIT_PER_MIN": "100000",
         "FAILED_AUTH_PER_MIN": str(FAILURES),
     }
-    settings |= {"BODY_TIMEOUT": str(BODY_SECONDS), "MAX_CONCURRENT_PER_USER": "100"}
+    settings |= {"BODY_TIMEOUT": str(BODY_SECONDS), "MAX_CONCURRENT_PER_USER": "100"} | CACHE
     directory = tmp_path_factory.mktemp("origin")
     keys = directory / "keys"
     keys.write_text(f"indexer:{hashlib.sha256(KEY.encode()).hexdigest()}\n")

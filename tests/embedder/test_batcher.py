@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedder.admission import Admission
-from embedder.batcher import Batcher, PackReport
+from embedder.batcher import Batcher, Keep, PackReport
 from embedder.errors import EmbeddingFailedError, UserQueueFullError
 from embedder.postprocess import Vectors
 from embedder.tokens import TokenIds
@@ -52,6 +52,7 @@ async def batching(
     batch_tokens: int = 16,
     batch_size: int = 8,
     user_tokens: int = 10_000,
+    keep: Keep = lambda key, row, user: None,
 ) -> AsyncIterator[tuple[Batcher, list[PackReport]]]:
     reports: list[PackReport] = []
     batcher = Batcher(
@@ -60,6 +61,7 @@ async def batching(
         batch_size=batch_size,
         admission=Admission(user_tokens=user_tokens, total_tokens=10 * user_tokens),
         report=reports.append,
+        keep=keep,
     )
     batcher.start()
     yield batcher, reports

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from embedder.pack_queue import BULK_EVERY, Job, PackQueue
+from embedder.pack_queue import BULK_EVERY, Flight, Job, PackQueue, Text
 
 LENGTH = 8  # tokens of every text here; a pack has room for two
 
@@ -27,7 +27,8 @@ def push(
     queue: PackQueue, loop: asyncio.AbstractEventLoop, user: str, texts: int, *, bulk: bool = False
 ) -> Job:
     job = Job(user, texts, True, bulk, loop.create_future())
-    queue.push(job, [np.zeros(LENGTH, np.int64)] * texts)
+    flights = [Flight(np.zeros(LENGTH, np.int64), None) for _ in range(texts)]
+    queue.push([Text(job, index, flight) for index, flight in enumerate(flights)])
     return job
 
 
@@ -87,3 +88,14 @@ def test_bulk_that_nobody_waits_for_is_dropped(
     push(queue, loop, "b", 2, bulk=False)
     assert len(queue.drop(job)) == 4
     assert packs(queue, 2) == ["bb", ""]
+
+
+def test_a_text_that_another_turn_has_taken_is_passed_over(
+    queue: PackQueue, loop: asyncio.AbstractEventLoop
+) -> None:
+    flight = Flight(np.zeros(LENGTH, np.int64), b"key")
+    for user, bulk in (("b", True), ("u", False), ("v", False)):
+        job = Job(user, 1, True, bulk, loop.create_future())
+        queue.push([Text(job, 0, flight)])
+    push(queue, loop, "w", 1)
+    assert packs(queue, 2) == ["uw", ""]

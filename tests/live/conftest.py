@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lab.random_embeddinggemma import TINY, build
-from lab.server import SOURCE, Server, bare_environment, serve
+from lab.server import CACHE, SOURCE, Server, bare_environment, serve
 
 PLENTY = {
     "RATE_LIMIT_PER_MIN": "1000000",
@@ -44,7 +44,7 @@ def server(
     The Bento is served elsewhere and is not told which model it holds.
     """
     directory = tmp_path_factory.mktemp("server")
-    environment = PLENTY | {"REDIS_URL": redis_url}
+    environment = PLENTY | CACHE | {"REDIS_URL": redis_url}
     if request.param == "bento":
         where: dict[str, Any] = {"target": request.getfixturevalue("bento"), "directory": directory}
     else:
@@ -72,6 +72,7 @@ def gemma_server(
     gemma_directory: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """What a model with prompts and Matryoshka sizes can do."""
-    environment = PLENTY | {"MODEL_QUANTIZATION": "fp32", "MODEL_NAME": str(gemma_directory)}
+    environment = PLENTY | CACHE | {"MODEL_QUANTIZATION": "fp32"}
+    environment |= {"MODEL_NAME": str(gemma_directory)}
     with serve(tmp_path_factory.mktemp("gemma-server") / "log", environment) as running:
         yield running

@@ -58,6 +58,7 @@ def test_it_holds_what_runs_and_nothing_else(packed: Path) -> None:
     assert {
         "service.py",
         "quota/quota.lua",
+        "cache/store.lua",
         "api/bento.py",
         "embedder/native_engine.py",
         "LICENSE",

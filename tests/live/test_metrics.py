@@ -142,7 +142,8 @@ def test_a_refusal_does_not_count_as_a_quick_answer(server: Server) -> None:
 @on_source
 def test_work_that_waits_is_seen(server: Server) -> None:
     with server.client() as client, ThreadPoolExecutor(1) as pool:
-        call = pool.submit(client.post, "/batch-embed", json={"texts": ["word " * 200] * 100})
+        texts = [f"{number} {'word ' * 200}" for number in range(100)]
+        call = pool.submit(client.post, "/batch-embed", json={"texts": texts})
         seen: dict[str, float] = dict.fromkeys(
             (
                 "embed_queue_tokens",
@@ -169,7 +170,8 @@ def test_a_pack_is_counted_in_tokens_and_in_its_share_of_the_budget(server: Serv
     )
     before = metrics(server)
     with server.client() as client:
-        tokens = client.post("/embed", json={"text": "word " * 62}).json()["usage"]["total_tokens"]
+        text = f"{uuid.uuid4()} {'word ' * 40}"
+        tokens = client.post("/embed", json={"text": text}).json()["usage"]["total_tokens"]
     after = metrics(server)
     grown = [after[(name, frozenset())] - before[(name, frozenset())] for name in names]
     assert grown == pytest.approx([tokens, tokens, tokens / 256, 1])

@@ -76,9 +76,10 @@ class CountingService(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, Te
     ) -> NDArray[np.float32]:
         return np.eye(len(texts), dimensions or 4, dtype=np.float32)
 
-    def about(self, texts: Sequence[TokenizedText]) -> dict[str, Any]:
+    def about(self, texts: Sequence[TokenizedText], *, cached_tokens: int = 0) -> dict[str, Any]:
         n_tokens = sum(len(text.ids) for text in texts)
-        return {"model": "owner/model", "usage": {"total_tokens": n_tokens}}
+        usage = {"total_tokens": n_tokens, "cached_tokens": cached_tokens}
+        return {"model": "owner/model", "usage": usage}
 
 
 def scope() -> Scope:

@@ -1,0 +1,1 @@
+"""Vectors of texts that were embedded before, in memory and in Redis."""

@@ -1,0 +1,177 @@
+"""A served model that computes no text twice."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cache.cache import Cache
+from embedder.errors import EmbeddingFailedError
+from embedder.postprocess import Vectors
+from embedder.serving import ServedModel
+from embedder.tokens import TokenIds
+
+PER_TURN = 512  # texts that are looked up in one turn of the event loop: 1 to 2 ms
+
+
+@dataclass(slots=True)
+class Origins:
+    """Texts of one request, by where their vectors come from."""
+
+    memory: int = 0
+    redis: int = 0
+    repeated: int = 0  # the same text, earlier in the request
+    in_flight: int = 0  # another request, which had it computed meanwhile
+    computed: int = 0
+
+
+@dataclass(slots=True)
+class Lookup:
+    """What is known of a request's texts before its tokens are charged.
+
+    Attributes:
+        token_ids: of every text.
+        user: who sent them.
+        keys: one per text; empty if every text is to be computed.
+        found: vectors by key.
+        missing: indices of the texts to compute, each key once.
+        origins: counts of the texts that need not be computed.
+    """
+
+    token_ids: Sequence[TokenIds]
+    user: str
+    keys: list[bytes] = field(default_factory=list)
+    found: dict[bytes, bytes] = field(default_factory=dict)
+    missing: list[int] = field(default_factory=list)
+    origins: Origins = field(default_factory=Origins)
+
+    @property
+    def missing_tokens(self) -> int:
+        """Tokens of the texts to compute."""
+        return sum(len(self.token_ids[index]) for index in self.missing)
+
+    def add(self, found: dict[bytes, bytes]) -> int:
+        """Add vectors of missing texts. Returns how many."""
+        self.found |= found
+        self.missing = [index for index in self.missing if self.keys[index] not in found]
+        return len(found)
+
+
+class CachedModel:
+    """Looks texts up, and has the missing ones computed.
+
+    Args:
+        embedder: computes, and gives `cache` what it computed.
+        cache: keeps vectors.
+        enabled: False: every text is computed, also if it repeats in a request.
+        report: is called with the origins of every request's vectors, if they were looked up.
+    """
+
+    def __init__(
+        self,
+        embedder: ServedModel,
+        cache: Cache,
+        *,
+        enabled: bool = True,
+        report: Callable[[Origins], None] = lambda _: None,
+    ) -> None:
+        self._embedder = embedder
+        self._cache = cache
+        self._enabled = enabled
+        self._report = report
+
+    @property
+    def used_bytes(self) -> int:
+        """What the vectors in memory take."""
+        return self._cache.memory.used_bytes
+
+    async def aclose(self) -> None:
+        """Disconnect from Redis."""
+        await self._cache.aclose()
+
+    async def look_up(
+        self, token_ids: Sequence[TokenIds], *, user: str, store: bool = True
+    ) -> Lookup:
+        """Find the texts that were embedded before.
+
+        Args:
+            token_ids: the texts, each (n_tokens,).
+            user: who sent them.
+            store: False: neither look for the texts nor keep them.
+        """
+        lookup = Lookup(token_ids, user, missing=list(range(len(token_ids))))
+        if not self._enabled or not store:
+            return lookup
+        for start in range(0, len(token_ids), PER_TURN):
+            lookup.keys += self._cache.keys.of(token_ids[start : start + PER_TURN], user=user)
+            if start + PER_TURN < len(token_ids):
+                await asyncio.sleep(0)
+        first = {key: index for index, key in reversed(list(enumerate(lookup.keys)))}
+        lookup.missing = sorted(first.values())
+        lookup.origins.repeated = len(lookup.keys) - len(first)
+        lookup.origins.memory = self._recall(lookup)
+        keys = [lookup.keys[index] for index in lookup.missing]
+        lookup.origins.redis = lookup.add(await self._cache.find_shared(keys, user=user))
+        return lookup
+
+    async def complete(self, lookup: Lookup, *, bulk: bool = False) -> tuple[Vectors, int]:
+        """Compute what is missing. Call once.
+
+        Args:
+            lookup: of the request.
+            bulk: whether all other work has priority.
+
+        Returns:
+            (n_texts, dimensions) float32, L2-normalised, in the order of the texts; and the number
+            of `missing_tokens` that were not computed, because another request came first.
+
+        Raises:
+            EmbedderError: as `Batcher.answer`.
+        """
+        charged = lookup.missing_tokens
+        lookup.origins.in_flight = self._recall(lookup)  # embedded while tokens were charged
+        computed, shared = await self._compute(lookup, bulk=bulk)
+        lookup.origins.in_flight += len(shared)
+        lookup.origins.computed = len(lookup.missing) - len(shared)
+        if lookup.keys:
+            self._report(lookup.origins)
+        own = lookup.missing_tokens - sum(len(lookup.token_ids[index]) for index in shared)
+        return self._in_order(lookup, computed), charged - own
+
+    def _recall(self, lookup: Lookup) -> int:
+        """Find missing texts in memory. Returns how many."""
+        if not lookup.keys:
+            return 0
+        keys = [lookup.keys[index] for index in lookup.missing]
+        values = ((key, self._cache.memory.get(key)) for key in keys)
+        return lookup.add({key: value for key, value in values if value is not None})
+
+    async def _compute(self, lookup: Lookup, *, bulk: bool) -> tuple[Vectors, list[int]]:
+        """Vectors of the missing texts; and which of these were computed for other requests."""
+        missing = lookup.missing
+        if not missing:
+            return np.empty((0, self._cache.values.dimensions), np.float32), []
+        try:
+            answer = await self._embedder.answer(
+                [lookup.token_ids[index] for index in missing],
+                [lookup.keys[index] if lookup.keys else None for index in missing],
+                user=lookup.user,
+                bulk=bulk,
+                known=len(lookup.found),
+            )
+        except EmbeddingFailedError as error:
+            error.index = missing[error.index]
+            raise
+        return answer.vectors, [missing[index] for index in answer.shared]
+
+    def _in_order(self, lookup: Lookup, computed: Vectors) -> Vectors:
+        """Vectors of all texts."""
+        if len(computed) == len(lookup.token_ids):
+            return computed
+        values = self._cache.values
+        rows = dict(zip((lookup.keys[index] for index in lookup.missing), computed, strict=True))
+        vectors = np.empty((len(lookup.keys), values.dimensions), np.float32)
+        for index, key in enumerate(lookup.keys):
+            vectors[index] = rows[key] if key in rows else values.unpack(lookup.found[key])
+        return vectors
