@@ -140,9 +140,8 @@ async def test_vectors_that_a_waiting_request_holds_count_in_the_queue() -> None
 
 def test_a_turn_that_is_taken_for_free_costs_its_user_nothing() -> None:
     queue: FairQueue[str] = FairQueue()
-    for name in ("a", "b"):
-        queue.push(name, f"{name} 1", 10)
-        queue.push(name, f"{name} 2", 10)
+    for name, cost in (("a 1", 100), ("a 2", 10), ("b 1", 10), ("b 2", 10)):
+        queue.push(name[0], name, cost)
     assert queue.pop(free=True) == "a 1"
     assert [queue.pop() for _ in range(3)] == ["b 1", "a 2", "b 2"]
 

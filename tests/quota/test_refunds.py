@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 from lab.signing import Clock
-from quota.receipt import tokens_alone
+from quota.receipt import part_of, tokens_alone, without
 from tests.quota.charging import MIDNIGHT, MakeQuota, spend
 
 
@@ -24,6 +24,19 @@ async def test_refund_of_tokens_alone_keeps_the_request(make: MakeQuota, user: s
     assert (left.remaining, left.tokens_remaining) == (2, 10)
     usage = await quota.usage(user)
     assert (usage.remaining, usage.tokens_remaining) == (2, 10)
+
+
+async def test_refund_of_part_of_the_tokens_leaves_the_rest_to_be_refunded_later(
+    make: MakeQuota, user: str
+) -> None:
+    quota = make(requests=3, tokens_per_day=10)
+    receipt = await spend(quota, user, 10)
+    part = part_of(receipt, tokens=4)
+    rest = without(receipt, part, left=await quota.refund(part))
+    assert (rest.remaining, rest.tokens_remaining, rest.spent.tokens) == (2, 4, 6)
+    assert (await quota.usage(user)).tokens_remaining == 4
+    left = await quota.refund(rest)
+    assert (left.remaining, left.tokens_remaining) == (3, 10)
 
 
 async def test_refund_takes_back_that_request_and_no_other(
