@@ -6,6 +6,7 @@ python -m benchmarks.cache
 import asyncio
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from benchmarks.load import caller, cpu_seconds, serving
@@ -20,7 +21,7 @@ class Call:
     """One kind of request."""
 
     path: str
-    body: dict[str, object]
+    body: Mapping[str, object]
     headers: dict[str, str] = field(default_factory=dict)
 
 
