@@ -138,7 +138,7 @@ class CohereMeta(bentoml.IODescriptor):
 
     api_version: dict[str, str]
     billed_units: dict[str, int] = Field(
-        description="`input_tokens`: tokens the model read, prompts and special tokens included"
+        description="`input_tokens`: tokens that were charged, prompts and special tokens included"
     )
 
 
@@ -213,12 +213,13 @@ def _by_type(done: EmbeddedTexts, types: list[EmbeddingType]) -> dict[str, Any]:
 def _answer(
     version: str, response_type: str, embeddings: Any, done: EmbeddedTexts, scope: Scope
 ) -> dict[str, Any]:
+    usage = done.about["usage"]
     return {
         "response_type": response_type,
         "id": state_of(scope).request_id,
         "embeddings": embeddings,
         "meta": {
             "api_version": {"version": version},
-            "billed_units": {"input_tokens": done.about["usage"]["total_tokens"]},
+            "billed_units": {"input_tokens": usage["total_tokens"] - usage["cached_tokens"]},
         },
     }
