@@ -36,6 +36,7 @@ class SharedCache:
         limit: bytes of all entries, of all processes.
         ttl: seconds that a vector is kept.
         value_bytes: of one vector.
+        read_timeout: seconds that a read of AT_ONCE vectors may take.
         report_failure: is called when Redis did not answer in time, or with an error.
     """
 
@@ -48,6 +49,7 @@ class SharedCache:
         limit: int,
         ttl: int,
         value_bytes: int,
+        read_timeout: float = READ_TIMEOUT,
         report_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = connect(url)
@@ -57,6 +59,7 @@ class SharedCache:
         self._most = limit // (value_bytes + ENTRY_BYTES)
         self._ttl = ttl
         self._value_bytes = value_bytes
+        self._read_timeout = read_timeout
         self._report_failure = report_failure
         self._reads, self._writes = Breaker(), Breaker()
         self._slots = asyncio.Semaphore(MAX_COMMANDS)
@@ -70,7 +73,7 @@ class SharedCache:
         return len(self._waiting)
 
     async def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The vectors of some of the keys, found within READ_TIMEOUT for each AT_ONCE of them."""
+        """The vectors of some of the keys, as far as Redis returns them in time."""
         size = len(keys) * self._value_bytes
         if not keys or self._reading_bytes + size > MAX_READING:
             return {}
@@ -94,7 +97,7 @@ class SharedCache:
         if not self._reads.admits():
             return None
         try:
-            async with asyncio.timeout(READ_TIMEOUT), self._slots:
+            async with asyncio.timeout(self._read_timeout), self._slots:
                 sealed = await self._client.mget([self._prefix + key.hex() for key in keys])
         except (*REDIS_FAILURES, ValueError) as error:
             self._failed(self._reads, error)
@@ -139,11 +142,15 @@ class SharedCache:
         else:
             self._writes.succeeded()
 
-    async def aclose(self) -> None:
-        """Stop storing, and disconnect."""
+    async def flush(self) -> None:
+        """Wait until nothing waits to be stored."""
         if self._writer is not None:
-            self._writer.cancel()
-            await asyncio.gather(self._writer, return_exceptions=True)
+            await self._writer
+
+    async def aclose(self) -> None:
+        """Finish the command that is under way, within CALL_TIMEOUT, and disconnect."""
+        self._waiting.clear()
+        await self.flush()
         await self._client.aclose()
 
     def _failed(self, breaker: Breaker, error: BaseException) -> None:

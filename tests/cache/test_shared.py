@@ -42,6 +42,7 @@ async def make(redis: RedisServer) -> AsyncIterator[Make]:
         entries: int = 1000,
         keys: Keys = KEYS,
         ttl: int = 60,
+        read_timeout: float = 10.0,  # this machine may be busy
         failures: Callable[[], None] = lambda: None,
     ) -> SharedCache:
         made.append(
@@ -52,6 +53,7 @@ async def make(redis: RedisServer) -> AsyncIterator[Make]:
                 limit=entries * ENTRY,
                 ttl=ttl,
                 value_bytes=SIZE,
+                read_timeout=read_timeout,
                 report_failure=failures,
             )
         )
@@ -73,19 +75,13 @@ def value(number: int) -> bytes:
 async def store(cache: SharedCache, numbers: range, user: str = "u") -> None:
     for number in numbers:
         cache.store(key(number), value(number), user=user)
-    while cache.waiting:
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.05)  # for the command that is under way
+    await cache.flush()
 
 
 async def found(cache: SharedCache, numbers: range) -> list[int]:
-    """Asked again on a busy machine, where an answer may come too late."""
-    best: dict[bytes, bytes] = {}
-    for _ in range(20):
-        best |= await cache.find([key(number) for number in numbers])
-        await asyncio.sleep(0.01)
-    assert all(best[key(n)] == value(n) for n in numbers if key(n) in best)
-    return [number for number in numbers if key(number) in best]
+    values = await cache.find([key(number) for number in numbers])
+    assert all(values[key(n)] == value(n) for n in numbers if key(n) in values)
+    return [number for number in numbers if key(number) in values]
 
 
 async def test_what_one_process_stores_another_finds(make: Make) -> None:
@@ -93,12 +89,11 @@ async def test_what_one_process_stores_another_finds(make: Make) -> None:
     assert await found(make(), range(5)) == [0, 1, 2]
 
 
-async def test_a_vector_is_kept_for_its_time_to_live(make: Make, redis: RedisServer) -> None:
-    cache = make(ttl=2)
-    await store(cache, range(3))
-    assert await found(cache, range(3)) == [0, 1, 2]
-    await asyncio.sleep(2)
-    assert await found(cache, range(3)) == []
+async def test_a_vector_is_kept_for_its_time_to_live(make: Make) -> None:
+    await store(make(ttl=1), range(3))
+    await store(make(ttl=60), range(3, 6))
+    await asyncio.sleep(1.1)
+    assert await found(make(), range(6)) == [3, 4, 5]
 
 
 async def test_a_vector_that_another_secret_sealed_is_not_given_out(make: Make) -> None:
@@ -116,9 +111,9 @@ async def test_a_full_cache_loses_what_the_largest_user_stored_first(make: Make)
 
 
 async def test_vectors_that_expired_make_room(make: Make) -> None:
-    cache = make(entries=100, ttl=2)
-    await store(cache, range(100), "flood")
-    await asyncio.sleep(2.2)
+    await store(make(entries=100, ttl=1), range(100), "flood")
+    await asyncio.sleep(1.1)
+    cache = make(entries=100)
     await store(cache, range(1000, 1090), "other")
     assert await found(cache, range(1000, 1090)) == list(range(1000, 1090))
 
@@ -170,7 +165,7 @@ async def test_a_hanging_redis_costs_milliseconds_and_then_nothing(
     fragile_redis: RedisServer, make: Make
 ) -> None:
     failures = Failures()
-    cache = make(fragile_redis.url, failures=failures)
+    cache = make(fragile_redis.url, failures=failures, read_timeout=READ_TIMEOUT)
     await store(cache, range(1))
     fragile_redis.hang()
     waited = 0.0
@@ -178,17 +173,18 @@ async def test_a_hanging_redis_costs_milliseconds_and_then_nothing(
         started = time.monotonic()
         assert await cache.find([key(0)] * (3 * AT_ONCE)) == {}
         waited += time.monotonic() - started
-    assert failures.count == 3  # then it is not asked for a while
-    assert waited < 20 * 0.1  # if all were asked until the timeout of the quotas: 5 seconds
+    assert 3 <= failures.count < 10  # then it is not asked for a while
+    assert waited < 4  # with the timeout of the quotas it would be 5 seconds at least
     fragile_redis.wake()
 
 
 async def test_a_redis_that_is_too_far_away_is_a_miss(make: Make, redis: RedisServer) -> None:
     async with DelayingProxy(redis.port, seconds=10 * READ_TIMEOUT) as port:
-        await store(make(), range(1))
-        far = make(f"redis://127.0.0.1:{port}")
+        far = make(f"redis://127.0.0.1:{port}", read_timeout=READ_TIMEOUT)
+        await store(far, range(1))
         assert await far.find([key(0)]) == {}
         await far.aclose()
+    assert await found(make(), range(1)) == [0]
 
 
 async def test_no_more_vectors_wait_to_be_stored_than_memory_is_set_aside_for(
@@ -209,9 +205,7 @@ async def test_what_is_stored_names_neither_texts_nor_users(
     cache = make(fragile_redis.url)
     [name] = KEYS.of([np.array([1, 2, 3], np.int32)], user=user)
     cache.store(name, os.urandom(SIZE), user=user)
-    while cache.waiting:
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.05)
+    await cache.flush()
     async with Redis.from_url(fragile_redis.url) as client:
         names = [key.decode() async for key in client.scan_iter("*")]
     assert len(names) == 4
