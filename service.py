@@ -151,9 +151,8 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRo
         state.release_body()
         size = self.embedder.model.profile.size_of(dimensions)
         state.n_tokens = _count_tokens(texts)
-        found = await self.cached.look_up(
-            [text.ids for text in texts], user=state.user_id, store=not asks_no_store(scope)
-        )
+        keep = not asks_no_store(scope)
+        found = await self.cached.look_up(texts, user=state.user_id, store=keep)
         charged = found.missing_tokens
         if charged:
             state.receipt = await self.quota.spend(state.charged, tokens=charged)

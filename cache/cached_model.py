@@ -3,21 +3,23 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 
 from cache.cache import Cache
 from embedder.errors import EmbeddingFailedError
+from embedder.overflow import average
 from embedder.postprocess import Vectors
 from embedder.serving import ServedModel
-from embedder.tokens import TokenIds
+from embedder.tokens import TokenIds, TokenizedText
 
-PER_TURN = 512  # texts that are looked up in one turn of the event loop: 1 to 2 ms
+PER_TURN = 512  # windows that are looked up in one turn of the event loop: 1 to 2 ms
 
 
 @dataclass(slots=True)
 class Origins:
-    """Texts of one request, by where their vectors come from."""
+    """Texts of one request, or their windows, by where the vectors come from."""
 
     memory: int = 0
     redis: int = 0
@@ -31,15 +33,17 @@ class Lookup:
     """What is known of a request's texts before its tokens are charged.
 
     Attributes:
-        token_ids: of every text.
+        texts: of the request.
+        windows: token ids of all windows of the texts; a text in several is kept in as many.
         user: who sent them.
-        keys: one per text; empty if every text is to be computed.
+        keys: one per window; empty if every window is to be computed.
         found: vectors by key.
-        missing: indices of the texts to compute, each key once.
-        origins: counts of the texts that need not be computed.
+        missing: indices of the windows to compute, each key once.
+        origins: counts of the windows that need not be computed.
     """
 
-    token_ids: Sequence[TokenIds]
+    texts: Sequence[TokenizedText]
+    windows: Sequence[TokenIds]
     user: str
     keys: list[bytes] = field(default_factory=list)
     found: dict[bytes, bytes] = field(default_factory=dict)
@@ -48,11 +52,20 @@ class Lookup:
 
     @property
     def missing_tokens(self) -> int:
-        """Tokens of the texts to compute."""
-        return sum(len(self.token_ids[index]) for index in self.missing)
+        """Tokens of the windows to compute."""
+        return self.tokens_of(self.missing)
+
+    def tokens_of(self, indices: Sequence[int]) -> int:
+        """Tokens of some of the windows."""
+        return sum(len(self.windows[index]) for index in indices)
+
+    def text_of(self, index: int) -> int:
+        """Index of the text that a window belongs to."""
+        ends = accumulate(text.n_windows for text in self.texts)
+        return sum(1 for end in ends if end <= index)
 
     def add(self, found: dict[bytes, bytes]) -> int:
-        """Add vectors of missing texts. Returns how many."""
+        """Add vectors of missing windows. Returns how many."""
         self.found |= found
         self.missing = [index for index in self.missing if self.keys[index] not in found]
         return len(found)
@@ -91,21 +104,27 @@ class CachedModel:
         await self._cache.aclose()
 
     async def look_up(
-        self, token_ids: Sequence[TokenIds], *, user: str, store: bool = True
+        self, texts: Sequence[TokenizedText], *, user: str, store: bool = True
     ) -> Lookup:
         """Find the texts that were embedded before.
 
         Args:
-            token_ids: the texts, each (n_tokens,).
+            texts: of one request.
             user: who sent them.
             store: False: neither look for the texts nor keep them.
+
+        Raises:
+            ModelLoadingError: the model is not loaded yet.
+            TooManyTokensError: the request is larger than the user's limit.
         """
-        lookup = Lookup(token_ids, user, missing=list(range(len(token_ids))))
+        self._embedder.require_size(texts)
+        windows = [window for text in texts for window in text.windows]
+        lookup = Lookup(texts, windows, user, missing=list(range(len(windows))))
         if not self._enabled or not store:
             return lookup
-        for start in range(0, len(token_ids), PER_TURN):
-            lookup.keys += self._cache.keys.of(token_ids[start : start + PER_TURN], user=user)
-            if start + PER_TURN < len(token_ids):
+        for start in range(0, len(windows), PER_TURN):
+            lookup.keys += self._cache.keys.of(windows[start : start + PER_TURN], user=user)
+            if start + PER_TURN < len(windows):
                 await asyncio.sleep(0)
         first = {key: index for index, key in reversed(list(enumerate(lookup.keys)))}
         lookup.missing = sorted(first.values())
@@ -136,11 +155,12 @@ class CachedModel:
         lookup.origins.computed = len(lookup.missing) - len(shared)
         if lookup.keys:
             self._report(lookup.origins)
-        own = lookup.missing_tokens - sum(len(lookup.token_ids[index]) for index in shared)
-        return self._in_order(lookup, computed), charged - own
+        own = lookup.missing_tokens - lookup.tokens_of(shared)
+        vectors = average(self._in_order(lookup, computed), [text.weights for text in lookup.texts])
+        return vectors, charged - own
 
     def _recall(self, lookup: Lookup) -> int:
-        """Find missing texts in memory. Returns how many."""
+        """Find missing windows in memory. Returns how many."""
         if not lookup.keys:
             return 0
         keys = [lookup.keys[index] for index in lookup.missing]
@@ -148,26 +168,26 @@ class CachedModel:
         return lookup.add({key: value for key, value in values if value is not None})
 
     async def _compute(self, lookup: Lookup, *, bulk: bool) -> tuple[Vectors, list[int]]:
-        """Vectors of the missing texts; and which of these were computed for other requests."""
+        """Vectors of the missing windows; and which of these were computed for other requests."""
         missing = lookup.missing
         if not missing:
             return np.empty((0, self._cache.values.dimensions), np.float32), []
         try:
             answer = await self._embedder.answer(
-                [lookup.token_ids[index] for index in missing],
+                [lookup.windows[index] for index in missing],
                 [lookup.keys[index] if lookup.keys else None for index in missing],
                 user=lookup.user,
                 bulk=bulk,
                 known=len(lookup.found),
             )
         except EmbeddingFailedError as error:
-            error.index = missing[error.index]
+            error.index = lookup.text_of(missing[error.index])
             raise
         return answer.vectors, [missing[index] for index in answer.shared]
 
     def _in_order(self, lookup: Lookup, computed: Vectors) -> Vectors:
-        """Vectors of all texts."""
-        if len(computed) == len(lookup.token_ids):
+        """Vectors of all windows."""
+        if len(computed) == len(lookup.windows):
             return computed
         values = self._cache.values
         rows = dict(zip((lookup.keys[index] for index in lookup.missing), computed, strict=True))

@@ -14,11 +14,34 @@ from cache.cached_model import CachedModel, Lookup, Origins
 from cache.keys import Keys, Scope
 from cache.memory import MemoryCache
 from cache.values import Values
+from embedder.batcher import Batcher
 from embedder.errors import EmbeddingFailedError
 from embedder.postprocess import Vectors
+from embedder.tokens import TokenizedText
 from tests.embedder.test_batcher import FAILING, CountingEngine, batching, text
 
 VALUES = Values("float32", 2)
+
+
+class Served:
+    """A batcher as a served model has one."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        self.answer = batcher.answer
+
+    def require_size(self, texts: Sequence[TokenizedText]) -> None:
+        """Any size fits."""
+
+
+def short(first: int) -> TokenizedText:
+    """In one window."""
+    return TokenizedText(text(first), 3, False)
+
+
+def long(firsts: Sequence[int]) -> TokenizedText:
+    """In windows of three tokens, the first of which each window has."""
+    ids = np.concatenate([text(first) for first in firsts])
+    return TokenizedText(ids, len(ids), False, window=3, repeated=1)
 
 
 @dataclass
@@ -30,7 +53,7 @@ class Cached:
     reports: list[Origins] = field(default_factory=list)
 
     async def look_up(self, firsts: Sequence[int], user: str = "u", store: bool = True) -> Lookup:
-        return await self.model.look_up([text(first) for first in firsts], user=user, store=store)
+        return await self.model.look_up(list(map(short, firsts)), user=user, store=store)
 
     async def embed(self, firsts: Sequence[int], user: str = "u", store: bool = True) -> Vectors:
         lookup = await self.look_up(firsts, user, store)
@@ -53,7 +76,9 @@ async def cached(
     cache = Cache(keys=Keys(b"s" * 32, scope=scope), values=VALUES, memory=memory)
     async with batching(engine, keep=cache.keep) as (batcher, _):
         reports: list[Origins] = []
-        model = CachedModel(cast(Any, batcher), cache, enabled=enabled, report=reports.append)
+        model = CachedModel(
+            cast(Any, Served(batcher)), cache, enabled=enabled, report=reports.append
+        )
         yield Cached(model, engine, reports)
 
 
@@ -159,3 +184,23 @@ async def test_a_failure_names_the_text_and_is_not_kept() -> None:
             with pytest.raises(EmbeddingFailedError) as failed:
                 await it.embed([1, 1, 2, FAILING])
             assert failed.value.index == 3
+
+
+async def test_windows_of_a_long_text_are_kept_one_by_one_and_averaged() -> None:
+    async with cached() as it:
+        await it.embed([1])
+        lookup = await it.model.look_up([short(5), long([1, 2, 3, 2])], user="u")
+        assert lookup.missing_tokens == 3 * 3
+        vectors, spared = await it.model.complete(lookup)
+        assert spared == 0
+        assert it.reports[1] == Origins(memory=1, repeated=1, computed=3)
+        mean = np.array([2.0, 3.0]) / np.hypot(2.0, 3.0)
+        np.testing.assert_allclose(vectors, [[5, 3], mean], rtol=1e-6)
+
+
+async def test_a_failing_window_names_its_text() -> None:
+    async with cached() as it:
+        texts = [long([1, 2]), short(3), long([4, FAILING, 5]), short(6)]
+        with pytest.raises(EmbeddingFailedError) as failed:
+            await it.model.complete(await it.model.look_up(texts, user="u"))
+        assert failed.value.index == 2
