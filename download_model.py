@@ -9,13 +9,11 @@ Reads MODEL_NAME, MODEL_QUANTIZATION, MODEL_BACKEND and HF_TOKEN. Options overri
 import argparse
 import contextlib
 import errno
-import json
 import os
 import resource
 import sys
 import tempfile
 import traceback
-from dataclasses import asdict
 from pathlib import Path
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
@@ -29,7 +27,8 @@ from embedder.prepare import store
 from embedder.prepare.errors import DiskFullError
 from embedder.prepare.memory import require_memory
 from embedder.prepare.needs import needs_of
-from embedder.profile import BACKENDS, Profile, model_tag
+from embedder.prepare.report import report
+from embedder.profile import BACKENDS, model_tag
 from settings import load_settings
 
 QUANTIZATIONS = ("int8", "fp16", "fp32")
@@ -103,7 +102,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--force", action="store_true", help="prepare again even if the store has the model"
     )
     parser.add_argument(
-        "--info", action="store_true", help="print the prepared model's profile and verification"
+        "--info",
+        action="store_true",
+        help="print what was prepared, and how close it is to the original",
     )
     parser.add_argument(
         "--traceback", action="store_true", help="show where in the code a preparation failed"
@@ -130,13 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     name = model_tag(options.model, options.quantization, options.backend)
     if options.info:
-        found = store.find(name)
-        print(
-            json.dumps(describe(*found), indent=2, ensure_ascii=False)
-            if found
-            else f"{name} is not prepared"
-        )
-        return 0 if found else 1
+        return _print_info(name)
     try:
         tag = prepare_model(
             options.model,
@@ -155,9 +150,15 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def describe(tag: str, profile: Profile) -> dict[str, object]:
-    """The profile of a stored model, as plain data."""
-    return {"tag": tag, "fingerprint": profile.fingerprint, **asdict(profile)}
+def _print_info(name: str) -> int:
+    """Print the report of a stored model; returns an exit status."""
+    found = store.find(name)
+    if found is None:
+        print(f"{name} is not prepared: make model")
+        return 1
+    tag, profile = found
+    print(report(tag, store.path_of(tag), profile))
+    return 0
 
 
 if __name__ == "__main__":

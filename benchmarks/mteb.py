@@ -26,7 +26,7 @@ from benchmarks.report import save
 from download_model import QUANTIZATIONS, prepare_model
 from embedder.model import EmbeddingModel
 from embedder.postprocess import Vectors
-from embedder.prepare.build import load_original
+from embedder.prepare.original import load_original
 from embedder.prepare.source import Source, locate
 from embedder.profile import Profile
 from embedder.threads import available_threads

@@ -1,25 +1,28 @@
-"""Measure whether a vector depends on its batch, and the quality of int8.
+"""Measure whether a vector depends on its batch, and how close the starter model is to fp32.
 
-    python -m benchmarks.quality [--json PATH]
+    python -m benchmarks.quality [--json PATH] [--quick]
 
-Invariance: each text alone and the same text in batches; no bit may differ. Quality: int8 against
-fp32 with the real weights of the starter model, by cosine and by Spearman's correlation of the
-similarities of all pairs.
+Invariance: each text alone and the same text in batches; no bit may differ. Closeness: the report
+that preparation stores, for each precision of the starter model, which has real weights.
+--quick keeps the last figures of the invariance.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.report import arguments, save
 from benchmarks.workloads import mixed_lengths, texts
 from embedder.model import EmbeddingModel
-from embedder.postprocess import Vectors
 from embedder.prepare.sentences import SENTENCES
-from embedder.prepare.verify import spearman
+from embedder.profile import Profile
 from embedder.tokens import TokenIds
 from lab.models import prepared, random_embeddinggemma
+from lab.results import results
+
+PRECISIONS = ("int8", "fp16", "fp32")
 
 
 def load(directory: Path) -> EmbeddingModel:
@@ -38,41 +41,33 @@ def differing(model: EmbeddingModel, token_ids: Sequence[TokenIds]) -> int:
     return count
 
 
-def against(quantised: Vectors, reference: Vectors) -> dict[str, float]:
-    """Cosines per text, and the rank correlation of the similarities of all pairs."""
-    cosines = (quantised * reference).sum(axis=1)
-    upper = np.triu_indices(len(reference), 1)
-    pairs = [(vectors @ vectors.T)[upper] for vectors in (quantised, reference)]
-    return {
-        "mean_cosine": float(cosines.mean()),
-        "min_cosine": float(cosines.min()),
-        "spearman_of_pairs": spearman(*pairs),
-    }
-
-
-def main() -> None:
-    path = arguments("quality", __doc__).json
+def invariance() -> dict[str, int]:
+    """Vectors that differ, by precision."""
     gemma = str(random_embeddinggemma())
     mixed = texts(mixed_lengths(3_000))
-    alone: dict[str, int] = {}
+    found: dict[str, int] = {}
     for precision in ("int8", "fp32"):
         large = load(prepared(gemma, precision))
         starter = load(prepared(None, precision))
         tokens = starter.tokenizer.encode(SENTENCES, max_tokens=starter.max_tokens)
         of_starter = differing(starter, [text.ids for text in tokens])
-        alone[precision] = differing(large, mixed) + of_starter
+        found[precision] = differing(large, mixed) + of_starter
         del large
-    vectors = {
-        precision: load(prepared(None, precision)).embed(SENTENCES)
-        for precision in ("int8", "fp32")
+    return found
+
+
+def reports() -> dict[str, Any]:
+    """What preparation found, by precision."""
+    return {
+        precision: dict(Profile.load(prepared(None, precision)).verification)
+        for precision in PRECISIONS
     }
-    save(
-        path,
-        {
-            "differing": alone,
-            "starter_int8_against_fp32": against(vectors["int8"], vectors["fp32"]),
-        },
-    )
+
+
+def main() -> None:
+    options = arguments("quality", __doc__)
+    unchanged = options.quick and results("quality")["differing"]
+    save(options.json, {"differing": unchanged or invariance(), "starter": reports()})
 
 
 if __name__ == "__main__":

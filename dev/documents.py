@@ -12,7 +12,14 @@ from pydantic.fields import FieldInfo
 
 from dev.client_table import client_table
 from dev.route_lists import GENERATED, client_route_table, route_table
-from dev.tables import contention_table, engine_table, fairness_table, serving_table, summary_table
+from dev.tables import (
+    contention_table,
+    engine_table,
+    fairness_table,
+    quality_table,
+    serving_table,
+    summary_table,
+)
 from lab.results import results
 from settings import Settings
 
@@ -93,6 +100,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "contention": contention_table,
     "engine": engine_table,
     "fairness": fairness_table,
+    "quality": quality_table,
     "routes": route_table,
     "serving": serving_table,
     "sizing": sizing_table,

@@ -1,5 +1,6 @@
 """Tables of the documents from benchmarks/results/*.json; `make docs` inserts them."""
 
+from embedder.prepare.report import HEADS
 from lab.results import FAIRNESS, OURS, results
 
 
@@ -25,15 +26,30 @@ def engine_table() -> str:
 def summary_table() -> str:
     """The engines in short: two workloads, memory, and the quality of int8 against fp32."""
     figures = results("engine")
-    quality = results("quality")["starter_int8_against_fp32"]
+    quality = results("quality")["starter"]["int8"]["to_original"]
     rates = figures["tokens_per_second"]
     columns = ["1 × 16", "mixed 8–512"]
-    close_to_fp32 = {OURS: f"{quality['mean_cosine']:.4f} / {quality['spearman_of_pairs']:.4f}"}
+    close_to_fp32 = {OURS: f"{quality['mean_cosine']:.4f} / {quality['rank_correlation']:.4f}"}
     heads = ["", "Tokens/s, query", "Tokens/s, mixed", "Memory MB", "Mean cosine / Spearman"]
     lines = [_row(heads), "| --- |" + " ---: |" * 4]
     for side, memory in figures["pss_mb"].items():
         cells = [f"{rates[column][side]['median']:,.0f}" for column in columns]
         lines.append(_row([side, *cells, f"{memory:,.0f}", close_to_fp32.get(side, "")]))
+    return "\n".join(lines) + "\n"
+
+
+def quality_table() -> str:
+    """How close the starter model is to its original, by precision and encoding."""
+    heads = [
+        "Weights", "Output", "Mean cosine", "1st percentile", "Least", "Rank correlation",
+        "Recall@10", "Recall@10 of fp32",
+    ]  # fmt: skip
+    lines = [_row(heads), "| --- | --- |" + " ---: |" * (len(heads) - 2)]
+    for precision, found in results("quality")["starter"].items():
+        for output in found["outputs"]:
+            figures = [output["agreement"][name] for name in HEADS]
+            cells = [f"{figure:.5f}" for figure in (*figures, output["recall_of_original"])]
+            lines.append(_row([precision, output["encoding"], *cells]))
     return "\n".join(lines) + "\n"
 
 

@@ -35,6 +35,11 @@ def prompts_by_task(prompts: Mapping[str, str]) -> dict[str, str]:
     return found | dict(prompts)
 
 
+def synonyms(task: str) -> tuple[str, ...]:
+    """Every name of a task, itself included."""
+    return next((names for names in SYNONYMS if task in names), (task,))
+
+
 def main_names(tasks: Mapping[str, str]) -> list[str]:
     """One name for each task."""
     second = {name for names in SYNONYMS for name in names[1:]}

@@ -32,7 +32,7 @@ from deploy.image.containers import (
     vectors,
 )
 from embedder.model import EmbeddingModel
-from embedder.prepare.build import load_original
+from embedder.prepare.original import load_original
 from embedder.prepare.source import locate
 
 FLOOR = {"int8": 0.98, "fp32": 0.9999}  # least cosine to sentence-transformers in fp32

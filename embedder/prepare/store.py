@@ -23,6 +23,11 @@ def find(name: str) -> tuple[str, Profile] | None:
     return str(model.tag), profile
 
 
+def path_of(tag: str) -> Path:
+    """The directory of a model in the store."""
+    return Path(bentoml.models.get(tag).path)
+
+
 def add(name: str, build: Callable[[Path], Profile]) -> str:
     """Let `build` fill a directory outside the store, then copy it into the store.
 

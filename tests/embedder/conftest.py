@@ -1,7 +1,8 @@
 """Real models: the starter model, and EmbeddingGemma's architecture with random weights."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,11 @@ import tokenizers
 from sentence_transformers import SentenceTransformer
 
 from embedder.model import EmbeddingModel
-from embedder.prepare.build import build, load_original
+from embedder.postprocess import Vectors
+from embedder.prepare import build as builder
+from embedder.prepare.build import build
+from embedder.prepare.check_texts import CheckText
+from embedder.prepare.original import load_original
 from embedder.prepare.source import Source, locate
 from embedder.profile import TOKENIZER_FILE
 from embedder.tokens import Tokenizer
@@ -35,6 +40,23 @@ class Pair:
     original: tokenizers.Tokenizer
 
 
+@pytest.fixture(scope="session", autouse=True)
+def references() -> Iterator[None]:
+    """The vectors of an original are computed once for all its preparations of a session."""
+    known: dict[object, Vectors] = {}
+    compute = builder._reference
+
+    def once(model: SentenceTransformer, source: Source, texts: Sequence[CheckText]) -> Vectors:
+        key = (source.model_id, source.revision, tuple(texts))
+        if key not in known:
+            known[key] = compute(model, source, texts)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builder, "_reference", once)
+        yield
+
+
 def prepare(
     source: Source, target: Path, quantization: str, backend: str = "native"
 ) -> EmbeddingModel:
@@ -42,6 +64,15 @@ def prepare(
     target.mkdir(exist_ok=True)
     build(source, target, quantization=quantization, backend=backend).save(target)
     return EmbeddingModel.load(target, num_threads=2, batch_tokens=256)
+
+
+@contextmanager
+def fewer_check_texts() -> Iterator[None]:
+    """Every twelfth text of the quality check, for tests of what is not the check."""
+    texts = builder._check_texts
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builder, "_check_texts", lambda *given: texts(*given)[::12])
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,6 @@ def test_a_vector_is_the_same_alone_and_in_any_batch(
 @pytest.mark.parametrize("quantization", ["int8", "fp16"])
 def test_the_starter_model_stays_close_to_fp32(quantization: str, starter: LoadModel) -> None:
     agreement = compare(starter(quantization).embed(TEXTS), starter("fp32").embed(TEXTS))
-    assert agreement.finite
     assert agreement.min_cosine >= 0.997
     assert agreement.mean_cosine >= 0.9995
     assert agreement.rank_correlation >= 0.9995

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from embedder import native_engine
 from embedder.errors import ForwardPassError, KernelError, LibraryError
 from embedder.native_engine import NativeEngine, kernels
-from embedder.prepare.build import load_original, max_tokens
 from embedder.prepare.native import NativeModel
+from embedder.prepare.original import load_original, max_tokens
 from embedder.prepare.source import locate
 from embedder.profile import WEIGHTS_FILE
 from embedder.tokens import TokenIds

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from embedder.prepare.build import load_original
 from embedder.prepare.families import gemma3
+from embedder.prepare.original import load_original
 from embedder.prepare.source import locate
 from lab.random_embeddinggemma import PROMPTS
 from lab.server import Server, token

@@ -13,9 +13,9 @@ from torch import nn
 
 from embedder.native_engine import NativeEngine
 from embedder.postprocess import Vectors, normalise
-from embedder.prepare.build import load_original, max_tokens
 from embedder.prepare.errors import UnsupportedModelError
 from embedder.prepare.native import NativeModel
+from embedder.prepare.original import load_original, max_tokens
 from embedder.prepare.source import Source, locate
 from embedder.profile import WEIGHTS_FILE
 from embedder.tokens import TokenIds
@@ -60,9 +60,9 @@ BERTS: dict[str, dict[str, Any]] = {
     "bert-relu": {"hidden_act": "relu"},
     "bert-odd-vocabulary": {"vocab_size": 30_523},
     "bert-narrow-ffn": {"intermediate_size": 40},
-    "bert-tanh-dense": {"dense": (Dense(48, 32, activation_function=nn.Tanh()),)},
+    "bert-tanh-dense": {"modules": (Dense(48, 32, activation_function=nn.Tanh()),)},
     "bert-two-dense": {
-        "dense": (
+        "modules": (
             Dense(48, 96, bias=False, activation_function=nn.GELU()),
             Dense(96, 16, activation_function=nn.Identity()),
         )

@@ -10,8 +10,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from embedder.native_engine import NativeEngine
-from embedder.prepare.build import load_original
 from embedder.prepare.errors import ModelConfigError, UnsupportedModelError
+from embedder.prepare.original import load_original
 from embedder.prepare.sentences import SENTENCES
 from embedder.prepare.source import Source, locate
 from lab.random_embeddinggemma import TINY, Size, build

@@ -6,10 +6,11 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from embedder.prepare.build import load_original, original_vectors
+from embedder.prepare.original import Case, load_original, original_vectors
+from embedder.prepare.quality import FLOORS
 from embedder.prepare.sentences import SENTENCES
 from embedder.prepare.source import Source, locate
-from embedder.prepare.verify import FLOORS, Agreement, compare
+from embedder.prepare.verify import Agreement, compare
 from lab.random_embeddinggemma import BOS, SINK, Size, build
 from tests.embedder.conftest import prepare
 from tests.embedder.prepare.simulated_int8 import simulated
@@ -19,7 +20,7 @@ WIDE = Size(
     layers=7, hidden=384, ffn=512, heads=3, head_dim=128, sliding_window=16,
     vocabulary=1024, max_tokens=1024, dense=768,
 )  # fmt: skip
-CASES = [("", text) for text in SENTENCES]
+CASES = [Case("", text) for text in SENTENCES]
 
 
 @pytest.fixture(scope="module")
@@ -57,4 +58,4 @@ def test_plain_int8_fails_and_rotation_alone_is_not_enough(
 def test_the_engine_reaches_the_floor(source: Source, tmp_path: Path) -> None:
     prepared = prepare(source, tmp_path / "int8", "int8")  # raises below the floor
     found = Agreement(**prepared.profile.verification["to_original"])
-    assert not found.below(FLOORS["int8"])
+    assert not found.below(FLOORS["int8"]["float"])
