@@ -38,7 +38,8 @@ class Settings(BaseSettings):
     model_name: str | None = Field(
         None,
         description="Model to serve: unset for the starter model all-MiniLM-L6-v2, "
-        "`google/embeddinggemma-300m` (needs `HF_TOKEN`), or a sentence-transformers directory",
+        "`google/embeddinggemma-300m` (needs `HF_TOKEN`), `google/embeddinggemma-2`, or a "
+        "sentence-transformers directory",
     )
     model_quantization: Literal["int8", "fp16", "fp32"] = Field(
         "int8", description="Precision of the weights; fp16 is 16-bit storage with fp32 arithmetic"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 ALL = (
-    *("gate", "quality", "engine", "avx2", "contention"),
+    *("gate", "quality", "engine", "avx2", "embeddinggemma2", "contention"),
     *("serving", "memory", "fairness", "sizing", "bulk", "table", "plots"),
 )
 

@@ -3,7 +3,7 @@
     python -m benchmarks.peak
 
 The bound of a workload is the slower of its products at the peak and one read of the weights. Only
-the products of EmbeddingGemma's layers count, not attention, norms and the Dense layers after them.
+the products of a model's layers count, not attention, norms and the Dense layers after them.
 """
 
 import json
@@ -23,7 +23,10 @@ FLAGS = ("-O3", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-nostdlib++", "-p
 PRODUCTS = ((768, 1280), (768, 768), (768, 2304), (1152, 768))
 LAYERS = 24
 WEIGHTS = LAYERS * sum(k * n for k, n in PRODUCTS)  # 101.4 MB in int8
-OPERATIONS = 2 * WEIGHTS  # 202.9 million per token
+# The same of EmbeddingGemma 2: q|k|v and o of 20 sliding and 4 full layers, gate|up, down, and
+# three products of the embeddings per layer.
+SLIDING, FULL = 512 * 2048 + 1024 * 512, 512 * 3072 + 2048 * 512
+WEIGHTS_2 = 20 * SLIDING + 4 * FULL + LAYERS * (512 * 4096 + 2048 * 512 + 3 * 512 * 512)  # 136.3 MB
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,9 @@ class Peak:
     gops: float
     gb_per_second: float
 
-    def bound(self, n_tokens: int) -> float:
-        """The least seconds that `n_tokens` take."""
-        return max(OPERATIONS * n_tokens / self.gops, WEIGHTS / self.gb_per_second) / 1e9
+    def bound(self, n_tokens: int, *, weights: int = WEIGHTS) -> float:
+        """The least seconds that `n_tokens` take. Each weight is one product per token."""
+        return max(2 * weights * n_tokens / self.gops, weights / self.gb_per_second) / 1e9
 
 
 @cache

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.peak import Peak
+from benchmarks.peak import WEIGHTS, Peak
 from benchmarks.peers import Matrix
 from benchmarks.sides import Side
 from benchmarks.workloads import Workload, texts
@@ -42,20 +42,21 @@ class Rounds:
             name: spread(np.divide(taken, own).tolist()) for name, taken in self.seconds.items()
         }
 
-    def share_of_bound(self, side: str) -> Spread:
+    def share_of_bound(self, side: str, *, weights: int = WEIGHTS) -> Spread:
         """The least time that the machine needs, as a share of the time of `side`."""
-        bounds = [one.bound(self.workload.n_tokens) for one in self.peaks]
+        bounds = [one.bound(self.workload.n_tokens, weights=weights) for one in self.peaks]
         return spread(np.divide(bounds, self.seconds[side]).tolist())
 
-    def least_cosines(self) -> dict[str, float]:
-        """The smallest cosine to the vectors of fp32, by side."""
-        if FP32 not in self.vectors:
+    def cosines(self, reference: str = FP32) -> dict[str, Matrix]:
+        """The cosine of each text to its vector of `reference`, by side; (n_texts,)."""
+        if reference not in self.vectors:
             return {}
-        exact = self.vectors[FP32]
-        return {
-            name: float((vectors * exact).sum(axis=1).min())
-            for name, vectors in self.vectors.items()
-        }
+        exact = self.vectors[reference]
+        return {name: (vectors * exact).sum(axis=1) for name, vectors in self.vectors.items()}
+
+    def least_cosines(self, reference: str = FP32) -> dict[str, float]:
+        """The smallest of them, by side."""
+        return {name: float(found.min()) for name, found in self.cosines(reference).items()}
 
 
 def measure(

@@ -20,6 +20,7 @@ from lab.results import (
     AVX2,
     AVX_VNNI,
     FP32,
+    FP32_2,
     LITERT,
     LLAMA_CPP,
     ONNX_RUNTIME,
@@ -27,6 +28,8 @@ from lab.results import (
     OPENVINO_AVX2,
     OPENVINO_AVX_VNNI,
     OURS,
+    OURS_2,
+    OURS_2_FP32,
     V0_1,
 )
 
@@ -45,9 +48,11 @@ class SideSpec:
     @property
     def python(self) -> str:
         """The interpreter; others need other versions of packages than the service."""
-        return sys.executable if self.module == "ours" else OTHERS_PYTHON
+        own = self.module == "ours" or "model" in self.options
+        return sys.executable if own else OTHERS_PYTHON
 
 
+SECOND = {"model": "embeddinggemma2"}
 SIDES: dict[str, SideSpec] = {
     OURS: SideSpec("ours"),
     "ours fp32": SideSpec("ours", {"precision": "fp32"}),
@@ -62,6 +67,9 @@ SIDES: dict[str, SideSpec] = {
     LLAMA_CPP: SideSpec("llama_cpp"),
     "sentence-transformers bf16": SideSpec("sentence_transformers", {"dtype": "bfloat16"}),
     FP32: SideSpec("sentence_transformers"),
+    OURS_2: SideSpec("ours", SECOND),
+    OURS_2_FP32: SideSpec("ours", {**SECOND, "precision": "fp32"}),
+    FP32_2: SideSpec("sentence_transformers", SECOND),
 }
 
 

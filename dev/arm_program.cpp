@@ -20,7 +20,7 @@ struct Header {
     char model[256];
     char kernels[64];  // separated by spaces
     native_config config;
-    int32_t threads, tensors, texts;
+    int32_t threads, tensors, texts, unused;  // a Tensor is aligned to 8 bytes
 };
 struct Tensor {
     char name[128];

@@ -105,7 +105,7 @@ def written(case: Case, path: Path) -> Path:
     """Write a case to `path` in the format of arm_program.cpp, and return `path`."""
     weights = Weights(case.model)
     names = struct.pack("256s64s", str(case.model).encode(), " ".join(case.kernels).encode())
-    counts = struct.pack("3i", case.threads, len(weights.tensors), len(case.token_ids))
+    counts = struct.pack("4i", case.threads, len(weights.tensors), len(case.token_ids), 0)
     starts = np.cumsum([0, *map(len, case.token_ids)], dtype=np.int64)
     ids = np.concatenate(case.token_ids).astype(np.int32)
     path.write_bytes(

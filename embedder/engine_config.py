@@ -5,10 +5,10 @@ The fields are those of `native_config` in embedder/native/engine.h, with names 
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
-FAMILIES = ("gemma3", "bert")
+FAMILIES = ("gemma3", "bert", "embedding_gemma2")
 PRECISIONS = ("int8", "fp16", "fp32")
 ACTIVATIONS = ("identity", "tanh", "gelu", "gelu_tanh", "relu")
 POOLINGS = ("mean", "cls")
@@ -22,7 +22,9 @@ MAX_FFN = 1 << 16
 MAX_HEADS = 256
 MAX_POSITIONS = 1 << 20
 MAX_VOCABULARY = 1 << 24
-MULTIPLES: Mapping[str, int] = {"width": 16, "dense_width": 16, "head_dim": 16}
+MULTIPLES: Mapping[str, int] = {
+    "width": 16, "dense_width": 16, "head_dim": 16, "full_head_dim": 16, "per_layer": 16,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,20 @@ class EngineConfig:
     dense_activation: tuple[str, ...]
     sliding: tuple[bool, ...]  # one per layer
     norm_epsilon: float
+    # Later than the others, so files that were written before do not have them.
+    full_kv_heads: int = 0  # of layers without a window, if those have another number
+    full_head_dim: int = 0  # the same
+    per_layer: int = 0  # width of the embeddings per layer; 0 for none
+
+    @property
+    def kv_heads_by_kind(self) -> tuple[int, int]:
+        """Key/value heads of full and of sliding layers."""
+        return (self.full_kv_heads or self.kv_heads, self.kv_heads)
+
+    @property
+    def head_dim_by_kind(self) -> tuple[int, int]:
+        """The same for the values of a head."""
+        return (self.full_head_dim or self.head_dim, self.head_dim)
 
     @property
     def dimensions(self) -> int:
@@ -64,11 +80,11 @@ class EngineConfig:
             ValueError: the fields are others, or one has the wrong type or is out of range.
         """
         values = json.loads(text)
-        if not isinstance(values, dict) or values.keys() != {field.name for field in fields(cls)}:
+        types = {field.name: field.type for field in fields(cls)}
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        if not isinstance(values, dict) or not needed <= values.keys() <= types.keys():
             raise ValueError("the configuration has other fields than this version's")
-        for field in fields(cls):
-            values[field.name] = _typed(field.name, values[field.name], field.type)
-        config = cls(**values)
+        config = cls(**{name: _typed(name, value, types[name]) for name, value in values.items()})
         if problem := next(config.problems(), None):
             raise ValueError(problem)
         return config
@@ -77,11 +93,11 @@ class EngineConfig:
         """Every reason why the engine cannot run the model, one line each."""
         yield from self._unknown_words()
         yield from self._bad_sizes()
-        if self.kv_heads > 0:
-            if self.heads % self.kv_heads:
-                yield f"{self.kv_heads} key/value heads do not divide {self.heads} heads"
-            if self.heads // self.kv_heads > MAX_GROUP:
-                yield f"{self.heads} heads share {self.kv_heads} key/value heads"
+        for kv_heads in filter(None, set(self.kv_heads_by_kind)):
+            if self.heads % kv_heads:
+                yield f"{kv_heads} key/value heads do not divide {self.heads} heads"
+            if self.heads // kv_heads > MAX_GROUP:
+                yield f"{self.heads} heads share {kv_heads} key/value heads"
         if len(self.sliding) != self.layers:
             yield f"{len(self.sliding)} kinds of layers for {self.layers} layers"
         if len(self.dense_width) != len(self.dense_activation):
@@ -114,6 +130,12 @@ class EngineConfig:
         }  # fmt: skip
         sizes = [(name, getattr(self, name), most) for name, most in highest.items()]
         sizes += [("dense_width", width, MAX_FFN) for width in self.dense_width]
+        optional = {
+            "full_kv_heads": MAX_HEADS, "full_head_dim": MAX_HEAD_DIM, "per_layer": MAX_WIDTH,
+        }  # fmt: skip
+        sizes += [
+            (name, size, most) for name, most in optional.items() if (size := getattr(self, name))
+        ]
         for name, size, most in sizes:
             if not 1 <= size <= most:
                 yield f"{name} is {size}, between 1 and {most} are supported"

@@ -48,8 +48,7 @@ class _Tensor(ctypes.Structure):
     _fields_ = (("name", c_char_p), ("data", c_void_p), ("bytes", c_uint64), ("dtype", c_int32))
 
 
-_COPIED = ("layers", "width", "ffn", "heads", "kv_heads", "head_dim", "vocabulary", "positions",
-           "window")  # fmt: skip
+_COPIED = ("layers", "width", "ffn", "heads", "per_layer", "vocabulary", "positions", "window")
 
 
 class _Config(ctypes.Structure):
@@ -59,6 +58,8 @@ class _Config(ctypes.Structure):
         ("family", c_int32),
         ("precision", c_int32),
         *((name, c_int32) for name in _COPIED),
+        ("kv_heads", c_int32 * 2),
+        ("head_dim", c_int32 * 2),
         ("activation", c_int32),
         ("pooling", c_int32),
         ("n_dense", c_int32),
@@ -76,6 +77,8 @@ def native_config(config: EngineConfig) -> _Config:
         family=FAMILIES.index(config.family),
         precision=PRECISIONS.index(config.precision),
         **{name: getattr(config, name) for name in _COPIED},
+        kv_heads=(c_int32 * 2)(*config.kv_heads_by_kind),
+        head_dim=(c_int32 * 2)(*config.head_dim_by_kind),
         activation=ACTIVATIONS.index(config.activation),
         pooling=POOLINGS.index(config.pooling),
         n_dense=len(dense),

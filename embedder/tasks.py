@@ -10,11 +10,14 @@ LONGEST_TITLE = 1000  # characters
 
 # Names of one task: ours, then Cohere's input_type, then what models call their prompt.
 SYNONYMS = (
-    ("query", "search_query", "Retrieval-query"),
-    ("document", "search_document", "passage", "Retrieval-document"),
+    ("query", "search_query", "Retrieval-query", "SearchQuery"),
+    ("document", "search_document", "passage", "Retrieval-document", "Document"),
     ("classification", "Classification"),
     ("clustering", "Clustering"),
-    ("similarity", "STS"),
+    ("similarity", "STS", "SentenceSimilarity"),
+    ("question_answering", "QuestionAnswering"),
+    ("fact_checking", "FactChecking"),
+    ("code", "CodeRetrieval"),
 )
 QUERY, DOCUMENT = SYNONYMS[:2]
 

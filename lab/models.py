@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lab import gemma_tokenizer
@@ -12,7 +13,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["BENTOML_HOME"] = str(HOME / "bentoml")  # before bentoml is imported
 
 FULL_SIZE = HOME / "random-embeddinggemma"
-REAL_TOKENIZER = HOME / "random-embeddinggemma-real-tokenizer"
+FULL_SIZE_2 = HOME / "random-embeddinggemma2"
 
 
 def random_embeddinggemma() -> Path:
@@ -24,17 +25,34 @@ def random_embeddinggemma() -> Path:
     return FULL_SIZE
 
 
-def with_real_tokenizer() -> Path:
-    """The same with the tokenizer of Gemma 3, whose 262,144 words take memory too."""
-    if REAL_TOKENIZER.exists():
-        return REAL_TOKENIZER
-    unfinished = REAL_TOKENIZER.with_suffix(".unfinished")
+def random_embeddinggemma2() -> Path:
+    """The same of EmbeddingGemma 2's text encoder."""
+    if not (FULL_SIZE_2 / "modules.json").exists():
+        from lab.random_embeddinggemma2 import FULL, build
+
+        build(FULL_SIZE_2, FULL)
+    return FULL_SIZE_2
+
+
+RANDOM: Mapping[str, Callable[[], Path]] = {
+    "embeddinggemma": random_embeddinggemma,
+    "embeddinggemma2": random_embeddinggemma2,
+}
+
+
+def with_real_tokenizer(name: str = "embeddinggemma") -> Path:
+    """One of RANDOM with the tokenizer of Gemma 3, whose 262,144 words take memory too."""
+    model = RANDOM[name]()
+    target = model.with_name(f"{model.name}-real-tokenizer")
+    if target.exists():
+        return target
+    unfinished = target.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    shutil.copytree(random_embeddinggemma(), unfinished, copy_function=os.link)
+    shutil.copytree(model, unfinished, copy_function=os.link)
     (unfinished / "tokenizer.json").unlink()
     gemma_tokenizer.fetch(unfinished / "tokenizer.json")
-    unfinished.rename(REAL_TOKENIZER)
-    return REAL_TOKENIZER
+    unfinished.rename(target)
+    return target
 
 
 def prepared(name: str | None, quantization: str) -> Path:

@@ -95,7 +95,7 @@ def build(
         if outliers:
             plant_outliers(transformer)
         transformer.save_pretrained(scratch)
-        _tokenizer(size).save_pretrained(scratch)
+        tokenizer(size.vocabulary).save_pretrained(scratch)
         modules = [
             Transformer(scratch, max_seq_length=size.max_tokens),
             Pooling(size.hidden, pooling_mode="mean"),
@@ -180,27 +180,27 @@ def _scale_norm(norm: torch.nn.Module, channels: list[int], factors: torch.Tenso
     norm.weight[channels] = (1 + norm.weight[channels]) * factors - 1
 
 
-def _tokenizer(size: Size) -> PreTrainedTokenizerFast:
+def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     """A tokenizer like Gemma's: byte-fallback BPE, spaces as underscores, <bos> TEXT <eos>."""
     alphabet = [f"<0x{byte:02X}>" for byte in range(256)]
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    tokenizer.normalizer = normalizers.Replace(" ", "▁")
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
-    tokenizer.decoder = decoders.Sequence(
+    trained = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    trained.normalizer = normalizers.Replace(" ", "▁")
+    trained.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    trained.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     )
     trainer = trainers.BpeTrainer(
-        vocab_size=min(size.vocabulary, 4096) - len(alphabet),
+        vocab_size=min(vocabulary, 4096) - len(alphabet),
         special_tokens=[*SPECIAL],
         show_progress=False,
     )
-    tokenizer.train_from_iterator([*SENTENCES, long_text(4)], trainer)
-    tokenizer.add_tokens(alphabet)
-    tokenizer.post_processor = processors.TemplateProcessing(
+    trained.train_from_iterator([*SENTENCES, long_text(4)], trainer)
+    trained.add_tokens(alphabet)
+    trained.post_processor = processors.TemplateProcessing(
         single="<bos> $A <eos>", special_tokens=[("<bos>", 2), ("<eos>", 1)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=trained,
         pad_token="<pad>",
         eos_token="<eos>",
         bos_token="<bos>",

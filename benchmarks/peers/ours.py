@@ -3,17 +3,23 @@
 from typing import Any
 
 from benchmarks.peers import Embed
-from lab.models import prepared, random_embeddinggemma
+from lab.models import RANDOM, prepared
 
 PACKAGE = None
 
 
-def prepare(*, precision: str = "int8", **_: Any) -> None:
-    prepared(str(random_embeddinggemma()), precision)
+def prepare(*, precision: str = "int8", model: str = "embeddinggemma", **_: Any) -> None:
+    prepared(str(RANDOM[model]()), precision)
 
 
-def load(threads: int, *, precision: str = "int8", kernel: str | None = None) -> Embed:
+def load(
+    threads: int,
+    *,
+    precision: str = "int8",
+    model: str = "embeddinggemma",
+    kernel: str | None = None,
+) -> Embed:
     from embedder.model import EmbeddingModel
 
-    directory = prepared(str(random_embeddinggemma()), precision)
+    directory = prepared(str(RANDOM[model]()), precision)
     return EmbeddingModel.load(directory, num_threads=threads, kernel=kernel).engine.forward

@@ -6,7 +6,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from benchmarks.peers import Embed, Ids, Matrix, in_padded_batches
-from lab.models import FULL_SIZE
+from lab.models import RANDOM
 
 PACKAGE = "sentence-transformers"
 
@@ -15,15 +15,15 @@ def prepare(**_: Any) -> None:
     """Nothing to do: the original is loaded."""
 
 
-def load(threads: int, *, dtype: str = "float32") -> Embed:
+def load(threads: int, *, dtype: str = "float32", model: str = "embeddinggemma") -> Embed:
     torch.set_num_threads(threads)
     options = {"dtype": getattr(torch, dtype)}
-    model = SentenceTransformer(str(FULL_SIZE), device="cpu", model_kwargs=options)
+    original = SentenceTransformer(str(RANDOM[model]()), device="cpu", model_kwargs=options)
 
     @torch.inference_mode()
     def run(ids: Ids, mask: Ids) -> Matrix:
         features = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-        vectors: Matrix = model(features)["sentence_embedding"].float().numpy()
+        vectors: Matrix = original(features)["sentence_embedding"].float().numpy()
         return vectors
 
     return in_padded_batches(run)

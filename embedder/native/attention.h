@@ -25,43 +25,42 @@ struct HeadPanels {
     size_t v_stride;
     float *k_scale, *v_scale;
 };
-INLINE HeadPanels head_panels(const Shape& shape, const Pack& pack, const KeysValues& layer,
+INLINE HeadPanels head_panels(const Chunk& c, const Heads& h, const KeysValues& layer,
                               const Text& text, int head) {
-    size_t slot = (size_t)head * pack.slots + text.slot;
-    return {layer.k + slot * shape.head_dim * shape.score_bytes(),
-            layer.v + slot * shape.head_dim * shape.value_bytes(),
+    const Shape& shape = c.shape;
+    size_t slot = (size_t)head * c.pack.slots + text.slot;
+    return {layer.k + slot * h.dim * shape.score_bytes(),
+            layer.v + slot * h.dim * shape.value_bytes(),
             (size_t)padded(text.length) * LANES * shape.value_bytes(), layer.k_scale + slot,
             layer.v_scale + slot};
 }
 
-// Writes the query heads of a row of (heads + 2 kv_heads) x head_dim for the next attention.
+// Writes the query heads of a row of (count + 2 kv) x dim for the next attention.
 template <class P>
-INLINE void put_query_heads(const Chunk& c, int row, const float* values) {
-    const Shape& s = c.shape;
-    for (int head = 0; head < s.heads; head++) {
-        size_t at =
-            ((size_t)(head / s.group) * c.pack.rows + c.first + row) * s.group + head % s.group;
-        P::put_query(values + head * s.head_dim, s.head_dim,
-                     c.pack.q + at * s.head_dim * s.score_bytes(), c.pack.q_scale + at);
+INLINE void put_query_heads(const Chunk& c, const Heads& h, int row, const float* values) {
+    for (int head = 0; head < h.count; head++) {
+        size_t at = ((size_t)(head / h.group) * c.rows + row) * h.group + head % h.group;
+        P::put_query(values + head * h.dim, h.dim, c.q() + at * h.dim * c.shape.score_bytes(),
+                     c.q_scale() + at);
     }
 }
 
 // Writes the keys and values of one row, or of four rows from `row` on.
 template <class P, bool FOUR>
-INLINE void put_key_heads(const Chunk& c, KeysValues& layer, int row, const float* values) {
-    const Shape& s = c.shape;
+INLINE void put_key_heads(const Chunk& c, const Heads& h, KeysValues& layer, int row,
+                          const float* values) {
     const Text& text = c.pack.texts[c.pack.text_of_row[c.first + row]];
     int key = c.first + row - text.first;
-    for (int head = 0; head < s.kv_heads; head++) {
-        HeadPanels to = head_panels(s, c.pack, layer, text, head);
-        const float *k = values + (s.heads + head) * s.head_dim, *v = k + s.kv_heads * s.head_dim;
-        uint8_t* panel = to.k + (size_t)(key / LANES) * LANES * s.head_dim * s.score_bytes();
+    for (int head = 0; head < h.kv; head++) {
+        HeadPanels to = head_panels(c, h, layer, text, head);
+        const float *k = values + (h.count + head) * h.dim, *v = k + h.kv * h.dim;
+        uint8_t* panel = to.k + (size_t)(key / LANES) * LANES * h.dim * c.shape.score_bytes();
         if constexpr (FOUR) {
-            P::put_keys(k, s.qkv, s.head_dim, panel, key % LANES, to.k_scale + key);
-            P::put_values(v, s.qkv, s.head_dim, to.v, to.v_stride, key, to.v_scale + key);
+            P::put_keys(k, h.qkv, h.dim, panel, key % LANES, to.k_scale + key);
+            P::put_values(v, h.qkv, h.dim, to.v, to.v_stride, key, to.v_scale + key);
         } else {
-            P::put_key(k, s.head_dim, panel, key % LANES, to.k_scale + key);
-            P::put_value(v, s.head_dim, to.v, to.v_stride, key, to.v_scale + key);
+            P::put_key(k, h.dim, panel, key % LANES, to.k_scale + key);
+            P::put_value(v, h.dim, to.v, to.v_stride, key, to.v_scale + key);
         }
     }
 }
@@ -69,18 +68,19 @@ INLINE void put_key_heads(const Chunk& c, KeysValues& layer, int row, const floa
 // Writes queries, keys and values of the rows begin <= row < end of qkv (rows, qkv) for the next
 // attention.
 template <class P>
-INLINE void put_rows(const Chunk& c, KeysValues& layer, int begin, int end, const float* qkv) {
+INLINE void put_rows(const Chunk& c, const Heads& h, KeysValues& layer, int begin, int end,
+                     const float* qkv) {
     for (int row = begin; row < end;) {
-        const float* values = qkv + (size_t)row * c.shape.qkv;
+        const float* values = qkv + (size_t)row * h.qkv;
         int four =
             row + 3 < end && c.position(row) % 4 == 0 && c.position(row + 3) == c.position(row) + 3
                 ? 4
                 : 1;
-        for (int i = 0; i < four; i++) put_query_heads<P>(c, row + i, values + i * c.shape.qkv);
+        for (int i = 0; i < four; i++) put_query_heads<P>(c, h, row + i, values + i * h.qkv);
         if (four == 4)
-            put_key_heads<P, true>(c, layer, row, values);
+            put_key_heads<P, true>(c, h, layer, row, values);
         else
-            put_key_heads<P, false>(c, layer, row, values);
+            put_key_heads<P, false>(c, h, layer, row, values);
         row += four;
     }
 }
@@ -107,26 +107,25 @@ INLINE float softmax_row(float* scores, int first, int last, int width, const fl
 }
 
 template <class P>
-static void attend(const Chunk& c, const KeysValues& layer, const Queries& q, Scratch& own,
-                   float* out) {
-    const Shape& s = c.shape;
-    HeadPanels keys = head_panels(s, c.pack, layer, q.text, q.head);
-    int rows = (q.last - q.first) * s.group, width = padded(q.hi) - q.lo;
-    size_t at = ((size_t)q.head * c.pack.rows + q.text.first + q.first) * s.group;
-    size_t query_bytes = s.head_dim * s.score_bytes();
+static void attend(const Chunk& c, const Heads& h, const KeysValues& layer, const Queries& q,
+                   Scratch& own, float* out) {
+    HeadPanels keys = head_panels(c, h, layer, q.text, q.head);
+    int rows = (q.last - q.first) * h.group, width = padded(q.hi) - q.lo;
+    size_t at = ((size_t)q.head * c.rows + q.text.first + q.first - c.first) * h.group;
+    size_t query_bytes = h.dim * c.shape.score_bytes();
 
-    const float *q_scale = c.pack.q_scale + at, *k_scale = keys.k_scale + q.lo;
+    const float *q_scale = c.q_scale() + at, *k_scale = keys.k_scale + q.lo;
     auto put_score = [&](int row, int panel, typename P::Score::Sum sum) {
         store(own.scores + row * width + panel * LANES,
               P::score(sum, q_scale[row], k_scale + panel * LANES));
     };
-    Panels k = {keys.k + q.lo * query_bytes, LANES * query_bytes, s.head_dim / P::Score::DEPTH,
+    Panels k = {keys.k + q.lo * query_bytes, LANES * query_bytes, h.dim / P::Score::DEPTH,
                 nullptr};
-    multiply<typename P::Score>({c.pack.q + at * query_bytes, query_bytes, rows}, k, 0,
+    multiply<typename P::Score>({c.q() + at * query_bytes, query_bytes, rows}, k, 0,
                                 width / LANES, put_score);
 
     for (int row = 0; row < rows; row++) {
-        int query = q.first + row / s.group, first = q.lo, last = q.text.length;
+        int query = q.first + row / h.group, first = q.lo, last = q.text.length;
         if (q.window) {
             first = query - q.window + 1 > first ? query - q.window + 1 : first;
             last = query + q.window < last ? query + q.window : last;
@@ -137,21 +136,21 @@ static void attend(const Chunk& c, const KeysValues& layer, const Queries& q, Sc
     }
 
     auto put_value = [&](int row, int panel, typename P::Value::Sum sum) {
-        int column = (q.head * s.group + row % s.group) * s.head_dim + panel * LANES;
+        int column = (q.head * h.group + row % h.group) * h.dim + panel * LANES;
         f32x16 value = __builtin_convertvector(sum, f32x16) * own.row_scale[row];
-        store(out + (size_t)(row / s.group) * s.attention + column, value);
+        store(out + (size_t)(row / h.group) * h.attention + column, value);
     };
-    Panels v = {keys.v + (size_t)q.lo * LANES * s.value_bytes(), keys.v_stride,
+    Panels v = {keys.v + (size_t)q.lo * LANES * c.shape.value_bytes(), keys.v_stride,
                 (q.hi - q.lo + P::Value::DEPTH - 1) / P::Value::DEPTH, nullptr};
     multiply<typename P::Value>({own.probabilities, (size_t)width * P::BYTES, rows}, v, 0,
-                                s.head_dim / LANES, put_value);
+                                h.dim / LANES, put_value);
 }
 
-// Attention of a chunk: out (rows, heads x head_dim). `window` as in Queries.
+// Attention of a chunk: out (rows, count x dim). `window` as in Queries.
 template <class P>
-static void attention(const Chunk& c, const KeysValues& layer, int window, float* out) {
-    const Shape& s = c.shape;
-    int tokens = QUERY_ROWS / s.group, blocks = 0, end = c.first + c.rows;
+static void attention(const Chunk& c, const Heads& h, const KeysValues& layer, int window,
+                      float* out) {
+    int tokens = QUERY_ROWS / h.group, blocks = 0, end = c.first + c.rows;
     int first_text = c.pack.text_of_row[c.first], last_text = c.pack.text_of_row[end - 1];
     auto rows_in = [&](const Text& text, int* first, int* last) {
         *first = text.first > c.first ? text.first : c.first;
@@ -163,9 +162,9 @@ static void attention(const Chunk& c, const KeysValues& layer, int window, float
         rows_in(c.pack.texts[t], &first, &last);
         blocks += blocks_of(first, last);
     }
-    c.team.share(blocks * s.kv_heads, 1, [&](int begin, int stop, int thread) {
+    c.team.share(blocks * h.kv, 1, [&](int begin, int stop, int thread) {
         for (int item = begin; item < stop; item++) {
-            int block = item / s.kv_heads, head = item % s.kv_heads;
+            int block = item / h.kv, head = item % h.kv;
             int t = first_text, first, last;
             rows_in(c.pack.texts[t], &first, &last);
             while (block >= blocks_of(first, last)) {
@@ -180,8 +179,8 @@ static void attention(const Chunk& c, const KeysValues& layer, int window, float
                 q.lo = q.first - window + 1 > 0 ? (q.first - window + 1) / LANES * LANES : 0;
                 q.hi = q.last - 1 + window < text.length ? q.last - 1 + window : text.length;
             }
-            attend<P>(c, layer, q, c.scratches[thread],
-                      out + (size_t)(from - c.first) * s.attention);
+            attend<P>(c, h, layer, q, c.scratches[thread],
+                      out + (size_t)(from - c.first) * h.attention);
         }
     });
 }

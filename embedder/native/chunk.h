@@ -14,6 +14,12 @@ struct Chunk {
     int first, rows;     // of the pack
 
     float* x(int row) const { return pack.x + (size_t)(first + row) * shape.width; }
+    // Queries and their scales. A chunk has its own, since another may still be in the layer before,
+    // with other heads.
+    uint8_t* q() const {
+        return pack.q + (size_t)first * shape.attention() * shape.score_bytes();
+    }
+    float* q_scale() const { return pack.q_scale + (size_t)first * shape.heads[0].count; }
     int position(int row) const {
         const Text& text = pack.texts[pack.text_of_row[first + row]];
         return first + row - text.first;

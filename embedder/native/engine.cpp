@@ -77,10 +77,15 @@ const char* config_problem(const native_config& c) {
     if (!in_range(c.layers, 1, NATIVE_MAX_LAYERS)) return "layers";
     if (!in_range(c.width, 16, 1 << 14) || c.width % 16) return "width";
     if (!in_range(c.ffn, 1, 1 << 16)) return "ffn";
-    if (!in_range(c.heads, 1, 256) || !in_range(c.kv_heads, 1, c.heads) || c.heads % c.kv_heads)
-        return "heads";
-    if (c.heads / c.kv_heads > QUERY_ROWS) return "heads per key head";
-    if (!in_range(c.head_dim, 16, 512) || c.head_dim % 16) return "head_dim";
+    if (!in_range(c.heads, 1, 256)) return "heads";
+    for (int kv_heads : c.kv_heads) {
+        if (!in_range(kv_heads, 1, c.heads) || c.heads % kv_heads) return "kv_heads";
+        if (c.heads / kv_heads > QUERY_ROWS) return "heads per key head";
+    }
+    for (int head_dim : c.head_dim)
+        if (!in_range(head_dim, 16, 512) || head_dim % 16) return "head_dim";
+    int least = c.family == NATIVE_EMBEDDING_GEMMA2 ? 16 : 0;
+    if (!in_range(c.per_layer, least, 1 << 14) || c.per_layer % 16) return "per_layer";
     if (!in_range(c.vocabulary, 1, 1 << 24) || !in_range(c.positions, 1, MAX_POSITIONS))
         return "vocabulary or positions";
     if (!in_range(c.window, 0, MAX_POSITIONS)) return "window";
@@ -179,7 +184,7 @@ void fill_pack(const Shape& shape, const Plan& plan, const Texts& texts, int num
     }
     // Attention reads the padding behind a text's last key with weight 0, and 0 * NaN is NaN.
     for (KeysValues& layer : pack.layers)
-        for (int head = 0; head < shape.kv_heads; head++)
+        for (int head = 0; head < shape.kv_heads(); head++)
             for (int t = 0; t < pack.n_texts; t++) {
                 const Text& text = pack.texts[t];
                 float* scale = layer.v_scale + (size_t)head * pack.slots + text.slot;
@@ -243,8 +248,9 @@ native_engine* native_open(const native_config* config, const native_tensor* ten
                            int32_t error_size) {
     const Kernel* chosen = kernel_named(kernel);
     const char* problem = config_problem(*config);
-    if (!problem && chosen && config->head_dim % forward_of(*chosen, *config).head_dim_multiple)
-        problem = "head_dim";
+    for (int head_dim : config->head_dim)
+        if (!problem && chosen && head_dim % forward_of(*chosen, *config).head_dim_multiple)
+            problem = "head_dim";
     if (problem) {
         snprintf(error, error_size, "the configuration's %s is out of range", problem);
         return nullptr;

@@ -13,8 +13,9 @@ extern "C" {
 #define NATIVE_API __attribute__((visibility("default")))
 
 enum native_dtype { NATIVE_I8 = 0, NATIVE_I32 = 1, NATIVE_F16 = 2, NATIVE_F32 = 3 };
-enum native_family { NATIVE_GEMMA3 = 0, NATIVE_BERT = 1 };  // of families/
-#define NATIVE_FAMILIES 2
+// Of families/.
+enum native_family { NATIVE_GEMMA3 = 0, NATIVE_BERT = 1, NATIVE_EMBEDDING_GEMMA2 = 2 };
+#define NATIVE_FAMILIES 3
 enum native_precision { NATIVE_INT8 = 0, NATIVE_FP16 = 1, NATIVE_FP32 = 2 };
 enum native_activation {
     NATIVE_IDENTITY = 0,
@@ -43,14 +44,15 @@ struct native_config {
     int32_t width;  // of the residual stream; a multiple of 16
     int32_t ffn;    // width of the feed-forward layer; padded to a multiple of 16 in the file
     int32_t heads;
-    int32_t kv_heads;  // divides heads
-    int32_t head_dim;  // a multiple of 16, at most 512
+    int32_t per_layer;  // width of the embeddings per layer, a multiple of 16; 0 for none
     int32_t vocabulary;
-    int32_t positions;   // the longest text, in tokens
-    int32_t window;      // sliding layers: query i reads keys j with |i - j| < window
-    int32_t activation;  // native_activation, of the feed-forward layer
-    int32_t pooling;     // native_pooling
-    int32_t n_dense;     // projections after the pooling
+    int32_t positions;    // the longest text, in tokens
+    int32_t window;       // sliding layers: query i reads keys j with |i - j| < window
+    int32_t kv_heads[2];  // of full and of sliding layers; divide heads
+    int32_t head_dim[2];  // the same; multiples of 16, at most 512
+    int32_t activation;   // native_activation, of the feed-forward layer
+    int32_t pooling;      // native_pooling
+    int32_t n_dense;      // projections after the pooling
     int32_t dense_width[NATIVE_MAX_DENSE];       // outputs of each; a multiple of 16
     int32_t dense_activation[NATIVE_MAX_DENSE];  // native_activation
     uint8_t sliding[NATIVE_MAX_LAYERS];          // 1: the layer has a sliding window

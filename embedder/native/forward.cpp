@@ -6,6 +6,7 @@
 // of each product instead.
 #include KERNEL_HEADER
 #include "families/bert.h"
+#include "families/embedding_gemma2.h"
 #include "families/gemma3.h"
 #include "head.h"
 #include "kernel.h"
@@ -89,5 +90,7 @@ constexpr Forward forward() {
 extern const Kernel TABLE(KERNEL) = {
     QUOTE(KERNEL),
     {{forward<Gemma3, Int8>(), forward<Gemma3, Fp16>(), forward<Gemma3, Fp32>()},
-     {forward<Bert, Int8>(), forward<Bert, Fp16>(), forward<Bert, Fp32>()}},
+     {forward<Bert, Int8>(), forward<Bert, Fp16>(), forward<Bert, Fp32>()},
+     {forward<EmbeddingGemma2, Int8>(), forward<EmbeddingGemma2, Fp16>(),
+      forward<EmbeddingGemma2, Fp32>()}},
 };

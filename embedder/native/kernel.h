@@ -8,7 +8,7 @@
 // The forward pass of one family in one precision.
 struct Forward {
     size_t model_bytes;
-    int head_dim_multiple;  // head_dim has to be a multiple of it
+    int head_dim_multiple;  // each head_dim has to be a multiple of it
     int up_parts;           // widths of the feed-forward layer that the product before it makes
     void (*load)(void* model, const native_config& config, const Shape& shape, Tensors& tensors);
     // The pooled hidden states of a pack's texts: row text.index of `pooled` (n_texts, width).

@@ -14,30 +14,50 @@ constexpr int MIN_PACK_TOKENS = 128, MAX_PACK_TOKENS = 256;
 constexpr int MIN_CHUNK_ROWS = 64, MAX_CHUNK_ROWS = 128;
 constexpr int QUERY_ROWS = 48;  // rows of attention scores at a time
 
+// The heads of a layer. `group` query heads share one of the `kv` key/value heads.
+struct Heads {
+    int count, kv, dim, group, attention, qkv;
+
+    Heads(int count, int kv, int dim)
+        : count(count),
+          kv(kv),
+          dim(dim),
+          group(count / kv),
+          attention(count * dim),
+          qkv((count + 2 * kv) * dim) {}
+};
+
 // Sizes that follow from the configuration.
 struct Shape {
-    int width, ffn, heads, kv_heads, group, head_dim, attention, qkv, up, dense;
+    int width, ffn, up, per_layer, dense;
+    Heads heads[2];  // of full and of sliding layers
     bool int8;
 
     // `up_parts` as in Forward.
     Shape(const native_config& c, int up_parts)
         : width(c.width),
           ffn(padded(c.ffn)),
-          heads(c.heads),
-          kv_heads(c.kv_heads),
-          group(c.heads / c.kv_heads),
-          head_dim(c.head_dim),
-          attention(c.heads * c.head_dim),
-          qkv((c.heads + 2 * c.kv_heads) * c.head_dim),
           up(up_parts * padded(c.ffn)),
+          per_layer(c.per_layer),
           dense(0),
+          heads{{c.heads, c.kv_heads[0], c.head_dim[0]}, {c.heads, c.kv_heads[1], c.head_dim[1]}},
           int8(c.precision == NATIVE_INT8) {
         for (int i = 0; i < c.n_dense; i++)
             dense = c.dense_width[i] > dense ? c.dense_width[i] : dense;
     }
 
-    int widest() const { return larger(larger(qkv, up), larger(attention, dense)); }
-    int longest_input() const { return larger(larger(attention, ffn), larger(width, dense)); }
+    // Of both kinds of layers.
+    int attention() const { return larger(heads[0].attention, heads[1].attention); }
+    int kv_heads() const { return larger(heads[0].kv, heads[1].kv); }
+    int keys() const { return larger(heads[0].kv * heads[0].dim, heads[1].kv * heads[1].dim); }
+
+    int widest() const {
+        int qkv = larger(heads[0].qkv, heads[1].qkv);
+        return larger(larger(larger(qkv, up), larger(attention(), dense)), 2 * per_layer);
+    }
+    int longest_input() const {
+        return larger(larger(larger(attention(), ffn), larger(width, dense)), per_layer);
+    }
     ALWAYS_INLINE int score_bytes() const { return int8 ? 2 : 4; }  // of a value of q or k
     ALWAYS_INLINE int value_bytes() const { return int8 ? 1 : 4; }  // of a value of v
 
@@ -92,7 +112,6 @@ class Arena {
 // Inputs of a product: int8 with a scale per row, or floats.
 struct Activations {
     uint8_t* data;
-    size_t stride;  // bytes
     float* scale;
 };
 
@@ -131,8 +150,9 @@ struct Pack {
     Text* texts;
     int* text_of_row;
     float* x;    // (rows, width), the residual stream
-    uint8_t* q;  // (kv_heads, rows, group, head_dim)
+    uint8_t* q;  // of each chunk (kv_heads, rows, group, head_dim)
     float* q_scale;
+    Activations embeddings;  // (rows, width), in families with embeddings per layer
     KeysValues layers[2];  // of this layer and of the next
 
     bool reserve(const Shape& shape, int rows, int n_texts);

@@ -22,11 +22,12 @@ INLINE float rms_factor(float squares, int n, float epsilon) {
     return 1.0f / square_root(squares / (float)n + epsilon);
 }
 
-// x += norm(y); returns the sum of the squares of x.
-INLINE float add_normed(float* x, const float* y, const float* weight, int n, float epsilon) {
+// x = (x + norm(y)) * scale; returns the sum of the squares of x.
+INLINE float add_normed(float* x, const float* y, const float* weight, float scale, int n,
+                        float epsilon) {
     float factor = rms_factor(sum_of_squares(y, n), n, epsilon);
     return sum_over(n, [&](int k, f32x16 sum) {
-        f32x16 value = fma(load(y + k) * factor, load(weight + k), load(x + k));
+        f32x16 value = fma(load(y + k) * factor, load(weight + k), load(x + k)) * scale;
         store(x + k, value);
         return fma(value, value, sum);
     });

@@ -23,7 +23,8 @@ from embedder.prepare.prepared import Prepared
 from embedder.prepare.published import with_published
 from embedder.prepare.quality import measure
 from embedder.prepare.sentences import SENTENCES, long_text
-from embedder.prepare.source import Source, text_only
+from embedder.prepare.source import Source
+from embedder.prepare.text_only import text_only
 from embedder.prepare.tokenizer_file import without_special_pieces
 from embedder.profile import TOKENIZER_FILE, TORCH_DIRECTORY, WEIGHTS_FILE, Profile, sha256_file
 from embedder.tokens import Tokenizer

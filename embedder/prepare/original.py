@@ -67,10 +67,11 @@ def _read_as_text(model: SentenceTransformer, model_id: str) -> None:
 
 
 def max_tokens(model: SentenceTransformer) -> int:
-    """The lower of what the directory asks for and what the positions allow."""
+    """The lowest of what the directory asks for, what the positions allow and what is trained."""
     config = model[0].auto_model.config
+    family = family_of(config.model_type)
     positions = int(getattr(config, "max_position_embeddings", None) or model.max_seq_length)
-    limit = positions - family_of(config.model_type).first_position(config)
+    limit = min(positions - family.first_position(config), family.max_tokens or positions)
     return min(int(model.max_seq_length or limit), limit)
 
 

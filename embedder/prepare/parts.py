@@ -51,12 +51,16 @@ class Parts:
         """
         return tuple(self._activation(dense.activation_function) for dense in self.dense)
 
-    def dense_linears(self) -> list[Linear]:
-        """Rounded to the nearest: one vector per text is too little to calibrate them with."""
+    def dense_linears(self, *, first: int = 0) -> list[Linear]:
+        """Rounded to the nearest: one vector per text is too little to calibrate them with.
+
+        Args:
+            first: number of the first one in the model file.
+        """
         no_calibration = Calibration()
         return [
             linear(f"dense.{number}", dense.linear, no_calibration)
-            for number, dense in enumerate(self.dense)
+            for number, dense in enumerate(self.dense, first)
         ]
 
     def _activation(self, module: nn.Module) -> str:

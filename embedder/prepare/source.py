@@ -3,17 +3,13 @@
 import errno
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from embedder.errors import EmbedderError
+from embedder.prepare import text_encoder
 from embedder.prepare.errors import (
     DiskFullError,
     LicenceNotAcceptedError,
@@ -26,9 +22,8 @@ from embedder.prepare.errors import (
 from embedder.prepare.resume import fetch_large_files
 from embedder.profile import STARTER_MODEL, STARTER_NAMES, is_directory_name, sha256_file
 
-TOKENIZER_CONFIG = "tokenizer_config.json"
-PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
-FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+DESCRIPTIONS = ["*.json", "*.txt", "*.model"]
+FILES = [*DESCRIPTIONS, "*.safetensors"]
 
 
 @dataclass(frozen=True)
@@ -120,7 +115,7 @@ def download(model_id: str, hf_token: str | None, endpoint: str | None = None) -
         raise TokenRequiredError(model_id)
     api = HfApi(endpoint=endpoint, token=token or False)
     try:
-        directory = Path(_snapshot(api, model_id))
+        directory, commit = _snapshot(api, model_id)
     except errors.GatedRepoError as error:
         raise (LicenceNotAcceptedError if token else TokenRequiredError)(model_id) from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
@@ -135,7 +130,7 @@ def download(model_id: str, hf_token: str | None, endpoint: str | None = None) -
         raise NetworkError(model_id, _reason(error)) from error
     except Exception as error:  # the hub's client raises errors of its HTTP library, too
         raise NetworkError(model_id, _reason(error)) from error
-    return Source(model_id, directory, directory.name)
+    return Source(model_id, directory, commit)
 
 
 def _status(error: Exception) -> int | None:
@@ -149,11 +144,32 @@ def _is_gated(model_id: str) -> bool:
     return is_gated(model_id)
 
 
-def _snapshot(api: Any, model_id: str) -> str:
+def _snapshot(api: Any, model_id: str) -> tuple[Path, str]:
+    """The directory of a model, and its commit."""
+    described = Path(api.snapshot_download(model_id, allow_patterns=DESCRIPTIONS))
+    commit = described.name
+    if text_encoder.is_multimodal(described):
+        return _text_encoder(api, model_id, described), commit
     fetch_large_files(api, model_id, ending=".safetensors")
-    directory: str = api.snapshot_download(model_id, allow_patterns=FILES)
+    directory = api.snapshot_download(model_id, allow_patterns=FILES, revision=commit)
     if not any(Path(directory).glob("*.safetensors")):
-        directory = api.snapshot_download(model_id, allow_patterns=[*FILES, "pytorch_model*.bin"])
+        patterns = [*FILES, "pytorch_model*.bin"]
+        directory = api.snapshot_download(model_id, allow_patterns=patterns, revision=commit)
+    return Path(directory), commit
+
+
+def _text_encoder(api: Any, model_id: str, described: Path) -> Path:
+    """A directory in the hub's cache with the text encoder of a model, of which only it is read."""
+    from huggingface_hub import HfFileSystem
+
+    commit = described.name
+    directory = described.parent.parent / "text_encoder" / commit
+    if not directory.is_dir():
+        directory.parent.mkdir(exist_ok=True)
+        hub = HfFileSystem(endpoint=api.endpoint, token=api.token)
+        path = f"{model_id}@{commit}/{text_encoder.WEIGHTS_FILE}"
+        with hub.open(path, cache_type="none") as weights:
+            text_encoder.write(described, weights, directory)
     return directory
 
 
@@ -166,34 +182,3 @@ def read_config(directory: Path) -> dict[str, Any]:
     """The transformer's config.json as it is written, before a library changes its meaning."""
     config: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     return config
-
-
-@contextmanager
-def text_only(source: Source) -> Iterator[Source]:
-    """`source`, or a view of it whose tokenizer names no processor of images.
-
-    Text models that were extracted from a model that reads images, such as EmbeddingGemma, name its
-    processor in their tokenizer's configuration. transformers would load it, and fail because its
-    other files are missing.
-    """
-    named = [path for path in source.directory.rglob(TOKENIZER_CONFIG) if _names_processor(path)]
-    if not named:
-        yield source
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        view = Path(directory) / "view"
-        shutil.copytree(source.directory.absolute(), view, copy_function=os.symlink)
-        for path in named:
-            config = json.loads(path.read_text(encoding="utf-8"))
-            del config["processor_class"]
-            changed = view / path.relative_to(source.directory)
-            changed.unlink()
-            changed.write_text(json.dumps(config), encoding="utf-8")
-        yield replace(source, directory=view)
-
-
-def _names_processor(path: Path) -> bool:
-    if any((path.parent / name).exists() for name in PROCESSOR_FILES):
-        return False
-    config = json.loads(path.read_text(encoding="utf-8"))
-    return isinstance(config, dict) and "processor_class" in config

@@ -244,7 +244,7 @@ int main(int argc, char** argv) {
     std::vector<std::string> kernels = kernel_names(argv[3]);
     for (int seed = atoi(argv[1]); seed <= atoi(argv[2]); seed++) {
         Random random(seed);
-        int family = seed % 2, precision = seed / 2 % 3;
+        int family = seed % NATIVE_FAMILIES, precision = seed / NATIVE_FAMILIES % 3;
         native_config c = random_config(random, family, precision, 9);
         RandomModel model(c, random);
         Texts texts = random_texts(random, c);
@@ -252,6 +252,6 @@ int main(int argc, char** argv) {
         check_calls_at_once(c, model, texts, kernels[0]);
         check_bad_texts(c, model, random);
         // One model of every family and precision.
-        if (seed < 6) check_bad_tensors(c, model), check_bad_configurations(c, model);
+        if (seed < 3 * NATIVE_FAMILIES) check_bad_tensors(c, model), check_bad_configurations(c, model);
     }
 }

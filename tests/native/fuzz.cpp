@@ -28,7 +28,7 @@ class Bytes {
 
 native_config configuration(Bytes& bytes) {
     Random random(bytes.word());
-    int family = bytes.below(2);
+    int family = bytes.below(NATIVE_FAMILIES);
     native_config c = random_config(random, family, bytes.below(3), 3);
     c.norm_epsilon = bytes.below(2) ? 0 : c.norm_epsilon;
     return c;

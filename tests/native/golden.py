@@ -16,6 +16,9 @@ from embedder.prepare.weight import Linear, Table, Vector, Weight
 Floats = NDArray[np.float32]
 VOCABULARY, POSITIONS, WIDTH, FFN, HEADS, HEAD_DIM, LAYERS = 128, 96, 64, 80, 4, 32, 3
 DENSE = (96, 48)
+KV_HEADS = {"gemma3": 1, "bert": HEADS, "embedding_gemma2": 2}
+# What only EmbeddingGemma 2 has: other heads in full layers, embeddings per layer.
+OTHERS = {"full_kv_heads": 1, "full_head_dim": 64, "per_layer": 48}
 
 
 class Numbers:
@@ -30,21 +33,23 @@ class Numbers:
 
 
 def config(family: str, precision: str) -> EngineConfig:
-    gemma = family == "gemma3"
+    gemma = family != "bert"
+    others = OTHERS if family == "embedding_gemma2" else {}
     return EngineConfig(
         family=family, precision=precision, layers=LAYERS, width=WIDTH, ffn=FFN, heads=HEADS,
-        kv_heads=1 if gemma else HEADS, head_dim=HEAD_DIM, vocabulary=VOCABULARY,
-        positions=POSITIONS, window=9 if gemma else 0,
+        kv_heads=KV_HEADS[family], head_dim=HEAD_DIM, vocabulary=VOCABULARY, positions=POSITIONS,
+        window=9 if gemma else 0,
         activation="gelu_tanh" if gemma else "gelu", pooling="mean" if gemma else "cls",
         dense_width=DENSE, dense_activation=("tanh", "identity"),
-        sliding=(gemma, False, gemma), norm_epsilon=2.0**-20,
+        sliding=(gemma, False, gemma), norm_epsilon=2.0**-20, **others,
     )  # fmt: skip
 
 
 def write(path: Path, family: str, precision: str) -> None:
     numbers = Numbers(seed=len(family))
-    weights = {"gemma3": _gemma3, "bert": _bert}[family](numbers)
-    model_file.write(path, config(family, precision), [*weights, *_dense(numbers), _table(numbers)])
+    shape = config(family, precision)
+    weights = WEIGHTS[family](numbers, shape)
+    model_file.write(path, shape, [*weights, *_dense(numbers), _table(numbers)])
 
 
 def texts() -> list[NDArray[np.int64]]:
@@ -64,22 +69,38 @@ def _vectors(names: Sequence[str], width: int, numbers: Numbers, around: float) 
         yield Vector(name=name, values=numbers(width, around=around))
 
 
-def _gemma3(numbers: Numbers) -> Iterator[Weight]:
+def _gemma(numbers: Numbers, shape: EngineConfig) -> Iterator[Weight]:
     norms = ("attention_norm", "attention_out_norm", "mlp_norm", "mlp_out_norm")
-    for i in range(LAYERS):
+    for i, sliding in enumerate(shape.sliding):
         layer = f"layers.{i}"
-        yield _linear(f"{layer}.qkv", (HEADS + 2) * HEAD_DIM, WIDTH, numbers)
-        yield _linear(f"{layer}.o", WIDTH, HEADS * HEAD_DIM, numbers)
+        kv_heads, dim = shape.kv_heads_by_kind[sliding], shape.head_dim_by_kind[sliding]
+        yield _linear(f"{layer}.qkv", (HEADS + 2 * kv_heads) * dim, WIDTH, numbers)
+        yield _linear(f"{layer}.o", WIDTH, HEADS * dim, numbers)
         yield _linear(f"{layer}.gate_up", 2 * FFN, WIDTH, numbers)
         yield _linear(f"{layer}.down", WIDTH, FFN, numbers)
         yield from _vectors([f"{layer}.{norm}" for norm in norms], WIDTH, numbers, 1.0)
-        yield from _vectors([f"{layer}.q_norm", f"{layer}.k_norm"], HEAD_DIM, numbers, 0.5)
+        yield from _vectors([f"{layer}.q_norm", f"{layer}.k_norm"], dim, numbers, 0.5)
     yield from _vectors(["norm"], WIDTH, numbers, 1.0)
-    for name in ("rope.sliding.cos", "rope.sliding.sin", "rope.full.cos", "rope.full.sin"):
-        yield Vector(name=name, values=numbers(POSITIONS, HEAD_DIM // 2, reach=64))
+    for kind, dim in zip(("sliding", "full"), shape.head_dim_by_kind[::-1], strict=True):
+        for angles in ("cos", "sin"):
+            values = numbers(POSITIONS, dim // 2, reach=64)
+            yield Vector(name=f"rope.{kind}.{angles}", values=values)
 
 
-def _bert(numbers: Numbers) -> Iterator[Weight]:
+def _embedding_gemma2(numbers: Numbers, shape: EngineConfig) -> Iterator[Weight]:
+    yield from _gemma(numbers, shape)
+    for i in range(LAYERS):
+        layer = f"layers.{i}.per_layer"
+        yield _linear(f"{layer}.project", shape.per_layer, WIDTH, numbers)
+        yield _linear(f"{layer}.gate", shape.per_layer, WIDTH, numbers)
+        yield _linear(f"{layer}.out", WIDTH, shape.per_layer, numbers)
+        yield from _vectors([f"{layer}.norm"], shape.per_layer, numbers, 1.0)
+        yield from _vectors([f"{layer}.gate_factors", f"{layer}.out_norm"], WIDTH, numbers, 1.0)
+    yield from _vectors(["per_layer.project_factors"], WIDTH, numbers, 1.0)
+    yield from _vectors(["layer_scalars"], LAYERS, numbers, 1.0)
+
+
+def _bert(numbers: Numbers, _shape: EngineConfig) -> Iterator[Weight]:
     yield Vector(name="positions", values=numbers(POSITIONS, WIDTH))
     yield from _norm("embedding_norm", numbers)
     for i in range(LAYERS):
@@ -104,3 +125,6 @@ def _dense(numbers: Numbers) -> Iterator[Weight]:
 
 def _table(numbers: Numbers) -> Table:
     return Table(name="embedding", table=numbers(VOCABULARY, WIDTH, reach=64))
+
+
+WEIGHTS = {"gemma3": _gemma, "bert": _bert, "embedding_gemma2": _embedding_gemma2}

@@ -37,9 +37,13 @@ inline native_config random_config(Random& random, int family, int precision, in
     c.layers = random.between(1, 3);
     c.width = 16 * random.between(1, most);
     c.ffn = random.between(1, 16 * most);
-    c.kv_heads = random.between(1, 3);
-    c.heads = c.kv_heads * random.between(1, 4);
-    c.head_dim = (family == NATIVE_GEMMA3 ? 32 : 16) * random.between(1, (most + 2) / 3);
+    bool gemma = family != NATIVE_BERT, kinds = family == NATIVE_EMBEDDING_GEMMA2;
+    c.kv_heads[0] = random.between(1, 3);
+    c.kv_heads[1] = c.kv_heads[0] * (kinds ? random.between(1, 2) : 1);
+    c.heads = c.kv_heads[1] * random.between(1, 4);
+    c.head_dim[0] = (gemma ? 32 : 16) * random.between(1, (most + 2) / 3);
+    c.head_dim[1] = kinds ? 32 * random.between(1, (most + 2) / 3) : c.head_dim[0];
+    c.per_layer = kinds ? 16 * random.between(1, most) : 0;
     c.vocabulary = random.between(2, 300);
     c.positions = random.between(1, 32 * most);
     c.window = random.between(1, 100);
@@ -50,7 +54,7 @@ inline native_config random_config(Random& random, int family, int precision, in
         c.dense_width[i] = 16 * random.between(1, most);
         c.dense_activation[i] = random.between(NATIVE_IDENTITY, NATIVE_RELU);
     }
-    for (int i = 0; i < c.layers; i++) c.sliding[i] = family == NATIVE_GEMMA3 && random.below(2);
+    for (int i = 0; i < c.layers; i++) c.sliding[i] = gemma && random.below(2);
     c.norm_epsilon = 1e-6f;
     return c;
 }
@@ -61,7 +65,7 @@ class RandomModel {
  public:
     RandomModel(const native_config& config, Random& random) : c(config), random_(random) {
         table();
-        c.family == NATIVE_GEMMA3 ? gemma3() : bert();
+        c.family == NATIVE_BERT ? bert() : gemma();
         for (int i = 0, width = c.width; i < c.n_dense; width = c.dense_width[i++])
             linear("dense." + std::to_string(i), width, c.dense_width[i], random_.below(2));
         for (size_t i = 0; i < tensors.size(); i++) tensors[i].name = names_[i].c_str();
@@ -79,24 +83,40 @@ class RandomModel {
         if (c.precision == NATIVE_INT8)
             floats("embedding.scale", up16(c.vocabulary), 1 / 64.0f, 1 / 256.0f);
     }
-    void gemma3() {
-        size_t n_angles = (size_t)up16(c.positions) * c.head_dim / 2;
-        for (std::string kind : {"rope.full", "rope.sliding"}) {
+    void gemma() {
+        for (int sliding : {0, 1}) {
+            std::string kind = sliding ? "rope.sliding" : "rope.full";
+            size_t n_angles = (size_t)up16(c.positions) * c.head_dim[sliding] / 2;
             floats(kind + ".cos", n_angles, 0, 1);
             floats(kind + ".sin", n_angles, 0, 1);
         }
+        if (c.family == NATIVE_EMBEDDING_GEMMA2) per_layer();
         floats("norm", c.width, 1, 0.5f);
         for (int i = 0; i < c.layers; i++) {
             std::string layer = "layers." + std::to_string(i);
-            linear(layer + ".qkv", c.width, (c.heads + 2 * c.kv_heads) * c.head_dim, false);
-            linear(layer + ".o", c.heads * c.head_dim, c.width, false);
+            int kind = c.sliding[i], dim = c.head_dim[kind];
+            linear(layer + ".qkv", c.width, (c.heads + 2 * c.kv_heads[kind]) * dim, false);
+            linear(layer + ".o", c.heads * dim, c.width, false);
             linear(layer + ".gate_up", c.width, 2 * up16(c.ffn), false);
             linear(layer + ".down", c.ffn, c.width, false);
             for (const char* norm :
                  {".attention_norm", ".attention_out_norm", ".mlp_norm", ".mlp_out_norm"})
                 floats(layer + norm, c.width, 1, 0.5f);
             for (const char* norm : {".q_norm", ".k_norm"})
-                floats(layer + norm, c.head_dim, 1, 0.5f);
+                floats(layer + norm, dim, 1, 0.5f);
+        }
+    }
+    void per_layer() {
+        floats("per_layer.project_factors", c.width, 1, 0.5f);
+        floats("layer_scalars", up16(c.layers), 1, 0.5f);
+        for (int i = 0; i < c.layers; i++) {
+            std::string layer = "layers." + std::to_string(i) + ".per_layer.";
+            linear(layer + "project", c.width, c.per_layer, false);
+            linear(layer + "gate", c.width, c.per_layer, false);
+            linear(layer + "out", c.per_layer, c.width, false);
+            floats(layer + "norm", c.per_layer, 1, 0.5f);
+            for (const char* one : {"gate_factors", "out_norm"})
+                floats(layer + one, c.width, 1, 0.5f);
         }
     }
     void bert() {
@@ -104,8 +124,8 @@ class RandomModel {
         norm("embedding_norm");
         for (int i = 0; i < c.layers; i++) {
             std::string layer = "layers." + std::to_string(i);
-            linear(layer + ".qkv", c.width, (c.heads + 2 * c.kv_heads) * c.head_dim, true);
-            linear(layer + ".o", c.heads * c.head_dim, c.width, true);
+            linear(layer + ".qkv", c.width, (c.heads + 2 * c.kv_heads[0]) * c.head_dim[0], true);
+            linear(layer + ".o", c.heads * c.head_dim[0], c.width, true);
             linear(layer + ".up", c.width, c.ffn, true);
             linear(layer + ".down", c.ffn, c.width, true);
             norm(layer + ".attention_norm");

@@ -14,6 +14,18 @@ VECTORS = {
     ("gemma3", "int8"): "66db03c72769d801ef2b9a2fabe3f5830946204ba53394d8cfbf117a269de1b5",
     ("gemma3", "fp16"): "eaee9c583fc2104ea6e0955386f1fa4beffa9ddfd09128ada04dd5acc9b48146",
     ("gemma3", "fp32"): "eaee9c583fc2104ea6e0955386f1fa4beffa9ddfd09128ada04dd5acc9b48146",
+    (
+        "embedding_gemma2",
+        "int8",
+    ): "012a5214afa46a6ee2baf47da9446172edeaaca179bf0b518befdfdb35a73400",
+    (
+        "embedding_gemma2",
+        "fp16",
+    ): "56426bcf0be6507399a4eee575247710b696b391ca5633fa4e4165d5b22848c5",
+    (
+        "embedding_gemma2",
+        "fp32",
+    ): "56426bcf0be6507399a4eee575247710b696b391ca5633fa4e4165d5b22848c5",
     ("bert", "int8"): "90a171e04b2f4081ad0be0252ec70673adaa2453a61100793883a74cb69f4359",
     ("bert", "fp16"): "e26562e65ca4d5a0fa9a87ff4adc39d00290a144805f99789be6c53000e998a1",
     ("bert", "fp32"): "e26562e65ca4d5a0fa9a87ff4adc39d00290a144805f99789be6c53000e998a1",

@@ -21,7 +21,7 @@ def test_random_models_give_equal_bits_without_memory_errors(
 
 def test_threads_that_share_a_pack_do_not_race(tmp_path: Path) -> None:
     program = engine_program("engine_test", "thread", tmp_path, kernels=["portable"])
-    run(program, "12", "17", "portable", seconds=300)
+    run(program, "9", "17", "portable", seconds=300)
 
 
 @pytest.mark.parametrize("variant", ["thread", "address"])

@@ -38,10 +38,11 @@ struct Bert {
         table = t.table("embedding", &table_scale);
         positions = t.floats("positions", 0, (size_t)padded(c.positions) * s.width);
         embedding_norm = norm("embedding_norm.weight", "embedding_norm.bias", 0);
+        const Heads& h = s.heads[0];
         for (int i = 0; i < n_layers; i++)
             layers[i] = {
-                t.linear("layers.%d.qkv", i, s.width, s.qkv, true),
-                t.linear("layers.%d.o", i, s.attention, s.width, true),
+                t.linear("layers.%d.qkv", i, s.width, h.qkv, true),
+                t.linear("layers.%d.o", i, h.attention, s.width, true),
                 t.linear("layers.%d.up", i, s.width, s.up, true),
                 t.linear("layers.%d.down", i, s.ffn, s.width, true),
                 norm("layers.%d.attention_norm.weight", "layers.%d.attention_norm.bias", i),
@@ -64,13 +65,14 @@ struct Bert {
     void layer(const Chunk& c, int i) const {
         const Layer& l = layers[i];
         const Shape& s = c.shape;
+        const Heads& h = s.heads[0];
         float* attended = c.scratch.wide;  // both are used one after the other
         float* wide = c.scratch.wide;
         float* narrow = c.scratch.narrow;
-        attention<P>(c, c.pack.layers[i % 2], 0, attended);
+        attention<P>(c, h, c.pack.layers[i % 2], 0, attended);
         c.each_row([&](int row, float*) {
-            P::put_rotated(attended + (size_t)row * s.attention, s.attention,
-                           input<P>(c, row, s.attention), c.scratch.inputs.scale + row);
+            P::put_rotated(attended + (size_t)row * h.attention, h.attention,
+                           input<P>(c, row, h.attention), c.scratch.inputs.scale + row);
         });
         product<P>(c.team, l.o, c.scratch.inputs, c.rows, narrow);
         c.each_row([&](int row, float* values) {
@@ -108,7 +110,7 @@ struct Bert {
     void make_qkv(const Chunk& c, int i) const {
         product<P>(c.team, layers[i].qkv, c.scratch.inputs, c.rows, c.scratch.wide);
         c.row_parts([&](int begin, int end) {
-            put_rows<P>(c, c.pack.layers[i % 2], begin, end, c.scratch.wide);
+            put_rows<P>(c, c.shape.heads[0], c.pack.layers[i % 2], begin, end, c.scratch.wide);
         });
     }
 };

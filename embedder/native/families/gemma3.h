@@ -1,160 +1,32 @@
 // EmbeddingGemma: Gemma 3's text model, reading in both directions.
 //
-//   x = embedding
-//   24 times: x += norm(attention(norm(x)));  x += norm(down(gelu(gate(norm(x))) * up(norm(x))))
-//   norm(x)
+//   x = embedding;  24 layers as in gemma.h;  norm(x)
 //
-// Queries and keys are normed per head and get the rotary embedding of their position (RoPE). Five
-// of six layers have a sliding window.
+// Five of six layers have a sliding window.
 #pragma once
-#include "../activations.h"
-#include "../attention.h"
+#include "gemma.h"
 
 namespace {
 
 template <class P>
-struct Gemma3 {
-    static constexpr int HEAD_DIM_MULTIPLE = 32;  // RoPE pairs the two halves of a head
-    static constexpr int UP_PARTS = 2;            // gate and up
-
-    struct Layer {
-        Linear qkv, o, gate_up, down;
-        const float *attention_norm, *attention_out_norm, *mlp_norm, *mlp_out_norm, *q_norm,
-            *k_norm;
-        bool sliding;
-    };
-    struct Angles {
-        const float *cos, *sin;  // (positions, head_dim / 2)
-    };
-
-    Layer layers[NATIVE_MAX_LAYERS];
-    Angles angles[2];  // of full and of sliding layers
-    const uint8_t* table;
-    const float *table_scale, *norm;
-    int n_layers, window;
-    float epsilon;
-
-    void load(const native_config& c, const Shape& s, Tensors& t) {
-        n_layers = c.layers;
-        window = c.window;
-        epsilon = c.norm_epsilon;
-        table = t.table("embedding", &table_scale);
-        norm = t.floats("norm", 0, s.width);
-        size_t n_angles = (size_t)padded(c.positions) * s.head_dim / 2;
-        angles[0] = {t.floats("rope.full.cos", 0, n_angles),
-                     t.floats("rope.full.sin", 0, n_angles)};
-        angles[1] = {t.floats("rope.sliding.cos", 0, n_angles),
-                     t.floats("rope.sliding.sin", 0, n_angles)};
-        for (int i = 0; i < n_layers; i++)
-            layers[i] = {t.linear("layers.%d.qkv", i, s.width, s.qkv, false),
-                         t.linear("layers.%d.o", i, s.attention, s.width, false),
-                         t.linear("layers.%d.gate_up", i, s.width, s.up, false),
-                         t.linear("layers.%d.down", i, s.ffn, s.width, false),
-                         t.floats("layers.%d.attention_norm", i, s.width),
-                         t.floats("layers.%d.attention_out_norm", i, s.width),
-                         t.floats("layers.%d.mlp_norm", i, s.width),
-                         t.floats("layers.%d.mlp_out_norm", i, s.width),
-                         t.floats("layers.%d.q_norm", i, s.head_dim),
-                         t.floats("layers.%d.k_norm", i, s.head_dim),
-                         c.sliding[i] != 0};
-    }
-
+struct Gemma3 : Gemma<P, false> {
     void begin(const Chunk& c) const {
         c.each_row([&](int row, float* values) {
-            int id = c.pack.token_ids[c.first + row];
-            for (int k = 0; k < c.shape.width; k += LANES)
-                store(c.x(row) + k, P::table_row(table, table_scale, id, c.shape.width, k));
-            norm_to_input(c, row, sum_of_squares(c.x(row), c.shape.width), layers[0].attention_norm,
-                          values);
+            this->embed(c, row);
+            float squares = sum_of_squares(c.x(row), c.shape.width);
+            this->norm_to_input(c, row, squares, this->layers[0].attention_norm, values);
         });
-        make_qkv(c, 0);
+        this->make_qkv(c, 0);
     }
 
     void layer(const Chunk& c, int i) const {
-        const Layer& l = layers[i];
-        const Shape& s = c.shape;
-        float* attended = c.scratch.wide;  // both are used one after the other
-        float* wide = c.scratch.wide;
-        float* narrow = c.scratch.narrow;
-        attention<P>(c, c.pack.layers[i % 2], l.sliding ? window : 0, attended);
-        c.each_row([&](int row, float*) {
-            P::put_rotated(attended + (size_t)row * s.attention, s.attention,
-                           input<P>(c, row, s.attention), c.scratch.inputs.scale + row);
-        });
-        product<P>(c.team, l.o, c.scratch.inputs, c.rows, narrow);
+        this->attention_and_mlp(c, i);
         c.each_row([&](int row, float* values) {
-            float squares = add(c, row, narrow, l.attention_out_norm);
-            norm_to_input(c, row, squares, l.mlp_norm, values);
+            float squares =
+                this->add(c, row, c.scratch.narrow, this->layers[i].mlp_out_norm, 1.0f);
+            this->end_row(c, i, row, squares, values);
         });
-        product<P>(c.team, l.gate_up, c.scratch.inputs, c.rows, wide);
-        c.each_row([&](int row, float* values) {
-            float* gate_up = wide + (size_t)row * s.up;  // 16 columns of gate, 16 of up, and so on
-            for (int k = 0; k < s.ffn; k += LANES)
-                store(gate_up + k,
-                      gelu_tanh(::load(gate_up + 2 * k)) * ::load(gate_up + 2 * k + LANES));
-            P::put_input(gate_up, s.ffn, input<P>(c, row, s.ffn), c.scratch.inputs.scale + row,
-                         values);
-        });
-        product<P>(c.team, l.down, c.scratch.inputs, c.rows, narrow);
-        bool last = i + 1 == n_layers;
-        c.each_row([&](int row, float* values) {
-            float squares = add(c, row, narrow, l.mlp_out_norm);
-            if (last)
-                finish(c, row, squares);
-            else
-                norm_to_input(c, row, squares, layers[i + 1].attention_norm, values);
-        });
-        if (!last) make_qkv(c, i + 1);
-    }
-
- private:
-    // x += norm(y); returns the sum of the squares of x.
-    float add(const Chunk& c, int row, const float* rows, const float* weight) const {
-        int width = c.shape.width;
-        return add_normed(c.x(row), rows + (size_t)row * width, weight, width, epsilon);
-    }
-    void norm_to_input(const Chunk& c, int row, float squares, const float* weight,
-                       float* values) const {
-        int width = c.shape.width;
-        P::put_normed(c.x(row), rms_factor(squares, width, epsilon), weight, width,
-                      input<P>(c, row, width), c.scratch.inputs.scale + row, values);
-    }
-    // The last norm, in place.
-    void finish(const Chunk& c, int row, float squares) const {
-        float* x = c.x(row);
-        float factor = rms_factor(squares, c.shape.width, epsilon);
-        for (int k = 0; k < c.shape.width; k += LANES)
-            store(x + k, ::load(x + k) * factor * ::load(norm + k));
-    }
-    // Makes queries, keys and values of layer i from the chunk's inputs.
-    void make_qkv(const Chunk& c, int i) const {
-        const Layer& l = layers[i];
-        const Shape& s = c.shape;
-        product<P>(c.team, l.qkv, c.scratch.inputs, c.rows, c.scratch.wide);
-        const Angles& rope = angles[l.sliding];
-        c.row_parts([&](int begin, int end) {
-            for (int row = begin; row < end; row++) {
-                float* values = c.scratch.wide + (size_t)row * s.qkv;
-                size_t at = (size_t)c.position(row) * s.head_dim / 2;
-                for (int head = 0; head < s.heads + s.kv_heads; head++)
-                    norm_and_rope(values + head * s.head_dim, head < s.heads ? l.q_norm : l.k_norm,
-                                  rope.cos + at, rope.sin + at, s.head_dim);
-            }
-            put_rows<P>(c, c.pack.layers[i % 2], begin, end, c.scratch.wide);
-        });
-    }
-    // Norms a head's query or key, then rotates the pair of values d and d + n / 2 by the
-    // position's angle d.
-    void norm_and_rope(float* x, const float* weight, const float* cos, const float* sin,
-                       int n) const {
-        float factor = rms_factor(sum_of_squares(x, n), n, epsilon);
-        for (int d = 0; d < n / 2; d += LANES) {
-            f32x16 a = ::load(x + d) * factor * ::load(weight + d);
-            f32x16 b = ::load(x + n / 2 + d) * factor * ::load(weight + n / 2 + d);
-            f32x16 c = ::load(cos + d), s = ::load(sin + d);
-            store(x + d, fma(a, c, -(b * s)));
-            store(x + n / 2 + d, fma(b, c, a * s));
-        }
+        this->make_qkv(c, i + 1);
     }
 };
 

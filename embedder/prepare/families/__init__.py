@@ -1,9 +1,9 @@
 """Model families, one file each. A new one is a module here with a `FAMILY`, listed below."""
 
-from embedder.prepare.families import bert, gemma3
+from embedder.prepare.families import bert, embedding_gemma2, gemma3
 from embedder.prepare.families.family import Family
 
-FAMILIES = (gemma3.FAMILY, bert.FAMILY)
+FAMILIES = (gemma3.FAMILY, embedding_gemma2.FAMILY, bert.FAMILY)
 OTHER = Family()  # for the torch backend alone
 
 

@@ -58,6 +58,7 @@ class Family:
         native: None where the native engine has no forward pass.
         check_config: (config.json as written, configuration as loaded). Raises ModelConfigError.
         first_position: configuration to the position of a text's first token.
+        max_tokens: of a text, where a model's files do not limit it.
         sizes: dimensions that vectors may be truncated to, besides all of them (Matryoshka).
         prompts: a model's own prompts, by name, to those of its profile.
         golden: by model id.
@@ -68,6 +69,7 @@ class Family:
     native: NativeForm | None = None
     check_config: Callable[[Mapping[str, Any], Any], None] = _no_check
     first_position: Callable[[Any], int] = _first_position
+    max_tokens: int | None = None
     sizes: tuple[int, ...] = ()
     prompts: Callable[[Mapping[str, str]], dict[str, str]] = dict
     golden: Mapping[str, Golden] = field(default_factory=dict)

@@ -33,7 +33,7 @@ from lab.random_bert import build as build_bert
 from lab.random_embeddinggemma import TINY
 from tests.embedder.conftest import LoadModel, fewer_check_texts, prepare
 from tests.embedder.json_changes import JSON, places, replaced
-from tests.embedder.prepare.test_source import naming_a_processor
+from tests.embedder.prepare.test_text_only import naming_a_processor
 
 ROOT = Path(__file__).parents[3]
 

@@ -1,7 +1,5 @@
 """Sources of models, and errors when they are not available. The hub is a local server."""
 
-import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,14 +17,7 @@ from embedder.prepare.errors import (
     TokenRefusedError,
     TokenRequiredError,
 )
-from embedder.prepare.source import (
-    PROCESSOR_FILES,
-    Source,
-    content_hash,
-    download,
-    locate,
-    text_only,
-)
+from embedder.prepare.source import Source, content_hash, download, locate
 from embedder.prepare.store import require_space
 
 GATED_MODEL = "google/embeddinggemma-300m"
@@ -104,41 +95,6 @@ def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelSourceError, match=r"there is no directory .*/none: set MODEL_NAME"):
         locate(str(tmp_path / "none"))
-
-
-def test_a_model_without_a_processor_is_unchanged(gemma_source: Source) -> None:
-    with text_only(gemma_source) as source:
-        assert source == gemma_source
-
-
-@pytest.mark.parametrize("name", PROCESSOR_FILES)
-def test_a_model_with_a_processor_is_unchanged(tmp_path: Path, name: str) -> None:
-    (tmp_path / "tokenizer_config.json").write_text('{"processor_class": "Gemma3Processor"}')
-    (tmp_path / name).write_text("{}")
-    source = Source("model", tmp_path, "revision")
-    with text_only(source) as taken:
-        assert taken == source
-
-
-def test_a_processor_without_files_is_left_out(gemma_source: Source, tmp_path: Path) -> None:
-    source = naming_a_processor(gemma_source, tmp_path)
-    with text_only(source) as taken:
-        seen = {path.name: path.read_bytes() for path in taken.directory.glob("*.*")}
-        config = json.loads(seen.pop("tokenizer_config.json"))
-    original = {path.name: path.read_bytes() for path in gemma_source.directory.glob("*.*")}
-    assert config == json.loads(original.pop("tokenizer_config.json"))
-    assert seen == original
-    assert "Gemma3Processor" in (source.directory / "tokenizer_config.json").read_text()
-
-
-def naming_a_processor(source: Source, directory: Path) -> Source:
-    """A copy whose tokenizer names an image processor, like those of Google's models."""
-    copy = directory / "names-a-processor"
-    shutil.copytree(source.directory, copy)
-    path = copy / "tokenizer_config.json"
-    config = json.loads(path.read_text()) | {"processor_class": "Gemma3Processor"}
-    path.write_text(json.dumps(config))
-    return locate(str(copy))
 
 
 def test_a_local_directory_is_identified_by_its_contents(gemma_source: Source) -> None:
