@@ -111,7 +111,7 @@ async def _embed(dialect: Dialect, request: TeiEmbedRequest, scope: Scope) -> It
     asked = AskedTexts.model_construct(
         texts=request.inputs,
         truncate=request.truncate,
-        cut_start=request.truncation_direction in ("left", "Left"),
+        cut_start=request.truncate and request.truncation_direction in ("left", "Left"),
         dimensions=request.dimensions,
     )
     del request.inputs  # they may be megabytes

@@ -41,11 +41,12 @@ MODEL_INFO = ModelInfo(
 
 
 class CountingService(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRoutes):
-    """Remembers the tasks that were asked for."""
+    """Remembers the tasks and options that were asked for."""
 
     def __init__(self, **changes: Any) -> None:
         self.model_info = replace(MODEL_INFO, **changes)
         self.tasks: list[str | None] = []
+        self.read_as: list[TaskOptions] = []
         self.checked: list[str] = []
 
     async def embed_texts(
@@ -63,6 +64,7 @@ class CountingService(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, Te
         self, request: TaskOptions, field: str, scope: Scope, *, task: str | None = None
     ) -> list[TokenizedText]:
         self.tasks.append(task)
+        self.read_as.append(request)
         value = getattr(request, field)
         texts = [value] if isinstance(value, str) else value or []
         lengths = [len(text.split()) for text in texts]
