@@ -39,7 +39,8 @@ Vectors: POST /embed    Documentation: {url}/docs    Another token: {another}   
 
 def names_callers(environment: Mapping[str, str]) -> bool:
     """Whether a setting says whose users or machines are served."""
-    return any(value and name.startswith(_CALLERS) for name, value in environment.items())
+    given = (name.upper() for name, value in environment.items() if value)
+    return any(name.startswith(_CALLERS) for name in given)
 
 
 def own_secret(directory: Path) -> str:

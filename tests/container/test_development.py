@@ -41,6 +41,7 @@ def test_without_a_directory_it_says_what_to_do(tmp_path: Path) -> None:
 )
 def test_every_setting_that_says_who_is_served_ends_development(name: str) -> None:
     assert names_callers({name: "value"})
+    assert names_callers({name.lower(): "value"})  # the service reads it too
 
 
 @pytest.mark.parametrize(
