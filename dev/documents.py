@@ -81,7 +81,7 @@ def sizing_table() -> str:
 
 def env_example() -> str:
     """The content of `.env.example`: every setting, with its default or an example."""
-    lines = ["# Copy to .env. A line that begins with # shows the default.", ""]
+    lines = ["# Copy to .env. A setting that is commented out shows its default.", ""]
     for name, field in Settings.model_fields.items():
         key = name.upper()
         shown = (

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Call every route once, and print which ones work.
+# Call the main routes once, and print which ones work.
 #
 #   JWT_TOKEN=... ./test_api.sh [http://127.0.0.1:8000]
 set -eu
