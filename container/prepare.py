@@ -76,7 +76,7 @@ class Preparation:
         return 1
 
     def _beat(self) -> None:
-        """Show that it goes on, even while it says nothing."""
+        """Renew the status, also while the preparation prints nothing."""
         while not self._ended.wait(BEAT):
             self._write()
 

@@ -1,4 +1,4 @@
-"""Texts of more tokens than the model reads: what becomes of them, and their vector."""
+"""Texts over the model's limit: what is done with them, and the vector of their windows."""
 
 import math
 from collections.abc import Sequence

@@ -8,8 +8,8 @@ do $block$ begin
     end if;
 end $block$;
 
--- Take the end of a request: what was answered, or `error` where nothing was. Returns how many rows
--- have their vectors now; null if its end was taken before.
+-- Record the end of a request: what was answered, or `error` if nothing was. Returns how many rows
+-- have their vectors now; null if the end was recorded before.
 create or replace function embedding_api.finish_post(
     post bigint, status integer, retry_after text, content text, error text
 ) returns integer
@@ -165,8 +165,8 @@ exception when others then
 end
 $function$;
 
--- Whether a request failed because of its texts. One that ended without a word of the service did
--- if it had one text alone, and other requests were answered meanwhile.
+-- Whether a request failed because of its texts. If the service did not say why, a request counts as
+-- such if it had only one text, and other requests were answered meanwhile.
 create or replace function embedding_api.is_fault_of_texts(
     p embedding_api.posts, status integer, content text
 ) returns boolean

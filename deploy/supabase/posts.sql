@@ -19,7 +19,7 @@ create table if not exists embedding_api.posts (
     hashes bytea[] not null,            -- of the texts
     request_id bigint,                  -- of pg_net
     posted_at timestamptz not null default clock_timestamp(),
-    leased_until timestamptz not null,  -- ready_at of its entries; without an end until then, lost
+    leased_until timestamptz not null,  -- ready_at of its entries; without an end by then it is lost
     finished_at timestamptz,
     status integer,                     -- of the answer; null without one
     rows integer,                       -- that have their vectors now; null where it failed
@@ -171,8 +171,8 @@ language sql set search_path = '' as $function$
     where q.id = any(ids) and q.ready_at = leased_until
 $function$;
 
--- Let rows be claimed again. A refusal is no attempt. Any other end is one up to the second: then a
--- row goes alone, so that a text that ends its requests holds up no other.
+-- Let rows be claimed again. A refusal does not count as an attempt. Other failures count up to two:
+-- then a row is sent alone, so that a text that makes requests fail delays no other row.
 create or replace function embedding_api.give_back(
     ids bigint[], leased_until timestamptz, reason text default null,
     is_refusal boolean default true, after double precision default 0
