@@ -63,6 +63,8 @@ def test_a_users_token_is_refused_with_what_to_send_instead(running: Running) ->
     assert "Send a service key" in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("credential", [None, "nonsense", ADDED])
+@pytest.mark.parametrize(
+    "credential", [None, "nonsense", ADDED], ids=["none", "no key", "not listed"]
+)
 def test_what_is_no_listed_key_is_401(running: Running, credential: str | None) -> None:
     assert running.call(credential).status_code == 401
