@@ -5,7 +5,7 @@ import contextlib
 import gc
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -20,6 +20,7 @@ from embedder.errors import (
 )
 from embedder.model import EmbeddingModel
 from embedder.overflow import AVERAGE, ERROR, TRUNCATE, Overflow
+from embedder.text_end import TextEnd
 from embedder.threads import available_threads
 from embedder.tokenising import Slices, TokenisingThread
 from embedder.tokens import TokenIds, TokenizedText, characters_of, refuse_truncated
@@ -218,9 +219,11 @@ class ServedModel:
         Raises:
             ModelLoadingError: the model is not loaded yet.
             TextError: a text is not valid Unicode.
+            TooManyTokensError: what is left is larger than the user's limit.
         """
-        model = self.model
-        steps = model.tokenizer.ends(texts, prompts, max_tokens=model.max_tokens)
+        model, admission = self.model, self._running.admission
+        ends = model.tokenizer.ends(texts, prompts, max_tokens=model.max_tokens)
+        steps = _bounded_ends(ends, admission)
         cost = sum(map(characters_of, prompts, texts))
         if cost < INLINE_CHARACTERS:
             return list(chain.from_iterable(steps))
@@ -270,6 +273,15 @@ def _bounded(slices: Slices, admission: Admission) -> Slices:
         costs += map(_cost, texts)
         admission.require_size(costs)
         yield texts
+
+
+def _bounded_ends(steps: Iterator[list[TextEnd]], admission: Admission) -> Iterator[list[str]]:
+    """The texts of the same steps, as long as the request fits into the queue."""
+    costs: list[int] = []
+    for ends in steps:
+        costs += [cost_of(end.n_tokens) for end in ends]
+        admission.require_size(costs)
+        yield [end.text for end in ends]
 
 
 def _settle_garbage_collector() -> None:

@@ -1,6 +1,7 @@
 """The end of a text that fits: for callers who want long texts to be cut at their start."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import tokenizers
 
@@ -10,9 +11,16 @@ CHARACTERS = 8
 ROUNDS = 8  # one or two are enough, unless a text is read in other tokens after each cut
 
 
+class TextEnd(NamedTuple):
+    """What is left of a text, and how many tokens it has together with its prompt."""
+
+    text: str
+    n_tokens: int
+
+
 def fitting_end(
     tokenizer: tokenizers.Tokenizer, prompt: str, text: str, wanted: int
-) -> Iterator[str | None]:
+) -> Iterator[TextEnd | None]:
     """None after each step of bounded time; then what is left of `text`.
 
     Prompt and rest have at most `wanted` tokens together, special tokens not counted. Of a text
@@ -23,10 +31,11 @@ def fitting_end(
         [encoding] = tokenizer.encode_batch([prompt + end], add_special_tokens=False)
         excess = len(encoding) - wanted
         if excess <= 0:
-            break
+            yield TextEnd(end, len(encoding))
+            return
         yield None
         end = end[_end_of(encoding, excess, len(prompt)) :]
-    yield end
+    yield TextEnd(end, wanted)  # it is cut at its end, too
 
 
 def _end_of(encoding: tokenizers.Encoding, n_tokens: int, prompt: int) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from embedder.blank import is_blank
 from embedder.errors import ModelNotFoundError, TextError, TextTooLongError
 from embedder.long_text import WINDOW, Read, reader_for, reader_of_all
-from embedder.text_end import fitting_end
+from embedder.text_end import TextEnd, fitting_end
 
 TokenIds: TypeAlias = NDArray[np.integer[Any]]  # (n_tokens,), special tokens included
 
@@ -183,20 +183,21 @@ class Tokenizer:
 
     def ends(
         self, texts: Sequence[str], prompts: Sequence[str], *, max_tokens: int
-    ) -> Iterator[list[str]]:
+    ) -> Iterator[list[TextEnd]]:
         """Each text without as much of its start as is over the limit, in steps of bounded time.
 
         A step may return no text. Of a text of more than CHARACTERS of `embedder/text_end.py` per
-        token of the limit, the start is cut too.
+        token of the limit, the start is cut too. Special tokens count.
 
         Raises:
             TextError: a text is not valid Unicode.
         """
-        wanted = max(max_tokens - len(self._before) - len(self._after), 0)
+        n_special = len(self._before) + len(self._after)
+        wanted = max(max_tokens - n_special, 0)
         for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
             _check_unicode(index, text)
             for end in fitting_end(self._tokenizer, prompt, text, wanted):
-                yield [] if end is None else [end]
+                yield [] if end is None else [TextEnd(end.text, n_special + end.n_tokens)]
 
     def _together(self, group: Sequence[tuple[str, str]], extent: _Extent) -> list[TokenizedText]:
         prompted = [prompt + text for prompt, text in group]

@@ -152,3 +152,14 @@ async def test_tokenising_stops_at_too_many_tokens(
             await model.tokenise(texts, [""] * 500, overflow="truncate", user="a")
     assert refusal.value.fit == refusal.value.limit // 102
     assert refusal.value.cost < 10_000  # of 51,000
+
+
+async def test_cutting_at_the_start_stops_at_too_many_tokens(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(directory, monkeypatch, queue_tokens=1_000) as (_, model):
+        texts = ["word " * 300] * 500
+        with pytest.raises(TooManyTokensError) as refusal:
+            await model.ends(texts, [""] * 500, user="a")
+    assert refusal.value.fit == 3
+    assert refusal.value.cost == 4 * 256  # of 128,000

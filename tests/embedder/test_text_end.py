@@ -42,7 +42,8 @@ def end_of(tokenizer: tokenizers.Tokenizer, prompt: str, text: str, wanted: int)
     *steps, end = fitting_end(tokenizer, prompt, text, wanted)
     assert set(steps) <= {None}
     assert end is not None
-    return end
+    assert end.n_tokens == min(count(tokenizer, prompt + end.text), wanted)
+    return end.text
 
 
 def count(tokenizer: tokenizers.Tokenizer, text: str) -> int:
