@@ -1,6 +1,7 @@
 """Lookups before a charge, and what is computed after it."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from cache.memory import MemoryCache
 from cache.values import Values
 from embedder.batcher import Batcher
 from embedder.errors import EmbeddingFailedError
+from embedder.overflow import average
 from embedder.postprocess import Vectors
 from embedder.tokens import TokenizedText
 from tests.embedder.test_batcher import FAILING, CountingEngine, batching, text
@@ -204,3 +206,24 @@ async def test_a_failing_window_names_its_text() -> None:
         with pytest.raises(EmbeddingFailedError) as failed:
             await it.model.complete(await it.model.look_up(texts, user="u"))
         assert failed.value.index == 2
+
+
+async def test_averaging_many_windows_does_not_block_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop_may_run = threading.Event()
+
+    def slow(vectors: Vectors, weights: Sequence[Sequence[int]]) -> Vectors:
+        assert loop_may_run.wait(5)
+        return average(vectors, weights)
+
+    monkeypatch.setattr("cache.cached_model.average", slow)
+    async with cached() as it:
+        texts = [long([first, first + 1]) for first in range(100, 200, 2)]
+        lookup = await it.model.look_up(texts, user="u")
+        waiting = asyncio.create_task(it.model.complete(lookup))
+        while not it.reports and not waiting.done():
+            await asyncio.sleep(0)
+        loop_may_run.set()
+        vectors, _ = await waiting
+    assert vectors.shape == (50, 2)
