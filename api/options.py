@@ -142,12 +142,23 @@ class Body(bentoml.IODescriptor):
         return field.get_default() if value is None and not field.is_required() else value
 
 
-# What `truncate` and `overflow` may say together, as a schema; absent counts as null.
+_BOTH = ["truncate", "overflow"]
+# What `truncate` and `overflow` may say together, as a schema; absent counts as null. Not anyOf:
+# BentoML's schema of a route takes the first item of that for the whole.
 _AGREEING = [
     {"properties": {"truncate": {"type": "null"}}},
-    {"properties": {"overflow": {"type": "null"}}},
-    {"properties": {"truncate": {"const": True}, "overflow": {"const": TRUNCATE}}},
-    {"properties": {"truncate": {"const": False}, "overflow": {"const": ERROR}}},
+    {
+        "required": ["truncate"],
+        "properties": {"truncate": {"type": "boolean"}, "overflow": {"type": "null"}},
+    },
+    {
+        "required": _BOTH,
+        "properties": {"truncate": {"const": True}, "overflow": {"const": TRUNCATE}},
+    },
+    {
+        "required": _BOTH,
+        "properties": {"truncate": {"const": False}, "overflow": {"const": ERROR}},
+    },
 ]
 
 
@@ -178,7 +189,7 @@ class TaskOptions(Body):
     ) -> JsonSchemaValue:
         """With what `_agree` checks."""
         schema = handler(core_schema)
-        handler.resolve_ref_schema(schema)["anyOf"] = _AGREEING
+        handler.resolve_ref_schema(schema)["oneOf"] = _AGREEING
         return schema
 
     @model_validator(mode="after")

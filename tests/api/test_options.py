@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from api.errors import InvalidBodyError
@@ -53,17 +54,10 @@ def test_another_overflow_is_refused_with_those_there_are(overflow: Any) -> None
 @pytest.mark.parametrize("overflow", [None, *OVERFLOWS])
 def test_the_schema_allows_what_is_accepted(truncate: bool | None, overflow: str | None) -> None:
     sent = {"truncate": truncate, "overflow": overflow}
-    allowed = any(
-        all(_allows(rule, sent[name]) for name, rule in one["properties"].items())
-        for one in TaskOptions.model_json_schema()["anyOf"]
-    )
+    allowed = jsonschema_rs.is_valid(TaskOptions.model_json_schema(), sent)
     try:
         options(json.dumps(sent))
     except InvalidBodyError:
         assert not allowed
     else:
         assert allowed
-
-
-def _allows(rule: dict[str, Any], value: object) -> bool:
-    return value is None if rule.get("type") == "null" else value == rule["const"]
