@@ -5,8 +5,11 @@ import hashlib
 import json
 from dataclasses import dataclass
 from http import HTTPStatus
+from math import prod
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from embedder.errors import EmbedderError
 from embedder.prepare import text_encoder
@@ -38,6 +41,22 @@ class Source:
     def n_bytes(self) -> int:
         """Bytes of all files in the directory."""
         return sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
+
+    @property
+    def n_bytes_float32(self) -> int:
+        """The same, with 32 bits for each weight: what they take in memory while preparing."""
+        weights = list(self.directory.rglob("*.safetensors"))
+        stored = sum(path.stat().st_size for path in weights)
+        return self.n_bytes - stored + sum(map(_n_bytes_float32, weights))
+
+
+def _n_bytes_float32(path: Path) -> int:
+    try:
+        with safe_open(path, "numpy") as file:
+            shapes = (file.get_slice(name).get_shape() for name in file.keys())  # noqa: SIM118
+            return 4 * sum(int(prod(shape)) for shape in shapes)
+    except SafetensorError:
+        return path.stat().st_size  # what loads it tells what is wrong
 
 
 def is_on_hub(name: str | None) -> bool:
