@@ -82,9 +82,8 @@ class Batcher:
         self._jobs: set[Job] = set()
         self._flights: dict[bytes, Flight] = {}  # by key
         self.ended_by: Exception | None = None  # why no more work is accepted
-        self.running_since: float | None = (
-            None  # time.monotonic(); start of the forward pass in progress
-        )
+        # time.monotonic() at the start of the forward pass in progress
+        self.running_since: float | None = None
 
     def start(self) -> None:
         """Begin to accept work, on the running event loop."""
@@ -238,11 +237,11 @@ class Batcher:
         flight = first.flight
         if flight.key is not None:
             del self._flights[flight.key]
-            if not isinstance(row, EmbeddingFailedError):
-                self._keep(flight.key, row, first.job.user)
         for text in flight.texts:
             self.admission.release(text.job.user, len(text.token_ids))
             text.job.deliver(text.index, row, shared=text is not first)
+        if flight.key is not None and not isinstance(row, EmbeddingFailedError):
+            self._keep(flight.key, row, first.job.user)  # whoever waits has the vector by now
 
     def _forward(self, token_ids: list[TokenIds]) -> list[np.ndarray | EmbeddingFailedError]:
         """One row per text. If the engine fails on a pack, each of its texts is tried alone."""
