@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Gram = NDArray[np.float64] | Floats
 _BLOCK = 64  # inputs whose errors are spread over the later inputs at once
 _DAMPING = 0.01
 _TINY = np.float32(1e-12)  # keeps a row of zeros from dividing by zero
@@ -25,7 +26,7 @@ def int8(matrix: Floats) -> tuple[NDArray[np.int8], Floats]:
     return values, scale
 
 
-def int8_for_inputs(matrix: Floats, gram: Floats) -> tuple[NDArray[np.int8], Floats]:
+def int8_for_inputs(matrix: Floats, gram: Gram) -> tuple[NDArray[np.int8], Floats]:
     """The same for a product whose inputs X are known by gram = X.T @ X, (width, width).
 
     Rounds the weights of one input after the other, and spreads each error over the later inputs.
@@ -45,7 +46,7 @@ def int8_for_inputs(matrix: Floats, gram: Floats) -> tuple[NDArray[np.int8], Flo
     return np.ascontiguousarray(values.T), scale
 
 
-def _spread(gram: Floats) -> Floats:
+def _spread(gram: Gram) -> Floats:
     """(width, width), upper triangular: row k spreads an error of input k's weights.
 
     It is the Cholesky factor of the inverse. A hundredth of the diagonal's mean is added to the

@@ -9,10 +9,13 @@ H H = size * I.
 Sums have a fixed order, so a prepared model is the same on every machine.
 """
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Real = TypeVar("Real", np.float32, np.float64)
 LARGEST_BLOCK = 128  # mean cosine 0.9996; 0.9995 with blocks of 16
 
 
@@ -21,7 +24,7 @@ def block_size(width: int) -> int:
     return min(width & -width, LARGEST_BLOCK)
 
 
-def hadamard(values: Floats, size: int) -> Floats:
+def hadamard(values: NDArray[Real], size: int) -> NDArray[Real]:
     """Every block of `size` along the last axis times H, as a new array."""
     blocks = values.reshape(-1, size).copy()
     half = 1
@@ -39,9 +42,13 @@ def against_rotated_inputs(matrix: Floats) -> Floats:
     return hadamard(matrix, size) / np.float32(size)
 
 
-def rotated_gram(gram: Floats, size: int) -> Floats:
-    """x.T @ x, (K, K), of rotated inputs, up to a constant factor, which does not matter."""
-    return hadamard(hadamard(gram, size).T, size)
+def rotated_gram(gram: Floats, size: int) -> NDArray[np.float64]:
+    """x.T @ x, (K, K), of rotated inputs, up to a constant factor, which does not matter.
+
+    In fp32 the sums of a layer whose inputs are nearly the same for all tokens would be rounded by
+    more than what keeps the matrix positive definite.
+    """
+    return hadamard(hadamard(gram.astype(np.float64), size).T, size)
 
 
 def orthogonal(values: Floats, size: int) -> Floats:

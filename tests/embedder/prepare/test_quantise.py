@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from embedder.prepare.calibration import balance
 from embedder.prepare.quantise import fp16, int8, int8_for_inputs
+from embedder.prepare.rotation import rotated_gram
 
 
 def correlated(rows: int, width: int, seed: int = 0) -> np.ndarray:
@@ -49,6 +50,17 @@ def test_rounding_for_inputs_of_one_token_is_finite(n: int, width: int, seed: in
     values, scale = int8_for_inputs(matrix, x.T @ x)
     assert np.isfinite(scale).all()
     assert np.abs(values.astype(int)).max() <= 127
+
+
+@pytest.mark.parametrize("offset", [30.0, 100.0])
+def test_inputs_that_are_nearly_the_same_for_all_tokens_can_be_rounded_for(offset: float) -> None:
+    random = np.random.default_rng(0)
+    common = offset * random.normal(size=2048)
+    inputs = (common + random.normal(size=(3000, 2048))).astype(np.float32)
+    matrix = random.normal(size=(16, 2048)).astype(np.float32)
+    values, scale = int8_for_inputs(matrix, rotated_gram(inputs.T @ inputs, 128))
+    assert np.abs(values).max() == 127
+    assert np.isfinite(scale).all()
 
 
 @pytest.mark.parametrize("factor", [128.0, 1024.0])
