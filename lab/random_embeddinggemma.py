@@ -8,9 +8,10 @@ be presented as embeddings. The full size has the 307.6 M parameters of Embeddin
 
 import argparse
 import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -25,7 +26,12 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import Gemma3TextConfig, Gemma3TextModel, PreTrainedTokenizerFast
+from transformers import (
+    Gemma3TextConfig,
+    Gemma3TextModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from embedder.prepare.sentences import SENTENCES, long_text
 
@@ -90,20 +96,43 @@ def build(
         overrides: replace fields of the transformer's config.
     """
     torch.manual_seed(seed)
-    with tempfile.TemporaryDirectory() as scratch:
-        transformer = _transformer(size, overrides)
-        if outliers:
-            plant_outliers(transformer)
-        transformer.save_pretrained(scratch)
-        tokenizer(size.vocabulary).save_pretrained(scratch)
-        modules = [
+    transformer = _transformer(size, overrides)
+    if outliers:
+        plant_outliers(transformer)
+
+    def modules(scratch: str) -> list[torch.nn.Module]:
+        return [
             Transformer(scratch, max_seq_length=size.max_tokens),
             Pooling(size.hidden, pooling_mode="mean"),
             Dense(size.hidden, size.dense, bias=False, activation_function=torch.nn.Identity()),
             Dense(size.dense, size.hidden, bias=False, activation_function=torch.nn.Identity()),
             Normalize(),
         ]
-        model = SentenceTransformer(modules=modules, prompts=PROMPTS, device="cpu")
+
+    return write(directory, transformer, modules, vocabulary=size.vocabulary, prompts=PROMPTS)
+
+
+def write(
+    directory: Path,
+    transformer: PreTrainedModel,
+    modules: Callable[[str], list[torch.nn.Module]],
+    *,
+    vocabulary: int,
+    prompts: Mapping[str, str],
+) -> Path:
+    """Write a sentence-transformers directory.
+
+    Args:
+        directory: where to write it.
+        transformer: its first module.
+        modules: makes all of them, from the directory with the transformer and its tokenizer.
+        vocabulary: tokens of the tokenizer, at most.
+        prompts: by name.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        transformer.save_pretrained(scratch)
+        tokenizer(vocabulary).save_pretrained(scratch)
+        model = SentenceTransformer(modules=modules(scratch), prompts=dict(prompts), device="cpu")
         model.save_pretrained(str(directory), create_model_card=False)
     return directory
 
@@ -138,9 +167,15 @@ def _transformer(size: Size, overrides: dict[str, Any]) -> Gemma3TextModel:
 FFN_OUTLIERS, FFN_FACTOR = 3, 512.0
 NORM_OUTLIERS, NORM_FACTORS = 3, (128.0, 512.0, 1024.0)
 RESIDUAL_FACTOR, SINK = 100.0, 3000.0
+ScaleNorm: TypeAlias = Callable[[torch.nn.Module, list[int], torch.Tensor], None]
 
 
-def plant_outliers(model: Gemma3TextModel) -> None:
+def _scale_norm(norm: torch.nn.Module, channels: list[int], factors: torch.Tensor) -> None:
+    """Scale channels of a norm; that of Gemma 3 multiplies by 1 + weight."""
+    norm.weight[channels] = (1 + norm.weight[channels]) * factors - 1
+
+
+def plant_outliers(model: Any, scale: ScaleNorm = _scale_norm) -> int:
     """Give a model the large activations of trained models, in place.
 
     int8 with one scale for all activations fails on them. A few input channels of every product are
@@ -148,8 +183,15 @@ def plant_outliers(model: Gemma3TextModel) -> None:
     of two, so products are unchanged. One channel of the residual is 100 times as large as the
     others, and one of the first token, <bos>, is 3,000, like the "massive activations" of language
     models (arXiv:2402.17762).
+
+    Args:
+        model: a transformer of the Gemma family.
+        scale: scales channels of one of its norms.
+
+    Returns:
+        The large channel of the residual.
     """
-    places = torch.randperm(model.config.hidden_size)[: NORM_OUTLIERS + 2].tolist()
+    places: list[int] = torch.randperm(model.config.hidden_size)[: NORM_OUTLIERS + 2].tolist()
     channels = places[:NORM_OUTLIERS]
     large = places[-2]
     sink = places[-1]
@@ -160,24 +202,20 @@ def plant_outliers(model: Gemma3TextModel) -> None:
             attention = layer.self_attn
             mlp = layer.mlp
             for norm in (layer.post_attention_layernorm, layer.post_feedforward_layernorm):
-                _scale_norm(norm, [large], torch.tensor(RESIDUAL_FACTOR))
+                scale(norm, [large], torch.tensor(RESIDUAL_FACTOR))
             for norm, products in (
                 (layer.input_layernorm, (attention.q_proj, attention.k_proj, attention.v_proj)),
                 (layer.pre_feedforward_layernorm, (mlp.gate_proj, mlp.up_proj)),
             ):
-                _scale_norm(norm, channels, factors)
+                scale(norm, channels, factors)
                 for product in products:
                     product.weight[:, channels] /= factors
                     product.weight[:, large] /= RESIDUAL_FACTOR
             inner = torch.randperm(len(mlp.up_proj.weight))[:FFN_OUTLIERS]
             mlp.up_proj.weight[inner] *= FFN_FACTOR
             mlp.down_proj.weight[:, inner] /= FFN_FACTOR
-        _scale_norm(model.norm, [large], torch.tensor(1 / RESIDUAL_FACTOR))
-
-
-def _scale_norm(norm: torch.nn.Module, channels: list[int], factors: torch.Tensor) -> None:
-    """Scale channels of a norm; Gemma's norm multiplies by 1 + weight."""
-    norm.weight[channels] = (1 + norm.weight[channels]) * factors - 1
+        scale(model.norm, [large], torch.tensor(1 / RESIDUAL_FACTOR))
+    return large
 
 
 def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
@@ -208,19 +246,18 @@ def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Write EmbeddingGemma's architecture with random weights."
-    )
+def run(build: Callable[..., Path], sizes: Mapping[str, object], *, what: str) -> None:
+    """Write a model as the command line asks."""
+    parser = argparse.ArgumentParser(description=f"Write {what} with random weights.")
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--size", choices=sizes, default="full")
     parser.add_argument(
         "--outliers", action="store_true", help="with the large activations of trained models"
     )
     arguments = parser.parse_args()
-    directory = build(arguments.directory, SIZES[arguments.size], outliers=arguments.outliers)
+    directory = build(arguments.directory, sizes[arguments.size], outliers=arguments.outliers)
     print(f"{directory}: random weights, its vectors are meaningless")
 
 
 if __name__ == "__main__":
-    main()
+    run(build, SIZES, what="EmbeddingGemma's architecture")

@@ -6,32 +6,21 @@ Speed and memory do not depend on the values of weights. The vectors are meaning
 be presented as embeddings. The full size has the 271.0 M parameters of the text encoder.
 """
 
-import argparse
 import json
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from torch.nn.init import normal_
 from transformers import EmbeddingGemma2TextConfig, EmbeddingGemma2TextModel
 
-from lab.random_embeddinggemma import (
-    BOS,
-    FFN_FACTOR,
-    FFN_OUTLIERS,
-    NORM_FACTORS,
-    NORM_OUTLIERS,
-    RESIDUAL_FACTOR,
-    SINK,
-    tokenizer,
-)
+from lab import random_embeddinggemma
+from lab.random_embeddinggemma import RESIDUAL_FACTOR, run, write
 
 # From config_sentence_transformers.json of google/embeddinggemma-2.
 PROMPTS = {
@@ -102,16 +91,15 @@ def build(
         overrides: replace fields of the transformer's config.
     """
     torch.manual_seed(seed)
-    with tempfile.TemporaryDirectory() as scratch:
-        transformer = random_transformer(size, **overrides)
-        if outliers:
-            plant_outliers(transformer)
-        transformer.save_pretrained(scratch)
-        tokenizer(size.vocabulary).save_pretrained(scratch)
-        modules = [Transformer(scratch), Pooling(size.dimensions, pooling_mode="mean"), Normalize()]
-        model = SentenceTransformer(modules=modules, prompts=PROMPTS, device="cpu")
-        model.save_pretrained(str(directory), create_model_card=False)
-    return directory
+    transformer = random_transformer(size, **overrides)
+    if outliers:
+        plant_outliers(transformer)
+
+    def modules(scratch: str) -> list[torch.nn.Module]:
+        pooling = Pooling(size.dimensions, pooling_mode="mean")
+        return [Transformer(scratch), pooling, Normalize()]
+
+    return write(directory, transformer, modules, vocabulary=size.vocabulary, prompts=PROMPTS)
 
 
 def random_transformer(size: Size, **overrides: Any) -> EmbeddingGemma2TextModel:
@@ -159,32 +147,16 @@ def plant_outliers(model: EmbeddingGemma2TextModel) -> None:
     The same as in lab/random_embeddinggemma.py. The products of the embeddings per layer read the
     residual and the token's embedding without a norm.
     """
-    places = torch.randperm(model.config.hidden_size)[: NORM_OUTLIERS + 2].tolist()
-    channels, large, sink = places[:NORM_OUTLIERS], places[-2], places[-1]
-    factors = torch.tensor(NORM_FACTORS)
     with torch.no_grad():
-        model.embed_tokens.weight[BOS, sink] = SINK / float(model.embed_tokens.embed_scale)
+        large = random_embeddinggemma.plant_outliers(model, _scale_norm)
         for layer in model.layers:
-            attention, mlp, block = layer.self_attn, layer.mlp, layer.ple_block
-            for norm in (
-                layer.post_attention_layernorm,
-                layer.post_feedforward_layernorm,
-                block.post_per_layer_input_norm,
-            ):
-                norm.weight[large] *= RESIDUAL_FACTOR
+            block = layer.ple_block
+            block.post_per_layer_input_norm.weight[large] *= RESIDUAL_FACTOR
             block.per_layer_input_gate.weight[:, large] /= RESIDUAL_FACTOR
-            for norm, products in (
-                (layer.input_layernorm, (attention.q_proj, attention.k_proj, attention.v_proj)),
-                (layer.pre_feedforward_layernorm, (mlp.gate_proj, mlp.up_proj)),
-            ):
-                norm.weight[channels] *= factors
-                for product in products:
-                    product.weight[:, channels] /= factors
-                    product.weight[:, large] /= RESIDUAL_FACTOR
-            inner = torch.randperm(len(mlp.up_proj.weight))[:FFN_OUTLIERS]
-            mlp.up_proj.weight[inner] *= FFN_FACTOR
-            mlp.down_proj.weight[:, inner] /= FFN_FACTOR
-        model.norm.weight[large] /= RESIDUAL_FACTOR
+
+
+def _scale_norm(norm: torch.nn.Module, channels: list[int], factors: torch.Tensor) -> None:
+    norm.weight[channels] *= factors
 
 
 def with_other_modalities(text_encoder: Path, directory: Path) -> Path:
@@ -219,19 +191,5 @@ def with_other_modalities(text_encoder: Path, directory: Path) -> Path:
     return directory
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Write EmbeddingGemma 2's text encoder with random weights."
-    )
-    parser.add_argument("directory", type=Path)
-    parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument(
-        "--outliers", action="store_true", help="with the large activations of trained models"
-    )
-    arguments = parser.parse_args()
-    directory = build(arguments.directory, SIZES[arguments.size], outliers=arguments.outliers)
-    print(f"{directory}: random weights, its vectors are meaningless")
-
-
 if __name__ == "__main__":
-    main()
+    run(build, SIZES, what="EmbeddingGemma 2's text encoder")
