@@ -200,7 +200,9 @@ class CachedModel:
 
 async def _averaged(vectors: Vectors, texts: Sequence[TokenizedText]) -> Vectors:
     """The vectors of texts; of many windows in a thread: 450 texts in two windows take 45 ms."""
+    if len(vectors) == len(texts):
+        return vectors
     weights = [text.weights for text in texts]
-    if len(vectors) == len(texts) or len(vectors) <= AVERAGED_AT_ONCE:
+    if len(vectors) <= AVERAGED_AT_ONCE:
         return average(vectors, weights)
     return await asyncio.to_thread(average, vectors, weights)

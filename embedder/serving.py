@@ -20,9 +20,8 @@ from embedder.errors import (
 )
 from embedder.model import EmbeddingModel
 from embedder.overflow import AVERAGE, ERROR, TRUNCATE, Overflow
-from embedder.text_end import TextEnd
 from embedder.threads import available_threads
-from embedder.tokenising import Slices, TokenisingThread
+from embedder.tokenising import Item, TokenisingThread
 from embedder.tokens import TokenIds, TokenizedText, characters_of, refuse_truncated
 
 # Tokenising fewer characters takes about as long as passing them to a thread.
@@ -207,11 +206,10 @@ class ServedModel:
             average=overflow == AVERAGE,
             most_tokens=admission.user_tokens,
         )
-        slices = _bounded(refuse_truncated(slices) if overflow == ERROR else slices, admission)
-        cost = sum(map(characters_of, prompts, texts))
-        if cost < INLINE_CHARACTERS:
-            return list(chain.from_iterable(slices))
-        return await self._tokenising.run(slices, user=user, cost=cost)
+        slices = _bounded(
+            refuse_truncated(slices) if overflow == ERROR else slices, admission, cost=_cost
+        )
+        return await self._tokenise(slices, texts, prompts, user=user)
 
     async def ends(self, texts: Sequence[str], prompts: Sequence[str], *, user: str) -> list[str]:
         """Each text without as much of its start as is over the limit, together with its prompt.
@@ -222,12 +220,26 @@ class ServedModel:
             TooManyTokensError: what is left is larger than the user's limit.
         """
         model, admission = self.model, self._running.admission
-        ends = model.tokenizer.ends(texts, prompts, max_tokens=model.max_tokens)
-        steps = _bounded_ends(ends, admission)
+        steps = _bounded(
+            model.tokenizer.ends(texts, prompts, max_tokens=model.max_tokens),
+            admission,
+            cost=lambda end: cost_of(end.n_tokens),
+        )
+        return [end.text for end in await self._tokenise(steps, texts, prompts, user=user)]
+
+    async def _tokenise(
+        self,
+        slices: Iterator[list[Item]],
+        texts: Sequence[str],
+        prompts: Sequence[str],
+        *,
+        user: str,
+    ) -> list[Item]:
+        """The items of all slices, made here if they are few and else by the thread."""
         cost = sum(map(characters_of, prompts, texts))
         if cost < INLINE_CHARACTERS:
-            return list(chain.from_iterable(steps))
-        return await self._tokenising.run(steps, user=user, cost=cost)
+            return list(chain.from_iterable(slices))
+        return await self._tokenising.run(slices, user=user, cost=cost)
 
     def require_size(self, texts: Sequence[TokenizedText]) -> None:
         """Refuse a request that does not fit even into an empty queue; its error counts texts.
@@ -263,25 +275,18 @@ def _cost(text: TokenizedText) -> int:
     return sum(map(cost_of, text.lengths))
 
 
-def _bounded(slices: Slices, admission: Admission) -> Slices:
+def _bounded(
+    slices: Iterator[list[Item]], admission: Admission, *, cost: Callable[[Item], int]
+) -> Iterator[list[Item]]:
     """The same slices, as long as the request fits into the queue.
 
     A small body may have millions of tokens.
     """
     costs: list[int] = []
-    for texts in slices:
-        costs += map(_cost, texts)
+    for items in slices:
+        costs += map(cost, items)
         admission.require_size(costs)
-        yield texts
-
-
-def _bounded_ends(steps: Iterator[list[TextEnd]], admission: Admission) -> Iterator[list[str]]:
-    """The texts of the same steps, as long as the request fits into the queue."""
-    costs: list[int] = []
-    for ends in steps:
-        costs += [cost_of(end.n_tokens) for end in ends]
-        admission.require_size(costs)
-        yield [end.text for end in ends]
+        yield items
 
 
 def _settle_garbage_collector() -> None:

@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from embedder import heap
 from embedder.fair_queue import FairQueue
 from embedder.long_text import WINDOW
-from embedder.tokens import TokenizedText
 
-Slices: TypeAlias = Iterator[list[TokenizedText]]  # as of Tokenizer.slices
 Item = TypeVar("Item")
 
 LARGE = 250_000  # characters; the body, texts and tokens of a larger request take megabytes
