@@ -15,8 +15,7 @@ import sys
 import threading
 from pathlib import Path
 
-from container.status import BEAT, clear_status, is_prepared, write_status
-from embedder.profile import model_tag
+from container.status import BEAT, clear_status, is_prepared, wanted_model, write_status
 from settings import load_settings
 
 COMMAND = (sys.executable, "download_model.py")
@@ -86,9 +85,7 @@ class Preparation:
 
 def main() -> int:
     """Prepare the model; returns an exit status."""
-    settings = load_settings()
-    store = Path(os.environ["BENTOML_HOME"]) / "models"
-    name = model_tag(settings.model_name, settings.model_quantization, settings.model_backend)
+    store, name = wanted_model(load_settings())
     if is_prepared(store, name):
         print(f"{name} is prepared already", flush=True)
         return 0

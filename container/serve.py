@@ -21,8 +21,8 @@ from typing import NoReturn
 from access import make_access
 from api.access_log import configure_log
 from container import development
+from container.status import wanted_model
 from container.waiting import wait_for_model
-from embedder.profile import model_tag
 from errors import ConfigurationError
 from settings import Settings, load_settings
 
@@ -76,9 +76,9 @@ def _wait(settings: Settings, bentoml: Sequence[str]) -> bool:
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises it once more when it has ended
         signal.signal(number, lambda *_: None)
     address = _address(bentoml)
-    name = model_tag(settings.model_name, settings.model_quantization, settings.model_backend)
+    store, name = wanted_model(settings)
     waiting = wait_for_model(
-        Path(os.environ["BENTOML_HOME"]) / "models",
+        store,
         name,
         host=address.host,
         port=address.port,

@@ -7,7 +7,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedder.profile import model_tag
 from embedder.versions import version_to_serve
+from settings import Settings
 
 BEAT = 10.0  # seconds between writes while a preparation runs
 SILENCE = 6 * BEAT  # seconds without a write after which it must have been killed
@@ -25,6 +27,12 @@ class Status:
     def ended(self) -> bool:
         """Whether the preparation was killed before it could say so."""
         return not self.failed and self.age > SILENCE
+
+
+def wanted_model(settings: Settings) -> tuple[Path, str]:
+    """The model store, and the name that the model of the settings has there."""
+    name = model_tag(settings.model_name, settings.model_quantization, settings.model_backend)
+    return Path(os.environ["BENTOML_HOME"]) / "models", name
 
 
 def is_prepared(store: Path, name: str) -> bool:
