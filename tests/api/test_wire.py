@@ -1,24 +1,21 @@
-"""Bodies as clients send them: encodings, nulls, fields of other APIs."""
+"""Bodies as clients send them: encodings, nulls, and what is too much."""
 
 import gc
 import json
-import re
 import sys
 import tracemalloc
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from api.dialects.cohere import CohereEmbedRequest
-from api.dialects.foreign_fields import KNOWN, REFUSED, ForeignBody
-from api.dialects.native import BatchEmbedRequest, EmbedRequest, SimilarityRequest, TokenizeRequest
+from api.dialects.foreign_fields import ForeignBody
+from api.dialects.native import BatchEmbedRequest, EmbedRequest, SimilarityRequest
 from api.dialects.ollama import (
     OllamaEmbeddingsRequest,
     OllamaEmbedRequest,
-    OllamaShowRequest,
 )
 from api.dialects.openai import EmbeddingsRequest
 from api.dialects.tei import TeiEmbedRequest
@@ -29,37 +26,14 @@ from api.wire import parse_body, read_json
 from lab.worst_bodies import SIZE, TEXTS, for_openai, texts, titles, worst_bodies
 from settings import Settings
 from tests.api.asgi import turns_during
+from tests.api.bodies import BODIES, LIMITS, read, refusal
 
-LIMITS = Limits(max_texts=TEXTS)
-PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
-BODIES: dict[type[Body], dict[str, Any]] = {
-    EmbedRequest: {"text": "a"},
-    BatchEmbedRequest: {"texts": ["a"]},
-    TokenizeRequest: {"texts": ["a"]},
-    SimilarityRequest: {"texts": ["a"]},
-    EmbeddingsRequest: {"input": "a", "model": "m"},
-    CohereEmbedRequest: {"model": "m", "texts": ["a"]},
-    OllamaEmbedRequest: {"input": "a", "model": "m"},
-    OllamaEmbeddingsRequest: {"prompt": "a", "model": "m"},
-    OllamaShowRequest: {"model": "m"},
-    TeiEmbedRequest: {"inputs": "a"},
-}
 OPTIONAL = [
     (model, name)
     for model in BODIES
     for name, field in model.model_fields.items()
     if not field.is_required() and name not in BODIES[model]
 ]
-
-
-def read(model: type[Body], /, **fields: Any) -> Body:
-    return parse_body(model, json.dumps(BODIES[model] | fields).encode(), limits=LIMITS)
-
-
-def refusal(model: type[Body], /, **fields: Any) -> InvalidBodyError:
-    with pytest.raises(InvalidBodyError) as refused:
-        read(model, **fields)
-    return refused.value
 
 
 # --- null ---------------------------------------------------------------------------------------
@@ -291,66 +265,6 @@ def test_what_is_not_json_is_told_where(body: bytes) -> None:
     for model in (EmbedRequest, EmbeddingsRequest):
         with pytest.raises(MalformedBodyError, match=r"The body is not JSON: .* at line 1 column"):
             parse_body(model, body, limits=LIMITS)
-
-
-# --- what is no text ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("texts", [[["a", "b"]], [["a"], ["b"]]])
-def test_lists_of_texts_are_not_called_token_ids(texts: list[list[str]]) -> None:
-    refused = refusal(EmbeddingsRequest, input=texts)
-    assert "one list of strings" in str(refused)
-    assert "token ids" not in str(refused)
-    assert refused.param == "input"
-
-
-@pytest.mark.parametrize("ids", [[1, 2], [[1, 2], [3]], [[]]])
-def test_token_ids_are(ids: list[Any]) -> None:
-    assert "token ids are not texts" in str(refusal(EmbeddingsRequest, input=ids))
-
-
-# --- fields of other APIs -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", [*sorted(KNOWN - {"user"}), "something_new"])
-def test_openais_route_ignores_what_cannot_change_a_vector(name: str) -> None:
-    sent = read(EmbeddingsRequest, **{name: True})
-    assert {field: getattr(sent, field) for field in EmbeddingsRequest.model_fields} == {
-        field: getattr(read(EmbeddingsRequest), field) for field in EmbeddingsRequest.model_fields
-    }
-
-
-@pytest.mark.parametrize("name", sorted(REFUSED))
-def test_openais_route_refuses_what_would(name: str) -> None:
-    refused = refusal(EmbeddingsRequest, **{name: "query"})
-    assert refused.param == name
-    assert "Leave it out" in str(refused)
-    read(EmbeddingsRequest, **{name: None})
-
-
-@pytest.mark.parametrize(
-    ("name", "meant"), [("dimension", "dimensions"), ("encoding_fromat", "encoding_format")]
-)
-def test_a_misspelt_option_is_not_ignored(name: str, meant: str) -> None:
-    refused = refusal(EmbeddingsRequest, **{name: 256})
-    assert f"did you mean {meant}?" in str(refused)
-    assert refused.param == name
-
-
-def test_the_documents_list_both() -> None:
-    ignored, refused = (
-        next(line for line in PAGE.read_text().splitlines() if line.startswith(f"| {kind}"))
-        for kind in ("ignored", "refused")
-    )
-    assert set(re.findall(r"`(\w+)`", ignored)) == KNOWN
-    assert set(re.findall(r"`(\w+)`", refused)) == REFUSED
-
-
-def test_our_own_routes_refuse_every_field_they_do_not_have() -> None:
-    for model in (EmbedRequest, BatchEmbedRequest, TokenizeRequest, SimilarityRequest):
-        refused = refusal(model, drop_params=True)
-        assert refused.param == "drop_params"
-        assert "Leave it out" in str(refused)
 
 
 @pytest.mark.parametrize("body", [b'{"text": [1]}', b'{"text": ""}', b'{"x": 1}', b"{", b"\xff"])
