@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lab.random_embeddinggemma import TINY, build
 from lab.server import CACHE, SOURCE, Server, bare_environment, serve
+from tests.live.client_texts import TEXTS
 
 PLENTY = {
     "RATE_LIMIT_PER_MIN": "1000000",
@@ -50,6 +52,28 @@ def server(
     else:
         where, environment = {}, environment | {"MODEL_QUANTIZATION": "fp32"}
     with serve(directory / "log", environment, **where) as running:
+        yield running
+
+
+@pytest.fixture
+def expected(server: Server) -> np.ndarray:
+    """The vectors of TEXTS by our own route: (n_texts, dimensions)."""
+    with server.client() as client:
+        return np.array(
+            client.post("/batch-embed", json={"texts": TEXTS}).json()["embeddings"], np.float32
+        )
+
+
+@pytest.fixture(scope="session")
+def one_at_a_time(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Iterator[Server]:
+    """A server that serves one request of a user at once; the next gets 429 and Retry-After: 1."""
+    environment = {
+        "MODEL_QUANTIZATION": "fp32",
+        "RATE_LIMIT_PER_MIN": "100000",
+        "MAX_CONCURRENT_PER_USER": "1",
+    }
+    environment |= {"MODEL_ALIASES": "text-embedding-3-small, text-embedding-ada-002"}
+    with serve(tmp_path_factory.mktemp("one-at-a-time") / "log", environment) as running:
         yield running
 
 

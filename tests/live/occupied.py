@@ -26,3 +26,18 @@ def occupied(server: Server, user: str) -> Iterator[None]:
         ):
             time.sleep(0.01)
         yield
+
+
+def refusals(server: Server, route: str) -> float:
+    """How many requests for a route were refused until now."""
+    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    errors = [line for line in lines if line.startswith("embed_errors_total{")]
+    return sum(float(line.split()[-1]) for line in errors if f'route="{route}"' in line)
+
+
+def wait_until_refused(server: Server, route: str, *, before: float) -> None:
+    """Wait until more requests for a route were refused than `before`."""
+    deadline = time.monotonic() + 30
+    while refusals(server, route) <= before:
+        assert time.monotonic() < deadline, f"no request for {route} was refused"
+        time.sleep(0.01)

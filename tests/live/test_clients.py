@@ -1,13 +1,10 @@
 """Unmodified clients get right vectors and their library's exceptions, and wait after 429."""
 
-import json
-import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import bentoml
@@ -18,28 +15,13 @@ from bentoml.exceptions import BentoMLException
 from langchain_openai import OpenAIEmbeddings
 from llama_index.embeddings.openai_like import OpenAILikeEmbedding
 
-from lab.server import Server, bare_environment, serve, token
-from tests.live.occupied import occupied
+from lab.server import Server, token
+from tests.live.client_texts import MANY, MODEL, TEXTS
+from tests.live.occupied import occupied, refusals, wait_until_refused
 
-MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-TEXTS = ["one", "두 번째"]
-MANY = TEXTS * 150  # their answer comes in pieces
 ANON_KEY = token(role="anon", sub=None, aud=None)
 
 Embed = Callable[..., list[list[float]]]  # server, token, texts or TEXTS -> their vectors
-
-
-@pytest.fixture(scope="module")
-def one_at_a_time(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Iterator[Server]:
-    """A server that serves one request of a user at once; the next gets 429 and Retry-After: 1."""
-    environment = {
-        "MODEL_QUANTIZATION": "fp32",
-        "RATE_LIMIT_PER_MIN": "100000",
-        "MAX_CONCURRENT_PER_USER": "1",
-    }
-    environment |= {"MODEL_ALIASES": "text-embedding-3-small, text-embedding-ada-002"}
-    with serve(tmp_path_factory.mktemp("one-at-a-time") / "log", environment) as running:
-        yield running
 
 
 def by_openai(server: Server, bearer: str, texts: list[str] = TEXTS) -> list[list[float]]:
@@ -70,14 +52,6 @@ def by_bentoml(server: Server, bearer: str, texts: list[str] = TEXTS) -> list[li
 
 PYTHON_CLIENTS = [by_openai, by_langchain, by_llamaindex, by_bentoml]
 OPENAI_CLIENTS = [by_openai, by_langchain, by_llamaindex]
-
-
-@pytest.fixture
-def expected(server: Server) -> np.ndarray:
-    with server.client() as client:
-        return np.array(
-            client.post("/batch-embed", json={"texts": TEXTS}).json()["embeddings"], np.float32
-        )
 
 
 @pytest.mark.filterwarnings(
@@ -210,11 +184,12 @@ def test_what_proxies_of_clients_add_is_ignored(server: Server) -> None:
 def test_a_client_waits_as_long_as_retry_after_says(one_at_a_time: Server, embed: Embed) -> None:
     user = str(uuid.uuid4())
     started = time.monotonic()
+    before = refusals(one_at_a_time, "/v1/embeddings")
     with occupied(one_at_a_time, user):
         answers: list[list[list[float]]] = []
         call = threading.Thread(target=lambda: answers.append(embed(one_at_a_time, token(user))))
         call.start()
-        time.sleep(0.5)
+        wait_until_refused(one_at_a_time, "/v1/embeddings", before=before)
         assert not answers
     call.join(20)
     assert len(answers[0]) == len(TEXTS)
@@ -251,78 +226,3 @@ def test_a_refusal_is_bentomls_own_exception(
     ):
         client.embed(**body)
     assert refused.value.error_code == status
-
-
-JAVASCRIPT = """
-import OpenAI from "openai";
-const [url, apiKey, body] = process.argv.slice(2);
-const client = new OpenAI({ baseURL: `${url}/v1`, apiKey });
-const started = Date.now();
-try {
-  const { data } = await client.embeddings.create(JSON.parse(body));
-  const vectors = data.map((item) => item.embedding);
-  console.log(JSON.stringify({ vectors, ms: Date.now() - started }));
-} catch (error) {
-  const { status, message } = error;
-  console.log(JSON.stringify({ error: error.constructor.name, status, message }));
-}
-"""
-
-
-def by_javascript(directory: Path, server: Server, bearer: str, **body: Any) -> dict[str, Any]:
-    script = directory / "call.mjs"
-    script.write_text(JAVASCRIPT)
-    command = ["node", str(script), server.url, bearer, json.dumps(body)]
-    ran = subprocess.run(
-        command, env=bare_environment(), capture_output=True, text=True, check=True
-    )
-    said: dict[str, Any] = json.loads(ran.stdout)
-    return said
-
-
-def test_javascript_gets_the_vectors_of_our_own_route(
-    server: Server, expected: np.ndarray, javascript: Path
-) -> None:
-    said = by_javascript(javascript, server, token(), model=MODEL, input=TEXTS)
-    np.testing.assert_array_equal(np.array(said["vectors"], np.float32), expected)
-
-
-def test_javascript_reads_an_answer_that_comes_in_pieces(
-    server: Server, expected: np.ndarray, javascript: Path
-) -> None:
-    said = by_javascript(javascript, server, token(), model=MODEL, input=MANY)
-    vectors = np.array(said["vectors"], np.float32)
-    np.testing.assert_allclose(vectors, np.tile(expected, (150, 1)), atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("bearer", "body", "error", "told"),
-    [
-        ("nonsense", {"model": MODEL, "input": "a"}, "AuthenticationError", "JSON Web Token"),
-        (token(), {"model": "gpt", "input": "a"}, "NotFoundError", MODEL),
-        (token(), {"model": MODEL, "input": [1, 2]}, "UnprocessableEntityError", "token ids"),
-    ],
-)
-def test_a_refusal_is_javascripts_own_exception(
-    server: Server, javascript: Path, bearer: str, body: dict[str, Any], error: str, told: str
-) -> None:
-    said = by_javascript(javascript, server, bearer, **body)
-    assert said["error"] == error
-    assert told in said["message"]
-
-
-def test_javascript_waits_as_long_as_retry_after_says(
-    one_at_a_time: Server, javascript: Path
-) -> None:
-    user = str(uuid.uuid4())
-    said: list[dict[str, Any]] = []
-    with occupied(one_at_a_time, user):
-        call = threading.Thread(
-            target=lambda: said.append(
-                by_javascript(javascript, one_at_a_time, token(user), model=MODEL, input="a")
-            )
-        )
-        call.start()
-        time.sleep(1)
-    call.join(20)
-    assert said[0]["ms"] >= 1000
