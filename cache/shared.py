@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 class SharedCache:
     """Reads within milliseconds or not at all, and stores in the background.
 
-    A vector is stored with a code that only a process with the secret can make: whoever else can
-    write to Redis can make the service forget vectors, but not give out other ones.
+    A vector is stored with a code that only a process with the secret can make: others who
+    can write to Redis can make the service forget vectors, but not return other ones.
 
     Args:
         url: of Redis.

@@ -241,7 +241,7 @@ class Batcher:
             self.admission.release(text.job.user, len(text.token_ids))
             text.job.deliver(text.index, row, shared=text is not first)
         if flight.key is not None and not isinstance(row, EmbeddingFailedError):
-            self._keep(flight.key, row, first.job.user)  # whoever waits has the vector by now
+            self._keep(flight.key, row, first.job.user)  # every caller has the vector by now
 
     def _forward(self, token_ids: list[TokenIds]) -> list[np.ndarray | EmbeddingFailedError]:
         """One row per text. If the engine fails on a pack, each of its texts is tried alone."""

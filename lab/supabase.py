@@ -91,7 +91,7 @@ class Project:
         return dict(jwt.decode(bearer, key, ["ES256"], **checks))
 
     def call(self, function: str, arguments: Mapping[str, Any], claims: Claims) -> Answer:
-        """The value or the rows that a function returns to whoever has these claims."""
+        """The value or the rows that a function returns to a caller with these claims."""
         given = {
             name: json.dumps(value) if isinstance(value, list) else value
             for name, value in arguments.items()

@@ -56,7 +56,7 @@ class Stack:
         self.folder.joinpath(".env").write_text(settings)
         self.compose("up", "-d", "model", *STARTED)
 
-    def up_anew(self, settings: str) -> None:
+    def recreate(self, settings: str) -> None:
         """The same, with new containers: podman-compose does not notice a change of `env_file`."""
         self.compose("down")
         self.up(settings)

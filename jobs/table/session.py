@@ -39,7 +39,7 @@ class Session:
 
 @contextmanager
 def ends_within(connection: psycopg.Connection, seconds: float) -> Iterator[None]:
-    """Break the connection when the block takes longer: whoever waits for it gets an error."""
+    """Break the connection when the block takes longer: its caller gets an error."""
     timer = Timer(seconds, _break, [connection.fileno()])
     timer.daemon = True
     timer.start()

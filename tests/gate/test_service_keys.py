@@ -78,7 +78,7 @@ async def test_a_key_counts_beside_the_projects_public_key(setup: GateSetup) -> 
 async def test_a_users_token_counts_whatever_key_comes_with_it(
     setup: GateSetup, apikey: str
 ) -> None:
-    """supabase-js sends both: the project's key, and the token of whoever is signed in."""
+    """supabase-js sends both: the project's key, and the token of the signed-in user."""
     request = by_apikey(apikey, token=setup.project.hs256())
     assert await caller(setup.gate(), setup, request) == USER
 
@@ -137,7 +137,7 @@ async def test_a_key_from_a_browser_is_refused_whether_it_is_good_or_not(
 async def test_a_key_from_a_browser_is_refused_beside_a_users_token_too(
     setup: GateSetup, key: str
 ) -> None:
-    """A page that sends both has made the key public, whoever is signed in."""
+    """A page that sends both has made the key public, no matter who is signed in."""
     request = by_apikey(key, ORIGIN, token=setup.project.hs256())
     assert isinstance(await refusal(setup.gate(), request), ServiceKeyInBrowser)
 

@@ -259,7 +259,7 @@ def test_a_page_may_call_the_function(function: str) -> None:
 # --- what the policies allow ----------------------------------------------------------------------
 
 
-def test_whoever_is_not_signed_in_finds_nothing(loop: Loop) -> None:
+def test_a_caller_who_is_not_signed_in_finds_nothing(loop: Loop) -> None:
     vector = json.dumps([1.0] * 384)
     for credential, bodies in ((PUBLISHABLE_KEY, []), (loop.project.token(ANN), ROWS[ANN])):
         answer = httpx.post(
