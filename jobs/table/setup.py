@@ -156,7 +156,8 @@ def _parts(column: Column, pgvector: catalog.Pgvector) -> Mapping[str, sql.Compo
         "search": sql.Identifier(table.schema, column.search),
         "type_name": sql.Identifier(pgvector.schema, column.kind),
         "vector_schema": sql.Identifier(pgvector.schema),
-        # Policies filter what the index finds: without this, a role that may see few rows finds fewer.
+        # Policies filter what the index finds: without this, a role that may see few rows finds
+        # fewer than it may.
         "settings": sql.SQL(" set hnsw.iterative_scan = strict_order" if scans else ""),
         "returns": sql.SQL(", ").join(
             sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(table.columns[name]))
