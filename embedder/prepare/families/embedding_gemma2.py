@@ -135,20 +135,8 @@ def _per_layer(
     gate, out = block.per_layer_input_gate, block.per_layer_projection
     gate_factors = balance(*energies(calibration, gate, gate))
     out_factors = balance(*energies(calibration, out, out))
-    yield Linear(
-        name=f"{name}.gate",
-        n=gate.out_features,
-        k=gate.in_features,
-        matrix=lambda: floats(gate.weight) / gate_factors,
-        gram=lambda: scaled(calibration.gram(gate), gate_factors),
-    )
-    yield Linear(
-        name=f"{name}.out",
-        n=out.out_features,
-        k=out.in_features,
-        matrix=lambda: floats(out.weight) / out_factors,
-        gram=lambda: scaled(calibration.gram(out), out_factors),
-    )
+    yield gemma.balanced(f"{name}.gate", gate, calibration, gate_factors)
+    yield gemma.balanced(f"{name}.out", out, calibration, out_factors)
     yield Vector(name=f"{name}.norm", values=_gain(ple.per_layer_projection_norm) * out_factors)
     yield Vector(name=f"{name}.gate_factors", values=gate_factors)
     yield Vector(name=f"{name}.out_norm", values=_gain(block.post_per_layer_input_norm))

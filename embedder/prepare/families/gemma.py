@@ -126,9 +126,7 @@ def _mlp(
     name: str, layer: nn.Module, calibration: Calibration, factors: Factors
 ) -> Iterator[Weight]:
     mlp = layer.mlp
-    gate, up, down = (
-        floats(getattr(mlp, f"{part}_proj").weight) for part in ("gate", "up", "down")
-    )
+    gate, up = floats(mlp.gate_proj.weight), floats(mlp.up_proj.weight)
     yield Linear(
         name=f"{name}.gate_up",
         n=2 * rounded(len(gate)),
@@ -136,12 +134,17 @@ def _mlp(
         matrix=lambda: interleaved(gate, up * factors.inner[:, None]) / factors.mlp,
         gram=lambda: scaled(calibration.gram(mlp.gate_proj), factors.mlp),
     )
-    yield Linear(
-        name=f"{name}.down",
-        n=down.shape[0],
-        k=down.shape[1],
-        matrix=lambda: down / factors.inner,
-        gram=lambda: scaled(calibration.gram(mlp.down_proj), factors.inner),
+    yield balanced(f"{name}.down", mlp.down_proj, calibration, factors.inner)
+
+
+def balanced(name: str, module: nn.Module, calibration: Calibration, factors: Floats) -> Linear:
+    """A product whose inputs are multiplied by `factors`."""
+    return Linear(
+        name=name,
+        n=module.out_features,
+        k=module.in_features,
+        matrix=lambda: floats(module.weight) / factors,
+        gram=lambda: scaled(calibration.gram(module), factors),
     )
 
 
