@@ -4,8 +4,9 @@ Type aliases with a name of their own stand in the OpenAPI document under that n
 `api/openapi.py` narrows those that depend on the model or on a setting.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import bentoml
 from pydantic import (
@@ -142,32 +143,15 @@ class Body(bentoml.IODescriptor):
         return field.get_default() if value is None and not field.is_required() else value
 
 
-_BOTH = ["truncate", "overflow"]
-# What `truncate` and `overflow` may say together, as a schema; absent counts as null. Not anyOf:
-# BentoML's schema of a route takes the first item of that for the whole.
-_AGREEING = [
-    {"properties": {"truncate": {"type": "null"}}},
-    {
-        "required": ["truncate"],
-        "properties": {"truncate": {"type": "boolean"}, "overflow": {"type": "null"}},
-    },
-    {
-        "required": _BOTH,
-        "properties": {"truncate": {"const": True}, "overflow": {"const": TRUNCATE}},
-    },
-    {
-        "required": _BOTH,
-        "properties": {"truncate": {"const": False}, "overflow": {"const": ERROR}},
-    },
-]
+class LongTextOptions(Body):
+    """What is done with long texts: `overflow`, and the `truncate` of a route.
 
+    `meanings` has what each value of `truncate` says. An API with other values than ours overrides
+    both.
+    """
 
-class TaskOptions(Body):
-    """How texts are read."""
+    meanings: ClassVar[Mapping[Any, Overflow]] = {True: TRUNCATE, False: ERROR}
 
-    task: Task = Field(
-        None, description="What the texts are for; picks the model's prompt. Without: no prompt"
-    )
     overflow: LongTexts | None = Field(
         None,
         description="What is done with a text over the model's limit: `truncate` cuts it there, "
@@ -181,7 +165,7 @@ class TaskOptions(Body):
     @property
     def long_texts(self) -> Overflow:
         """What is done with a text over the limit."""
-        return self.overflow or (ERROR if self.truncate is False else TRUNCATE)
+        return self.overflow or self.meanings.get(self.truncate, TRUNCATE)
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -189,13 +173,15 @@ class TaskOptions(Body):
     ) -> JsonSchemaValue:
         """With what `_agree` checks."""
         schema = handler(core_schema)
-        handler.resolve_ref_schema(schema)["oneOf"] = _AGREEING
+        whole = handler.resolve_ref_schema(schema)
+        agreeing = _agreeing(cls.meanings)
+        whole["oneOf"] = [_both(a, b) for a in whole.get("oneOf", [{}]) for b in agreeing]
         return schema
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
         """Raises InvalidBodyError where `overflow` and `truncate` contradict each other."""
-        told = {True: TRUNCATE, False: ERROR, None: self.overflow}[self.truncate]
+        told = self.meanings.get(self.truncate, self.overflow)
         if self.overflow not in (None, told):
             raise InvalidBodyError(
                 f"truncate: it says {told!r}, and overflow says {self.overflow!r}. "
@@ -203,6 +189,49 @@ class TaskOptions(Body):
                 param="truncate",
             )
         return self
+
+
+def _agreeing(meanings: Mapping[Any, Overflow]) -> list[JsonSchemaValue]:
+    """What `truncate` and `overflow` may say together, as schemas of which one holds.
+
+    Absent counts as null.
+    """
+    alike: dict[Overflow, list[Any]] = {}
+    for value, meant in meanings.items():
+        alike.setdefault(meant, []).append(value)
+    return [
+        {"properties": {"truncate": {"type": "null"}}},
+        {
+            "required": ["truncate"],
+            "properties": {"truncate": {"enum": [*meanings]}, "overflow": {"type": "null"}},
+        },
+        *(
+            {
+                "required": ["truncate", "overflow"],
+                "properties": {"truncate": {"enum": values}, "overflow": {"const": meant}},
+            }
+            for meant, values in alike.items()
+        ),
+    ]
+
+
+def _both(one: JsonSchemaValue, other: JsonSchemaValue) -> JsonSchemaValue:
+    """A schema of what two schemas of other fields allow.
+
+    Not as allOf: BentoML's schema of a route takes the first item of that for the whole, and of
+    anyOf too.
+    """
+    required = [*one.get("required", []), *other.get("required", [])]
+    properties = one.get("properties", {}) | other.get("properties", {})
+    return {"properties": properties} | ({"required": required} if required else {})
+
+
+class TaskOptions(LongTextOptions):
+    """How texts are read."""
+
+    task: Task = Field(
+        None, description="What the texts are for; picks the model's prompt. Without: no prompt"
+    )
 
 
 class DocumentOptions(TaskOptions):

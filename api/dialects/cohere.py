@@ -1,5 +1,6 @@
 """Cohere's embed routes, as its clients send and read them."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import bentoml
@@ -15,11 +16,13 @@ from api.options import (
     Body,
     Dimensions,
     ListWithinLimits,
+    LongTextOptions,
     ModelName,
     Text,
     Texts,
     sized,
 )
+from embedder.overflow import ERROR, TRUNCATE, Overflow
 from request_state import state_of
 
 # 96 is Cohere's own limit. A body cannot have many more: an input has five JSON values.
@@ -74,7 +77,7 @@ CohereInputs = TypeAliasType(
 EmbeddingTypes = TypeAliasType("EmbeddingTypes", Annotated[list[EmbeddingType], _SOME] | None)
 
 
-class CohereEmbedRequest(ForeignBody):
+class CohereEmbedRequest(ForeignBody, LongTextOptions):
     """What Cohere's clients send: `texts` or `inputs`."""
 
     model_config = foreign(
@@ -83,7 +86,12 @@ class CohereEmbedRequest(ForeignBody):
         oneOf=_ONE_OF,
     )
 
-    refused: ClassVar[dict[str, str]] = {
+    meanings: ClassVar[Mapping[Any, Overflow]] = {
+        "END": TRUNCATE,
+        "START": TRUNCATE,
+        "NONE": ERROR,
+    }
+    refused: ClassVar[Mapping[str, str]] = {
         "images": _NO_IMAGES,
         "max_tokens": "the limit is that of the service. Leave it out, or send shorter texts",
     }
@@ -104,9 +112,10 @@ class CohereEmbedRequest(ForeignBody):
     output_dimension: Dimensions = Field(
         None, description="Cut vectors to this size (Matryoshka) and normalise them again"
     )
-    truncate: Literal["END", "NONE", "START"] | None = Field(
-        "END",
-        description="Which end of a text over the model's limit is cut; `NONE` answers 422 instead",
+    truncate: Literal["END", "NONE", "START"] | None = Field(  # type: ignore[assignment]
+        None,
+        description="Which end of a text over the model's limit is cut: `END` by default; `NONE` "
+        "answers 422 instead",
     )
 
     @model_validator(mode="after")
@@ -197,7 +206,7 @@ async def _embed(dialect: Dialect, request: CohereEmbedRequest, scope: Scope) ->
     named = dialect.task_of(request.model)
     asked = AskedTexts.model_construct(
         texts=request.take_texts(),
-        truncate=request.truncate != "NONE",
+        overflow=request.long_texts,
         cut_start=request.truncate == "START",
         dimensions=request.output_dimension,
     )

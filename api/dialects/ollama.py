@@ -12,7 +12,7 @@ from api.dialects.dialect import AskedTexts, Dialect, ErrorForm
 from api.dialects.foreign_fields import ForeignBody, foreign
 from api.errors import ErrorContent
 from api.model_info import ModelInfo
-from api.options import Dimensions, ModelName, Switch, Text, TextOrTexts
+from api.options import Dimensions, LongTextOptions, ModelName, Text, TextOrTexts
 from api.routes import page
 from settings import VERSION
 
@@ -20,22 +20,19 @@ _TAG = ":latest"  # which Ollama and its clients add to a name without a tag
 _MODEL = "A model of `/api/tags`"
 
 
-class OllamaEmbedRequest(ForeignBody):
+class OllamaEmbedRequest(ForeignBody, LongTextOptions):
     """One text or several. `options` and `keep_alive` are ignored, as are other fields."""
 
     model_config = foreign({"input": ["The quick brown fox", "안녕하세요"]})
 
     model: ModelName = Field(description=_MODEL)
     input: TextOrTexts = Field(description="One text or several")
-    truncate: Switch = Field(
-        True, description="Cut a text at the model's limit; false answers 422 instead"
-    )
     dimensions: Dimensions = Field(
         None, description="Cut vectors to this size (Matryoshka) and normalise them again"
     )
 
 
-class OllamaEmbeddingsRequest(ForeignBody):
+class OllamaEmbeddingsRequest(ForeignBody, LongTextOptions):
     """One text, of clients of the earlier route."""
 
     model_config = foreign({"prompt": "The quick brown fox"})
@@ -138,7 +135,7 @@ class OllamaRoutes(Dialect):
         """Embed one text or several, for Ollama's clients."""
         task = self.task_of(_untagged(request.model))
         asked = AskedTexts.model_construct(
-            texts=request.input, truncate=request.truncate, dimensions=request.dimensions
+            texts=request.input, overflow=request.long_texts, dimensions=request.dimensions
         )
         del request.input  # it may be megabytes
         done = await self.embed_texts(asked, "texts", scope, task=task)
@@ -158,7 +155,7 @@ class OllamaRoutes(Dialect):
     ) -> dict[str, Any]:
         """Embed one text, for earlier clients of Ollama."""
         task = self.task_of(_untagged(request.model))
-        asked = AskedTexts.model_construct(texts=[request.prompt])
+        asked = AskedTexts.model_construct(texts=[request.prompt], overflow=request.long_texts)
         del request.prompt
         done = await self.embed_texts(asked, "texts", scope, task=task)
         [embedding] = done.embeddings

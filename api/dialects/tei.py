@@ -12,8 +12,9 @@ from starlette.types import Scope
 from api.dialects.dialect import AskedTexts, Dialect, ErrorForm
 from api.dialects.foreign_fields import ForeignBody, foreign
 from api.errors import ErrorContent
-from api.options import Dimensions, Switch, Task, TextOrTexts
+from api.options import Dimensions, LongTextOptions, Task, TextOrTexts
 from api.routes import page
+from embedder.overflow import TRUNCATE
 from settings import VERSION
 
 
@@ -24,16 +25,13 @@ def _normalised(value: bool) -> bool:
     return value
 
 
-class TeiEmbedRequest(ForeignBody):
+class TeiEmbedRequest(ForeignBody, LongTextOptions):
     """One text or several."""
 
     model_config = foreign({"inputs": ["The quick brown fox", "안녕하세요"]})
 
     inputs: TextOrTexts = Field(description="One text or several")
     prompt_name: Task = Field(None, description="The model's prompt to put before the texts")
-    truncate: Switch = Field(
-        True, description="Cut a text at the model's limit; false answers 422 instead"
-    )
     truncation_direction: Literal["left", "Left", "right", "Right"] | None = Field(
         "right", description="Which end of a text is cut: left is its start"
     )
@@ -108,10 +106,11 @@ class TeiRoutes(Dialect):
 
 
 async def _embed(dialect: Dialect, request: TeiEmbedRequest, scope: Scope) -> Iterator[Any]:
+    cut = request.long_texts == TRUNCATE
     asked = AskedTexts.model_construct(
         texts=request.inputs,
-        truncate=request.truncate,
-        cut_start=request.truncate and request.truncation_direction in ("left", "Left"),
+        overflow=request.long_texts,
+        cut_start=cut and request.truncation_direction in ("left", "Left"),
         dimensions=request.dimensions,
     )
     del request.inputs  # they may be megabytes

@@ -6,10 +6,14 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from api.dialects.cohere import CohereEmbedRequest
+from api.dialects.ollama import OllamaEmbeddingsRequest, OllamaEmbedRequest
+from api.dialects.tei import TeiEmbedRequest
 from api.errors import InvalidBodyError
-from api.options import Limits, TaskOptions
+from api.options import Limits, LongTextOptions, TaskOptions
 from api.wire import parse_body
 from embedder.overflow import AVERAGE, ERROR, OVERFLOWS, TRUNCATE
+from tests.api.bodies import BODIES
 
 
 def options(body: str) -> TaskOptions:
@@ -50,14 +54,22 @@ def test_another_overflow_is_refused_with_those_there_are(overflow: Any) -> None
         options(json.dumps({"overflow": overflow}))
 
 
-@pytest.mark.parametrize("truncate", [None, True, False])
+FOREIGN = (CohereEmbedRequest, OllamaEmbedRequest, OllamaEmbeddingsRequest, TeiEmbedRequest)
+
+
+@pytest.mark.parametrize("truncate", [None, True, False, "END", "START", "NONE"])
 @pytest.mark.parametrize("overflow", [None, *OVERFLOWS])
-def test_the_schema_allows_what_is_accepted(truncate: bool | None, overflow: str | None) -> None:
-    sent = {"truncate": truncate, "overflow": overflow}
-    allowed = jsonschema_rs.is_valid(TaskOptions.model_json_schema(), sent)
+@pytest.mark.parametrize("body", [TaskOptions, *FOREIGN])
+def test_the_schema_allows_what_is_accepted(
+    body: type[LongTextOptions], truncate: Any, overflow: str | None
+) -> None:
+    sent = BODIES.get(body, {}) | {"truncate": truncate, "overflow": overflow}
+    allowed = jsonschema_rs.is_valid(body.model_json_schema(), sent)
     try:
-        options(json.dumps(sent))
+        read = parse_body(body, json.dumps(sent).encode(), limits=Limits(8))
     except InvalidBodyError:
         assert not allowed
     else:
         assert allowed
+        cut = ERROR if truncate in (False, "NONE") else TRUNCATE
+        assert read.long_texts == overflow or (overflow is None and read.long_texts == cut)

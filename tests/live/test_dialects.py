@@ -91,9 +91,11 @@ def test_a_route_gives_the_vectors_of_our_own(
 
 
 def test_ollamas_earlier_route_gives_the_same(gemma_server: Server) -> None:
-    body = {"model": f"{MODEL}-query:latest", "prompt": TEXTS[0]}
-    answer = post(gemma_server, "/api/embeddings", body).json()
-    assert [answer["embedding"]] == own(gemma_server, TEXTS[:1], task="query")
+    options = {"overflow": "average"}
+    for text in (TEXTS[0], LONG):
+        body = {"model": f"{MODEL}-query:latest", "prompt": text} | options
+        answer = post(gemma_server, "/api/embeddings", body).json()
+        assert [answer["embedding"]] == own(gemma_server, [text], task="query", **options)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +146,17 @@ def test_a_text_that_is_too_long_is_cut_or_refused(
     refused = post(gemma_server, route, body_of(route, [LONG], **option))
     assert refused.status_code == 422
     assert "the limit is 1024" in message_of(route, refused)
+
+
+@every_route
+def test_a_long_text_is_read_in_windows_where_that_is_asked_for(
+    gemma_server: Server, route: str
+) -> None:
+    body = body_of(route, [TEXTS[0], LONG], overflow="average")
+    found = vectors_of(post(gemma_server, route, body))
+    ours = own(gemma_server, [TEXTS[0], LONG], overflow="average")
+    np.testing.assert_array_equal(found, np.array(ours, np.float32))
+    assert not np.array_equal(found[1:], np.array(own(gemma_server, [LONG]), np.float32))
 
 
 @pytest.mark.parametrize(
