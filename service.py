@@ -38,7 +38,7 @@ from embedder.overflow import Overflow
 from embedder.postprocess import Vectors, encoded, truncate_vectors
 from embedder.profile import model_tag
 from embedder.tasks import prompts_for
-from embedder.tokens import TokenizedText
+from embedder.tokenized_text import TokenizedText
 from embedder.versions import version_to_serve
 from errors import ConfigurationError
 from quota.receipt import part_of, set_quota_headers, without

@@ -18,7 +18,7 @@ from benchmarks.workloads import mixed_lengths, texts
 from embedder.model import EmbeddingModel
 from embedder.prepare.sentences import SENTENCES
 from embedder.profile import Profile
-from embedder.tokens import TokenIds
+from embedder.tokenized_text import TokenIds
 from lab.models import prepared, random_embeddinggemma
 from lab.results import results
 

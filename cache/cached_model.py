@@ -12,7 +12,7 @@ from embedder.errors import EmbeddingFailedError
 from embedder.overflow import average
 from embedder.postprocess import Vectors
 from embedder.serving import ServedModel
-from embedder.tokens import TokenIds, TokenizedText
+from embedder.tokenized_text import TokenIds, TokenizedText
 
 PER_TURN = 512  # windows that are looked up in one turn of the event loop: 1 to 2 ms
 AVERAGED_AT_ONCE = 32  # windows that are averaged in one turn of the event loop: 1 to 2 ms

@@ -4,7 +4,7 @@ import hmac
 from collections.abc import Sequence
 from typing import Literal
 
-from embedder.tokens import TokenIds
+from embedder.tokenized_text import TokenIds
 
 Scope = Literal["user", "all"]
 KEY_BYTES = 16  # two texts of 2^48 share a key with a probability of 2^-33

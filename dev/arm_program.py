@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from embedder.native import build
 from embedder.native_engine import native_config
-from embedder.tokens import TokenIds
+from embedder.tokenized_text import TokenIds
 from embedder.weights import DTYPES, Tensor, Weights
 
 NAME = "linux-aarch64"

@@ -16,7 +16,7 @@ from embedder.errors import EmbeddingFailedError, EngineEndedError
 from embedder.model import Engine
 from embedder.pack_queue import Flight, Job, PackQueue, Text
 from embedder.postprocess import Vectors
-from embedder.tokens import TokenIds
+from embedder.tokenized_text import TokenIds
 
 
 @dataclass(frozen=True, slots=True)

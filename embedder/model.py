@@ -7,7 +7,8 @@ from typing import Protocol
 
 from embedder.postprocess import Vectors
 from embedder.profile import TOKENIZER_FILE, TORCH_DIRECTORY, WEIGHTS_FILE, Profile
-from embedder.tokens import TokenIds, Tokenizer
+from embedder.tokenized_text import TokenIds
+from embedder.tokens import Tokenizer
 
 
 class Engine(Protocol):

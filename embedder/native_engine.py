@@ -25,7 +25,7 @@ from embedder.engine_config import (
 )
 from embedder.errors import ForwardPassError, KernelError, LibraryError, ModelCorruptError
 from embedder.postprocess import Vectors
-from embedder.tokens import TokenIds
+from embedder.tokenized_text import TokenIds
 from embedder.weights import Weights
 
 _SYSTEM = platform.system().lower()

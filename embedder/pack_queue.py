@@ -11,7 +11,7 @@ import numpy as np
 from embedder.errors import EmbeddingFailedError
 from embedder.fair_queue import FairQueue
 from embedder.postprocess import Vectors
-from embedder.tokens import TokenIds
+from embedder.tokenized_text import TokenIds
 
 BULK_EVERY = 16  # of so many packs in a row one is of bulk, if any waits
 

@@ -22,7 +22,8 @@ from embedder.model import EmbeddingModel
 from embedder.overflow import AVERAGE, ERROR, TRUNCATE, Overflow
 from embedder.threads import available_threads
 from embedder.tokenising import Item, TokenisingThread
-from embedder.tokens import TokenIds, TokenizedText, characters_of, refuse_truncated
+from embedder.tokenized_text import TokenIds, TokenizedText
+from embedder.tokens import characters_of, refuse_truncated
 
 # Tokenising fewer characters takes about as long as passing them to a thread.
 INLINE_CHARACTERS = 2_000

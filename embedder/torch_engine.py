@@ -7,7 +7,7 @@ import numpy as np
 
 from embedder.errors import BackendError
 from embedder.postprocess import Vectors, normalise
-from embedder.tokens import TokenIds
+from embedder.tokenized_text import TokenIds
 
 try:
     import torch

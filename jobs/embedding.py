@@ -17,7 +17,7 @@ from embedder.model import Engine as AnyEngine
 from embedder.overflow import AVERAGE, ERROR, average
 from embedder.postprocess import truncate_vectors
 from embedder.tasks import prompts_for
-from embedder.tokens import TokenizedText
+from embedder.tokenized_text import TokenizedText
 from jobs.errors import JobError, RowError, job_error, one_line
 from jobs.input.parts import Part
 from jobs.input.rows import BadRow, Row, RowReader, refused_row

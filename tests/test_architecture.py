@@ -58,7 +58,7 @@ ALLOWED = {
         "auth.errors",
         "auth.principal",
         "embedder.errors",
-        "embedder.tokens",
+        "embedder.tokenized_text",
         "embedder.overflow",
         "errors",
         "gate.errors",

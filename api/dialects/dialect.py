@@ -14,7 +14,7 @@ from api.errors import ErrorContent, NoSuchModelError
 from api.model_info import ModelInfo
 from api.options import TaskOptions, Texts, VectorOptions
 from embedder.overflow import Overflow
-from embedder.tokens import TokenizedText
+from embedder.tokenized_text import TokenizedText
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from embedder.overflow import AVERAGE, ERROR, Overflow, average
 from embedder.postprocess import Vectors, truncate_vectors
 from embedder.profile import Profile
 from embedder.tasks import LONGEST_TITLE, prompts_for
-from embedder.tokens import TokenizedText
+from embedder.tokenized_text import TokenizedText
 from jobs.embedding import Engine, Vector, forward, uncut
 from jobs.errors import RowError
 

@@ -21,7 +21,7 @@ from api.errors import AnswerUnreadError, ClientGoneError
 from api.refused import behind_connection
 from api.unread import UnreadAnswers
 from embedder.postprocess import ENCODINGS, encoded
-from embedder.tokens import TokenizedText
+from embedder.tokenized_text import TokenizedText
 from tests.api.asgi import Client, turns_during
 
 MB = 1_000_000

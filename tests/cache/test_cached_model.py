@@ -19,7 +19,7 @@ from embedder.batcher import Batcher
 from embedder.errors import EmbeddingFailedError
 from embedder.overflow import average
 from embedder.postprocess import Vectors
-from embedder.tokens import TokenizedText
+from embedder.tokenized_text import TokenizedText
 from tests.embedder.test_batcher import FAILING, CountingEngine, batching, text
 
 VALUES = Values("float32", 2)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.keys import Keys, Scope
-from embedder.tokens import TokenIds
+from embedder.tokenized_text import TokenIds
 
 SECRET = b"a secret of thirty-two characters"
 texts = st.lists(st.lists(st.integers(0, 300_000), min_size=1, max_size=5), unique_by=tuple)

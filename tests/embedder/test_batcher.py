@@ -15,7 +15,7 @@ from embedder.admission import Admission
 from embedder.batcher import Batcher, Keep, PackReport
 from embedder.errors import EmbeddingFailedError, UserQueueFullError
 from embedder.postprocess import Vectors
-from embedder.tokens import TokenIds
+from embedder.tokenized_text import TokenIds
 
 FAILING, NOT_FINITE = 666, 777
 

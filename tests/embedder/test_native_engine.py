@@ -16,7 +16,7 @@ from embedder.prepare.native import NativeModel
 from embedder.prepare.original import load_original, max_tokens
 from embedder.prepare.source import locate
 from embedder.profile import WEIGHTS_FILE
-from embedder.tokens import TokenIds
+from embedder.tokenized_text import TokenIds
 from lab.random_embeddinggemma import Size, build
 from tests.embedder.conftest import LoadModel
 

@@ -12,7 +12,7 @@ from embedder.long_text import WINDOW
 from embedder.model import EmbeddingModel
 from embedder.native_engine import kernels
 from embedder.overflow import average
-from embedder.tokens import TokenizedText
+from embedder.tokenized_text import TokenizedText
 from tests.embedder.conftest import LoadModel, LoadTokenizer, Pair
 from tests.embedder.test_long_text import BERT, GEMMA, PIECES, long_texts, passage
 from tests.embedder.tokenizers_by_kind import KINDS

@@ -18,7 +18,7 @@ from embedder.errors import (
 )
 from embedder.postprocess import Vectors
 from embedder.serving import ServedModel
-from embedder.tokens import TokenIds, TokenizedText
+from embedder.tokenized_text import TokenIds, TokenizedText
 from tests.embedder.conftest import LoadModel
 
 

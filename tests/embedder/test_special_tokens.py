@@ -3,7 +3,7 @@
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from embedder.tokens import TokenIds
+from embedder.tokenized_text import TokenIds
 from tests.embedder.conftest import LoadModel, LoadTokenizer, Pair
 from tests.embedder.tokenizers_by_kind import KINDS
 

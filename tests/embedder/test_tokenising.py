@@ -11,7 +11,7 @@ import pytest
 
 from embedder import heap, tokenising
 from embedder.tokenising import LARGE, TokenisingThread
-from embedder.tokens import TokenizedText
+from embedder.tokenized_text import TokenizedText
 
 TEXT = TokenizedText(np.array([1, 2], np.int64), 2, blank=False)
 

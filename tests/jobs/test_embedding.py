@@ -13,7 +13,7 @@ import pytest
 from embedder.model import EmbeddingModel, Engine
 from embedder.postprocess import Vectors
 from embedder.profile import Profile
-from embedder.tokens import TokenIds
+from embedder.tokenized_text import TokenIds
 from jobs import cluster, embedding
 from jobs.errors import JobError
 from jobs.input.parts import Part

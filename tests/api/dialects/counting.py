@@ -19,7 +19,7 @@ from api.model_info import ModelInfo
 from api.options import TaskOptions, VectorOptions
 from embedder.overflow import Overflow
 from embedder.postprocess import encoded
-from embedder.tokens import TokenizedText
+from embedder.tokenized_text import TokenizedText
 from tests.api.asgi import Client
 
 MAX_TOKENS = 3

@@ -18,7 +18,7 @@ from embedder.prepare.native import NativeModel
 from embedder.prepare.original import load_original, max_tokens
 from embedder.prepare.source import Source, locate
 from embedder.profile import WEIGHTS_FILE
-from embedder.tokens import TokenIds
+from embedder.tokenized_text import TokenIds
 from lab.random_bert import build
 from lab.random_embeddinggemma import TINY
 from lab.random_embeddinggemma import build as build_gemma
