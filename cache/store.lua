@@ -28,9 +28,11 @@ local function count_again(of)
   redis.call('INCRBY', total, count - before)
 end
 
+-- What another process stored meanwhile stays with the user whom it counts for.
 for index = 5, #ARGV, 2 do
-  redis.call('SET', prefix .. ARGV[index], ARGV[index + 1], 'PX', ttl)
-  redis.call('ZADD', names_of(user), now + ttl, ARGV[index])
+  if redis.call('SET', prefix .. ARGV[index], ARGV[index + 1], 'NX', 'PX', ttl) then
+    redis.call('ZADD', names_of(user), now + ttl, ARGV[index])
+  end
 end
 count_again(user)
 for _, key in ipairs({ names_of(user), users, total }) do

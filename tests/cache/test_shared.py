@@ -110,6 +110,19 @@ async def test_a_full_cache_loses_what_the_largest_user_stored_first(make: Make)
     assert await found(cache, range(500)) == list(range(440, 500))
 
 
+@pytest.mark.parametrize("other", ["first", "second"])
+async def test_a_vector_that_two_processes_store_counts_once(make: Make, other: str) -> None:
+    """With CACHE_SCOPE=all they may have computed it for two users."""
+    one, two = make(entries=100), make(entries=100)
+    await store(one, range(60), "first")
+    await store(two, range(60), other)
+    await store(two, range(1000, 1040), other)
+    assert await found(one, range(60)) == list(range(60))
+    assert await found(one, range(1000, 1040)) == list(range(1000, 1040))
+    await store(two, range(2000, 2001), "third")
+    assert len(await found(one, range(2001))) == 100
+
+
 async def test_vectors_that_expired_make_room(make: Make) -> None:
     await store(make(entries=100, ttl=1), range(100), "flood")
     await asyncio.sleep(1.1)
@@ -123,7 +136,7 @@ async def test_redis_takes_no_more_memory_than_was_allowed(
 ) -> None:
     cache = make(fragile_redis.url, entries=2000)
     async with Redis.from_url(fragile_redis.url) as client:
-        await store(cache, range(1))
+        await store(cache, range(1), "user 0")
         before = (await client.info("memory"))["used_memory"]
         for user in range(30):
             await store(cache, range(100 * user, 100 * user + 100), f"user {user}")
