@@ -84,6 +84,13 @@ class DownloadDamagedError(ModelSourceError):
         super().__init__(f"{name} was damaged on its way and is removed: fetch it again")
 
 
+class DownloadRunningError(ModelSourceError):
+    """Another process fetches the same files."""
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(f"another process is fetching {model_id}: start again when it is done")
+
+
 class MemoryTooSmallError(ModelPrepareError):
     """There is too little memory. `needed` and `limit` are in bytes."""
 

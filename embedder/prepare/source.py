@@ -15,6 +15,7 @@ from embedder.errors import EmbedderError
 from embedder.prepare import text_encoder
 from embedder.prepare.errors import (
     DiskFullError,
+    DownloadRunningError,
     LicenceNotAcceptedError,
     ModelSourceError,
     ModelUnknownError,
@@ -178,17 +179,26 @@ def _snapshot(api: Any, model_id: str) -> tuple[Path, str]:
 
 
 def _text_encoder(api: Any, model_id: str, described: Path) -> Path:
-    """A directory in the hub's cache with the text encoder of a model, of which only it is read."""
+    """A directory in the hub's cache with the text encoder of a model, of which only it is read.
+
+    Raises:
+        DownloadRunningError: another process is writing it.
+    """
+    from filelock import FileLock, Timeout
     from huggingface_hub import HfFileSystem
 
     commit = described.name
     directory = described.parent.parent / "text_encoder" / commit
-    if not directory.is_dir():
-        directory.parent.mkdir(exist_ok=True)
-        hub = HfFileSystem(endpoint=api.endpoint, token=api.token)
-        path = f"{model_id}@{commit}/{text_encoder.WEIGHTS_FILE}"
-        with hub.open(path, cache_type="none") as weights:
-            text_encoder.write(described, weights, directory)
+    directory.parent.mkdir(exist_ok=True)
+    path = f"{model_id}@{commit}/{text_encoder.WEIGHTS_FILE}"
+    try:
+        with FileLock(f"{directory}.lock", timeout=0):
+            if not directory.is_dir():
+                hub = HfFileSystem(endpoint=api.endpoint, token=api.token)
+                with hub.open(path, cache_type="none") as weights:
+                    text_encoder.write(described, weights, directory)
+    except Timeout as error:
+        raise DownloadRunningError(model_id) from error
     return directory
 
 

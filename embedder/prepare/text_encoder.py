@@ -1,12 +1,14 @@
 """The text encoder of a model that also reads images and sound, as a directory of its own.
 
 google/embeddinggemma-2 has one file of weights, 1.5 GB, of which the text encoder is a third. No
-other byte of it is read.
+other byte of it is read. Where reading was interrupted, it goes on.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -27,7 +29,10 @@ def is_multimodal(directory: Path) -> bool:
 
 
 def write(directory: Path, weights: BinaryIO, target: Path) -> None:
-    """Write the text encoder to `target`, a new directory.
+    """Write the text encoder to `target`, a new directory, or the rest of it.
+
+    An earlier call for the same target may have been interrupted. Its weights are kept, except for
+    the last PIECE: after a crash of the machine that may not be what was written.
 
     Args:
         directory: the model's files, without or with the weights.
@@ -38,18 +43,48 @@ def write(directory: Path, weights: BinaryIO, target: Path) -> None:
         ValueError: the weights are not what they should be.
     """
     unfinished = target.with_name(f"{target.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
     ignored = shutil.ignore_patterns("*.safetensors", "onnx", "openvino", *PROCESSORS)
-    shutil.copytree(directory, unfinished, ignore=ignored)
+    shutil.copytree(directory, unfinished, ignore=ignored, dirs_exist_ok=True)
     _keep_text(unfinished)
-    with (unfinished / WEIGHTS_FILE).open("wb") as file:
-        for piece in text_weights(weights):
+    wanted = text_weights(weights)
+    with (unfinished / WEIGHTS_FILE).open("a+b") as file:
+        done = file.tell() - PIECE
+        file.seek(0)
+        begun = done >= len(wanted.head) and file.read(len(wanted.head)) == wanted.head
+        done = file.truncate(done if begun else 0)
+        for piece in wanted.pieces(done):
             file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
     unfinished.rename(target)
 
 
-def text_weights(weights: BinaryIO) -> Iterator[bytes]:
-    """A safetensors file with the tensors of the text encoder, in pieces.
+@dataclass(frozen=True)
+class TextWeights:
+    """A safetensors file that is a part of another one.
+
+    Attributes:
+        whole: the other file.
+        head: what this file begins with.
+        parts: first byte and end of what follows, in the other file.
+    """
+
+    whole: BinaryIO
+    head: bytes
+    parts: Sequence[tuple[int, int]]
+
+    def pieces(self, begin: int = 0) -> Iterator[bytes]:
+        """The file from byte `begin` on. Raises ValueError if the other file is cut short."""
+        yield self.head[begin:]
+        skipped = max(begin - len(self.head), 0)
+        for first, end in self.parts:
+            start = min(first + skipped, end)
+            skipped -= start - first
+            yield from _pieces(self.whole, start, end)
+
+
+def text_weights(weights: BinaryIO) -> TextWeights:
+    """The tensors of the text encoder.
 
     Raises:
         ValueError: the file is malformed, or has no text encoder.
@@ -67,9 +102,9 @@ def text_weights(weights: BinaryIO) -> Iterator[bytes]:
         end = moved[1]
     text = json.dumps(entries).encode()
     text += b" " * (-len(text) % 8)
-    yield len(text).to_bytes(8, "little") + text
-    for first, last in _runs([entry["data_offsets"] for entry in kept.values()]):
-        yield from _pieces(weights, begin + first, begin + last)
+    runs = _runs([entry["data_offsets"] for entry in kept.values()])
+    parts = [(begin + first, begin + last) for first, last in runs]
+    return TextWeights(weights, len(text).to_bytes(8, "little") + text, parts)
 
 
 def _keep_text(directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +15,16 @@ Sent = list[tuple[str, int, int]]  # name, first byte, last byte
 
 
 @contextmanager
-def serving(model_id: str, directory: Path, *, parts: bool = True) -> Iterator[tuple[str, Sent]]:
+def serving(
+    model_id: str, directory: Path, *, parts: bool = True, breaks_at: int = sys.maxsize
+) -> Iterator[tuple[str, Sent]]:
     """Yields the address, and what was sent of every file.
 
     Args:
         model_id: of the only model.
         directory: its files.
         parts: whether the hub answers requests for parts of files with parts.
+        breaks_at: of each file, the connection breaks before that byte is sent.
     """
     sent: Sent = []
 
@@ -46,9 +50,10 @@ def serving(model_id: str, directory: Path, *, parts: bool = True) -> Iterator[t
             if self.command == "GET":
                 sent.append((path.name, first, last))
             whole = (first, last) == (0, len(data) - 1)
-            self.answer(data[first : last + 1], status=200 if whole else 206)
+            most = max(breaks_at - first, 0)
+            self.answer(data[first : last + 1], status=200 if whole else 206, most=most)
 
-        def answer(self, body: bytes | str, status: int = 200) -> None:
+        def answer(self, body: bytes | str, status: int = 200, most: int = sys.maxsize) -> None:
             body = body.encode() if isinstance(body, str) else body
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
@@ -56,7 +61,8 @@ def serving(model_id: str, directory: Path, *, parts: bool = True) -> Iterator[t
             self.send_header("X-Repo-Commit", COMMIT)
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(body)
+                self.wfile.write(body[:most])
+                self.close_connection = len(body) > most
 
         def log_message(self, *_: object) -> None:
             """Log nothing."""

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 from transformers import EmbeddingGemma2Model
 
-from embedder.prepare.errors import NetworkError
+from embedder.prepare.errors import DownloadRunningError, NetworkError
 from embedder.prepare.source import Source, download, locate
 from embedder.prepare.text_encoder import text_weights
 from embedder.prepare.text_only import PROCESSOR_FILES, text_only
@@ -118,7 +119,7 @@ def test_a_damaged_file_of_weights_is_refused(
     text = json.dumps(named).encode()
     damaged = damage(len(text).to_bytes(8, "little") + text + data[8 + length :])
     with pytest.raises(ValueError, match=reason):
-        list(text_weights(io.BytesIO(damaged)))
+        list(text_weights(io.BytesIO(damaged)).pieces())
 
 
 @pytest.fixture
@@ -170,3 +171,57 @@ def test_an_interrupted_download_leaves_no_model(whole: Path, cache: Path) -> No
         source = download(MODEL_ID, None, endpoint)
     assert (source.directory / "model.safetensors").is_file()
     assert not list(cache.rglob("*.unfinished"))
+
+
+def test_two_processes_do_not_write_to_the_same_files(whole: Path, cache: Path) -> None:
+    directory = cache / "models--google--embeddinggemma-2" / "text_encoder"
+    directory.mkdir(parents=True)
+    with serving(MODEL_ID, whole) as (endpoint, _):
+        with (
+            FileLock(directory / f"{COMMIT}.lock"),
+            pytest.raises(DownloadRunningError, match="start again when it is done"),
+        ):
+            download(MODEL_ID, None, endpoint)
+        assert download(MODEL_ID, None, endpoint).revision == COMMIT
+
+
+PIECE = 5_000
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "none": lambda data: data,
+    "the end was not written": lambda data: data[:-PIECE] + bytes(PIECE),
+    "the beginning is that of another file": lambda data: b"x" + data[1:],
+    "hardly anything was written": lambda data: data[:100],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_an_interrupted_download_goes_on_where_it_ended(
+    damage: str, whole: Path, text_encoder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedder.prepare.text_encoder.PIECE", PIECE)
+    monkeypatch.setattr("time.sleep", lambda _: None)  # the hub's client waits before it tries
+    size = (whole / "model.safetensors").stat().st_size
+    with (
+        serving(MODEL_ID, whole, breaks_at=size // 2) as (endpoint, _),
+        pytest.raises(NetworkError),
+    ):
+        download(MODEL_ID, None, endpoint)
+    [part] = cache.rglob("*.unfinished/model.safetensors")
+    begun = part.stat().st_size
+    assert begun > 4 * PIECE
+    part.write_bytes(DAMAGES[damage](part.read_bytes()))
+    with serving(MODEL_ID, whole) as (endpoint, sent):
+        source = download(MODEL_ID, None, endpoint)
+    found, expected = (
+        load_file(directory / "model.safetensors") for directory in (source.directory, text_encoder)
+    )
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    length = int.from_bytes((whole / "model.safetensors").read_bytes()[:8], "little")
+    fetched = sum(
+        end + 1 - begin
+        for name, begin, end in sent
+        if name == "model.safetensors" and begin >= 8 + length
+    )
+    total = (source.directory / "model.safetensors").stat().st_size
+    resumed = damage in ("none", "the end was not written")
+    assert (fetched <= total - begun + PIECE) == resumed
