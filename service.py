@@ -131,13 +131,14 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRo
             titles=request.title if isinstance(request, DocumentOptions) else None,
             n_texts=len(texts),
         )
-        user = state_of(scope).user_id
         try:
             with tracing.span("tokenise"):
-                if isinstance(request, AskedTexts) and request.cut_start:
-                    texts = await self.embedder.ends(texts, prompts, user=user)
                 return await self.embedder.tokenise(
-                    texts, prompts, overflow=request.long_texts, user=user
+                    texts,
+                    prompts,
+                    user=state_of(scope).user_id,
+                    overflow=request.long_texts,
+                    cut_start=isinstance(request, AskedTexts) and request.cut_start,
                 )
         except TextFault as fault:
             fault.param = f"{field}.{fault.index}" if is_list else field

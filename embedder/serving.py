@@ -21,7 +21,7 @@ from embedder.errors import (
 from embedder.model import EmbeddingModel
 from embedder.overflow import AVERAGE, ERROR, TRUNCATE, Overflow
 from embedder.threads import available_threads
-from embedder.tokenising import Item, TokenisingThread
+from embedder.tokenising import TokenisingThread
 from embedder.tokenized_text import TokenIds, TokenizedText
 from embedder.tokens import characters_of, refuse_truncated
 
@@ -183,15 +183,22 @@ class ServedModel:
         admission.require_space(user, least, most=most, bulk=bulk)
 
     async def tokenise(
-        self, texts: Sequence[str], prompts: Sequence[str], *, overflow: Overflow, user: str
+        self,
+        texts: Sequence[str],
+        prompts: Sequence[str],
+        *,
+        user: str,
+        overflow: Overflow,
+        cut_start: bool = False,
     ) -> list[TokenizedText]:
         """Token ids of each prompt and text.
 
         Args:
             texts: what to tokenise.
             prompts: one per text, put in front of it.
-            overflow: what is done with a text over the limit.
             user: whose share of the tokenising thread it takes.
+            overflow: what is done with a text over the limit.
+            cut_start: whether it is cut at its start, if `overflow` is TRUNCATE.
 
         Raises:
             ModelLoadingError: the model is not loaded yet.
@@ -199,7 +206,19 @@ class ServedModel:
             TextTooLongError: a text is longer than the limit, and `overflow` is ERROR.
             TooManyTokensError: the request is larger than the user's limit.
         """
+        cost = sum(map(characters_of, prompts, texts))
+        slices = self._slices(texts, prompts, overflow, cut_start=cut_start)
+        if cost < INLINE_CHARACTERS:
+            return list(chain.from_iterable(slices))
+        return await self._tokenising.run(slices, user=user, cost=cost)
+
+    def _slices(
+        self, texts: Sequence[str], prompts: Sequence[str], overflow: Overflow, *, cut_start: bool
+    ) -> Iterator[list[TokenizedText]]:
         model, admission = self.model, self._running.admission
+        if cut_start and overflow == TRUNCATE:
+            ends = model.tokenizer.ends(texts, prompts, max_tokens=model.max_tokens)
+            return _bounded(ends, admission)
         slices = model.tokenizer.slices(
             texts,
             prompts,
@@ -207,40 +226,7 @@ class ServedModel:
             average=overflow == AVERAGE,
             most_tokens=admission.user_tokens,
         )
-        slices = _bounded(
-            refuse_truncated(slices) if overflow == ERROR else slices, admission, cost=_cost
-        )
-        return await self._tokenise(slices, texts, prompts, user=user)
-
-    async def ends(self, texts: Sequence[str], prompts: Sequence[str], *, user: str) -> list[str]:
-        """Each text without as much of its start as is over the limit, together with its prompt.
-
-        Raises:
-            ModelLoadingError: the model is not loaded yet.
-            TextError: a text is not valid Unicode.
-            TooManyTokensError: what is left is larger than the user's limit.
-        """
-        model, admission = self.model, self._running.admission
-        steps = _bounded(
-            model.tokenizer.ends(texts, prompts, max_tokens=model.max_tokens),
-            admission,
-            cost=lambda end: cost_of(end.n_tokens),
-        )
-        return [end.text for end in await self._tokenise(steps, texts, prompts, user=user)]
-
-    async def _tokenise(
-        self,
-        slices: Iterator[list[Item]],
-        texts: Sequence[str],
-        prompts: Sequence[str],
-        *,
-        user: str,
-    ) -> list[Item]:
-        """The items of all slices, made here if they are few and else by the thread."""
-        cost = sum(map(characters_of, prompts, texts))
-        if cost < INLINE_CHARACTERS:
-            return list(chain.from_iterable(slices))
-        return await self._tokenising.run(slices, user=user, cost=cost)
+        return _bounded(refuse_truncated(slices) if overflow == ERROR else slices, admission)
 
     def require_size(self, texts: Sequence[TokenizedText]) -> None:
         """Refuse a request that does not fit even into an empty queue; its error counts texts.
@@ -277,17 +263,17 @@ def _cost(text: TokenizedText) -> int:
 
 
 def _bounded(
-    slices: Iterator[list[Item]], admission: Admission, *, cost: Callable[[Item], int]
-) -> Iterator[list[Item]]:
+    slices: Iterator[list[TokenizedText]], admission: Admission
+) -> Iterator[list[TokenizedText]]:
     """The same slices, as long as the request fits into the queue.
 
     A small body may have millions of tokens.
     """
     costs: list[int] = []
-    for items in slices:
-        costs += map(cost, items)
+    for texts in slices:
+        costs += map(_cost, texts)
         admission.require_size(costs)
-        yield items
+        yield texts
 
 
 def _settle_garbage_collector() -> None:

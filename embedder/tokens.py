@@ -12,7 +12,7 @@ import tokenizers
 from embedder.blank import is_blank
 from embedder.errors import ModelNotFoundError, TextError, TextTooLongError
 from embedder.long_text import WINDOW, Read, reader_for, reader_of_all
-from embedder.text_end import TextEnd, fitting_end
+from embedder.text_end import TextEnd, common_start, read_end
 from embedder.tokenized_text import TokenizedText
 
 TEXT_COST = 20  # characters that take as long to tokenise as an empty text, about 13 us
@@ -128,21 +128,24 @@ class Tokenizer:
 
     def ends(
         self, texts: Sequence[str], prompts: Sequence[str], *, max_tokens: int
-    ) -> Iterator[list[TextEnd]]:
-        """Each text without as much of its start as is over the limit, in steps of bounded time.
+    ) -> Iterator[list[TokenizedText]]:
+        """Texts that are cut at their start, see `read_end`, in steps of bounded time.
 
-        A step may return no text. Of a text of more than CHARACTERS of `embedder/text_end.py` per
-        token of the limit, the start is cut too. Special tokens count.
+        A step may return no text.
 
         Raises:
             TextError: a text is not valid Unicode.
         """
-        n_special = len(self._before) + len(self._after)
-        wanted = max(max_tokens - n_special, 0)
+        kept = max(max_tokens - len(self._before) - len(self._after), 0)
         for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
             _check_unicode(index, text)
-            for end in fitting_end(self._tokenizer, prompt, text, wanted):
-                yield [] if end is None else [TextEnd(end.text, n_special + end.n_tokens)]
+            for end in read_end(self._tokenizer, prompt, text, kept):
+                yield [] if end is None else [self._between(end)]
+
+    def _between(self, end: TextEnd) -> TokenizedText:
+        """With special tokens on both sides."""
+        ids = np.array([*self._before, *end.ids, *self._after], np.int32)
+        return TokenizedText(ids, len(ids) - len(end.ids) + end.n_tokens, end.blank)
 
     def _together(self, group: Sequence[tuple[str, str]], extent: _Extent) -> list[TokenizedText]:
         prompted = [prompt + text for prompt, text in group]
@@ -172,7 +175,7 @@ class Tokenizer:
     ) -> TokenizedText:
         """More ids than `kept`, in windows with so many of prompt and text."""
         of_prompt = self._tokenizer.encode(prompt, add_special_tokens=False).ids
-        again = _common_start(of_prompt, ids)[: kept // 2]
+        again = common_start(of_prompt, ids)[: kept // 2]
         room = kept - len(again)
         text, start = np.array(ids, np.int32), np.array([*self._before, *again], np.int32)
         before, after = np.array(self._before, np.int32), np.array(self._after, np.int32)
@@ -187,12 +190,6 @@ class Tokenizer:
             window=n_special + kept,
             repeated=n_special + len(again),
         )
-
-
-def _common_start(a: Sequence[int], b: Sequence[int]) -> Sequence[int]:
-    """The ids that both begin with."""
-    differing = (index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
-    return a[: next(differing, min(len(a), len(b)))]
 
 
 def characters_of(prompt: str, text: str) -> int:

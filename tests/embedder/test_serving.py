@@ -160,6 +160,6 @@ async def test_cutting_at_the_start_stops_at_too_many_tokens(
     async with serving(directory, monkeypatch, queue_tokens=1_000) as (_, model):
         texts = ["word " * 300] * 500
         with pytest.raises(TooManyTokensError) as refusal:
-            await model.ends(texts, [""] * 500, user="a")
+            await model.tokenise(texts, [""] * 500, user="a", overflow="truncate", cut_start=True)
     assert refusal.value.fit == 3
     assert refusal.value.cost == 4 * 256  # of 128,000
