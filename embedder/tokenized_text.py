@@ -1,6 +1,7 @@
 """A text as the model reads it."""
 
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,6 +21,7 @@ class TokenizedText:
         blank: whether the text has no visible character.
         window: ids of each window but the last; 0 for a text in one window.
         repeated: ids that every window has: of the prompt, and special ones.
+        unrepeated: ids of a long prompt that follow in the first windows, and in no other.
     """
 
     ids: TokenIds
@@ -27,6 +29,7 @@ class TokenizedText:
     blank: bool
     window: int = 0
     repeated: int = 0
+    unrepeated: int = 0
 
     @property
     def truncated(self) -> bool:
@@ -54,8 +57,14 @@ class TokenizedText:
 
     @property
     def weights(self) -> list[int]:
-        """Tokens of the text in each window, without those that every window has."""
-        return [length - self.repeated for length in self.lengths]
+        """Tokens of the text in each window, without those of the prompt and special ones.
+
+        Windows may be full of a long prompt. If the text has no token at all, the first one counts.
+        """
+        ends = list(accumulate(length - self.repeated for length in self.lengths))
+        before = [max(end - self.unrepeated, 0) for end in [0, *ends]]
+        found = [end - begin for begin, end in pairwise(before)]
+        return found if any(found) else [1] + [0] * (len(found) - 1)
 
     def _starts(self) -> range:
         return range(0, len(self.ids), self.window)

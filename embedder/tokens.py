@@ -175,7 +175,8 @@ class Tokenizer:
     ) -> TokenizedText:
         """More ids than `kept`, in windows with so many of prompt and text."""
         of_prompt = self._tokenizer.encode(prompt, add_special_tokens=False).ids
-        again = common_start(of_prompt, ids)[: kept // 2]
+        prompted = common_start(of_prompt, ids)
+        again = prompted[: kept // 2]
         room = kept - len(again)
         text, start = np.array(ids, np.int32), np.array([*self._before, *again], np.int32)
         before, after = np.array(self._before, np.int32), np.array(self._after, np.int32)
@@ -189,6 +190,7 @@ class Tokenizer:
             blank,
             window=n_special + kept,
             repeated=n_special + len(again),
+            unrepeated=len(prompted) - len(again),
         )
 
 

@@ -12,6 +12,7 @@ from embedder.long_text import WINDOW
 from embedder.model import EmbeddingModel
 from embedder.native_engine import kernels
 from embedder.overflow import average
+from embedder.text_end import common_start
 from embedder.tokenized_text import TokenizedText
 from tests.embedder.conftest import LoadModel, LoadTokenizer, Pair
 from tests.embedder.test_long_text import BERT, GEMMA, PIECES, long_texts, passage
@@ -59,7 +60,11 @@ def check(pair: Pair, text: str, prompt: str, max_tokens: int) -> None:
     [cut] = pair.ours.encode([text], prompt=prompt, max_tokens=max_tokens)
     np.testing.assert_array_equal(found.windows[0], cut.ids)
     if found.n_windows > 1:
-        assert min(found.weights) >= 1
+        of_prompt = pair.original.encode(prompt, add_special_tokens=False).ids
+        whole = pair.original.encode(prompt + text, add_special_tokens=False).ids
+        of_text = len(whole) - len(common_start(of_prompt, whole))
+        assert min(found.weights) >= 0
+        assert sum(found.weights) == max(of_text, 1)
         assert found.repeated < max_tokens / 2 + 2  # special tokens, and half a window of prompt
 
 
@@ -102,6 +107,26 @@ def test_without_white_space_such_a_tokenizer_adds_few_tokens(
     found = body(pair, windows_of(pair, text, max_tokens=256))
     whole = pair.original.encode(text, add_special_tokens=False).ids
     assert abs(len(found) - len(whole)) <= 2 * (len(text) // (WINDOW // 2))
+
+
+@pytest.mark.parametrize(
+    ("n_title", "n_text", "weights"),
+    [
+        (10, 60, [20, 20, 20]),  # in windows of 30, the prompt again in each
+        (20, 40, [10, 15, 15]),  # half of a window again
+        (30, 40, [0, 15, 15, 10]),  # the first window is full of the prompt
+        (40, 40, [0, 5, 15, 15, 5]),  # the second begins with more of it
+        (60, 1, [0, 0, 0, 1]),
+        (40, 0, [1, 0]),  # the text has no token
+    ],
+)
+def test_a_window_weighs_what_it_has_of_the_text(
+    n_title: int, n_text: int, weights: list[int], load: LoadTokenizer
+) -> None:
+    pair = load("wordpiece")
+    prompt, text = "title " * n_title, "word " * n_text or "\x01"
+    found = windows_of(pair, text, prompt=prompt, max_tokens=32)
+    assert found.weights == weights
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "gemma3"])

@@ -35,6 +35,7 @@ PROMPTS: Mapping[str, tuple[str, str]] = {
     "snowflake-arctic-embed-xs": (SEARCH, ""),
     "snowflake-arctic-embed-s": (SEARCH, ""),
     "snowflake-arctic-embed-m": (SEARCH, ""),
+    "snowflake-arctic-embed-m-v1.5": (SEARCH, ""),
     "snowflake-arctic-embed-l": (SEARCH, ""),
     "snowflake-arctic-embed-l-v2.0": ("query: ", ""),
 }
