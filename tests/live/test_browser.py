@@ -6,8 +6,8 @@ import httpx
 import pytest
 from PIL import Image
 
+from lab.browser import browser
 from lab.server import Server, token
-from tests.live.browser import browser
 
 RENDERED = {
     "/docs": "document.querySelectorAll('.opblock').length",

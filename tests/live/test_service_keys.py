@@ -17,9 +17,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from auth.service_key_format import new_key
+from lab.browser import browser
 from lab.server import ROOT, Server, serve, token
 from lab.service_keys import KEY, OTHER_KEY
-from tests.live.browser import browser
 
 SUPABASE_KEY = "sb_secret_N7UND0UgjKTVK-Uodkm0Hg_xSvEMPvz"
 KEYS = {"indexer": KEY, "limited": new_key(), "revoked": new_key(), "spare": OTHER_KEY}

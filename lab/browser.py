@@ -17,6 +17,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from lab.server import bare_environment
 
+# Keys, with their codes in Windows, which Chromium acts by.
+KEYS = {"Tab": 9, "Enter": 13, " ": 32, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
     "--no-first-run",
@@ -68,10 +70,9 @@ class Page:
         self.call("Page.navigate", url=url)
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression in the page."""
-        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)[
-            "result"
-        ].get("value")
+        """The value of a JavaScript expression in the page, or of its promise."""
+        asked = {"expression": expression, "returnByValue": True, "awaitPromise": True}
+        return self.call("Runtime.evaluate", **asked)["result"].get("value")
 
     def wait_for(self, expression: str, seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds
@@ -80,6 +81,23 @@ class Page:
                 f"{expression} did not become true; {self.complaints}"
             )
             time.sleep(0.1)
+
+    def press(self, key: str, times: int = 1) -> None:
+        """Press one of KEYS, as a keyboard does."""
+        text = {"Enter": "\r", " ": " "}.get(key)
+        known = {"key": key, "windowsVirtualKeyCode": KEYS[key]}
+        down = {"type": "keyDown", "text": text} if text else {"type": "rawKeyDown"}
+        for _ in range(times):
+            self.call("Input.dispatchKeyEvent", **known, **down)
+            self.call("Input.dispatchKeyEvent", **known, type="keyUp")
+
+    def enter(self, text: str) -> None:
+        """Put a text into the field that has the focus, as an input method does."""
+        self.call("Input.insertText", text=text)
+
+    def point_at(self, x: float, y: float) -> None:
+        """Move the pointer to a place in the window, in pixels."""
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def screenshot(self, file: Path) -> Path:
         file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
