@@ -24,7 +24,7 @@ from api.bento import EmbeddingService
 from api.cache_control import asks_no_store
 from api.dialects.cohere import CohereRoutes
 from api.dialects.dialect import AskedTexts, EmbeddedTexts
-from api.dialects.native import NativeRoutes, allowance
+from api.dialects.native import NativeRoutes
 from api.dialects.ollama import OllamaRoutes
 from api.dialects.openai import OpenAIRoutes
 from api.dialects.tei import TeiRoutes
@@ -33,6 +33,7 @@ from api.openapi import document
 from api.options import DocumentOptions, Limits, TaskOptions, VectorOptions
 from api.pages import DOCS_PATHS, docs_page
 from api.routes import page
+from api.status import allowance
 from embedder.errors import EmbedderError, TextFault
 from embedder.overflow import Overflow
 from embedder.postprocess import Vectors, encoded, truncate_vectors
@@ -95,8 +96,7 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRo
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.model_info = parts.model_info
-        self.embedder = parts.embedder
-        self.cached = parts.cached
+        self.embedder, self.cached = parts.embedder, parts.cached
         self.quota = parts.access.quota
 
     # --- what the dialects call ---------------------------------------------------------------
@@ -139,6 +139,7 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRo
                     user=state_of(scope).user_id,
                     overflow=request.long_texts,
                     cut_start=isinstance(request, AskedTexts) and request.cut_start,
+                    located=request.located,
                 )
         except TextFault as fault:
             fault.param = f"{field}.{fault.index}" if is_list else field

@@ -114,6 +114,7 @@ ERRORS: dict[type[Exception], ErrorSpec] = {
     gate.UnsupportedMediaType: ErrorSpec(415, INVALID, "The body is not application/json"),
     embedder.TextError: ErrorSpec(422, INVALID, "A text that is not valid Unicode"),
     embedder.TextTooLongError: ErrorSpec(422, INVALID, "A text over the limit that may not be cut"),
+    embedder.OffsetsError: ErrorSpec(422, INVALID, "A text that is too long for offsets"),
     embedder.OptionError: ErrorSpec(
         422, INVALID, "A task, title or size that the model does not have"
     ),

@@ -7,13 +7,14 @@ from _bentoml_sdk import Service
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.dialects.native import ErrorResponse, HealthResponse, UsageResponse
+from api.dialects.native import ErrorResponse
 from api.dialects.openai import ModelCard, ModelsResponse
 from api.error_forms import error_form
 from api.errors import ERRORS, INTERNAL
 from api.model_info import ModelInfo
 from api.options import MOST_TEXTS, Limits
 from api.routes import Page, marked_pages
+from api.status import HealthResponse, UsageResponse
 
 _NEVER_SENT = {405, 499}  # of another method, and to clients that have left
 _REF = "#/components/schemas/{model}"

@@ -167,6 +167,11 @@ class LongTextOptions(Body):
         """What is done with a text over the limit."""
         return self.overflow or self.meanings.get(self.truncate, TRUNCATE)
 
+    @property
+    def located(self) -> bool:
+        """Whether the answer says where each token lies in its text."""
+        return False
+
     @classmethod
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler

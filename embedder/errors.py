@@ -87,6 +87,20 @@ class TextTooLongError(TextFault):
         )
 
 
+class OffsetsError(TextFault):
+    """A text whose tokens reach further than the `limit` characters in which they are located."""
+
+    reason = "offsets_too_far"
+
+    def __init__(self, index: int, limit: int) -> None:
+        self.limit = limit
+        super().__init__(
+            index,
+            f"text {index} is too long for offsets, which are found in its first {limit} "
+            "characters, prompt included: send it in pieces, or without offsets",
+        )
+
+
 class NotAdmittedError(EmbedderError):
     """The queue did not accept a request. None of its texts was embedded."""
 

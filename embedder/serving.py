@@ -19,6 +19,7 @@ from embedder.errors import (
     ModelLoadingError,
 )
 from embedder.model import EmbeddingModel
+from embedder.offsets import with_offsets
 from embedder.overflow import AVERAGE, ERROR, TRUNCATE, Overflow
 from embedder.threads import available_threads
 from embedder.tokenising import TokenisingThread
@@ -190,6 +191,7 @@ class ServedModel:
         user: str,
         overflow: Overflow,
         cut_start: bool = False,
+        located: bool = False,
     ) -> list[TokenizedText]:
         """Token ids of each prompt and text.
 
@@ -199,15 +201,19 @@ class ServedModel:
             user: whose share of the tokenising thread it takes.
             overflow: what is done with a text over the limit.
             cut_start: whether it is cut at its start, if `overflow` is TRUNCATE.
+            located: find the offsets of the tokens too; not together with `cut_start`.
 
         Raises:
             ModelLoadingError: the model is not loaded yet.
             TextError: a text is not valid Unicode.
             TextTooLongError: a text is longer than the limit, and `overflow` is ERROR.
+            OffsetsError: a text is too long for offsets, and `located` is set.
             TooManyTokensError: the request is larger than the user's limit.
         """
         cost = sum(map(characters_of, prompts, texts))
         slices = self._slices(texts, prompts, overflow, cut_start=cut_start)
+        if located:
+            slices = with_offsets(slices, self.model.tokenizer, texts, prompts)
         if cost < INLINE_CHARACTERS:
             return list(chain.from_iterable(slices))
         return await self._tokenising.run(slices, user=user, cost=cost)

@@ -22,6 +22,7 @@ class TokenizedText:
         window: ids of each window but the last; 0 for a text in one window.
         repeated: ids that every window has: of the prompt, and special ones.
         unrepeated: ids of a long prompt that follow in the first windows, and in no other.
+        offsets: as `embedder/offsets.py` describes them; None where nobody asked.
     """
 
     ids: TokenIds
@@ -30,11 +31,17 @@ class TokenizedText:
     window: int = 0
     repeated: int = 0
     unrepeated: int = 0
+    offsets: NDArray[np.int32] | None = None
 
     @property
     def truncated(self) -> bool:
         """Whether the text was cut at the limit."""
         return len(self.ids) < self.n_tokens
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of ids and offsets."""
+        return self.ids.nbytes + (0 if self.offsets is None else self.offsets.nbytes)
 
     @property
     def lengths(self) -> list[int]:

@@ -35,7 +35,7 @@ class Tokenizer:
     """A `tokenizer.json`, without the padding and truncation that it defines.
 
     A special token that is written in a text or a prompt is text: "<eos>" has the ids of its
-    characters.
+    characters. `inner` is the tokenizer itself.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
@@ -43,7 +43,7 @@ class Tokenizer:
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True
         _bound_cache(tokenizer)
-        self._tokenizer = tokenizer
+        self.inner = tokenizer
         self._read, self._read_all = reader_for(tokenizer), reader_of_all(tokenizer)
         self._before, self._after = _special_tokens(tokenizer)
 
@@ -53,6 +53,11 @@ class Tokenizer:
         if not path.is_file():
             raise ModelNotFoundError(path)
         return cls(tokenizers.Tokenizer.from_file(str(path)))
+
+    @property
+    def n_special(self) -> tuple[int, int]:
+        """How many special tokens are before and after each text."""
+        return len(self._before), len(self._after)
 
     def encode(
         self,
@@ -139,7 +144,7 @@ class Tokenizer:
         kept = max(max_tokens - len(self._before) - len(self._after), 0)
         for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
             _check_unicode(index, text)
-            for end in read_end(self._tokenizer, prompt, text, kept):
+            for end in read_end(self.inner, prompt, text, kept):
                 yield [] if end is None else [self._between(end)]
 
     def _between(self, end: TextEnd) -> TokenizedText:
@@ -149,7 +154,7 @@ class Tokenizer:
 
     def _together(self, group: Sequence[tuple[str, str]], extent: _Extent) -> list[TokenizedText]:
         prompted = [prompt + text for prompt, text in group]
-        encodings = self._tokenizer.encode_batch_fast(prompted, add_special_tokens=False)
+        encodings = self.inner.encode_batch_fast(prompted, add_special_tokens=False)
         return [
             self._finish(encoding.ids, prompt, extent, blank=is_blank(text))
             for encoding, (prompt, text) in zip(encodings, group, strict=True)
@@ -158,7 +163,7 @@ class Tokenizer:
     def _alone(self, prompt: str, text: str, extent: _Extent) -> Iterator[list[TokenizedText]]:
         pieces = (text[start : start + WINDOW] for start in range(0, len(text), WINDOW))
         blank = all(map(is_blank, pieces))  # in pieces, so that other threads can run
-        for ids in extent.read(self._tokenizer, prompt + text, extent.wanted):
+        for ids in extent.read(self.inner, prompt + text, extent.wanted):
             yield [] if ids is None else [self._finish(ids, prompt, extent, blank=blank)]
 
     def _finish(
@@ -174,7 +179,7 @@ class Tokenizer:
         self, ids: Sequence[int], prompt: str, kept: int, *, blank: bool
     ) -> TokenizedText:
         """More ids than `kept`, in windows with so many of prompt and text."""
-        of_prompt = self._tokenizer.encode(prompt, add_special_tokens=False).ids
+        of_prompt = self.inner.encode(prompt, add_special_tokens=False).ids
         prompted = common_start(of_prompt, ids)
         again = prompted[: kept // 2]
         room = kept - len(again)

@@ -115,8 +115,12 @@ class Dialect(ABC):
 
 
 def reading_of(text: TokenizedText) -> dict[str, Any]:
-    """What an answer says of how a text was read."""
-    return {"windows": text.n_windows, "truncated": text.truncated, "empty": text.blank}
+    """What an answer says of how a text was read; with its offsets, if they were asked for."""
+    found = {"windows": text.n_windows, "truncated": text.truncated, "empty": text.blank}
+    if text.offsets is None:
+        return found
+    spans: list[list[int]] = text.offsets.tolist()
+    return found | {"offsets": [None if start < 0 else [start, end] for start, end in spans]}
 
 
 def reading_of_all(texts: Sequence[TokenizedText]) -> dict[str, list[int]]:

@@ -1,11 +1,11 @@
 """The routes of our own wire format: their bodies, their answers, and how one becomes the other."""
 
-import math
 from typing import Annotated, Any
 
 import bentoml
 from pydantic import ConfigDict, Field, WithJsonSchema
 from starlette.types import Scope
+from typing_extensions import override
 
 from api.dialects.dialect import (
     Dialect,
@@ -18,6 +18,7 @@ from api.options import (
     Dimensions,
     DocumentOptions,
     ListWithinLimits,
+    Switch,
     Task,
     TaskOptions,
     Text,
@@ -37,6 +38,9 @@ Vector = Annotated[
     WithJsonSchema({"anyOf": [_NUMBERS, {"type": "string"}]}),
     Field(description="float32, L2-normalised, unless `encoding_format` asks for something else"),
 ]
+
+
+Span = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
 def _examples(*examples: dict[str, Any]) -> ConfigDict:
@@ -65,6 +69,12 @@ class TokenizeRequest(DocumentOptions):
     model_config = _examples({"texts": ["A man is playing a guitar", "안녕하세요"]})
 
     texts: Texts = Field(description="The texts to tokenise")
+    offsets: Switch = Field(False, description="Say where each token lies in its text")
+
+    @property
+    @override
+    def located(self) -> bool:
+        return self.offsets
 
 
 class SimilarityRequest(TaskOptions):
@@ -153,6 +163,11 @@ class TokenizedText(bentoml.IODescriptor):
     empty: bool = Field(
         description="Whether the text is nothing but white space and invisible characters"
     )
+    offsets: list[Span | None] | None = Field(
+        None,
+        description="Start and end of each token in the text, in code points; null of special "
+        "tokens and of the prompt. With `offsets` alone",
+    )
 
 
 class TokenizeResponse(Answer):
@@ -178,40 +193,6 @@ class SimilarityResponse(Answer):
     )
 
 
-class Allowance(bentoml.IODescriptor):
-    """One limit and what is left of it."""
-
-    limit: int
-    remaining: int
-    reset_after: int = Field(
-        description="Seconds until something of it is given back, 0 when nothing is used"
-    )
-
-
-class UsageResponse(bentoml.IODescriptor):
-    """The caller's limits."""
-
-    caller: str = Field(description="`user`, or `service:NAME` of a service key")
-    requests: Allowance | None = Field(
-        description="Requests in any 60 seconds; null when there is no limit"
-    )
-    tokens: Allowance | None = Field(description="Tokens in a UTC day; null when there is no limit")
-
-
-class HealthResponse(bentoml.IODescriptor):
-    """What serves here."""
-
-    status: str = Field(description="`ok`")
-    model: str
-    quantization: str
-    kernel: str = Field(description="Instruction set that computes, or the device of torch")
-    fingerprint: str = Field(
-        description="Names the vector space: vectors of two fingerprints do not mix"
-    )
-    redis: str = Field(description="`ok`, `degraded` (counting in memory meanwhile) or `disabled`")
-    version: str
-
-
 class ErrorDetail(bentoml.IODescriptor):
     """What went wrong and what to do."""
 
@@ -233,15 +214,6 @@ def _error(content: ErrorContent) -> dict[str, Any]:
 
 
 ERROR_FORM = ErrorForm(("/",), ErrorResponse, _error)
-
-
-def allowance(
-    limit: int | None, remaining: int | None, reset_after: float | None
-) -> dict[str, int] | None:
-    """An Allowance; None where there is no limit."""
-    if limit is None:
-        return None
-    return {"limit": limit, "remaining": remaining or 0, "reset_after": math.ceil(reset_after or 0)}
 
 
 class NativeRoutes(Dialect):
@@ -290,7 +262,7 @@ class NativeRoutes(Dialect):
         """Token ids and counts; costs one request and no tokens."""
         texts = await self.read(request, "texts", scope)
         state_of(scope).release_body()
-        state_of(scope).answer_bytes = sum(text.ids.nbytes for text in texts)
+        state_of(scope).answer_bytes = sum(text.n_bytes for text in texts)
         described = (
             {"ids": text.ids, "n_tokens": text.n_tokens, **reading_of(text)} for text in texts
         )

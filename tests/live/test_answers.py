@@ -129,3 +129,26 @@ def test_answers_that_nobody_reads_make_room_for_others(patient_server: Server) 
         with ThreadPoolExecutor(len(connections)) as pool:
             aborted = list(pool.map(is_aborted, connections))
     assert aborted == [False, *[True] * 4, *[False] * 9]
+
+
+def test_offsets_say_where_tokens_lie_in_a_text_without_its_prompt(gemma_server: Server) -> None:
+    text = "Naïve 🌈 토큰"
+    asked: dict[str, Any] = {"texts": [text], "task": "query"}
+    [plain] = answer(gemma_server, "/tokenize", **asked)["texts"]
+    [located] = answer(gemma_server, "/tokenize", **asked, offsets=True)["texts"]
+    places = located.pop("offsets")
+    assert located == plain
+    assert len(places) == len(plain["ids"])
+    of_text = [place for place in places if place is not None]
+    assert places[0] is places[-1] is None
+    assert of_text[0][0] == 0
+    assert {index for place in of_text for index in range(*place)} == {*range(len(text))}
+
+
+def test_a_text_that_is_too_long_for_offsets_is_named(gemma_server: Server) -> None:
+    body = {"texts": ["a", "word " * 4_000], "overflow": "average", "offsets": True}
+    with gemma_server.client() as client:
+        refused = client.post("/tokenize", json=body)
+    assert refused.status_code == 422
+    error = refused.json()["error"]
+    assert (error["code"], error["param"]) == ("offsets_too_far", "texts.1")

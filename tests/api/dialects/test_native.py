@@ -8,7 +8,6 @@ from api.dialects.native import (
     NativeRoutes,
     SimilarityRequest,
     TokenizeRequest,
-    allowance,
 )
 from api.options import Body
 from tests.api.dialects.counting import MAX_TOKENS, CountingService, scope
@@ -63,9 +62,3 @@ async def test_tokens_are_counted_beyond_the_limit() -> None:
     assert len(text["ids"]) == MAX_TOKENS == found["max_tokens"]
     assert text["n_tokens"] == len(LONG.split())
     assert text["truncated"]
-
-
-def test_an_allowance_of_which_nothing_is_used_has_nothing_to_wait_for() -> None:
-    assert allowance(10, 10, None) == {"limit": 10, "remaining": 10, "reset_after": 0}
-    assert allowance(10, 0, 1.2) == {"limit": 10, "remaining": 0, "reset_after": 2}
-    assert allowance(None, None, None) is None
