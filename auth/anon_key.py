@@ -10,16 +10,11 @@ from auth.tokens import TokenVerifier, read_header, strict_json_object, unverifi
 from errors import ConfigurationError, GateError
 
 
-async def check_anon_key(
-    anon_key: str, *, verifier: TokenVerifier, supabase_url: str | None
-) -> None:
-    """Check that the key is signed with the secret, and that the verifier refuses it.
-
-    Keys of the new kind (`sb_publishable_…`) are not tokens, and without the secret an old key
-    cannot be checked: both pass.
+def require_public(anon_key: str) -> None:
+    """Check that everybody may read the key, as far as that can be seen without the secret.
 
     Raises:
-        ConfigurationError: the key is another one, belongs to another project or would be accepted.
+        ConfigurationError: it is a secret key, one of another role, or no key.
     """
     if anon_key.startswith("sb_publishable_"):
         return
@@ -27,21 +22,34 @@ async def check_anon_key(
         raise ConfigurationError(
             "SUPABASE_ANON_KEY holds a secret key: put the public one, and replace both."
         )
-    claims = _claims(anon_key)
-    if verifier.keys.secret is None:
+    if _claims(anon_key).get("role") != "anon":
+        raise ConfigurationError(
+            "SUPABASE_ANON_KEY has another role than anon: copy the key called anon, public."
+        )
+
+
+async def check_anon_key(
+    anon_key: str, *, verifier: TokenVerifier, supabase_url: str | None
+) -> None:
+    """Check that the key is public, signed with the secret, and that the verifier refuses it.
+
+    Keys of the new kind (`sb_publishable_…`) are not tokens, and without the secret the signature
+    of an old key cannot be checked: both pass.
+
+    Raises:
+        ConfigurationError: the key is another one, belongs to another project or would be accepted.
+    """
+    require_public(anon_key)
+    if anon_key.startswith("sb_publishable_") or verifier.keys.secret is None:
         return
     try:
         await verifier.signed_claims(anon_key, read_header(anon_key))
     except GateError:
-        raise ConfigurationError(_wrong_one(claims, supabase_url)) from None
-    await _check_refused(anon_key, claims, verifier)
+        raise ConfigurationError(_wrong_one(_claims(anon_key), supabase_url)) from None
+    await _check_refused(anon_key, verifier)
 
 
-async def _check_refused(anon_key: str, claims: dict[str, Any], verifier: TokenVerifier) -> None:
-    if claims.get("role") != "anon":
-        raise ConfigurationError(
-            "SUPABASE_ANON_KEY has another role than anon: copy the key called anon, public."
-        )
+async def _check_refused(anon_key: str, verifier: TokenVerifier) -> None:
     try:
         await verifier.verify(anon_key)
     except TokenForbidden:

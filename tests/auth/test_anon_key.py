@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from auth.anon_key import check_anon_key
+from auth.anon_key import check_anon_key, require_public
 from auth.keys import KeySet
 from auth.tokens import TokenVerifier
 from errors import ConfigurationError
@@ -82,8 +82,13 @@ async def test_what_is_no_key_stops_the_start(verifier: TokenVerifier, key: str)
         await check_anon_key(key, verifier=verifier, supabase_url=URL)
 
 
-@pytest.mark.parametrize("key", [anon_key(role="service_role"), sign_hs256(claims())])
-async def test_another_kind_of_key_stops_the_start(verifier: TokenVerifier, key: str) -> None:
+@pytest.mark.parametrize("secret", [SECRET, None])
+@pytest.mark.parametrize(
+    "key", [anon_key(role="service_role"), anon_key(role=None), sign_hs256(claims())]
+)
+async def test_another_kind_of_key_stops_the_start(key: str, secret: str | None) -> None:
+    """Also where there is no secret to check its signature with: browsers get this key."""
+    verifier = TokenVerifier(keys=KeySet(secret=secret), issuer=None, allow_anonymous=False)
     with pytest.raises(ConfigurationError, match="another role than anon"):
         await check_anon_key(key, verifier=verifier, supabase_url=URL)
 
@@ -91,6 +96,18 @@ async def test_another_kind_of_key_stops_the_start(verifier: TokenVerifier, key:
 async def test_secret_key_in_its_place_stops_the_start(verifier: TokenVerifier) -> None:
     with pytest.raises(ConfigurationError, match="replace both"):
         await check_anon_key("sb_secret_N7UND0UgjKTVK", verifier=verifier, supabase_url=URL)
+
+
+@pytest.mark.parametrize("key", [anon_key(), "sb_publishable_ACJWlzQHlZjBrEguHvfOxg"])
+def test_a_public_key_may_be_given_to_browsers(key: str) -> None:
+    require_public(key)
+
+
+@pytest.mark.parametrize("key", ["sb_secret_N7UND0UgjKTVK", anon_key(role="service_role"), "a.b.c"])
+def test_no_other_key_may_be_given_to_browsers(key: str) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        require_public(key)
+    assert key not in str(refusal.value)
 
 
 async def test_no_message_repeats_the_key(verifier: TokenVerifier, project: Project) -> None:
