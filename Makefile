@@ -34,7 +34,8 @@ export BENTOML_DO_NOT_TRACK := true
 
 .PHONY: help install native native-linux serve embed-dataset embed-table test test-fast tools bench drill hostile soak \
   clients lint token service-key model model-info mteb build docs site lock clean faketime emulator arm-model engine \
-  image image-arm64 test-image test-arm64 test-compose bundle install-bundle test-bundle test-pythons sbom audit
+  image image-arm64 test-image test-arm64 test-compose bundle install-bundle test-bundle test-pythons sbom audit \
+  playground-picture
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
@@ -159,6 +160,9 @@ soak: native $(VENV)/dev ## Load the service for MINUTES=20; fails when memory, 
 
 lint: $(VENV)/dev ## Run ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy .
+
+playground-picture: $(VENV)/dev ## Draw docs/playground.png, from the service that `make serve` runs [URL=...]
+	@$(BIN)/python -m dev.playground_picture $(or $(URL),http://127.0.0.1:8000) docs/playground.png
 
 docs: $(VENV)/prepare ## Write the generated parts of the documents
 	@$(BIN)/python -m dev.documents

@@ -32,6 +32,7 @@ from api.model_store import PreparedModel
 from api.openapi import document
 from api.options import DocumentOptions, Limits, TaskOptions, VectorOptions
 from api.pages import DOCS_PATHS, docs_page
+from api.playground.page import Playground
 from api.routes import page
 from api.status import allowance
 from embedder.errors import EmbedderError, TextFault
@@ -86,7 +87,7 @@ class _Service(EmbeddingService):
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
 )
-class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRoutes):
+class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRoutes, Playground):
     """Text embeddings for the users of a Supabase project."""
 
     prepared = PreparedModel(
@@ -95,7 +96,7 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRo
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
-        self.model_info = parts.model_info
+        self.model_info, self.playground = parts.model_info, parts.playground
         self.embedder, self.cached = parts.embedder, parts.cached
         self.quota = parts.access.quota
 

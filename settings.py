@@ -124,7 +124,8 @@ class Settings(BaseSettings):
     )
     supabase_anon_key: SecretStr | None = Field(
         None,
-        description="Public anon key; checked at start to catch a wrong secret, never accepted",
+        description="Public anon or publishable key; checked at start to catch a wrong secret, "
+        "never accepted. With `SUPABASE_URL`, users can sign in on `/playground`",
     )
     supabase_jwt_issuer: str | None = Field(
         None, description="Issuer to require instead of `{SUPABASE_URL}/auth/v1`"
@@ -220,6 +221,10 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "text"] = Field(
         "json", description="One JSON object per line, or text"
+    )
+
+    playground: bool = Field(
+        True, description="Serve `/playground`, a page that tries the service in a browser"
     )
 
     max_texts_per_request: int = Field(

@@ -1,6 +1,7 @@
 """From settings to objects: how the parts of a process are put together."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,10 +19,12 @@ from api.errors import fault_reasons, refusal_reasons
 from api.listening import accept_many_per_turn
 from api.model_info import ModelInfo
 from api.options import Limits
+from api.playground.page import PlaygroundFiles, Project, is_playground
 from api.protocol import use_bounded_connections
 from api.refused import behind_connection
 from api.routes import Page, pages
 from api.supervisor import SUPERVISOR_PID
+from auth.anon_key import require_public
 from auth.jwks import RemoteKeys
 from cache.cache import Cache
 from cache.cached_model import CachedModel, Origins
@@ -31,7 +34,7 @@ from cache.shared import SharedCache
 from cache.values import Values
 from embedder.batcher import Keep
 from embedder.blank import PATTERN
-from embedder.profile import PROFILE_FILE, Profile
+from embedder.profile import PROFILE_FILE, STARTER_MODEL, Profile
 from embedder.serving import ServedModel
 from embedder.tasks import NO_TITLE, main_names
 from errors import ConfigurationError
@@ -47,6 +50,7 @@ class Parts:
 
     settings: Settings
     model_info: ModelInfo
+    playground: PlaygroundFiles
     embedder: ServedModel
     cached: CachedModel
     access: Access
@@ -64,7 +68,7 @@ def build_app(settings: Settings, service: EmbeddingService) -> ASGIApp:
     accept_many_per_turn()
     tracing.configure(settings.otel_exporter_otlp_endpoint, version=VERSION)
     parts = make_parts(settings, service)
-    found = list(pages(service.inner, models=parts.model_info.models))
+    found = served_pages(settings, service, models=parts.model_info.models)
     routes = gate_routes(service, found)
     application = Application(
         service,
@@ -101,6 +105,7 @@ def make_parts(settings: Settings, service: EmbeddingService) -> Parts:
     return Parts(
         settings=settings,
         model_info=model_info,
+        playground=make_playground(settings, model_info),
         embedder=embedder,
         cached=CachedModel(
             embedder, cache, enabled=settings.cache_bytes > 0, report=record_origins
@@ -119,6 +124,14 @@ def _supervisor_pid() -> int:
     return int(os.environ.get(SUPERVISOR_PID, os.getppid()))
 
 
+def served_pages(
+    settings: Settings, service: EmbeddingService, *, models: Iterable[str]
+) -> list[Page]:
+    """The pages of the service that the settings do not switch off."""
+    found = pages(service.inner, models=models)
+    return [page for page in found if settings.playground or not is_playground(page.path)]
+
+
 def gate_routes(service: EmbeddingService, found: list[Page]) -> dict[str, Route]:
     """What the gate lets through: each path, its methods, and whether it needs a token."""
     routes = {SCHEMA_PATH: Route(frozenset({"GET"}), protected=False)}
@@ -127,6 +140,21 @@ def gate_routes(service: EmbeddingService, found: list[Page]) -> dict[str, Route
     for api in service.apis.values():
         routes[api.route] = Route(frozenset({"POST"}), protected=True)
     return routes
+
+
+def make_playground(settings: Settings, model_info: ModelInfo) -> PlaygroundFiles:
+    """The page, where users of the project can sign in if its URL and its public key are set.
+
+    Raises:
+        ConfigurationError: SUPABASE_ANON_KEY is not public.
+    """
+    project = None
+    if settings.supabase_url and settings.supabase_anon_key:
+        key = settings.supabase_anon_key.get_secret_value()
+        require_public(key)
+        project = Project(settings.supabase_url, key)
+    english_only = model_info.name == STARTER_MODEL
+    return PlaygroundFiles(model_info, english_only=english_only, project=project)
 
 
 # --- the model ------------------------------------------------------------------------------------

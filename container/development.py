@@ -33,7 +33,8 @@ curl {url}/similarity \\
   -H 'Content-Type: application/json' \\
   -d '{{"text": "A man plays a guitar", "texts": ["Someone plays an instrument", "It rained"]}}'
 
-Vectors: POST /embed    Documentation: {url}/docs    Another token: {another}    Stop: {stop}
+Vectors: POST /embed{playground}    Documentation: {url}/docs
+Another token: {another}    Stop: {stop}
 """
 
 
@@ -107,7 +108,10 @@ def first_call(settings: Settings, url: str, *, another: str, stop: str) -> str:
         stop: how to stop the service.
     """
     token = development_token(settings)
-    return _FIRST_CALL.format(url=url, token=token, another=another, stop=stop)
+    playground = f"    In a browser: {url}/playground" if settings.playground else ""
+    return _FIRST_CALL.format(
+        url=url, token=token, playground=playground, another=another, stop=stop
+    )
 
 
 def print_when_ready(text: str, url: str) -> None:

@@ -95,9 +95,10 @@ def _first_call(settings: Settings, *, has_keys: bool) -> str:
         )
     has_users = settings.supabase_url or settings.supabase_jwks or settings.supabase_jwks_url
     sign_in = "Sign in to Supabase and send the session's access_token"
+    playground = f"    In a browser: {url}/playground" if settings.playground and has_users else ""
     return (
         f"\nReady: {url}. {sign_in if has_users else 'Send a service key'} as Authorization: "
-        f"Bearer TOKEN.\nDocumentation: {url}/docs    Stop: Ctrl-C\n"
+        f"Bearer TOKEN.\nDocumentation: {url}/docs{playground}    Stop: Ctrl-C\n"
     )
 
 

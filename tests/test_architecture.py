@@ -105,6 +105,7 @@ ALLOWED = {
         "embedder",
         "environment",
         "errors",
+        "lab.browser",
         "lab.clients",
         "lab.results",
         "service",

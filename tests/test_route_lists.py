@@ -27,6 +27,7 @@ def test_what_is_internal_is_not_let_through() -> None:
 def test_files_and_names_below_a_path_are_one_pattern() -> None:
     public = served_paths("public")
     assert {"/docs", "/docs/*", "/v1/models", "/v1/models/*"} <= set(public)
+    assert {"/playground", "/playground/*"} <= set(public)
     assert not [path for path in public if "{" in path or path.endswith(".js")]
 
 

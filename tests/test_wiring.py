@@ -3,16 +3,21 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.bento import EmbeddingService
+from api.playground.page import PATHS
 from environment import env_file
 from errors import ConfigurationError
 from lab.server import SECRET
-from settings import NAMES, load_settings
+from service import EmbeddingAPI
+from settings import NAMES, Settings, load_settings
 from startup import check_settings
+from wiring import gate_routes, served_pages
 
 PASSWORD = "hunter2"
 URLS = ("https://", "redis://", "redis://:", f"redis://me:{PASSWORD}", "unix://", "http://[")
@@ -89,3 +94,14 @@ def test_what_only_the_gate_understands_is_looked_at_before_any_worker_starts(
     name: str, value: str
 ) -> None:
     assert name in started(name, value)
+
+
+@pytest.mark.parametrize("playground", [True, False])
+def test_the_playground_can_be_switched_off_and_takes_no_other_page_with_it(
+    playground: bool,
+) -> None:
+    service = cast(EmbeddingService, EmbeddingAPI)
+    found = served_pages(Settings(playground=playground), service, models=["a"])
+    paths = gate_routes(service, found).keys()
+    assert {path for path in paths if "playground" in path} == (set(PATHS) if playground else set())
+    assert {"/docs", "/usage", "/v1/models/a", "/metrics", "/embed"} <= paths

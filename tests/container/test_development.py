@@ -61,6 +61,15 @@ def test_the_first_call_has_a_token_of_the_secret(tmp_path: Path) -> None:
     assert "curl http://127.0.0.1:8000/similarity \\\n" in text
 
 
+@pytest.mark.parametrize("playground", [True, False])
+def test_the_first_call_names_the_page_to_try_it_on_if_there_is_one(
+    playground: bool, tmp_path: Path
+) -> None:
+    settings = Settings(supabase_jwt_secret=own_secret(tmp_path), playground=playground)
+    text = first_call(settings, "http://127.0.0.1:8000", another="another", stop="stop")
+    assert ("http://127.0.0.1:8000/playground" in text) == playground
+
+
 def test_a_user_id_has_to_be_a_uuid(tmp_path: Path) -> None:
     settings = Settings(supabase_jwt_secret=own_secret(tmp_path))
     with pytest.raises(SystemExit, match="UUID"):

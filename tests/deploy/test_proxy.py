@@ -46,6 +46,7 @@ def test_every_path_of_the_service_is_served_but_the_metrics(proxy: Proxy, origi
     """A GET of each path has the same status as without the proxy."""
     paths = set(httpx.get(f"{origin.url}/openapi.json").json()["paths"]) - {"/v1/models/{model}"}
     paths |= {"/", "/docs", "/redoc", "/openapi.json", "/schema.json", "/docs/swagger.js"}
+    paths |= {"/playground", "/playground/main.js", "/playground/settings.json"}
     paths |= {"/v1/models/sentence-transformers/all-MiniLM-L6-v2"}
     with proxy.client() as through, origin.client() as direct:
         for path in sorted(paths - NOT_SERVED):

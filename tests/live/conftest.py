@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lab.browser import Page, browser
 from lab.random_embeddinggemma import TINY, build
 from lab.server import CACHE, SOURCE, Server, bare_environment, serve
 from tests.live.client_texts import TEXTS
+from tests.live.playground import kept_clean
 
 PLENTY = {
     "RATE_LIMIT_PER_MIN": "1000000",
@@ -100,3 +102,17 @@ def gemma_server(
     environment |= {"MODEL_NAME": str(gemma_directory)}
     with serve(tmp_path_factory.mktemp("gemma-server") / "log", environment) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A browser for all tests of a file."""
+    with browser(tmp_path_factory.mktemp("chromium")) as page:
+        yield page
+
+
+@pytest.fixture
+def page(chromium: Page) -> Iterator[Page]:
+    """Its tab, for a test of the playground."""
+    with kept_clean(chromium) as clean:
+        yield clean

@@ -1,7 +1,10 @@
-"""OpenAI's unmodified client for JavaScript gets right vectors and its own exceptions."""
+"""OpenAI's unmodified client for JavaScript, and the programs that the playground shows."""
 
 import json
+import re
+import shutil
 import subprocess
+import sys
 import threading
 import uuid
 from pathlib import Path
@@ -10,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lab.server import Server, bare_environment, token
+from lab.server import ROOT, Server, bare_environment, token
 from tests.live.client_texts import MANY, MODEL, TEXTS
 from tests.live.occupied import occupied, refusals, wait_until_refused
 
@@ -88,3 +91,50 @@ def test_javascript_waits_as_long_as_retry_after_says(
         wait_until_refused(one_at_a_time, "/v1/embeddings", before=before)
     call.join(20)
     assert said[0]["ms"] >= 1000
+
+
+SHOWN = """
+import { PROGRAMS } from "./programs.js";
+const [language, address, body] = Deno.args;
+console.log(PROGRAMS[language](address, JSON.parse(body)));
+"""
+
+
+def of_playground(deno: Path, directory: Path, language: str, server: Server, body: Any) -> str:
+    """What the playground shows for a call."""
+    site = ROOT / "api" / "playground" / "site"
+    shutil.copy(site / "programs.js", directory)
+    script = directory / "show.js"
+    script.write_text(SHOWN)
+    arguments = (language, f"{server.url}/batch-embed", json.dumps(body))
+    return run(deno, "run", script, *arguments)
+
+
+def run(*command: str | Path) -> str:
+    environment = bare_environment() | {"JWT_TOKEN": token(), "DENO_NO_UPDATE_CHECK": "1"}
+    ran = subprocess.run([*command], env=environment, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.parametrize("language", ["curl", "python", "typescript"])
+def test_a_program_of_the_playground_prints_the_similarities(
+    server: Server, deno: Path, tmp_path: Path, language: str
+) -> None:
+    texts = ['it\'s "quoted" \\ and\nlong', "안녕 🌈 $HOME `ls`", "plain"]
+    program = tmp_path / f"program.{language[:2]}"
+    program.write_text(of_playground(deno, tmp_path, language, server, {"texts": texts}))
+    runner: dict[str, tuple[str | Path, ...]] = {
+        "curl": ("bash",),
+        "python": (sys.executable,),
+        "typescript": (deno, "run", "--allow-net", "--allow-env", "--ext=ts"),
+    }
+    printed = run(*runner[language], program)
+    with server.client() as client:
+        cosines = client.post("/similarity", json={"texts": texts}).json()["similarities"]
+    if language == "curl":
+        vectors = np.array(json.loads(printed)["embeddings"], np.float32)
+        found = vectors @ vectors.T
+    else:
+        found = np.array(re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", printed), float).reshape(3, 3)
+    np.testing.assert_allclose(found, cosines, atol=1e-5)

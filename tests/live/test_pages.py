@@ -20,6 +20,7 @@ from lab.server import Server, token
         "/schema.json",
         "/docs",
         "/redoc",
+        "/playground",
     ],
 )
 def test_open_pages_need_no_token(server: Server, path: str) -> None:
@@ -107,7 +108,10 @@ def test_usage_tells_what_is_left_and_costs_nothing(server: Server) -> None:
 
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-FIXED = ["/openapi.json", "/schema.json", "/docs", "/docs/swagger.js", "/docs/redoc.standalone.js"]
+FIXED = [
+    "/openapi.json", "/schema.json", "/docs", "/docs/swagger.js", "/docs/redoc.standalone.js",
+    "/playground", "/playground/main.js", "/playground/settings.json",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", [*FIXED, "/v1/models", f"/v1/models/{MODEL}"])
