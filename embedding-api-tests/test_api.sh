@@ -1,17 +1,26 @@
 #!/bin/sh
-# Call the main routes once, and print which ones work.
+# Call the main routes once, and print which ones work. Spends 9 requests of the user's limit.
 #
-#   JWT_TOKEN=... ./test_api.sh [http://127.0.0.1:8000]
+#   ./test_api.sh [http://127.0.0.1:8000]
+#
+# Takes the access token from JWT_TOKEN, or signs in as get_token.sh does.
+# When the requests of a minute are spent, curl says so and waits as long as Retry-After says. It does not wait for the
+# next day, when tokens are spent.
 set -eu
 
-: "${JWT_TOKEN:?set JWT_TOKEN to an access token: ./get_token.sh prints one}"
+[ -n "${JWT_TOKEN:-}" ] || JWT_TOKEN=$("$(dirname "$0")/get_token.sh") || {
+    echo "test_api.sh: or set JWT_TOKEN to an access token" >&2
+    exit 1
+}
 url=${1:-http://127.0.0.1:8000}
 failed=0
 
 # check STATUS METHOD PATH [BODY]: send a request and compare the status of the answer.
 check() {
-    status=$(curl --silent --output /dev/null --write-out '%{http_code}' --max-time 60 --request "$2" "$url$3" \
-        --header "Authorization: Bearer ${token-}" ${4:+--header "Content-Type: application/json" --data "$4"}) || true
+    # The last line of the output: curl cannot try again with /dev/null as its output.
+    status=$(curl --no-progress-meter --retry 2 --retry-max-time 90 --write-out '\n%{http_code}' --max-time 60 \
+        --request "$2" "$url$3" --header "Authorization: Bearer ${token-}" \
+        ${4:+--header "Content-Type: application/json" --data "$4"} | tail -n 1)
     if [ "$status" = "$1" ]; then
         echo "ok   $2 $3 $status"
     else
