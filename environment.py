@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from types import FrameType
 
+from dotenv import dotenv_values
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -26,6 +27,12 @@ def env_file() -> Path | None:
     """
     places = (directory / ENV_FILE for directory in _directories())
     return next((path for path in places if path.is_file()), None)
+
+
+def file_values() -> dict[str, str | None]:
+    """The variables in that `.env`; none without one."""
+    path = env_file()
+    return dotenv_values(path) if path else {}
 
 
 def is_open_to_all(path: Path) -> bool:

@@ -5,9 +5,8 @@ import sys
 from functools import cache
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from dotenv import dotenv_values
 from pydantic import (
     Field,
     SecretStr,
@@ -17,7 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from environment import env_file, misspelt, wrong
+from environment import env_file, file_values, misspelt, wrong
 from setting_types import Address, Aliases, Backend, RedisUrl, Url, UrlOfHost
 
 # BentoML sends usage data by default; it reads this when it is first imported.
@@ -277,15 +276,13 @@ def load_settings() -> Settings:
         SystemExit: a value is wrong, or a name is almost that of a setting; the message names each
             and says what is expected.
     """
-    path = env_file()
-    own_file: dict[str, Any] = dotenv_values(path) if path else {}
     # 0.88 finds one or two wrong letters, and not other programs' names (OMP_NUM_THREADS: 0.85).
     # The file holds our settings alone, so a looser likeness is a mistake there.
     complaints = misspelt(os.environ, NAMES, cutoff=0.88) + misspelt(
-        own_file.keys() - os.environ, NAMES, cutoff=0.7
+        file_values().keys() - os.environ, NAMES, cutoff=0.7
     )
     try:
-        settings = Settings(_env_file=path)
+        settings = Settings(_env_file=env_file())
     except ValidationError as error:
         complaints += wrong(error, secret=_SECRET)
     if complaints:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jwt
 
+from environment import file_values
 from settings import Settings, load_settings
 
 LIFETIME = 24 * 3600  # seconds
@@ -38,7 +39,12 @@ Another token: {another}    Stop: {stop}
 """
 
 
-def names_callers(environment: Mapping[str, str]) -> bool:
+def has_callers() -> bool:
+    """Whether the environment or the `.env` names callers."""
+    return names_callers(os.environ) or names_callers(file_values())
+
+
+def names_callers(environment: Mapping[str, str | None]) -> bool:
     """Whether a setting says whose users or machines are served."""
     given = (name.upper() for name, value in environment.items() if value)
     return any(name.startswith(_CALLERS) for name in given)
@@ -137,7 +143,7 @@ def print_when_ready(text: str, url: str) -> None:
 
 def main() -> None:
     """Print a token, unless the service has callers of its own."""
-    if names_callers(os.environ):
+    if has_callers():
         sys.exit("This service has callers of its own: sign in to Supabase for a token.")
     os.environ[SETTING] = own_secret(DIRECTORY)
     print(development_token(load_settings(), *sys.argv[1:2]))

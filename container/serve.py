@@ -33,7 +33,7 @@ STOP = "docker compose stop"
 def main(arguments: Sequence[str]) -> NoReturn:
     """Replace this process by the server, once it can serve."""
     options, bentoml = _parser().parse_known_args(arguments)
-    own_secret = options.secret_in is not None and not development.names_callers(os.environ)
+    own_secret = options.secret_in is not None and not development.has_callers()
     if own_secret:
         os.environ[development.SETTING] = development.own_secret(options.secret_in)
     if options.wait_for_model or own_secret:

@@ -85,6 +85,7 @@ ALLOWED = {
         "api.error_forms",
         "api.protocol",
         "embedder",
+        "environment",
         "errors",
         "request_state",
         "settings",

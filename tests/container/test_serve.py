@@ -16,18 +16,21 @@ import httpx
 import pytest
 
 from container.status import write_status
-from lab.server import SOURCE, Server, bare_environment, free_port
+from lab.server import SECRET, SOURCE, Server, bare_environment, free_port
 
 NAME = "all-minilm-l6-v2-fp32"
 
 
 @contextmanager
-def started(directory: Path, *options: str, **settings: str) -> Iterator[Server]:
-    """`python -m container.serve` with a model store and a place for a secret in a directory."""
+def started(
+    directory: Path, *options: str, folder: Path = SOURCE, **settings: str
+) -> Iterator[Server]:
+    """`python -m container.serve` in a folder, with the model store and a log in a directory."""
     port = free_port()
     environment = {
         **bare_environment(),
         "BENTOML_HOME": str(directory),
+        "PYTHONPATH": str(SOURCE),
         "MODEL_NAME": "all-MiniLM-L6-v2",
         "MODEL_QUANTIZATION": "fp32",
         **settings,
@@ -35,7 +38,7 @@ def started(directory: Path, *options: str, **settings: str) -> Iterator[Server]
     command = [sys.executable, "-m", "container.serve", *options, ".", "--port", str(port)]
     log_file = directory / "log"
     with log_file.open("ab") as log:
-        process = subprocess.Popen(command, cwd=SOURCE, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
     try:
         yield Server(f"http://127.0.0.1:{port}", process, log_file)
     finally:
@@ -149,3 +152,15 @@ def test_a_start_with_a_project_prints_no_call_and_makes_no_secret(
     assert "curl" not in server.log()
     (model_store / "log").unlink()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_project_in_the_file_of_settings_counts_like_one_in_the_environment(
+    home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text(f"SUPABASE_JWT_SECRET={SECRET}\n")
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    options = ("--wait-for-model", "--secret-in", str(secrets))
+    with started(home, *options, folder=tmp_path, SUPABASE_JWT_SECRET="") as server:
+        logged(server, "waiting_for_model")
+    assert list(secrets.iterdir()) == []
