@@ -141,6 +141,7 @@ ALLOWED = {
         "embedder.profile",
         "lab",
         "settings",
+        "tests.printed",
     },
     "examples": set[str](),
 }

@@ -19,7 +19,8 @@ from lab.server import ROOT, copy_source
 # The instructions of the real images.
 RECIPES = {
     "redis": "RUN mkdir /data && chown 999:1000 /data\nWORKDIR /data\n"
-    """ENTRYPOINT ["sh", "-c", "exec \\"$@\\" --protected-mode no", "--"]""",
+    """ENTRYPOINT ["sh", "-c", "[ $1 != redis-server ] || set -- \\"$@\\" --protected-mode no; """
+    """exec \\"$@\\"", "--"]""",
     "prometheus": "RUN mkdir /prometheus && chown 65534:65534 /prometheus\n"
     'ENTRYPOINT ["prometheus"]',
     "caddy": "ENV XDG_DATA_HOME=/data XDG_CONFIG_HOME=/config\n"
@@ -29,7 +30,7 @@ SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources")
 PACKAGES = "base-files,busybox,ca-certificates,netcat-openbsd,redis-server,prometheus,caddy"
 # Programs for the recipes and health checks; packages are unpacked and not configured.
 TOOLS = """
-for tool in sh wget touch mkdir chown; do
+for tool in sh wget touch mkdir chown tar; do
   [ -e "$1/usr/bin/$tool" ] || ln -s busybox "$1/usr/bin/$tool"
 done
 ln -s nc.openbsd "$1/usr/bin/nc"

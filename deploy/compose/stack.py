@@ -18,6 +18,8 @@ from lab.server import ROOT
 URL = "http://127.0.0.1:8000"
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 NEXT = "IMAGE=embedding-api:next\nPREPARE_IMAGE=embedding-api-prepare:next\n"
+PREPARED = "all-minilm-l6-v2-int8 is prepared already"  # what the service `model` says then
+COMPOSE = ("-m", "podman_compose", "--profile", "https")
 STARTED = ("embedding-api", "redis", "prometheus", "caddy")  # Debian has no package of Grafana
 
 
@@ -47,9 +49,21 @@ class Stack:
     tools: Path
 
     def compose(self, *arguments: str, timeout: float = 600) -> str:
-        environment = os.environ | {"PYTHONPATH": str(self.tools)}
-        command = (sys.executable, "-m", "podman_compose", "--profile", "https", *arguments)
-        return run(*command, cwd=self.folder, env=environment, timeout=timeout)
+        command = (sys.executable, *COMPOSE, *arguments)
+        return run(*command, cwd=self.folder, env=self._environment(), timeout=timeout)
+
+    def shell(self, commands: str) -> str:
+        """Run what a document prints, with podman in place of docker."""
+        compose = " ".join((sys.executable, *COMPOSE))
+        docker = f"""docker() {{
+          if [ "$1" = compose ]; then shift; {compose} "$@"; else podman "$@"; fi
+        }}
+        """
+        command = ("bash", "-euo", "pipefail", "-c", docker + commands)
+        return run(*command, cwd=self.folder, env=self._environment())
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {"PYTHONPATH": str(self.tools)}
 
     def up(self, settings: str) -> None:
         """Start everything with that `.env`."""

@@ -10,9 +10,7 @@ import subprocess
 import httpx
 import pytest
 
-from deploy.compose.stack import URL, Stack, eventually, is_ready
-
-PREPARED = "all-minilm-l6-v2-int8 is prepared already"
+from deploy.compose.stack import PREPARED, URL, Stack, eventually, is_ready
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,8 +11,10 @@ import httpx
 import pytest
 
 from deploy.compose.stack import SERVICES, URL, Stack, eventually, is_ready
-from lab.server import SECRET, assert_nothing_leaked, token
+from lab.server import ROOT, SECRET, assert_nothing_leaked, token
+from tests.printed import blocks
 
+BLOCKED = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a0009"
 HF_TOKEN = "hf_token-for-preparing-the-model"
 SETTINGS = f"""
 MODEL_NAME=all-MiniLM-L6-v2
@@ -133,6 +135,19 @@ def test_the_service_goes_on_without_redis_and_counts_there_again(
     assert eventually(redis_is("degraded"))
     stack.compose("start", "redis")
     assert eventually(redis_is("ok"))
+
+
+def test_a_restored_backup_of_redis_has_its_blocked_users(stack: Stack) -> None:
+    back_up, restore = (block.text for block in blocks(ROOT / "docs" / "oracle.md")[-2:])
+    stack.inside("redis", "redis-cli", "sadd", "blocked_users", BLOCKED)
+    stack.shell(back_up)
+    stack.inside("redis", "redis-cli", "flushall")
+    stack.shell(restore)
+
+    def members() -> str:
+        return stack.inside("redis", "redis-cli", "smembers", "blocked_users").stdout.strip()
+
+    assert eventually(lambda: members() == BLOCKED), stack.log("redis")
 
 
 def test_it_stops_within_its_grace_having_said_good_bye(stack: Stack) -> None:

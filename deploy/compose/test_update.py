@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from deploy.compose.stack import NEXT, URL, Stack, eventually, is_ready
+from deploy.compose.stack import NEXT, PREPARED, URL, Stack, eventually, is_ready
 from lab.server import SECRET, token
 
 SETTINGS = f"SUPABASE_JWT_SECRET={SECRET}\nRATE_LIMIT_PER_MIN=100000\nTOKENS_PER_DAY=100000\n"
@@ -81,4 +81,5 @@ def test_the_old_version_serves_while_the_new_one_is_prepared(stack: Stack) -> N
 def test_going_back_needs_no_preparation(stack: Stack) -> None:
     stack.up(SETTINGS)
     assert eventually(is_ready), stack.log("embedding-api")
+    assert stack.log("model").strip() == PREPARED
     assert call() == 200
