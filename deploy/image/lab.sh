@@ -10,19 +10,10 @@ set -euo pipefail
 arch=$1; shift
 here=$(cd "$(dirname "$0")" && pwd)
 lab=${LAB:-$(mktemp -d -t embedding-api-lab.XXXXXX)}
-mirror=$(awk '/^URIs:/ {print $2; exit} /^deb / {print $2; exit}' /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2> /dev/null)
 binfmt=/proc/sys/fs/binfmt_misc
 base=docker.io/library/python:3.11-slim
 started=$(date +%s)
-step() { echo "[${SECONDS}s] $*" >&2; }
-
-needed() {
-  local missing; missing=$(for one in "$@"; do dpkg -s "$one" > /dev/null 2>&1 || echo "$one"; done)
-  [ -z "$missing" ] && return
-  step "packages:" $missing
-  timeout 300 apt-get update -qq
-  timeout 900 apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends $missing > "$lab/apt.log" 2>&1
-}
+. "$here/debian.sh"
 
 # crun of Debian 12 refuses hybrid cgroups, and podman's default ulimits need CAP_SYS_RESOURCE. The network is the
 # host's, since two labs at the same time would use the same bridge.
@@ -50,17 +41,7 @@ CONF
 # qemu 7.2 of Debian 12 shows the host's /proc/cpuinfo, and computes int8 wrongly on its default CPU. Version 10 from
 # backports is unpacked here and not installed.
 emulator() {
-  local apt="$lab/apt" options
-  options="-o Dir::Etc::sourcelist=$apt/list -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists=$apt/lists
-    -o Dir::Cache=$apt/cache -o APT::Sandbox::User=root"
-  if [ ! -d "$lab/qemu" ]; then
-    step "emulator"
-    mkdir -p "$apt"/{lists,cache/archives}/partial
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bookworm-backports main" > "$apt/list"
-    timeout 300 apt-get $options update -qq
-    (cd "$apt" && timeout 300 apt-get $options download -qq -t bookworm-backports qemu-user)
-    dpkg-deb -x "$apt"/qemu-user_*.deb "$lab/qemu"
-  fi
+  [ -d "$lab/qemu" ] || { step "emulator"; unpack bookworm-backports "$lab/qemu" qemu-user; }
   mountpoint -q $binfmt || mount -t binfmt_misc binfmt_misc $binfmt
   # The ELF header of an aarch64 program. P keeps argv[0]; F opens the emulator now, for use in containers.
   printf '%s' ':lab-'$$':M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' \
@@ -68,22 +49,13 @@ emulator() {
     ":$lab/qemu/usr/libexec/qemu-binfmt/aarch64-binfmt-P:PF" > $binfmt/register
 }
 
-# The packages are unpacked and not configured, so that no program of them has to run here. The certificates of this
-# machine are included, since pip needs them behind a proxy.
 import_base() {
-  local certificates=/etc/ssl/certs/ca-certificates.crt tar=$lab/base.tar
+  local tar=$lab/base.tar
   [ "$(podman image inspect -f '{{.Architecture}}' $base 2> /dev/null)" != "$arch" ] || return 0
   step "base image"
-  timeout 900 mmdebstrap --quiet --architectures="$arch" --variant=extract --components=main \
-    --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
-    --include=base-files,base-passwd,bash,ca-certificates,coreutils,dash,findutils,grep,libc-bin,libstdc++6,netbase,python3,python3-pip,sed \
-    --extract-hook='cd "$1" && cp usr/share/base-passwd/passwd.master etc/passwd &&
-      cp usr/share/base-passwd/group.master etc/group && ln -sfn dash usr/bin/sh && ln -sfn python3 usr/bin/python &&
-      mkdir -p tmp etc/ssl/certs && chmod 1777 tmp && cp '"$certificates"' etc/ssl/certs' \
-    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-    --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-    bookworm "$tar" "deb $mirror bookworm main"
-  podman import -q --os linux --arch "$arch" -c 'CMD ["python3"]' -c "ENV PIP_CERT=$certificates" "$tar" $base > /dev/null 2>&1
+  write_base "$arch" "$tar"
+  podman import -q --os linux --arch "$arch" -c 'CMD ["python3"]' -c "ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt" \
+    "$tar" $base > /dev/null 2>&1
   rm "$tar"
 }
 
