@@ -12,6 +12,7 @@ BIN := $(VENV)/bin
 BENCH := .venv-bench
 SITE := .venv-site
 CLIENTS := .venv-clients
+COMPOSE := build/compose/usr/libexec/docker/cli-plugins/docker-compose
 # Debian's python3 has no ensurepip without python3-venv, so the pip outside the virtual environment is used.
 PIP = $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 INSTALL = $(PIP) install --quiet --no-deps --require-hashes
@@ -114,7 +115,7 @@ sbom: $(VENV)/dev ## Write the bill of materials and the licences to build/
 audit: $(VENV)/dev ## Ask the package index for known vulnerabilities of the shipped packages
 	@$(BIN)/python -m dev.audit
 
-test: tools native clients $(VENV)/dev ## Run the whole test suite [JOBS=processes]
+test: tools $(COMPOSE) native clients $(VENV)/dev ## Run the whole test suite [JOBS=processes]
 	@$(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS) --dist loadfile)
 
 clients: $(CLIENTS)/ready ## Install the clients of other APIs that the tests call
@@ -139,6 +140,10 @@ tools faketime emulator:
 	  echo "On Debian or Ubuntu: apt-get install$$missing"; exit 1; }; \
 	for tool in $$missing; do case $$tool in caddy|nginx|pgbouncer|prometheus) \
 	  [ ! -d /run/systemd/system ] || systemctl --quiet disable --now $$tool;; esac; done
+
+# Debian 12 has docker-compose 1; this is 2, which the tests of docker-compose.yml use as well.
+$(COMPOSE):
+	@bash -euc '. deploy/image/debian.sh; unpack trixie "$(abspath build/compose)" docker-compose'
 
 bench: native $(VENV)/dev $(BENCH)/peers ## Run the benchmarks (about 75 minutes) and write benchmarks/results
 	@$(BIN)/python -m benchmarks

@@ -84,11 +84,11 @@ def test_caddy_lets_calls_through_and_no_metrics() -> None:
 
 def test_limits_are_in_force(stack: Stack, service: str) -> None:
     config = stack.about(service)["HostConfig"]
-    limits = SERVICES[service]["deploy"]["resources"]["limits"]
-    size, unit = re.search(r"(\d+)([MG])\b", limits["memory"]).groups()  # type: ignore[union-attr]
+    limits = SERVICES[service]
+    size, unit = re.search(r"(\d+)([MG])\b", limits["mem_limit"]).groups()  # type: ignore[union-attr]
     assert config["Memory"] == int(size) << {"M": 20, "G": 30}[unit]
-    assert config["NanoCpus"] == float(limits["cpus"]) * 1e9
-    assert config["PidsLimit"] == SERVICES[service]["pids_limit"]
+    assert config["NanoCpus"] == limits["cpus"] * 1e9
+    assert config["PidsLimit"] == limits["pids_limit"]
 
 
 def test_nothing_is_written_but_where_it_may_be(stack: Stack, service: str) -> None:

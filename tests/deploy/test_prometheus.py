@@ -80,5 +80,5 @@ def test_an_alert_has_a_severity_a_summary_and_a_link_to_the_runbook() -> None:
 def test_the_memory_limit_of_alerts_is_that_of_the_compose_file() -> None:
     [limit] = [rule["expr"] for rule in rules() if rule.get("record") == "embed:memory_limit:bytes"]
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    given = compose["services"]["embedding-api"]["deploy"]["resources"]["limits"]["memory"]
+    given = compose["services"]["embedding-api"]["mem_limit"]
     assert given == f"${{MEMORY:-{limit.removesuffix(' * 1024 ^ 3')}G}}"
