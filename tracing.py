@@ -13,6 +13,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embedder.batcher import JobReport
+from gate.paths import RoutePaths
 from request_state import state_of
 
 _tracer: Any = None  # an opentelemetry.trace.Tracer while tracing is on
@@ -91,14 +92,14 @@ class _Traced:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         self._app = app
-        self._routes = routes
+        self._routes = RoutePaths(routes)
         self._propagator = TraceContextTextMapPropagator()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        route = scope["path"] if scope["path"] in self._routes else "other"
+        route = self._routes.find(scope["path"]) or "other"
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }

@@ -24,6 +24,7 @@ from api.routes import Page
 from api.turns import Turns
 from api.unread import UnreadAnswers
 from api.wire import read_json
+from gate.paths import RoutePaths
 from request_state import state_of
 
 LOG = logging.getLogger("embedding_api")
@@ -39,7 +40,7 @@ class Application:
 
     Args:
         service: its APIs are the POST routes.
-        pages: the GET routes.
+        pages: all other routes.
         make: makes the instance of the service's class.
         limits: what the body of one request may hold.
     """
@@ -57,12 +58,14 @@ class Application:
         self._make = make
         self._unread = UnreadAnswers()
         self._pieces = Turns(PIECES_PER_TURN)
-        self._endpoints: dict[str, Endpoint] = {SCHEMA_PATH: _rendered_once(self._schema)}
+        self._endpoints: dict[tuple[str, str], Endpoint] = {
+            ("GET", SCHEMA_PATH): _rendered_once(self._schema)
+        }
         for page in pages:
-            endpoint = self._fixed if page.fixed else self._get
-            self._endpoints[page.path] = endpoint(page.method)
+            self._endpoints[page.verb, page.path] = self._endpoint_of(page)
         for api in service.apis.values():
-            self._endpoints[api.route] = self._post(api.func, api.input_spec)
+            self._endpoints["POST", api.route] = self._post(api.func, api.input_spec)
+        self._paths = RoutePaths(path for _, path in self._endpoints)
         self._instance: Any = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,7 +75,9 @@ class Application:
             return
         request = Request(scope, receive)
         try:
-            response = await self._endpoints[scope["path"]](request)
+            verb = "GET" if scope["method"] == "HEAD" else scope["method"]
+            path = self._paths.find(scope["path"]) or ""
+            response = await self._endpoints[verb, path](request)
         except Exception as error:
             state_of(scope).error = error  # the edge logs and counts it
             response = error_response(error, path=scope["path"])
@@ -87,6 +92,21 @@ class Application:
 
         return endpoint
 
+    def _endpoint_of(self, page: Page) -> Endpoint:
+        if page.fixed:
+            return _rendered_once(self._page(page.method))
+        return self._get(page.method) if page.body is None else self._with_body(page, page.body)
+
+    def _with_body(self, page: Page, body_model: type[BaseModel]) -> Endpoint:
+        """A page that is also given the body, which is small."""
+
+        async def endpoint(request: Request) -> ASGIApp:
+            body = await read_json(body_model, request.receive, limits=self._limits)
+            answer = await getattr(self._instance, page.method)(request, body)
+            return Response(json_bytes(answer), media_type=JSON)
+
+        return endpoint
+
     def _get(self, method: str) -> Endpoint:
         page = self._page(method)
 
@@ -97,9 +117,6 @@ class Application:
             return answer
 
         return endpoint
-
-    def _fixed(self, method: str) -> Endpoint:
-        return _rendered_once(self._page(method))
 
     def _page(self, method: str) -> Callable[[Request], Awaitable[Any]]:
         return lambda request: getattr(self._instance, method)(request)

@@ -12,10 +12,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.error_forms import error_response
 from api.errors import FingerprintError, reason_of
 from auth.principal import USER
+from gate.paths import RoutePaths
 from request_state import state_of
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+_METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
 _ALWAYS = [(b"x-content-type-options", b"nosniff")]
 
 
@@ -46,7 +47,7 @@ class Edge:
         fingerprint: str,
         record: Callable[[RequestRecord], None],
     ) -> None:
-        self.app, self.routes, self.record = app, frozenset(routes), record
+        self.app, self.routes, self.record = app, RoutePaths(routes), record
         self.fingerprint = fingerprint
         self.always = [*_ALWAYS, (b"x-embedding-fingerprint", fingerprint.encode())]
 
@@ -90,7 +91,7 @@ class Edge:
         return RequestRecord(
             request_id=state.request_id,
             method=scope["method"] if scope["method"] in _METHODS else "other",
-            route=scope["path"] if scope["path"] in self.routes else "other",
+            route=self.routes.find(scope["path"]) or "other",
             status=status,
             seconds=seconds,
             tokens=state.n_tokens,

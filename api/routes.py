@@ -1,17 +1,25 @@
-"""The routes of a service: its POST methods are BentoML's, its GET pages are marked here."""
+"""The routes of a service: those that embed are BentoML's APIs, the others are marked here."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, TypeVar
+
+from pydantic import BaseModel
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 # public: for users; probe: for proxies and orchestrators; internal: blocked by proxies.
 Audience: TypeAlias = Literal["public", "probe", "internal"]
 
 
+Verb: TypeAlias = Literal["GET", "POST", "DELETE"]
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One GET path and the method of the service that answers it."""
+    """One path and verb, and the method of the service that answers it.
+
+    `charged`: whether it costs a request. `body`: what a POST takes, or `form` for a form.
+    """
 
     path: str
     method: str
@@ -19,6 +27,10 @@ class Page:
     protected: bool = False
     fixed: bool = False
     audience: Audience = "public"
+    verb: Verb = "GET"
+    charged: bool = False
+    body: type[BaseModel] | None = None
+    form: bool = False
 
 
 def page(
@@ -39,6 +51,29 @@ def page(
         summary = summary_of(method.__doc__)
         pages = [Page(path, method.__name__, summary, protected, fixed, audience) for path in paths]
         method.__dict__["pages"] = pages
+        return method
+
+    return mark
+
+
+def call(
+    verb: Verb, path: str, *, body: type[BaseModel] | None = None, form: bool = False
+) -> Callable[[Handler], Handler]:
+    """Mark a method of the service as what answers a verb at a path, for a request of a user.
+
+    The first line of its docstring is the summary in the documents.
+
+    Args:
+        verb: of the request, which costs one request of the user's limit.
+        path: exact; {NAME} in it stands for a name.
+        body: of a POST; the method is given it besides the request.
+        form: whether a POST has a form, which the method reads as it comes.
+    """
+
+    def mark(method: Handler) -> Handler:
+        summary = summary_of(method.__doc__)
+        marked = Page(path, method.__name__, summary, protected=True, verb=verb, charged=True)
+        method.__dict__["pages"] = [replace(marked, body=body, form=form)]
         return method
 
     return mark

@@ -23,8 +23,9 @@ from gate.credentials import credential_of, misuse_of_service_key
 from gate.errors import BodyTimeout, BodyTooLarge, MethodNotAllowed, PathNotFound, UserBlocked
 from gate.failures import FailureBudget
 from gate.in_flight import InFlight
-from gate.paths import meant_path, near_paths
-from gate.request_headers import RequestHeaders, check_headers
+from gate.paths import RoutePaths, meant_path, near_paths
+from gate.request_headers import RequestHeaders, Takes, check_headers
+from gate.streams import StreamedBody
 from quota.errors import QuotaExceeded
 from quota.quota import Quota
 from quota.receipt import Receipt, set_policy, set_quota_headers, tokens_alone
@@ -45,20 +46,30 @@ CLIENT_ERROR, SERVER_ERROR, CLIENT_LEFT = 400, 500, 499
 
 @dataclass(frozen=True)
 class Route:
-    """One exact path. HEAD is allowed with GET; other methods take a body."""
+    """One path, in which {...} stands for a name. HEAD is allowed with GET.
+
+    Attributes:
+        methods: POST has a body.
+        protected: whether it needs a token.
+        charged: whether GET and DELETE cost a request too.
+        form_bytes: the largest form that POST takes, and hands on as it comes; None for JSON.
+    """
 
     methods: frozenset[str]
     protected: bool
+    charged: bool = False
+    form_bytes: int | None = None
 
     @property
     def allowed(self) -> frozenset[str]:
         """The methods of the path, HEAD included."""
         return self.methods | {"HEAD"} if "GET" in self.methods else self.methods
 
-    @property
-    def takes_body(self) -> bool:
-        """Whether one of its methods has a body."""
-        return bool(self.methods - {"GET", "HEAD"})
+    def takes(self, method: str) -> Takes:
+        """The kind of body of one of its methods."""
+        if method != "POST":
+            return "nothing"
+        return "json" if self.form_bytes is None else "form"
 
 
 class Gate:
@@ -91,10 +102,12 @@ class Gate:
     ) -> None:
         self._app = app
         self._routes = routes
+        self._paths = RoutePaths(routes)
         self._near = near_paths(routes)
         self._authenticator = authenticator
         self._quota = quota
         self._max_body_bytes = max_body_bytes
+        self._body_timeout = body_timeout
         self._bodies = Bodies(limit=max_body_bytes, seconds=body_timeout)
         self._in_flight = InFlight(max_in_flight, per_user=max_concurrent_per_user)
         self._failures = FailureBudget(failed_auth_per_minute, clock=clock)
@@ -121,20 +134,23 @@ class Gate:
         headers = RequestHeaders.of(scope["headers"])
         answer = state_of(scope).answer_headers
         answer += self._cors.headers(headers.get(b"origin"))
-        route = self._routes.get(scope["path"])
-        if route is None:
+        path = self._paths.find(scope["path"])
+        if path is None:
             raise PathNotFound(meant=meant_path(scope["path"], self._near))
+        route = self._routes[path]
         if scope["method"] == "OPTIONS":
             await self._answer_options(route, headers, answer, send)
             return
         if scope["method"] not in route.allowed:
             raise MethodNotAllowed(allowed=tuple(sorted(route.allowed)))
-        check_headers(headers, max_body_bytes=self._max_body_bytes, takes_body=route.takes_body)
+        takes = route.takes(scope["method"])
+        streamed = route.form_bytes if takes == "form" else None
+        check_headers(headers, max_body_bytes=streamed or self._max_body_bytes, takes=takes)
         with ExitStack() as held:
             if route.protected:
                 await self._admit(scope, headers, held)
-            if route.takes_body:
-                await self._charged(scope, headers, receive, send)
+            if takes != "nothing" or route.charged:
+                await self._charged(scope, headers, receive, send, streamed=streamed)
             else:  # free of charge: /usage must answer when the limit is reached
                 await self._app(scope, receive, send)
 
@@ -176,22 +192,36 @@ class Gate:
         return principal
 
     async def _charged(
-        self, scope: Scope, headers: RequestHeaders, receive: Receive, send: Send
+        self,
+        scope: Scope,
+        headers: RequestHeaders,
+        receive: Receive,
+        send: Send,
+        *,
+        streamed: int | None,
     ) -> None:
-        """Serve one request, from its charge to its answer."""
+        """Serve one request, from its charge to its answer.
+
+        A body of up to `streamed` bytes is handed on as it comes; with None it is read here.
+        """
         state = state_of(scope)
         status = 0
+        body = self._stream(receive, streamed) if streamed and headers.has_body else None
 
         async def settled(message: MutableMapping[str, Any]) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 await self._settle(state, status)
+                if body is not None and not body.complete:  # else the server would read the rest
+                    state.answer_headers.append((b"connection", b"close"))
             await send(message)
 
         state.receipt = await self._charge(state)
         try:
-            if headers.has_body:
+            if body is not None:
+                receive = body
+            elif headers.has_body:
                 receive = await self._body(state, headers, receive)
             await self._app(scope, receive, settled)
         except (BodyTimeout, BodyTooLarge):
@@ -211,6 +241,15 @@ class Gate:
             receive, user_id=state.user_id, announced=headers.body_bytes
         )
         return replay(content, receive)
+
+    def _stream(self, receive: Receive, limit: int) -> StreamedBody:
+        """A body that may take as long for each byte as the largest body that is read here."""
+        return StreamedBody(
+            receive,
+            limit=limit,
+            pace=self._max_body_bytes / self._body_timeout,
+            seconds=self._body_timeout,
+        )
 
     async def _charge(self, state: RequestState) -> Receipt:
         try:

@@ -1,7 +1,8 @@
-"""Which path a caller meant by one that does not exist."""
+"""Which route a path belongs to, and which one a caller meant by a path that does not exist."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
@@ -9,6 +10,33 @@ from itertools import groupby
 MAX_PATH = 256  # characters; a longer path is not a typing mistake
 #: Segments that clients put in front of a path, because their base URL ends with one.
 PREFIXES = frozenset({"", "v1", "api", "openai"})
+_NAME = "[A-Za-z0-9_-]{1,64}"  # what stands for {id} in the path of a route
+
+
+class RoutePaths:
+    """The paths of routes; `{...}` in one stands for a name.
+
+    Args:
+        paths: of the routes.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        known = list(paths)
+        self._exact = frozenset(path for path in known if "{" not in path)
+        self._patterns = [
+            (path, path.partition("{")[0], re.compile(re.sub(r"\{\w+\}", _NAME, path), re.ASCII))
+            for path in known
+            if "{" in path
+        ]
+
+    def find(self, path: str) -> str | None:
+        """The path of the route that `path` belongs to."""
+        if path in self._exact:
+            return path
+        for route, start, pattern in self._patterns:
+            if path.startswith(start) and pattern.fullmatch(path):
+                return route
+        return None
 
 
 def near_paths(paths: Iterable[str]) -> Mapping[str, list[str]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from gate.errors import BadHeader, BodyTooLarge, HeadersTooLarge, UnsupportedMediaType
 
+Takes = Literal["nothing", "json", "form"]  # what body a method of a path has
 MAX_HEADER_BYTES = 16_384
 UTF_8 = (b"utf-8", b"utf8")
 SINGLE = {
@@ -54,11 +56,11 @@ class RequestHeaders:
         return None if length is None else int(length)
 
 
-def check_headers(headers: RequestHeaders, *, max_body_bytes: int, takes_body: bool) -> None:
+def check_headers(headers: RequestHeaders, *, max_body_bytes: int, takes: Takes) -> None:
     """Raises BadHeader, UnsupportedMediaType, BodyTooLarge, HeadersTooLarge."""
     check_unambiguous(headers)
     if headers.has_body:
-        check_body(headers, max_body_bytes=max_body_bytes, takes_body=takes_body)
+        check_body(headers, max_body_bytes=max_body_bytes, takes=takes)
     if sum(len(name) + len(value) for name, value in headers.lines) > MAX_HEADER_BYTES:
         raise HeadersTooLarge(limit=MAX_HEADER_BYTES)
 
@@ -86,13 +88,21 @@ def is_json(content_type: bytes) -> bool:
     return media_type == b"application/json" and all(charset in UTF_8 for charset in charsets)
 
 
-def check_body(headers: RequestHeaders, *, max_body_bytes: int, takes_body: bool) -> None:
-    """Raise for a body that is not JSON, too large or not expected."""
-    if not takes_body:
+def is_form(content_type: bytes) -> bool:
+    """Whether a type is that of a form with files."""
+    return content_type.split(b";")[0].strip().lower() == b"multipart/form-data"
+
+
+def check_body(headers: RequestHeaders, *, max_body_bytes: int, takes: Takes) -> None:
+    """Raise for a body of another type than the path takes, or too large, or not expected."""
+    if takes == "nothing":
         raise BadHeader(
             "This path takes no body. Send the request without one.", reason="unexpected_body"
         )
-    if not is_json(headers.get(b"content-type") or b""):
+    content_type = headers.get(b"content-type") or b""
+    if takes == "form" and not is_form(content_type):
+        raise UnsupportedMediaType("Send a form, with Content-Type: multipart/form-data.")
+    if takes == "json" and not is_json(content_type):
         raise UnsupportedMediaType("Send JSON in UTF-8, with Content-Type: application/json.")
     if (headers.get(b"content-encoding") or b"identity").lower() != b"identity":
         raise UnsupportedMediaType("Send the body without Content-Encoding.")

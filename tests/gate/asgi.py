@@ -31,6 +31,8 @@ ROUTES = {
     "/embed": Route(frozenset({"POST"}), protected=True),
     "/usage": Route(frozenset({"GET"}), protected=True),
     "/health": Route(frozenset({"GET"}), protected=False),
+    "/files": Route(frozenset({"GET", "POST"}), protected=True, charged=True, form_bytes=1_000),
+    "/files/{file_id}": Route(frozenset({"DELETE"}), protected=True, charged=True),
 }
 USUAL_BOUNDS: dict[str, Any] = {
     "max_body_bytes": 8_388_608,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gate.errors import PathNotFound
-from gate.paths import MAX_PATH, meant_path, near_paths
+from gate.paths import MAX_PATH, RoutePaths, meant_path, near_paths
 from tests.gate.asgi import GateSetup, post
 
 NEAR = near_paths(["/", "/embed", "/v1/embeddings", "/v1/models", "/v1/models/org/Name", "/usage"])
@@ -63,3 +63,39 @@ async def test_the_404_names_the_right_path_and_nothing_of_the_callers() -> None
     with pytest.raises(PathNotFound, match=r"Call /embed instead\.") as refusal:
         await post(setup.project.hs256(), path="/v1//EMBED/").through(setup.gate())
     assert "EMBED" not in str(refusal.value)
+
+
+ROUTES = RoutePaths(["/v1/files", "/v1/files/{file_id}", "/v1/files/{file_id}/content", "/a.b"])
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/v1/files", "/v1/files"),
+        ("/v1/files/file-1", "/v1/files/{file_id}"),
+        ("/v1/files/A_b-9/content", "/v1/files/{file_id}/content"),
+        ("/a.b", "/a.b"),
+    ],
+)
+def test_a_name_in_a_path_is_that_of_its_route(path: str, route: str) -> None:
+    assert ROUTES.find(path) == route
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/files/",
+        "/v1/files//content",
+        "/v1/files/../content",
+        "/v1/files/{file_id}",
+        "/v1/files/a/b",
+        "/v1/files/a/content/",
+        "/v1/files/a\n",
+        "/v1/files/é",
+        "/v1/files/" + "a" * 65,
+        "/v1/file",
+        "/aXb",
+    ],
+)
+def test_what_cannot_be_a_name_belongs_to_no_route(path: str) -> None:
+    assert ROUTES.find(path) is None
