@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auth.principal import Principal
+from quota.quota import TokenAccount
 from quota.receipt import Receipt
 
 KEY = "embedding_api.request"
@@ -31,6 +32,8 @@ class RequestState:
     principal: Principal | None = None
     receipt: Receipt | None = None
     release_body: Callable[[], None] = _nothing
+    # A batch: what charges the tokens of its requests, in place of the quota of all other requests.
+    tokens: TokenAccount | None = None
     # The service: tokens of all texts, and of those that were not computed for this request; and
     # bytes that the answer holds until it is read.
     n_tokens: int = 0

@@ -222,6 +222,7 @@ def make_quota(
     window: float = WINDOW,
     clock: Callable[[], float] = time.time,
     report_loss: Callable[[], None] = lambda: None,
+    space: str = "",
 ) -> Quota:
     """A quota in Redis, if `redis_url` names one, or in memory.
 
@@ -234,13 +235,14 @@ def make_quota(
         window: seconds.
         clock: seconds since 1970, of this process; Redis has its own.
         report_loss: as of GuardedQuota.
+        space: as of RedisQuota.
     """
     limits = Limits(requests=per_minute, window=window, tokens_per_day=tokens_per_day)
     local = MemoryQuota(limits, own_limits=own_limits, clock=clock)
     if redis_url is None:
         return local
     return GuardedQuota(
-        RedisQuota(redis_url, limits, own_limits=own_limits),
+        RedisQuota(redis_url, limits, own_limits=own_limits, space=space),
         local,
         on_error=on_error,
         breaker=Breaker(),

@@ -9,7 +9,15 @@ from quota.receipt import Limits, Receipt
 State = Literal["ok", "degraded", "disabled"]
 
 
-class Quota(Protocol):
+class TokenAccount(Protocol):
+    """What charges the tokens of one request; described below."""
+
+    async def spend(self, receipt: Receipt, *, tokens: int) -> Receipt: ...
+
+    async def refund(self, receipt: Receipt) -> Receipt: ...
+
+
+class Quota(TokenAccount, Protocol):
     """Requests in any rolling window, and tokens per UTC day, for each caller."""
 
     limits: Limits  # of users

@@ -75,6 +75,7 @@ class RedisQuota:
         own_limits: limits of callers that are not those of users.
         clock: seconds since 1970, in place of the server's own clock.
         monotonic: seconds; only differences matter.
+        space: of the counts, which begin at 0 in each space.
     """
 
     def __init__(
@@ -85,7 +86,9 @@ class RedisQuota:
         own_limits: OwnLimits = no_own_limits,
         clock: Callable[[], float] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        space: str = "",
     ) -> None:
+        self._start = f"quota:{space}"
         self.limits = limits
         self._own_limits = own_limits
         self._clock = clock
@@ -238,7 +241,8 @@ class RedisQuota:
         return (requests, limits.window_us, per_day, now)
 
     async def _call(self, tag: str, *arguments: str | int) -> object:
-        keys = (f"quota:{{{tag}}}:requests", f"quota:{{{tag}}}:tokens")  # in one slot of a cluster
+        start = f"{self._start}{{{tag}}}"  # in one slot of a cluster
+        keys = (f"{start}:requests", f"{start}:tokens")
         async with asyncio.timeout(CALL_TIMEOUT), self._slots:
             return await self._evaluate((*keys, *arguments))
 

@@ -125,3 +125,15 @@ async def test_flushed_scripts_are_sent_again(redis: RedisServer, user: str) -> 
 def test_wrong_address_stops_the_start(url: str) -> None:
     with pytest.raises(ConfigurationError, match="REDIS_URL"):
         make_quota(redis_url=url, per_minute=1)
+
+
+async def test_each_space_counts_by_itself(redis: RedisServer, user: str, clock: Clock) -> None:
+    limits = Limits(2, 60.0, 10)
+    usual = RedisQuota(redis.url, limits, clock=clock)
+    apart = RedisQuota(redis.url, limits, clock=clock, space="batches:")
+    again = RedisQuota(redis.url, limits, clock=clock, space="batches:")
+    await apart.spend(await apart.charge(user), tokens=7)
+    assert (await usual.usage(user)).tokens_remaining == 10
+    assert (await again.usage(user)).tokens_remaining == 3
+    for quota in (usual, apart, again):
+        await quota.aclose()
