@@ -58,7 +58,7 @@ def make_access(settings: Settings) -> Access:
             per_minute=settings.rate_limit_per_min,
             tokens_per_day=settings.tokens_per_day,
             on_error=settings.rate_limit_on_error,
-            own_limits=partial(_limits_of_service, service_keys),
+            own_limits=partial(limits_of_service, service_keys),
             report_loss=metrics.QUOTA_LOST.inc,
         ),
         blocked_users=BlockedUsers(blocked, redis_url=settings.redis_url),
@@ -113,7 +113,7 @@ def _check_callers(settings: Settings, keys: KeySet, service_keys: ServiceKeys) 
         )
 
 
-def _limits_of_service(keys: ServiceKeys, user_id: str) -> Limits | None:
+def limits_of_service(keys: ServiceKeys, user_id: str) -> Limits | None:
     """The limits of a service; None for users."""
     own = keys.limits_of(user_id)
     return None if own is None else Limits(own.requests, WINDOW, own.tokens)

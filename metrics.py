@@ -3,7 +3,7 @@
 import asyncio
 import os
 import resource
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 # BentoML sets a directory of memory-mapped files for prometheus_client, for many processes.
@@ -111,6 +111,12 @@ CACHE_REDIS_FAILURES = Counter(
     "Times that Redis did not answer the cache, in time or at all",
     registry=REGISTRY,
 )
+BATCH_REQUESTS = Counter(
+    "embed_batches_requests_total",
+    "Requests of batches that were answered, or failed",
+    ["result"],
+    registry=REGISTRY,
+)
 QUEUE_TOKENS = Gauge(
     "embed_queue_tokens",
     "Tokens that wait or run, as MAX_QUEUE_TOKENS counts them",
@@ -170,6 +176,44 @@ def watch_service_keys_age(age: Callable[[], float]) -> None:
         registry=REGISTRY,
     )
     gauge.set_function(age)
+
+
+def watch_batches(
+    *,
+    counts: Mapping[str, Callable[[], float]],
+    waiting: Callable[[], float],
+    n_bytes: Callable[[], float],
+    limit: int,
+    stalled: Callable[[], float],
+) -> None:
+    """Add what only a process with batches has.
+
+    Args:
+        counts: of batches by status.
+        waiting: requests of batches that are not answered.
+        n_bytes: that files take, or may come to take.
+        limit: of these.
+        stalled: seconds since a batch could have had a turn and had none.
+    """
+    by_status = Gauge("embed_batches", "Batches by status", ["status"], registry=REGISTRY)
+    for status, count in counts.items():
+        by_status.labels(status).set_function(count)
+    Gauge(
+        "embed_batches_waiting_requests",
+        "Requests of batches that are not answered yet",
+        registry=REGISTRY,
+    ).set_function(waiting)
+    Gauge(
+        "embed_batches_bytes",
+        "Bytes of files, and of answers that may come, as BATCH_BYTES counts them",
+        registry=REGISTRY,
+    ).set_function(n_bytes)
+    Gauge("embed_batches_bytes_limit", "BATCH_BYTES", registry=REGISTRY).set(limit)
+    Gauge(
+        "embed_batches_stalled_seconds",
+        "Time since a batch could have had a turn and had none",
+        registry=REGISTRY,
+    ).set_function(stalled)
 
 
 def watch_supervisor(process_id: int) -> None:

@@ -59,3 +59,9 @@ def record_origins(origins: Origins) -> None:
     metrics.CACHE_MISSES.inc(origins.computed)
     for origin in ("memory", "redis", "repeated", "in_flight"):
         metrics.CACHE_HITS.labels(origin).inc(getattr(origins, origin))
+
+
+def record_requests_of_batches(succeeded: int, failed: int) -> None:
+    """Count requests of batches that are on the disk."""
+    metrics.BATCH_REQUESTS.labels("succeeded").inc(succeeded)
+    metrics.BATCH_REQUESTS.labels("failed").inc(failed)

@@ -26,7 +26,7 @@ from api.dialects.cohere import CohereRoutes
 from api.dialects.dialect import AskedTexts, EmbeddedTexts
 from api.dialects.native import NativeRoutes
 from api.dialects.ollama import OllamaRoutes
-from api.dialects.openai import OpenAIRoutes
+from api.dialects.openai_batches import BatchRoutes
 from api.dialects.tei import TeiRoutes
 from api.model_store import PreparedModel
 from api.openapi import document
@@ -87,7 +87,7 @@ class _Service(EmbeddingService):
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
 )
-class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRoutes, Playground):
+class EmbeddingAPI(NativeRoutes, BatchRoutes, CohereRoutes, OllamaRoutes, TeiRoutes, Playground):
     """Text embeddings for the users of a Supabase project."""
 
     prepared = PreparedModel(
@@ -98,7 +98,7 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRo
         self.parts = parts
         self.model_info, self.playground = parts.model_info, parts.playground
         self.embedder, self.cached = parts.embedder, parts.cached
-        self.quota = parts.access.quota
+        self.quota, self.batches = parts.access.quota, parts.batches
 
     # --- what the dialects call ---------------------------------------------------------------
 
@@ -158,7 +158,7 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRo
         found = await self.cached.look_up(texts, user=state.user_id, store=keep)
         charged = found.missing_tokens
         if charged:
-            state.receipt = await self.quota.spend(state.charged, tokens=charged)
+            state.receipt = await (state.tokens or self.quota).spend(state.charged, tokens=charged)
         vectors, spared = await self.cached.complete(found, bulk=state.bulk)
         if spared:
             await self._give_back(state, spared)
@@ -171,7 +171,7 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRo
     async def _give_back(self, state: RequestState, tokens: int) -> None:
         """Refund tokens that were charged and then not needed."""
         part = part_of(state.charged, tokens=tokens)
-        left = await self.quota.refund(part)
+        left = await (state.tokens or self.quota).refund(part)
         state.receipt = without(state.charged, part, left=left)
 
     @override
@@ -275,7 +275,8 @@ class EmbeddingAPI(NativeRoutes, OpenAIRoutes, CohereRoutes, OllamaRoutes, TeiRo
         self.parts.lifecycle.start(
             check=self.embedder.require_running, abandon=self.embedder.abandon
         )
-        self.starting = asyncio.create_task(startup.start(self.parts), name="start")
+        work = startup.start(self.parts, start_batches=self.start_batches)
+        self.starting = asyncio.create_task(work, name="start")
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
@@ -291,9 +292,7 @@ def _service() -> EmbeddingService:
 def _texts(request: TaskOptions, field: str) -> list[str]:
     """The text, or the list of texts, in a field; nothing where it holds None."""
     value: str | list[str] | None = getattr(request, field)
-    if isinstance(value, str):
-        return [value]
-    return value or []
+    return [value] if isinstance(value, str) else value or []
 
 
 def _count_tokens(texts: Sequence[TokenizedText]) -> int:

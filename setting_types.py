@@ -1,6 +1,7 @@
 """Types of settings that are text: their form, and the message for any other."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -49,6 +50,13 @@ def _aliases(value: str) -> str:
     return value
 
 
+def _absolute(value: Path) -> Path:
+    """Refuses a path that depends on where the service was started."""
+    if not value.is_absolute():
+        raise ValueError("should be an absolute path")
+    return value
+
+
 def _localhost(value: object) -> object:
     return "127.0.0.1" if value == "localhost" else value
 
@@ -63,5 +71,6 @@ Url = Annotated[str, _url("https|http")]
 UrlOfHost = Annotated[Url, AfterValidator(_without_path)]
 RedisUrl = Annotated[str, AfterValidator(_redis)]
 Aliases = Annotated[str, AfterValidator(_aliases)]
+Directory = Annotated[Path, AfterValidator(_absolute)]
 Address = Annotated[IPvAnyAddress, BeforeValidator(_localhost)]
 Backend = Annotated[Literal["native", "torch"], BeforeValidator(_not_onnx)]

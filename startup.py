@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from starlette.types import Receive, Scope, Send
@@ -12,6 +13,7 @@ import tracing
 from access import Access, make_access, make_gate
 from auth.anon_key import check_anon_key
 from auth.keys import KeySet
+from batches.directory import Directory
 from embedder.model import EmbeddingModel, check_backend
 from embedder.profile import Profile
 from environment import env_file, is_open_to_all
@@ -33,6 +35,8 @@ async def check_settings(settings: Settings) -> None:
     access = make_access(settings)
     make_gate(_no_app, settings, access, routes={})
     make_cache(settings, dimensions=1, fingerprint="")
+    if settings.batch_directory is not None:
+        await asyncio.to_thread(Directory(settings.batch_directory).check)
     if settings.supabase_anon_key:
         anon_key = settings.supabase_anon_key.get_secret_value()
         await check_anon_key(anon_key, verifier=access.verifier, supabase_url=settings.supabase_url)
@@ -70,8 +74,8 @@ async def check_keys(keys: KeySet) -> bool:
     return fetched
 
 
-async def start(parts: Parts) -> None:
-    """Connect to Redis, fetch keys, and load the model or end the process."""
+async def start(parts: Parts, *, start_batches: Callable[[], Awaitable[None]]) -> None:
+    """Connect to Redis, fetch keys, run batches, and load the model or end the process."""
     settings, access = parts.settings, parts.access
     if not await access.quota.start():
         LOG.warning(
@@ -79,6 +83,7 @@ async def start(parts: Parts) -> None:
         )
     await access.blocked_users.start()
     await access.service_keys.start()
+    await start_batches()
     _warn_of_readable_secrets(settings)
     _tell_who_is_served(access)
     await _fetch_keys(access.verifier.keys)
@@ -153,6 +158,8 @@ def _show_model(model: EmbeddingModel) -> None:
 async def stop(parts: Parts) -> None:
     """End the engine's thread and close connections, once every request has been answered."""
     access = parts.access
+    if parts.batches is not None:
+        await parts.batches.close()
     await parts.embedder.close()
     await parts.cached.aclose()
     await access.quota.aclose()

@@ -1,7 +1,6 @@
 """From settings to objects: how the parts of a process are put together."""
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,20 +11,22 @@ import metrics
 import tracing
 from access import Access, make_access, make_gate
 from api.access_log import configure_log
-from api.application import SCHEMA_PATH, Application
+from api.application import Application
 from api.bento import EmbeddingService
 from api.edge import Edge
 from api.errors import fault_reasons, refusal_reasons
+from api.forms import FRAMING
 from api.listening import accept_many_per_turn
 from api.model_info import ModelInfo
 from api.options import Limits
-from api.playground.page import PlaygroundFiles, Project, is_playground
+from api.playground.page import PlaygroundFiles, Project
 from api.protocol import use_bounded_connections
 from api.refused import behind_connection
-from api.routes import Page, pages
 from api.supervisor import SUPERVISOR_PID
 from auth.anon_key import require_public
 from auth.jwks import RemoteKeys
+from batches.batches import Batches
+from batching import make_batches, watch_batches
 from cache.cache import Cache
 from cache.cached_model import CachedModel, Origins
 from cache.keys import Keys
@@ -38,9 +39,15 @@ from embedder.profile import PROFILE_FILE, STARTER_MODEL, Profile
 from embedder.serving import ServedModel
 from embedder.tasks import NO_TITLE, main_names
 from errors import ConfigurationError
-from gate.gate import Gate, Route
+from gate.gate import Gate
 from lifecycle import Lifecycle
-from recording import record_origins, record_pack, record_request
+from recording import (
+    record_origins,
+    record_pack,
+    record_request,
+    record_requests_of_batches,
+)
+from routing import gate_routes, served_pages
 from settings import VERSION, Settings
 
 
@@ -55,6 +62,7 @@ class Parts:
     cached: CachedModel
     access: Access
     lifecycle: Lifecycle
+    batches: Batches | None
 
 
 def build_app(settings: Settings, service: EmbeddingService) -> ASGIApp:
@@ -69,7 +77,7 @@ def build_app(settings: Settings, service: EmbeddingService) -> ASGIApp:
     tracing.configure(settings.otel_exporter_otlp_endpoint, version=VERSION)
     parts = make_parts(settings, service)
     found = served_pages(settings, service, models=parts.model_info.models)
-    routes = gate_routes(service, found)
+    routes = gate_routes(service, found, form_bytes=settings.batch_file_bytes + FRAMING)
     application = Application(
         service,
         found,
@@ -102,6 +110,12 @@ def make_parts(settings: Settings, service: EmbeddingService) -> Parts:
         settings, dimensions=model_info.dimensions[0], fingerprint=model_info.fingerprint
     )
     embedder = make_embedder(settings, service.directory, keep=cache.keep)
+    access = make_access(settings)
+    lifecycle = Lifecycle(
+        shutdown_timeout=settings.shutdown_timeout,
+        loop_timeout=settings.engine_timeout,
+        parent=_supervisor_pid(),
+    )
     return Parts(
         settings=settings,
         model_info=model_info,
@@ -110,11 +124,13 @@ def make_parts(settings: Settings, service: EmbeddingService) -> Parts:
         cached=CachedModel(
             embedder, cache, enabled=settings.cache_bytes > 0, report=record_origins
         ),
-        access=make_access(settings),
-        lifecycle=Lifecycle(
-            shutdown_timeout=settings.shutdown_timeout,
-            loop_timeout=settings.engine_timeout,
-            parent=_supervisor_pid(),
+        access=access,
+        lifecycle=lifecycle,
+        batches=make_batches(
+            settings,
+            access,
+            stopping=lambda: lifecycle.stopping,
+            report=record_requests_of_batches,
         ),
     )
 
@@ -122,24 +138,6 @@ def make_parts(settings: Settings, service: EmbeddingService) -> Parts:
 def _supervisor_pid() -> int:
     """The supervisor may have ended during imports: then this process has another parent by now."""
     return int(os.environ.get(SUPERVISOR_PID, os.getppid()))
-
-
-def served_pages(
-    settings: Settings, service: EmbeddingService, *, models: Iterable[str]
-) -> list[Page]:
-    """The pages of the service that the settings do not switch off."""
-    found = pages(service.inner, models=models)
-    return [page for page in found if settings.playground or not is_playground(page.path)]
-
-
-def gate_routes(service: EmbeddingService, found: list[Page]) -> dict[str, Route]:
-    """What the gate lets through: each path, its methods, and whether it needs a token."""
-    routes = {SCHEMA_PATH: Route(frozenset({"GET"}), protected=False)}
-    for page in found:
-        routes[page.path] = Route(frozenset({"GET"}), protected=page.protected)
-    for api in service.apis.values():
-        routes[api.route] = Route(frozenset({"POST"}), protected=True)
-    return routes
 
 
 def make_playground(settings: Settings, model_info: ModelInfo) -> PlaygroundFiles:
@@ -272,6 +270,8 @@ def _begin_metrics(parts: Parts, gate: Gate, service: EmbeddingService) -> None:
         metrics.watch_jwks_age(lambda: keys.age)
     if parts.settings.service_keys_file:
         metrics.watch_service_keys_age(lambda: parts.access.service_keys.age)
+    if parts.batches is not None:
+        watch_batches(parts.batches)
     metrics.IN_FLIGHT.set_function(lambda: gate.in_flight)
     metrics.QUOTA_DEGRADED.set_function(lambda: quota.state == "degraded")
     metrics.QUEUE_TOKENS.set_function(lambda: embedder.queued_tokens)

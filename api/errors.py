@@ -7,6 +7,7 @@ from typing import Any
 
 import errors as base
 from auth import errors as auth
+from batches import errors as batches
 from embedder import errors as embedder
 from gate import errors as gate
 from quota import errors as quota
@@ -24,6 +25,12 @@ class MalformedBodyError(RequestError):
     """The body is not JSON."""
 
     reason = "malformed_json"
+
+
+class MalformedFormError(RequestError):
+    """The body is not a form with one file."""
+
+    reason = "malformed_form"
 
 
 class InvalidBodyError(RequestError):
@@ -92,6 +99,9 @@ INTERNAL = ErrorSpec(500, DOWN, "An unexpected error of the service; quote the X
 
 ERRORS: dict[type[Exception], ErrorSpec] = {
     MalformedBodyError: ErrorSpec(400, INVALID, "The body is not JSON"),
+    MalformedFormError: ErrorSpec(400, INVALID, "The body is not a form with one file"),
+    batches.FileInUseError: ErrorSpec(400, INVALID, "A batch reads the file"),
+    batches.BatchFinishedError: ErrorSpec(400, INVALID, "The batch has ended"),
     gate.BadHeader: ErrorSpec(400, INVALID, "The headers contradict themselves"),
     auth.TokenMissing: ErrorSpec(401, DENIED, "No token"),
     auth.TokenInvalid: ErrorSpec(401, DENIED, "The token is not valid"),
@@ -103,11 +113,16 @@ ERRORS: dict[type[Exception], ErrorSpec] = {
     gate.UserBlocked: ErrorSpec(403, "permission_error", "The user is blocked here"),
     gate.PathNotFound: ErrorSpec(404, INVALID, "No such path"),
     NoSuchModelError: ErrorSpec(404, INVALID, "No such model"),
+    batches.BatchesOffError: ErrorSpec(404, INVALID, "Batches are off"),
+    batches.NoSuchFileError: ErrorSpec(404, INVALID, "No such file of the caller"),
+    batches.NoSuchBatchError: ErrorSpec(404, INVALID, "No such batch of the caller"),
     gate.MethodNotAllowed: ErrorSpec(405, INVALID, "The path takes another method"),
     gate.BodyTimeout: ErrorSpec(408, INVALID, "The request did not arrive in time"),
     FingerprintError: ErrorSpec(409, INVALID, "The vector space is not that of If-Fingerprint"),
     gate.BodyTooLarge: ErrorSpec(413, INVALID, "The body is larger than MAX_BODY_BYTES"),
     gate.UrlTooLong: ErrorSpec(414, INVALID, "The URL is too long"),
+    batches.FileTooLargeError: ErrorSpec(413, INVALID, "The file is larger than BATCH_FILE_BYTES"),
+    batches.UserStorageFullError: ErrorSpec(413, INVALID, "The user's files take too much"),
     embedder.TooManyTokensError: ErrorSpec(
         413, INVALID, "More tokens than one user may have waiting"
     ),
@@ -127,6 +142,7 @@ ERRORS: dict[type[Exception], ErrorSpec] = {
     embedder.UserQueueFullError: ErrorSpec(
         429, LIMITED, "The user's earlier requests are waiting; wait Retry-After seconds"
     ),
+    batches.TooManyBatchesError: ErrorSpec(429, LIMITED, "Too many batches are not finished"),
     gate.HeadersTooLarge: ErrorSpec(431, INVALID, "The headers are too large"),
     embedder.EmbeddingFailedError: ErrorSpec(500, DOWN, "The model failed on a text"),
     base.Overloaded: ErrorSpec(503, DOWN, "Too much work is waiting; wait Retry-After seconds"),
@@ -137,6 +153,8 @@ ERRORS: dict[type[Exception], ErrorSpec] = {
     ),
     embedder.ModelLoadingError: ErrorSpec(503, DOWN, "The model is loading"),
     embedder.EngineError: ErrorSpec(503, DOWN, "The engine does not answer"),
+    batches.StorageFullError: ErrorSpec(503, DOWN, "There is no space for files"),
+    batches.StoreClosedError: ErrorSpec(503, DOWN, "Batches are being opened"),
     ClientGoneError: ErrorSpec(499, INVALID, "The client disconnected before the answer"),
     AnswerUnreadError: ErrorSpec(499, INVALID, "The client does not read its answer"),
 }

@@ -165,7 +165,7 @@ def _dialect_pages(service: Service) -> dict[str, Any]:
     return {
         page.path: _dialect_page(page)
         for page in marked_pages(service.inner)
-        if page.protected and "{" not in page.path
+        if page.protected and "{" not in page.path and not page.charged
     }
 
 

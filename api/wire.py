@@ -78,7 +78,11 @@ def parse_body(model: type[Model], body: bytes, *, limits: Limits) -> Model:
             section 8.2).
         InvalidBodyError: JSON that does not fit; names the first field that is wrong.
     """
-    fields = _decoded(body)
+    return validated(model, decoded(body), limits=limits)
+
+
+def validated(model: type[Model], fields: Any, *, limits: Limits) -> Model:
+    """The JSON of a body as `model`. Raises InvalidBodyError as `parse_body`."""
     if isinstance(fields, dict) and len(fields) > MAX_FIELDS:
         raise InvalidBodyError(_TOO_MANY_FIELDS)
     try:
@@ -89,7 +93,8 @@ def parse_body(model: type[Model], body: bytes, *, limits: Limits) -> Model:
     raise _refusal(first)
 
 
-def _decoded(body: bytes) -> Any:
+def decoded(body: bytes) -> Any:
+    """The bytes of a body as JSON. Raises MalformedBodyError as `parse_body`."""
     try:
         return orjson.loads(body.removeprefix(BOM_UTF8))  # RFC 8259, section 8.1
     except orjson.JSONDecodeError as error:

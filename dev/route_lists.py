@@ -32,6 +32,7 @@ class Endpoint:
     protected: bool
     audience: Audience
     summary: str
+    of_batches: bool = False
 
 
 def endpoints() -> list[Endpoint]:
@@ -45,7 +46,9 @@ def endpoints() -> list[Endpoint]:
     for page in marked_pages(service.inner):
         before = pages[page.method].paths if page.method in pages else ()
         paths = (*before, page.path)
-        pages[page.method] = Endpoint("GET", paths, page.protected, page.audience, page.summary)
+        pages[page.method] = Endpoint(
+            page.verb, paths, page.protected, page.audience, page.summary, of_batches=page.charged
+        )
     schema = Endpoint("GET", (SCHEMA_PATH,), False, "public", _SCHEMA_SUMMARY)
     return sorted([*found, *pages.values(), schema], key=_place)
 
@@ -54,12 +57,17 @@ def _place(endpoint: Endpoint) -> tuple[bool, bool, int, int, str]:
     """Where an endpoint stands in a list."""
     audience = ("public", "probe", "internal").index(endpoint.audience)
     path = endpoint.paths[0]
-    return endpoint.verb == "GET", not endpoint.protected, audience, len(path), path
+    return endpoint.verb != "POST", not endpoint.protected, audience, len(path), path
 
 
 def route_table() -> str:
-    """A Markdown table of the service's own routes and OpenAI's."""
+    """A Markdown table of the service's own routes and OpenAI's, without those of batches."""
     return _table(native.ERROR_FORM)
+
+
+def batch_route_table() -> str:
+    """A Markdown table of the routes of files and batches."""
+    return _table(native.ERROR_FORM, of_batches=True)
 
 
 def client_route_table() -> str:
@@ -67,10 +75,11 @@ def client_route_table() -> str:
     return _table(cohere.ERROR_FORM, ollama.ERROR_FORM, tei.ERROR_FORM)
 
 
-def _table(*dialects: ErrorForm) -> str:
+def _table(*dialects: ErrorForm, of_batches: bool = False) -> str:
     lines = ["| Route | Token | What it does |", "| --- | --- | --- |"]
+    shown = [endpoint for endpoint in endpoints() if endpoint.of_batches == of_batches]
     for dialect in dialects:
-        for endpoint in endpoints():
+        for endpoint in shown:
             paths = [path for path in endpoint.paths if error_form(path) is dialect]
             lines += [_row(endpoint, paths)] if paths else []
     return "\n".join([*lines, ""])
@@ -90,8 +99,9 @@ def served_paths(*audiences: Audience) -> list[str]:
 
 
 def _pattern(path: str, paths: Iterable[str]) -> str:
-    below = "{" in path or _is_below(path, paths)
-    return f"{path.rpartition('/')[0]}/*" if below else path
+    if "{" in path:
+        return f"{path.partition('{')[0]}*"
+    return f"{path.rpartition('/')[0]}/*" if _is_below(path, paths) else path
 
 
 def _is_below(path: str, paths: Iterable[str]) -> bool:
@@ -122,7 +132,8 @@ def _nginx_key(path: str) -> str:
 
 def with_alert_routes(rules: str) -> str:
     """Alert rules with the routes that users call for vectors."""
-    called = "|".join(path for end in endpoints() if end.verb == "POST" for path in end.paths)
+    calls = (end for end in endpoints() if end.verb == "POST" and not end.of_batches)
+    called = "|".join(path for end in calls for path in end.paths)
     return re.sub(r'route=~"[^"]*"', f'route=~"{called}"', rules)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from dev.route_lists import (
     GENERATED,
+    batch_route_table,
     client_route_table,
     endpoints,
     route_table,
@@ -32,7 +33,7 @@ def test_files_and_names_below_a_path_are_one_pattern() -> None:
 
 
 def test_every_route_has_a_summary_and_a_line_in_the_table() -> None:
-    table = route_table() + client_route_table()
+    table = route_table() + batch_route_table() + client_route_table()
     for endpoint in endpoints():
         assert endpoint.summary
         assert endpoint.paths[0] in table

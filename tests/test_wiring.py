@@ -14,10 +14,10 @@ from api.playground.page import PATHS
 from environment import env_file
 from errors import ConfigurationError
 from lab.server import SECRET
+from routing import gate_routes, served_pages
 from service import EmbeddingAPI
 from settings import NAMES, Settings, load_settings
 from startup import check_settings
-from wiring import gate_routes, served_pages
 
 PASSWORD = "hunter2"
 URLS = ("https://", "redis://", "redis://:", f"redis://me:{PASSWORD}", "unix://", "http://[")
@@ -102,6 +102,6 @@ def test_the_playground_can_be_switched_off_and_takes_no_other_page_with_it(
 ) -> None:
     service = cast(EmbeddingService, EmbeddingAPI)
     found = served_pages(Settings(playground=playground), service, models=["a"])
-    paths = gate_routes(service, found).keys()
+    paths = gate_routes(service, found, form_bytes=1).keys()
     assert {path for path in paths if "playground" in path} == (set(PATHS) if playground else set())
     assert {"/docs", "/usage", "/v1/models/a", "/metrics", "/embed"} <= paths

@@ -92,6 +92,11 @@ def embeddings(done: EmbeddedTexts) -> Iterator[dict[str, Any]]:
         }
 
 
+def embeddings_answer(done: EmbeddedTexts) -> dict[str, Any]:
+    """An EmbeddingsResponse."""
+    return {"object": "list", "data": embeddings(done), **done.about}
+
+
 def model_list(model_info: ModelInfo) -> dict[str, Any]:
     """A ModelsResponse of all names of the model."""
     return {"object": "list", "data": [model_card(name, model_info) for name in model_info.models]}
@@ -121,10 +126,12 @@ class OpenAIRoutes(Dialect):
     )
     async def embeddings(self, request: EmbeddingsRequest, scope: Scope) -> dict[str, Any]:
         """Embed one text or several, for OpenAI's clients."""
+        return embeddings_answer(await self.embedded(request, scope))
+
+    async def embedded(self, request: EmbeddingsRequest, scope: Scope) -> EmbeddedTexts:
+        """The vectors of a request; raises as `embed_texts`, and NoSuchModelError."""
         named = self.task_of(request.model)
-        task = request.task or named
-        done = await self.embed_texts(request, "input", scope, task=task)
-        return {"object": "list", "data": embeddings(done), **done.about}
+        return await self.embed_texts(request, "input", scope, task=request.task or named)
 
     @page("/v1/models", protected=True, fixed=True)
     async def models(self, _: Request) -> dict[str, Any]:

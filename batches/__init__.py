@@ -1,0 +1,1 @@
+"""Batches: files of requests that are answered when nothing more urgent waits. Knows no HTTP."""

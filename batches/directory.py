@@ -1,0 +1,149 @@
+"""The directory of all files and batches: its parts, its lock, and what a start finds in it.
+
+Every method blocks, so call it in a thread.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from batches.durable import UNFINISHED, open_at, remove, sync, write_whole
+from batches.ids import is_batch_id, is_file_id
+from batches.records import Batch, StoredFile, batch_bytes, file_bytes, read_batch, read_file
+from errors import ConfigurationError
+
+LOG = logging.getLogger("embedding_api")
+PRIVATE = 0o700
+_OWN = frozenset({"files", "records", "lock", "lost+found"})  # the last is of a disk of its own
+_JSON = ".json"
+Record = TypeVar("Record", StoredFile, Batch)
+
+
+class Directory:
+    """Contents of files under `files/`, and a record of each file and batch under `records/`.
+
+    A content without a record is not complete, or is being written by a batch.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._files = path / "files"
+        self._records = path / "records"
+        self._lock: int | None = None
+
+    def check(self) -> None:
+        """Check that the directory can be used, and change nothing.
+
+        Raises:
+            ConfigurationError: it cannot be made or written, or has files of others.
+        """
+        try:
+            if self.path.exists():
+                foreign = {*os.listdir(self.path)} - _OWN
+                usable = os.access(self.path, os.W_OK | os.X_OK)
+            else:
+                foreign = set()
+                usable = os.access(self.path.parent, os.W_OK | os.X_OK)
+        except OSError:
+            foreign, usable = set(), False
+        if foreign or not usable:
+            raise ConfigurationError(
+                f"BATCH_DIRECTORY: {str(self.path)[:64]!r} "
+                f"{'has other files in it' if foreign else 'cannot be written'}. Name an empty "
+                "directory on a local disk that the service's user may write, or one to be made "
+                "there"
+            )
+
+    def prepare(self) -> None:
+        """Make what is missing, readable by this user of the machine alone."""
+        self.path.mkdir(mode=PRIVATE, exist_ok=True)
+        for directory in (self._files, self._records):
+            directory.mkdir(mode=PRIVATE, exist_ok=True)
+            directory.chmod(PRIVATE)
+
+    def lock(self) -> bool:
+        """Whether this process has the directory for itself now."""
+        if self._lock is None:
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(descriptor)
+                return False
+            self._lock = descriptor
+        return True
+
+    def unlock(self) -> None:
+        """Let another process have it."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def content(self, file_id: str) -> Path:
+        """Where the content of a file is, or is to be. Raises ValueError for no id."""
+        if not is_file_id(file_id):
+            raise ValueError("not the id of a file")
+        return self._files / file_id
+
+    def trim(self, file_id: str, n_bytes: int) -> None:
+        """Remove what a crash left behind the bytes of a content that count."""
+        path = self.content(file_id)
+        if n_bytes:
+            with open_at(path, n_bytes) as file:
+                sync(file)
+        else:
+            path.unlink(missing_ok=True)
+
+    def keep(self, record: StoredFile | Batch) -> None:
+        """Write a record. Raises StorageFullError; then the record is as it was."""
+        content = file_bytes(record) if isinstance(record, StoredFile) else batch_bytes(record)
+        write_whole(self._record(record.id), content)
+
+    def forget(self, record_id: str) -> None:
+        """Remove a record, and the content of a file."""
+        remove(self._record(record_id))
+        if is_file_id(record_id):
+            remove(self.content(record_id))
+
+    def files(self) -> list[StoredFile]:
+        """Every complete file, the oldest first."""
+        found = self._read(is_file_id, read_file)
+        return [file for file in found if self.content(file.id).exists()]
+
+    def batches(self) -> list[Batch]:
+        """Every batch, the oldest first."""
+        return list(self._read(is_batch_id, read_batch))
+
+    def clean(self, known: Iterable[str]) -> None:
+        """Remove what a crash left: unfinished files, and contents of none of the `known` ids."""
+        kept = frozenset(known)
+        for path in self._files.iterdir():
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
+        for path in self._records.glob(f"*{UNFINISHED}"):
+            path.unlink(missing_ok=True)
+
+    def _record(self, record_id: str) -> Path:
+        if not (is_file_id(record_id) or is_batch_id(record_id)):
+            raise ValueError("not the id of a file or a batch")
+        return self._records / f"{record_id}{_JSON}"
+
+    def _read(
+        self, is_one: Callable[[str], bool], read: Callable[[bytes], Record]
+    ) -> Iterator[Record]:
+        paths = [path for path in self._records.glob(f"*{_JSON}") if is_one(path.stem)]
+        records = []
+        for path in paths:
+            try:
+                records.append(read(path.read_bytes()))
+            except (ValueError, TypeError, KeyError, OSError) as error:
+                LOG.error(
+                    "batch_record_unreadable",
+                    extra={"fields": {"record": path.name, "reason": type(error).__name__}},
+                )
+        return iter(sorted(records, key=lambda record: (record.created_at, record.id)))

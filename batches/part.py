@@ -1,0 +1,166 @@
+"""Some lines of a batch that are answered together, and written together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from batches.answering import SUCCESS, Answered, Answerer, LineTokens
+from batches.errors import LineFault, NotNow
+from batches.lines import Line
+from batches.records import Batch, Progress
+from batches.requests import BatchRequest, answered_line, request_of, unanswered_line
+from quota.quota import Quota
+
+LONGEST_WAIT = 5.0  # seconds between two tries of a request while the service has too much work
+
+
+@dataclass(slots=True)
+class Item:
+    """One line, and what became of it."""
+
+    line: Line
+    request: BatchRequest | None = None
+    fault: LineFault | None = None
+    answered: Answered | None = None
+    tokens: LineTokens | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more happens to the line; blank ones are done."""
+        return self.request is None or self.answered is not None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it has a place in the file of answers."""
+        return self.answered is not None and self.answered.status == SUCCESS
+
+    def output(self) -> Iterator[bytes]:
+        """Its line in the file of answers or errors; nothing for a blank line."""
+        if self.request is not None and self.answered is not None:
+            yield from answered_line(self.request, self.answered)
+        elif self.fault is not None:
+            yield unanswered_line(None, code=self.fault.code, message=str(self.fault))
+
+
+@dataclass(slots=True)
+class Part:
+    """Lines of one batch.
+
+    Args:
+        batch: whose lines they are.
+        items: the lines, in their order.
+        free_to: the last line that may have been charged before a crash.
+        given_up: whether the batch has ended meanwhile, so that no request need wait any longer.
+    """
+
+    batch: Batch
+    items: list[Item]
+    free_to: int
+    given_up: Callable[[], bool]
+    waits: NotNow | None = field(default=None, init=False)
+
+    async def answer(self, answerer: Answerer, quota: Quota) -> None:
+        """Answer the lines, until one has to wait.
+
+        Tokens are charged in the order of the lines: where the day's tokens end, all lines before
+        are answered and none behind is charged. The vectors are computed together.
+        """
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            for item in self.items:
+                if item.request is None:
+                    continue
+                admitted = asyncio.Event()
+                task = asyncio.create_task(self._answer(item, answerer, quota, admitted))
+                task.add_done_callback(partial(_tell, admitted))
+                tasks.append(task)
+                await admitted.wait()
+                if self.waits is not None:
+                    break
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _answer(
+        self, item: Item, answerer: Answerer, quota: Quota, admitted: asyncio.Event
+    ) -> None:
+        batch, request = self.batch, item.request
+        if request is None:
+            return
+        free = item.line.number <= self.free_to
+        while True:
+            item.tokens = LineTokens(quota, batch.user_id, free=free, admitted=admitted.set)
+            try:
+                item.answered = await answerer.answer(
+                    request.body, user_id=batch.user_id, caller=batch.caller, tokens=item.tokens
+                )
+            except NotNow as wait:
+                if wait.spent or self.given_up():
+                    self.waits = wait
+                    return
+                await asyncio.sleep(min(wait.seconds, LONGEST_WAIT))
+            else:
+                return
+
+    async def take_done(self) -> list[Item]:
+        """The items up to the first that waits. What was charged for those behind is given back."""
+        n_done = next((i for i, item in enumerate(self.items) if not item.done), len(self.items))
+        for item in self.items[n_done:]:
+            if item.answered is not None and item.tokens is not None:
+                await item.tokens.refund_all()
+        return self.items[:n_done]
+
+
+def _tell(admitted: asyncio.Event, _: object) -> None:
+    admitted.set()
+
+
+async def items_of(lines: Sequence[Line], answerer: Answerer, *, endpoint: str) -> list[Item]:
+    """The lines as requests; they were checked before, so a fault means that the file changed."""
+    items = []
+    for line in lines:
+        item = Item(line)
+        if line.content or line.too_long:
+            try:
+                fields = await answerer.decode(line.content)
+                item.request = request_of(fields, endpoint=endpoint)
+            except LineFault as fault:
+                item.fault = fault
+        items.append(item)
+    return items
+
+
+def given_up(items: Sequence[Item], *, code: str, message: str) -> Iterator[bytes]:
+    """The error lines of requests that are not answered any more."""
+    for item in items:
+        if item.request is not None:
+            yield unanswered_line(item.request.custom_id, code=code, message=message)
+        else:
+            yield from item.output()
+
+
+def progress_after(
+    before: Progress, items: Sequence[Item], *, output_bytes: int, error_bytes: int
+) -> Progress:
+    """The progress of a batch once `items` are written."""
+    last = items[-1].line
+    told = [item for item in items if item.request is not None or item.fault is not None]
+    n_succeeded = sum(item.succeeded for item in told)
+    answered = [item.answered for item in told if item.answered is not None]
+    return replace(
+        before,
+        line=last.number,
+        offset=last.end,
+        completed=before.completed + n_succeeded,
+        failed=before.failed + len(told) - n_succeeded,
+        output_bytes=output_bytes,
+        error_bytes=error_bytes,
+        charged_to=last.number,
+        prompt_tokens=before.prompt_tokens + sum(one.prompt_tokens for one in answered),
+        cached_tokens=before.cached_tokens + sum(one.cached_tokens for one in answered),
+    )

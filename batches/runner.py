@@ -1,0 +1,167 @@
+"""Runs all batches in the background, the users in turns."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from batches.errors import NoSuchFileError, StorageFullError
+from batches.records import Batch, Problem
+from batches.store import Store
+from batches.work import NO_SPACE, Work
+
+LOG = logging.getLogger("embedding_api")
+LOOK_AGAIN = 300.0  # seconds; a limit may be raised meanwhile
+REFUSED_WAIT = 60.0  # seconds until a batch of a blocked user is looked at again
+FAILED_WAIT = 30.0  # seconds until a batch is tried again after an unexpected error
+SWEEP_EVERY = 60.0  # seconds between two searches for what was kept long enough
+LAST_PART = 3.0  # seconds that the part in progress may take when the process ends
+
+
+class Runner:
+    """One task that gives each user with unfinished batches one turn after the other.
+
+    A user's batches run in the order in which they were made.
+
+    Args:
+        store: of the batches.
+        work: does one turn's work.
+        admits: whether a user may be served.
+        stopping: whether this process ends soon.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        work: Work,
+        *,
+        admits: Callable[[str], bool],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self._work = work
+        self._admits = admits
+        self._stopping = stopping
+        self._unfinished: dict[str, Batch] = {}
+        self._not_before: dict[str, float] = {}  # by batch, time.monotonic()
+        self._served: dict[str, int] = {}  # by user, the number of the last turn
+        self._turn = itertools.count(1)
+        self._wake_up = asyncio.Event()
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+        self._swept_at = self._progress_at = time.monotonic()
+
+    def start(self) -> None:
+        """Open the store and run what is unfinished, in the background."""
+        self._task = asyncio.create_task(self._run(), name="batches")
+
+    async def close(self) -> None:
+        """Stop after the part in progress, or at once if it takes long: a start repeats it."""
+        self._closing = True
+        self._wake_up.set()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=LAST_PART)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._store.close()
+
+    def add(self, batch: Batch) -> None:
+        """Run a new batch, or look at one that has changed."""
+        self._unfinished[batch.id] = batch
+        self._not_before.pop(batch.id, None)
+        self._wake_up.set()
+
+    def stalled_seconds(self) -> float:
+        """Seconds since the last turn, if a batch could have had one since; else 0."""
+        if self._next() is None:
+            return 0.0
+        return max(0.0, time.monotonic() - self._progress_at)
+
+    async def _run(self) -> None:
+        await self._open()
+        for batch in self._store:
+            if not batch.finished:
+                self._work.found(batch)
+                self.add(batch)
+        while not (self._closing or self._stopping()):
+            if time.monotonic() - self._swept_at >= SWEEP_EVERY:
+                self._swept_at = time.monotonic()
+                await self._guarded(self._store.sweep())
+            if (due := self._next()) is None:
+                await self._wait()
+            else:
+                await self._serve(due)
+
+    async def _open(self) -> None:
+        while True:
+            try:
+                await self._store.open()
+            except OSError as error:
+                LOG.error("batch_directory", extra={"fields": {"error": type(error).__name__}})
+                await asyncio.sleep(FAILED_WAIT)
+            else:
+                return
+
+    async def _wait(self) -> None:
+        """Wait for a new batch, or until one of those that wait may be due."""
+        self._progress_at = time.monotonic()
+        self._wake_up.clear()
+        try:
+            async with asyncio.timeout(1.0 if self._unfinished else SWEEP_EVERY):
+                await self._wake_up.wait()
+        except TimeoutError:
+            return
+
+    def _next(self) -> Batch | None:
+        """The first due batch of the user whose last turn is longest ago."""
+        now = time.monotonic()
+        due: dict[str, Batch] = {}
+        for batch in self._unfinished.values():
+            if self._not_before.get(batch.id, 0.0) <= now:
+                due.setdefault(batch.user_id, batch)
+        user = min(due, key=lambda user: self._served.get(user, 0), default=None)
+        return None if user is None else due[user]
+
+    async def _serve(self, batch: Batch) -> None:
+        self._served[batch.user_id] = next(self._turn)
+        seconds = await self._step(batch)
+        self._progress_at = time.monotonic()
+        if batch.finished:
+            self._unfinished.pop(batch.id, None)
+            self._not_before.pop(batch.id, None)
+            if all(other.user_id != batch.user_id for other in self._unfinished.values()):
+                self._served.pop(batch.user_id, None)
+        elif seconds:
+            left = batch.expires_at - self._store.clock()
+            wait = min(seconds, LOOK_AGAIN, max(left, 0.0))
+            self._not_before[batch.id] = time.monotonic() + wait
+
+    async def _step(self, batch: Batch) -> float:
+        """One turn. Returns seconds until the next one."""
+        runs = batch.status == "in_progress" and self._store.clock() < batch.expires_at
+        if runs and not self._admits(batch.user_id):
+            return REFUSED_WAIT
+        try:
+            return await self._work.step(batch)
+        except StorageFullError:
+            LOG.error("batch_directory_full", extra={"fields": {"batch": batch.id}})
+            return NO_SPACE
+        except NoSuchFileError as error:
+            batch.problems = [Problem("input_missing", str(error), "input_file_id")]
+            batch.ends_as = "failed"
+            await self._guarded(self._store.finish(batch))
+            return FAILED_WAIT
+        except Exception as error:
+            fields = {"batch": batch.id, "error": type(error).__name__}
+            LOG.error("batch_step_failed", extra={"fields": fields})
+            return FAILED_WAIT
+
+    async def _guarded(self, change: Awaitable[None]) -> None:
+        """Await a change of the store; what fails is tried again later."""
+        try:
+            await change
+        except (StorageFullError, OSError) as error:
+            LOG.error("batch_directory", extra={"fields": {"error": type(error).__name__}})
