@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from gate.bodies import Message
+from gate.bodies import Message, Receive
 from gate.errors import BodyTimeout, BodyTooLarge, UnsupportedMediaType
-from gate.gate import Receive, Scope, Send
+from gate.gate import Scope, Send
 from gate.streams import StreamedBody
 from tests.gate.asgi import GateSetup, Request, get, refusal_of
 

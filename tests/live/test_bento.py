@@ -72,6 +72,7 @@ def test_it_holds_what_runs_and_nothing_else(packed: Path) -> None:
     assert {name.split("/")[0] for name in files if "/" in name} == {
         "api",
         "auth",
+        "batches",
         "cache",
         "container",
         "embedder",
