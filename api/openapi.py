@@ -10,11 +10,12 @@ from pydantic.json_schema import models_json_schema
 from api.dialects.native import ErrorResponse
 from api.dialects.openai import ModelCard, ModelsResponse
 from api.error_forms import error_form
-from api.errors import ERRORS, INTERNAL
+from api.errors import ERRORS, INTERNAL, MalformedFormError
 from api.model_info import ModelInfo
 from api.options import MOST_TEXTS, Limits
 from api.routes import Page, marked_pages
 from api.status import HealthResponse, UsageResponse
+from batches.errors import BatchError
 
 _NEVER_SENT = {405, 499}  # of another method, and to clients that have left
 _REF = "#/components/schemas/{model}"
@@ -236,7 +237,9 @@ def _errors(*only: int, names_model: bool = False, path: str = "/") -> dict[str,
     never = _NEVER_SENT if names_model else _NEVER_SENT | {404}
     model = error_form(path).model
     told = defaultdict(list)
-    for spec in (*ERRORS.values(), INTERNAL):
+    of_others = (BatchError, MalformedFormError)  # of routes that are not described here
+    specs = [spec for cls, spec in ERRORS.items() if not issubclass(cls, of_others)]
+    for spec in (*specs, INTERNAL):
         if spec.status not in never and (not only or spec.status in only):
             told[spec.status].append(spec.description)
     return {
