@@ -154,22 +154,35 @@ async def test_a_step_that_fails_does_not_end_the_others(
     assert broken.status == "in_progress"
 
 
-async def test_a_full_disk_loses_nothing(
-    store: Store, echo: Echo, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("part", ["answers", "record"])
+async def test_a_full_disk_loses_nothing_and_repeats_nothing(
+    store: Store, echo: Echo, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     monkeypatch.setattr(work, "NO_SPACE", 0.001)
-    full = [True, True]
+    batch = await made(store, "anna", "a", "b")
+    running_work = make_work(store, echo, make_quota())
+    await running_work.step(batch)
+    full = 3
+    keep = store.directory.keep
 
     async def append(*arguments: Any) -> int:
-        if full and full.pop():
+        nonlocal full
+        if part == "answers" and full:
+            full -= 1
             raise StorageFullError
         return await output.append(*arguments)
 
+    def kept(record: Any) -> None:
+        nonlocal full
+        if part == "record" and full and isinstance(record, Batch) and record.progress.line:
+            full -= 1
+            raise StorageFullError
+        keep(record)
+
     monkeypatch.setattr(work, "append", append)
-    batch = await made(store, "anna", "a", "b")
-    await finished(make_work(store, echo, make_quota()), batch)
-    assert [line["custom_id"] for line in content_of(store, batch, batch.output_file_id)] == [
-        "0",
-        "1",
-    ]
+    monkeypatch.setattr(store.directory, "keep", kept)
+    await finished(running_work, batch)
+    assert full == 0
+    answers = content_of(store, batch, batch.output_file_id)
+    assert [line["custom_id"] for line in answers] == ["0", "1"]
     assert echo.answered == ["a", "b"]
