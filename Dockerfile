@@ -96,6 +96,7 @@ COPY --from=packages /bentoml /bentoml
 # A new volume takes its owner from the directory that it is mounted on.
 COPY --from=packages --chown=10001:10001 /owned /bentoml/models
 COPY --from=packages --chown=10001:10001 /owned /development
+COPY --from=packages --chown=10001:10001 /owned /batches
 COPY --from=packages /packages /packages
 USER 10001:10001
 WORKDIR /tmp

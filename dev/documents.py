@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from dev.client_table import client_table
-from dev.route_lists import GENERATED, batch_route_table, client_route_table, route_table
+from dev.route_lists import GENERATED, client_route_table, route_table
 from dev.tables import (
     contention_table,
     engine_table,
@@ -94,7 +94,6 @@ def env_example() -> str:
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
-    "batch_routes": batch_route_table,
     "clients": client_table,
     "client_routes": client_route_table,
     "settings": settings_table,

@@ -137,7 +137,13 @@ def with_alert_routes(rules: str) -> str:
     return re.sub(r'route=~"[^"]*"', f'route=~"{called}"', rules)
 
 
+def with_batch_routes(document: str) -> str:
+    """The document about batches with the table of their routes."""
+    return re.sub(r"(?m)^\| Route \|(.*\n)(\|.*\n)*", batch_route_table(), document)
+
+
 GENERATED: Mapping[Path, Callable[[str], str]] = {
+    ROOT / "docs" / "batches.md": with_batch_routes,
     DEPLOY / "caddy" / "Caddyfile": with_caddy_paths,
     DEPLOY / "nginx" / "nginx.conf": with_nginx_paths,
     DEPLOY / "prometheus" / "rules" / "embedding-api.yml": with_alert_routes,

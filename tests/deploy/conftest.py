@@ -28,7 +28,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Itera
     directory = tmp_path_factory.mktemp("origin")
     keys = directory / "keys"
     keys.write_text(f"indexer:{hashlib.sha256(KEY.encode()).hexdigest()}\n")
-    settings |= {"SERVICE_KEYS_FILE": str(keys)}
+    settings |= {"SERVICE_KEYS_FILE": str(keys), "BATCH_DIRECTORY": str(directory / "batches")}
     with serve(directory / "log", settings) as running:
         yield running
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lab.server import Server, token
+from settings import Settings
 from tests.deploy.conftest import FAILURES
 from tests.deploy.proxies import (
     JSON,
@@ -52,6 +53,19 @@ def test_every_path_of_the_service_is_served_but_the_metrics(proxy: Proxy, origi
         for path in sorted(paths - NOT_SERVED):
             assert through.get(path).status_code == direct.get(path).status_code, path
     assert paths > NOT_SERVED
+
+
+def test_a_file_larger_than_any_other_body_passes_in_both_directions(proxy: Proxy) -> None:
+    content = b"x" * (Settings.model_fields["max_body_bytes"].default + 1_000_000)
+    files = {"file": ("in.jsonl", content)}
+    with proxy.client() as client:
+        made = client.post("/v1/files", data={"purpose": "batch"}, files=files)
+        assert made.status_code == 200, made.text
+        path = f"/v1/files/{made.json()['id']}"
+        assert client.get(f"{path}/content").content == content
+        assert client.delete(path).json()["deleted"]
+        assert client.get("/v1/batches").json()["data"] == []
+        assert_error(client.post("/embed", content=content, headers=JSON), 413, "body_too_large")
 
 
 @pytest.mark.parametrize(
