@@ -7,7 +7,7 @@ import metrics
 from access import Access, limits_of_service
 from batches.batches import Batches
 from batches.directory import Directory
-from batches.records import STATUSES
+from batches.records import STATUSES, Batch, Progress
 from batches.space import Space
 from batches.store import Store
 from quota.guarded import make_quota
@@ -21,7 +21,7 @@ def make_batches(
     access: Access,
     *,
     stopping: Callable[[], bool],
-    report: Callable[[int, int], None],
+    report: Callable[[Batch, Progress], None],
 ) -> Batches | None:
     """Batches as the settings say; None without BATCH_DIRECTORY. Connects to nothing yet.
 
@@ -29,7 +29,7 @@ def make_batches(
         settings: of the process.
         access: who is let in.
         stopping: whether this process ends soon.
-        report: is told how many requests of a batch succeeded and failed.
+        report: is told of a batch and its progress before, whenever more of it is on the disk.
     """
     if settings.batch_directory is None:
         return None

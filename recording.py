@@ -5,6 +5,7 @@ from collections.abc import Collection
 import metrics
 from api.access_log import write_request
 from api.edge import RequestRecord
+from batches.records import Batch, Progress
 from cache.cached_model import Origins
 from embedder.batcher import PackReport
 from errors import GateError
@@ -61,7 +62,9 @@ def record_origins(origins: Origins) -> None:
         metrics.CACHE_HITS.labels(origin).inc(getattr(origins, origin))
 
 
-def record_requests_of_batches(succeeded: int, failed: int) -> None:
-    """Count requests of batches that are on the disk."""
-    metrics.BATCH_REQUESTS.labels("succeeded").inc(succeeded)
-    metrics.BATCH_REQUESTS.labels("failed").inc(failed)
+def record_batch(batch: Batch, before: Progress) -> None:
+    """Count what was written of a batch since `before`."""
+    after = batch.progress
+    metrics.BATCH_REQUESTS.labels("succeeded").inc(after.completed - before.completed)
+    metrics.BATCH_REQUESTS.labels("failed").inc(after.failed - before.failed)
+    metrics.CALLER_TOKENS.labels(batch.caller).inc(after.prompt_tokens - before.prompt_tokens)

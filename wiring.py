@@ -42,10 +42,10 @@ from errors import ConfigurationError
 from gate.gate import Gate
 from lifecycle import Lifecycle
 from recording import (
+    record_batch,
     record_origins,
     record_pack,
     record_request,
-    record_requests_of_batches,
 )
 from routing import gate_routes, served_pages
 from settings import VERSION, Settings
@@ -130,7 +130,7 @@ def make_parts(settings: Settings, service: EmbeddingService) -> Parts:
             settings,
             access,
             stopping=lambda: lifecycle.stopping,
-            report=record_requests_of_batches,
+            report=record_batch,
         ),
     )
 

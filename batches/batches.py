@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from batches.answering import Answerer
-from batches.records import Batch
+from batches.records import Batch, Progress
 from batches.runner import Runner
 from batches.store import Store
 from batches.work import Work
@@ -21,7 +21,7 @@ class Batches:
         longest_body: bytes of the body of one request.
         admits: whether a user may be served.
         stopping: whether this process ends soon.
-        report: is told how many requests of a batch succeeded and failed.
+        report: is told of a batch and its progress before, whenever more of it is on the disk.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Batches:
         longest_body: int,
         admits: Callable[[str], bool],
         stopping: Callable[[], bool],
-        report: Callable[[int, int], None] = lambda succeeded, failed: None,
+        report: Callable[[Batch, Progress], None],
     ) -> None:
         self.store = store
         self._quota = quota

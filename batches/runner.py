@@ -130,6 +130,7 @@ class Runner:
         seconds = await self._step(batch)
         self._progress_at = time.monotonic()
         if batch.finished:
+            _log_end(batch)
             self._unfinished.pop(batch.id, None)
             self._not_before.pop(batch.id, None)
             if all(other.user_id != batch.user_id for other in self._unfinished.values()):
@@ -165,3 +166,17 @@ class Runner:
             await change
         except (StorageFullError, OSError) as error:
             LOG.error("batch_directory", extra={"fields": {"error": type(error).__name__}})
+
+
+def _log_end(batch: Batch) -> None:
+    progress = batch.progress
+    fields = {
+        "batch": batch.id,
+        "caller": batch.caller,
+        "status": batch.status,
+        "requests": batch.total,
+        "completed": progress.completed,
+        "failed": progress.failed,
+        "tokens": progress.prompt_tokens,
+    }
+    LOG.info("batch_ended", extra={"fields": fields})

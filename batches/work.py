@@ -40,7 +40,7 @@ class Work:
         quota: charges their tokens.
         longest_body: bytes of the body of one request.
         stopping: whether this process ends soon.
-        report: is told how many requests succeeded and failed, once they are on the disk.
+        report: is told of a batch and its progress before, whenever more of it is on the disk.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Work:
         *,
         longest_body: int,
         stopping: Callable[[], bool],
-        report: Callable[[int, int], None],
+        report: Callable[[Batch, Progress], None],
     ) -> None:
         self._report = report
         self._store = store
@@ -196,7 +196,7 @@ class Work:
         except BaseException:
             batch.progress = before
             raise
-        self._report(after.completed - before.completed, after.failed - before.failed)
+        self._report(batch, before)
 
     # --- ending -------------------------------------------------------------------------------
 

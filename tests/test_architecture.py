@@ -61,6 +61,7 @@ ALLOWED = {
     "access": {"auth", "errors", "gate", "metrics", "quota", "settings"},
     "recording": {
         "api",
+        "batches.records",
         "cache.cached_model",
         "embedder.batcher",
         "errors",

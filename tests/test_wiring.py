@@ -88,6 +88,9 @@ def test_whatever_a_setting_is_the_start_goes_on_or_ends_with_one_line(
         ("SERVICE_KEYS", "indexer:0123"),
         ("CACHE_REDIS_BYTES", "2000000"),
         ("SERVICE_KEYS_FILE", "/nowhere/keys"),
+        ("BATCH_DIRECTORY", "/nowhere/batches"),
+        ("BATCH_DIRECTORY", "/"),
+        ("BATCH_DIRECTORY", "batches"),
     ],
 )
 def test_what_only_the_gate_understands_is_looked_at_before_any_worker_starts(

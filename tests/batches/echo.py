@@ -90,7 +90,7 @@ def make_work(
         quota,
         longest_body=10_000,
         stopping=stopping,
-        report=lambda succeeded, failed: None,
+        report=lambda batch, before: None,
     )
 
 
