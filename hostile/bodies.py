@@ -35,10 +35,12 @@ def of_text(piece: str, size: int = MB, field: str = "text", **fields: Any) -> b
 
 
 @cache
-def of_texts(piece: str, *, n: int, size: int = LARGEST, field: str = "texts") -> bytes:
+def of_texts(
+    piece: str, *, n: int, size: int = LARGEST, field: str = "texts", **fields: Any
+) -> bytes:
     """A body of `size` bytes with `n` equal texts."""
     each = max(len(piece.encode()), min(size, LARGEST) // n - 3)
-    return _json({field: [text_of(piece, each)] * n})
+    return _json({field: [text_of(piece, each)] * n, **fields})
 
 
 @cache
@@ -91,6 +93,26 @@ def of_escapes(escape: str, field: str = "text", size: int = MB) -> bytes:
 def of_titles(n: int, characters: int) -> bytes:
     """A small body whose only title is put before each of `n` texts."""
     return _json({"texts": ["x"] * n, "title": "t" * characters, "task": "document"})
+
+
+@cache
+def of_parts(n: int, n_parts: int, model: str) -> bytes:
+    """A body of Cohere's with `n` inputs of some parts each."""
+    parts = [{"type": "text", "text": "x"}] * n_parts
+    return _json({"model": model, "inputs": [{"content": parts}] * n})
+
+
+@cache
+def numbers(n: int) -> bytes:
+    """A body with `n` different short texts."""
+    return _json({"texts": list(map(str, range(n)))})
+
+
+@cache
+def in_all_types(n: int, model: str) -> bytes:
+    """A body of Cohere's with `n` different short texts, whose vectors it wants in all types."""
+    types = ["float", "int8", "uint8", "binary", "ubinary", "base64"]
+    return _json({"model": model, "texts": list(map(str, range(n))), "embedding_types": types})
 
 
 @cache

@@ -11,10 +11,11 @@ import httpx
 
 from hostile.meter import Mark, Meter
 from hostile.report import Result
+from hostile.row import Row
 from hostile.seen import Calls
 from hostile.stage import Child, Stage, staged
-from hostile.table import ROWS, Row
-from lab.server import Server
+from hostile.table import ROWS
+from lab.server import CACHE, Server
 
 WARM = 0.5  # seconds of calls that are not counted
 IDLE = 1.5  # seconds before the attack that it is compared with
@@ -36,7 +37,8 @@ def run(name: str, environment: Mapping[str, str]) -> Result:
     """
     row = ROWS[name]
     result = None
-    frame = staged(environment, per_minute=row.per_minute, hanging_keys=row.hanging_keys)
+    settings = {**environment, **(CACHE if row.cache else {})}
+    frame = staged(settings, per_minute=row.per_minute, hanging_keys=row.hanging_keys)
     try:
         with frame as stage:
             result = play(name, stage)

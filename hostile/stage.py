@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from hostile.table import ALIAS
+from hostile.row import ALIAS
 from lab.key_server import KeyServer
 from lab.server import ROOT, Server, serve, token
 

@@ -1,15 +1,13 @@
 """Every row: what is sent, by how many users, under which limit."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 from api.pages import DOCS_PATHS
 from hostile import bodies
+from hostile.api_rows import CACHE, OTHER_APIS, WINDOWS
 from hostile.attacks import (
     VICTIM,
-    Attack,
     Flood,
     LargeHead,
     Leave,
@@ -19,32 +17,8 @@ from hostile.attacks import (
     Unread,
 )
 from hostile.bodies import MB, of_items, of_text, of_texts
+from hostile.row import ALIAS, DEFAULT, Row, post
 from hostile.wire import Call
-
-ALIAS = "m"  # of the served model, whichever it is
-DEFAULT, HIGH = 10, 1_000_000  # RATE_LIMIT_PER_MIN: the default, and one that is never reached
-
-
-@dataclass(frozen=True)
-class Row:
-    """One kind of attack.
-
-    The victim calls /embed with a sentence; if it is "large", /tokenize with 100 KB.
-    """
-
-    title: str
-    attack: Attack
-    users: int = 1
-    per_minute: int = HIGH
-    seconds: float = 3.0
-    victim: Literal["sentence", "large"] = "sentence"
-    fresh_tokens: bool = False  # each call of the victim has a token that the service has not seen
-    hanging_keys: bool = False  # the key server answers once, then hangs
-    titles: bool = False  # with a model that accepts titles
-
-
-def _post(path: str, body: Callable[[], bytes], **how: object) -> Flood:
-    return Flood((Call(path, body),), **how)  # type: ignore[arg-type]
 
 
 def _text(piece: str) -> Callable[[], bytes]:
@@ -54,97 +28,97 @@ def _text(piece: str) -> Callable[[], bytes]:
 TEXTS = {
     "dots": Row(
         "1 MB of dots, `/embed`, truncate false, at the default limit",
-        _post("/embed", _text(bodies.DOTS)),
+        post("/embed", _text(bodies.DOTS)),
         per_minute=DEFAULT,
     ),
     "dots-64": Row(
         "1 MB of dots, `/embed`, 64 at once",
-        _post("/embed", partial(of_text, bodies.DOTS)),
+        post("/embed", partial(of_text, bodies.DOTS)),
         users=4,
     ),
-    "spaces": Row("1 MB of spaces", _post("/embed", _text(bodies.SPACES))),
-    "emoji": Row("1 MB of emoji", _post("/embed", _text(bodies.EMOJI))),
-    "combining": Row("1 MB of combining marks", _post("/embed", _text(bodies.COMBINING))),
-    "hangul": Row("1 MB of Hangul", _post("/embed", _text(bodies.HANGUL))),
-    "word": Row("one word of 1 MB", _post("/embed", _text(bodies.WORD))),
+    "spaces": Row("1 MB of spaces", post("/embed", _text(bodies.SPACES))),
+    "emoji": Row("1 MB of emoji", post("/embed", _text(bodies.EMOJI))),
+    "combining": Row("1 MB of combining marks", post("/embed", _text(bodies.COMBINING))),
+    "hangul": Row("1 MB of Hangul", post("/embed", _text(bodies.HANGUL))),
+    "word": Row("one word of 1 MB", post("/embed", _text(bodies.WORD))),
     "openai-dots": Row(
         "1 MB of dots, `/v1/embeddings`",
-        _post("/v1/embeddings", partial(of_text, bodies.DOTS, field="input", model=ALIAS)),
+        post("/v1/embeddings", partial(of_text, bodies.DOTS, field="input", model=ALIAS)),
     ),
     "similarity-dots": Row(
         "1 MB of dots against one text, `/similarity`",
-        _post("/similarity", partial(of_text, bodies.DOTS, texts=("x",))),
+        post("/similarity", partial(of_text, bodies.DOTS, texts=("x",))),
     ),
     "tokenize-dots": Row(
         "1 MB of dots, `/tokenize`, 64 at once",
-        _post("/tokenize", partial(of_texts, bodies.DOTS, n=1, size=MB)),
+        post("/tokenize", partial(of_texts, bodies.DOTS, n=1, size=MB)),
         users=4,
     ),
     "batch-2048": Row(
         "the largest body, 2,048 texts of dots, `/batch-embed`",
-        _post("/batch-embed", partial(of_texts, bodies.DOTS, n=bodies.MAX_TEXTS)),
+        post("/batch-embed", partial(of_texts, bodies.DOTS, n=bodies.MAX_TEXTS)),
     ),
     "tokenize-2048": Row(
         "the largest body, 2,048 texts of words, `/tokenize`",
-        _post("/tokenize", partial(of_texts, bodies.WORDS, n=bodies.MAX_TEXTS)),
+        post("/tokenize", partial(of_texts, bodies.WORDS, n=bodies.MAX_TEXTS)),
     ),
     "long-title": Row(
         "a title of 1,000 characters for 1,999 texts (11 KB), `/batch-embed`",
-        _post("/batch-embed", partial(bodies.of_titles, 1_999, 1_000)),
+        post("/batch-embed", partial(bodies.of_titles, 1_999, 1_000)),
         titles=True,
     ),
 }
 BODIES = {
     "title-numbers": Row(
-        "title [1,1,...], `/embed`", _post("/embed", partial(of_items, "1", "title", text="x"))
+        "title [1,1,...], `/embed`", post("/embed", partial(of_items, "1", "title", text="x"))
     ),
     "title-numbers-default": Row(
         "title [1,1,...], three users at the default limit",
-        _post("/embed", partial(of_items, "1", "title", text="x")),
+        post("/embed", partial(of_items, "1", "title", text="x")),
         users=3,
         per_minute=DEFAULT,
     ),
     "title-texts": Row(
         'title ["","",...], `/batch-embed`',
-        _post("/batch-embed", partial(of_items, '""', "title", texts=("x",))),
+        post("/batch-embed", partial(of_items, '""', "title", texts=("x",))),
     ),
     "keys": Row(
         "unknown keys, as many as fit, `/embed`",
-        _post("/embed", partial(bodies.of_keys, text="x")),
+        post("/embed", partial(bodies.of_keys, text="x")),
     ),
     "user-lists": Row(
         "user [[],[],...], `/v1/embeddings`",
-        _post("/v1/embeddings", partial(of_items, "[]", "user", input="x", model=ALIAS)),
+        post("/v1/embeddings", partial(of_items, "[]", "user", input="x", model=ALIAS)),
     ),
     "input-numbers": Row(
         "input [1,1,...], `/v1/embeddings`",
-        _post("/v1/embeddings", partial(of_items, "1", "input", model=ALIAS)),
+        post("/v1/embeddings", partial(of_items, "1", "input", model=ALIAS)),
     ),
     "short-texts": Row(
         'texts ["a","a",...], the largest body, `/batch-embed`',
-        _post("/batch-embed", partial(of_items, '"a"', "texts")),
+        post("/batch-embed", partial(of_items, '"a"', "texts")),
     ),
-    "same-key": Row("the same key again and again, `/embed`", _post("/embed", bodies.of_one_key)),
+    "same-key": Row("the same key again and again, `/embed`", post("/embed", bodies.of_one_key)),
     "nesting": Row(
-        "lists within lists, `/embed`", _post("/embed", partial(bodies.of_depth, "title", text="x"))
+        "lists within lists, `/embed`", post("/embed", partial(bodies.of_depth, "title", text="x"))
     ),
     "digits": Row(
         "an integer as long as the body, `/embed`",
-        _post("/embed", partial(bodies.of_digits, "dimensions", text="x")),
+        post("/embed", partial(bodies.of_digits, "dimensions", text="x")),
     ),
     "integers": Row(
         "4,300-digit integers, `/similarity`",
-        _post("/similarity", partial(of_items, "9" * 4_300, "texts")),
+        post("/similarity", partial(of_items, "9" * 4_300, "texts")),
     ),
     "escapes": Row(
         "a text of \\u escapes, `/embed`",
-        _post("/embed", partial(bodies.of_escapes, bodies.ESCAPE, size=bodies.LARGEST)),
+        post("/embed", partial(bodies.of_escapes, bodies.ESCAPE, size=bodies.LARGEST)),
     ),
     "pairs": Row(
         "a text of escaped surrogate pairs, `/embed`",
-        _post("/embed", partial(bodies.of_escapes, bodies.PAIR, size=bodies.LARGEST)),
+        post("/embed", partial(bodies.of_escapes, bodies.PAIR, size=bodies.LARGEST)),
     ),
-    "no-json": Row("the largest body, no JSON, `/embed`", _post("/embed", bodies.no_json)),
+    "no-json": Row("the largest body, no JSON, `/embed`", post("/embed", bodies.no_json)),
 }
 CONNECTIONS = {
     "slow-bodies": Row(
@@ -195,7 +169,7 @@ CONNECTIONS = {
     "idle": Row("1,000 idle connections", Silent(1_000)),
     "pipelined": Row(
         "32 requests at once on each of 16 connections, `/embed`",
-        _post("/embed", partial(of_text, bodies.WORDS, size=40), depth=32),
+        post("/embed", partial(of_text, bodies.WORDS, size=40), depth=32),
     ),
 }
 STRANGERS = {
@@ -252,35 +226,38 @@ BULK = partial(bodies.of_passages, 1_000, 1_000, "input", model=ALIAS)
 WORK = {
     "over-limit": Row(
         "sentences at the default limit, most of them refused, 16 connections",
-        _post("/embed", partial(of_text, bodies.WORDS, size=40)),
+        post("/embed", partial(of_text, bodies.WORDS, size=40)),
         per_minute=DEFAULT,
     ),
     "calls": Row(
         "short texts at full speed, 16 connections",
-        _post("/embed", partial(of_text, bodies.WORDS, size=40)),
+        post("/embed", partial(of_text, bodies.WORDS, size=40)),
     ),
     "bulk": Row(
         "LangChain's batch of 1,000 x 1,000 characters, one user",
-        _post("/v1/embeddings", BULK, connections=1),
+        post("/v1/embeddings", BULK, connections=1),
         seconds=6.0,
     ),
     "bulk-ten": Row(
         "the same, ten users",
-        _post("/v1/embeddings", BULK, connections=1),
+        post("/v1/embeddings", BULK, connections=1),
         users=10,
         seconds=6.0,
     ),
     "similarity": Row(
         "256 texts with one another, 16 connections, `/similarity`",
-        _post("/similarity", partial(bodies.sentences, 256)),
+        post("/similarity", partial(bodies.sentences, 256)),
     ),
     "tokenize": Row(
         "2,048 sentences, 16 connections, `/tokenize`",
-        _post("/tokenize", partial(bodies.sentences, 2_048)),
+        post("/tokenize", partial(bodies.sentences, 2_048)),
     ),
 }
 GROUPS = {
     "Texts": TEXTS,
+    "Windows": WINDOWS,
+    "Other APIs": OTHER_APIS,
+    "Cache": CACHE,
     "Bodies": BODIES,
     "Connections": CONNECTIONS,
     "Strangers and pages": STRANGERS,
