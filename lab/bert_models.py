@@ -56,6 +56,7 @@ SHAPES: Mapping[str, Shape] = {
     "snowflake-arctic-embed-xs": Shape(width=384, heads=12, prompts=SEARCH),
     "snowflake-arctic-embed-s": Shape(width=384, heads=12, prompts=SEARCH),
     "snowflake-arctic-embed-m": Shape(width=768, heads=12, prompts=SEARCH),
+    "snowflake-arctic-embed-m-v1.5": Shape(width=768, heads=12, prompts=SEARCH),
     "snowflake-arctic-embed-l": Shape(width=1024, heads=16, prompts=SEARCH),
     "snowflake-arctic-embed-l-v2.0": Shape(
         width=1024, heads=16, architecture="xlm-roberta", multilingual=True, max_tokens=8192,
