@@ -66,6 +66,7 @@ class _Service(EmbeddingService):
             version=VERSION,
             model_info=read_model_info(SETTINGS, self.directory),
             limits=Limits(SETTINGS.max_texts_per_request),
+            batches=SETTINGS.batch_directory is not None,
         )
 
     @override

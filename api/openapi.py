@@ -12,6 +12,7 @@ from api.dialects.openai import ModelCard, ModelsResponse
 from api.error_forms import error_form
 from api.errors import ERRORS, INTERNAL, MalformedFormError
 from api.model_info import ModelInfo
+from api.openapi_batches import batch_bodies, batch_paths
 from api.options import MOST_TEXTS, Limits
 from api.routes import Page, marked_pages
 from api.status import HealthResponse, UsageResponse
@@ -55,9 +56,16 @@ _HEADERS = {
 
 
 def document(
-    service: Service, *, version: str, model_info: ModelInfo, limits: Limits
+    service: Service,
+    *,
+    version: str,
+    model_info: ModelInfo,
+    limits: Limits,
+    batches: bool = False,
 ) -> dict[str, Any]:
-    """The whole document, as plain data."""
+    """The whole document, as plain data; with `batches` their routes too."""
+    pages = [*marked_pages(service.inner)] if batches else []
+    of_batches = batch_paths(pages, errors=_errors(names_model=True, of_batches=True))
     apis = sorted(service.apis.values(), key=lambda api: len(api.route))
     paths = {api.route: {"post": _operation(api, model_info)} for api in apis}
     return {
@@ -70,17 +78,23 @@ def document(
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
-        "paths": _dialect_pages(service) | paths | _models_paths(model_info) | _open_paths(),
+        "paths": _dialect_pages(service)
+        | paths
+        | of_batches
+        | _models_paths(model_info)
+        | _open_paths(),
         "components": {
-            "schemas": _schemas(service, model_info, limits),
+            "schemas": _schemas(service, model_info, limits, batch_bodies(pages)),
             "securitySchemes": {"bearer": _SCHEME},
         },
     }
 
 
-def _schemas(service: Service, model_info: ModelInfo, limits: Limits) -> dict[str, Any]:
+def _schemas(
+    service: Service, model_info: ModelInfo, limits: Limits, more: list[type[BaseModel]]
+) -> dict[str, Any]:
     """Every schema by its name, as narrow as the served model and the settings are."""
-    models = [*_PAGE_MODELS]
+    models = [*_PAGE_MODELS, *more]
     for api in service.apis.values():
         models += [api.input_spec, api.output_spec, error_form(api.route).model]
     described = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
@@ -232,12 +246,14 @@ def _get(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _errors(*only: int, names_model: bool = False, path: str = "/") -> dict[str, Any]:
+def _errors(
+    *only: int, names_model: bool = False, of_batches: bool = False, path: str = "/"
+) -> dict[str, Any]:
     """Every error status that a call of a path can end in, or those in `only`."""
     never = _NEVER_SENT if names_model else _NEVER_SENT | {404}
     model = error_form(path).model
     told = defaultdict(list)
-    of_others = (BatchError, MalformedFormError)  # of routes that are not described here
+    of_others = () if of_batches else (BatchError, MalformedFormError)
     specs = [spec for cls, spec in ERRORS.items() if not issubclass(cls, of_others)]
     for spec in (*specs, INTERNAL):
         if spec.status not in never and (not only or spec.status in only):

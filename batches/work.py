@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
@@ -17,6 +18,7 @@ from batches.store import Store
 from batches.validation import Validation
 from quota.quota import Quota
 
+LOG = logging.getLogger("embedding_api")
 CHECKED = Amount(lines=256, n_bytes=262_144)  # of a file that is checked, at once
 ANSWERED = Amount(lines=64, n_bytes=131_072)  # in one turn of a user
 GIVEN_UP = Amount(lines=2_048, n_bytes=4_194_304)
@@ -168,6 +170,7 @@ class Work:
             except StorageFullError:
                 if self._stopping():
                     raise
+                LOG.error("batch_directory_full", extra={"fields": {"batch": batch.id}})
                 await asyncio.sleep(NO_SPACE)
             else:
                 return

@@ -7,6 +7,7 @@ from typing import Any
 import bentoml
 import pytest
 
+from api.dialects.openai_batches import BatchRoutes
 from api.errors import ERRORS
 from api.openapi import document
 from api.options import Limits
@@ -94,3 +95,19 @@ def test_errors_have_the_form_of_their_path() -> None:
 def test_fields_that_are_needed_come_first() -> None:
     properties = described()["components"]["schemas"]["EmbeddingsRequest"]["properties"]
     assert list(properties)[:2] == ["input", "model"]
+
+
+def test_routes_of_batches_are_described_where_there_are_any() -> None:
+    service: Any = bentoml.service(name="small")(BatchRoutes)
+    without, whole = (
+        document(service, version="1", model_info=MODEL_INFO, limits=Limits(8), batches=batches)
+        for batches in (False, True)
+    )
+    added = {path: whole["paths"][path] for path in whole["paths"].keys() - without["paths"].keys()}
+    assert "/v1/batches/{batch_id}/cancel" in added
+    for reference in values(added, "$ref"):
+        assert reference.rpartition("/")[2] in whole["components"]["schemas"]
+    assert added["/v1/files"].keys() == {"get", "post"}
+    assert added["/v1/files"]["post"]["requestBody"]["content"].keys() == {"multipart/form-data"}
+    [body] = values(added["/v1/batches"]["post"]["requestBody"], "$ref")
+    assert body.endswith("/BatchBody")

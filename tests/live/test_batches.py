@@ -436,6 +436,12 @@ def test_without_a_directory_every_route_says_that_batches_are_off(one_at_a_time
             call()
 
 
+def test_the_document_describes_the_routes_of_batches(batching: Server) -> None:
+    paths = httpx.get(f"{batching.url}/openapi.json").json()["paths"]
+    assert "/v1/batches/{batch_id}" in paths
+    assert paths["/v1/files/{file_id}"].keys() == {"get", "delete"}
+
+
 def test_metrics_tell_of_batches_by_status(batching: Server) -> None:
     client = client_of(batching)
     ended(client, begun(client, line("a", "x")))
