@@ -105,7 +105,11 @@ def test_a_long_text_that_is_cut_early_has_offsets(kind: str, load: LoadTokenize
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("text", ["one more word " * 4_000, "a" * (WINDOW + 1)])
+@pytest.mark.parametrize(
+    "text",
+    ["one more word " * 4_000, "a" * (WINDOW + 1), "word" + " " * 20_000 + "word"],
+    ids=["words", "one-word", "space"],
+)
 def test_tokens_that_reach_too_far_are_refused_with_the_number_of_the_text(
     kind: str, text: str, load: LoadTokenizer
 ) -> None:

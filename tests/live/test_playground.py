@@ -1,6 +1,7 @@
 """The playground in a real browser, against the service as `make serve` serves it."""
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,6 +103,23 @@ def test_an_expired_token_leads_to_signing_in_with_the_services_words(
     assert not page.evaluate(SIGNED_IN)
 
 
+def test_a_token_that_expires_meanwhile_leads_to_signing_in_and_keeps_the_texts(
+    page: Page, plain: Server
+) -> None:
+    open_page(page, plain)
+    short = token(str(uuid.uuid4()), exp=int(time.time()) + 4)
+    use_token(page, short)
+    page.wait_for(SIGNED_IN)
+    with plain.client(short) as client:
+        while (answer := client.get("/usage")).status_code == 200:
+            time.sleep(0.1)
+    compare(page, TEXTS)
+    assert said(page, "#account-error") == answer.json()["error"]["message"]
+    assert not page.evaluate(SIGNED_IN)
+    assert page.evaluate("document.querySelector('#lines').value").split("\n") == TEXTS
+    assert page.evaluate("document.querySelector('#notice').hidden")
+
+
 def test_a_refused_text_is_selected_and_a_refused_body_is_told(page: Page, plain: Server) -> None:
     open_page(page, plain)
     use_token(page, token(str(uuid.uuid4())))
@@ -180,6 +198,11 @@ def test_everything_can_be_done_by_keyboard(page: Page, plain: Server) -> None:
     assert said(page, "#code").startswith("import os")
     page.press("End")
     assert said(page, "#code").startswith("const response")
+    page.call("Browser.grantPermissions", permissions=["clipboardSanitizedWrite"])
+    go_to("copy")
+    page.press("Enter")
+    page.wait_for("document.querySelector('#copied').innerText")
+    assert said(page, "#copied") == "Copied."
     assert (
         page.evaluate("[...document.querySelectorAll('[role=tab][tabindex=\"-1\"]')].length") == 2
     )
@@ -221,6 +244,10 @@ def test_it_fits_a_phone_in_both_languages_and_both_schemes_and_every_control_ha
     click(page, "#add-box")
     click(page, "#boxes li:nth-child(2) button")
     assert page.evaluate("document.querySelectorAll('#boxes textarea').length") == 6
+    fill(page, "#boxes li:last-child textarea", "a text\nof two lines")
+    click(page, "#compare")
+    last = "document.querySelector('#token-list li:last-child .marked').textContent"
+    page.wait_for(f"{last} === {json.dumps('a text' + chr(10) + 'of two lines')}")
     for language, scheme in (("ko", "light"), ("en", "dark")):
         fill(page, "#language", language)
         media = [{"name": "prefers-color-scheme", "value": scheme}]

@@ -8,6 +8,7 @@ const LARGEST_CELL = 64; // pixels
 const SMALLEST_NUMBERED = 38; // pixels of a cell that has room for its number
 const LABELS = 24; // pixels for the numbers of the texts
 const LABELLED = 12; // texts whose beginnings are written on the map
+const NUMBERED = 60; // texts whose numbers are; of more they would hide the points
 const WIDE = 420; // pixels of a map with room for that
 const MARGIN = 28; // pixels around the points
 const LINE = 14; // pixels of a label's height
@@ -62,7 +63,7 @@ function write(context, text, x, y, size) {
 }
 
 function drawNumbers(context, n, cell, colour) {
-  const step = Math.ceil(16 / cell);
+  const step = Math.ceil(LABELS / cell);
   context.fillStyle = colour;
   for (let index = 0; index < n; index += step) {
     const middle = LABELS + (index + 0.5) * cell;
@@ -157,9 +158,11 @@ export function drawMap(texts, { points, share }) {
   const labelled = texts.length <= LABELLED && width >= WIDE;
   const places = placed(points, width, height);
   const lines = labelled ? apart(places) : places.map(([, y]) => y);
-  const drawn = texts.flatMap((text, index) => (
-    pointOf(text, index, places[index], { line: lines[index], left: width / 2, labelled })));
-  map.replaceChildren(...drawn);
+  map.replaceChildren(...texts.flatMap((text, index) => pointOf(text, index, places[index], {
+    line: lines[index],
+    left: width / 2,
+    label: labelOf(text, index, { labelled, numbered: texts.length <= NUMBERED }),
+  })));
   fillWhenOpened(byId("map-table"), () => table(
     say("mapCaption"),
     [say("textColumn"), "x", "y"],
@@ -179,15 +182,21 @@ function apart(places) {
   return lines;
 }
 
-/** A point and its label, at the side where there is more room. */
-function pointOf(text, index, [x, y], { line, left, labelled }) {
+function labelOf(text, index, { labelled, numbered }) {
+  if (labelled) return `${index + 1} ${shortened(text, 22)}`;
+  return numbered ? String(index + 1) : null;
+}
+
+/** A point and its label, if it has one, at the side where there is more room. */
+function pointOf(text, index, [x, y], { line, left, label }) {
   const dot = shape("circle", { cx: x, cy: y, r: 6 }, shape("title", {}, named(text, index)));
-  const label = shape("text", {
+  if (label === null) return [dot];
+  const words = shape("text", {
     x: x > left ? x - 10 : x + 10,
     y: line + 4,
     "text-anchor": x > left ? "end" : "start",
-  }, labelled ? `${index + 1} ${shortened(text, 22)}` : String(index + 1));
-  return [dot, label];
+  }, label);
+  return [dot, words];
 }
 
 /** Positions in pixels; both axes have the same scale, so that distances can be compared. */
