@@ -121,7 +121,7 @@ test: tools $(COMPOSE) native clients $(VENV)/dev ## Run the whole test suite [J
 clients: $(CLIENTS)/ready ## Install the clients of other APIs that the tests call
 
 test-fast: native $(VENV)/dev ## Run the tests of api/, auth/, gate/ and settings without servers and properties (a minute)
-	@$(BIN)/python -m pytest -m "not server and not hypothesis" tests/api tests/auth tests/gate \
+	@$(BIN)/python -m pytest -m "not server and not hypothesis" tests/api tests/auth tests/batches tests/gate \
 	  $(filter-out tests/test_sbom.py,$(wildcard tests/test_*.py))
 
 # The programs that tests and drills use: a browser, a JavaScript client, proxies, Prometheus, a fake clock, a compiler

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from api.routes import Page
 
+MOST = 10_000  # that a client may ask for at once
 _REF = "#/components/schemas/{model}"
 _FORM = {
     "type": "object",
@@ -20,8 +21,8 @@ _FORM = {
     },
 }
 _PAGING = [
-    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1}},
-    {"name": "after", "in": "query", "schema": {"type": "string", "maxLength": 64}},
+    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": MOST}},
+    {"name": "after", "in": "query", "schema": {"type": "string"}},
 ]
 
 

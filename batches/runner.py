@@ -164,7 +164,7 @@ class Runner:
         """Await a change of the store; what fails is tried again later."""
         try:
             await change
-        except (StorageFullError, OSError) as error:
+        except Exception as error:
             LOG.error("batch_directory", extra={"fields": {"error": type(error).__name__}})
 
 

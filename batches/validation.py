@@ -8,11 +8,12 @@ from batches.answering import Answerer
 from batches.errors import LineFault
 from batches.lines import Line
 from batches.records import Problem
-from batches.requests import MAX_CUSTOM_ID, BatchRequest, request_of
+from batches.requests import BatchRequest, request_of
 
 MAX_REQUESTS = 50_000  # of one batch, as at OpenAI
 MAX_PROBLEMS = 50  # that are told of one batch
-_LINE = 512 + 6 * MAX_CUSTOM_ID  # bytes of an output line around the body; 6 for each escape
+_LINE = 256  # bytes of an output line without custom_id and body
+_ESCAPED = 6  # bytes of a character of custom_id, at most
 
 
 class Validation:
@@ -49,7 +50,8 @@ class Validation:
         except LineFault as fault:
             self.problems.append(Problem(fault.code, str(fault), fault.param, line.number))
             return
-        self.most_bytes += _LINE + self._answerer.most_bytes(request.body)
+        around = _LINE + _ESCAPED * len(request.custom_id)
+        self.most_bytes += around + self._answerer.most_bytes(request.body)
         name = request.body.get("model")
         if self.model is None and isinstance(name, str):
             self.model = name[:256]

@@ -26,7 +26,7 @@ from request_state import state_of
 LOG = logging.getLogger("embedding_api")
 ENDPOINT = "/v1/embeddings"
 _ENVELOPE = 128  # JSON values of a line around the body
-_ANSWER = 2_048  # bytes of an answer without its vectors, or of an error
+_ANSWER = 1_024  # bytes of an answer without its vectors, or of an error
 _EMBEDDING = 160  # bytes of one embedding without its vector
 #: Bytes of one value of a vector in JSON, at most.
 _VALUE = {"float": 16.0, "base64": 5.5, "int8": 5.0, "binary": 0.75}

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
 from starlette.requests import Request
 
 from api.dialects.openai_answerer import ENDPOINT, EmbeddingsAnswerer
@@ -16,7 +16,8 @@ from request_state import state_of
 
 LISTED = 20  # batches, unless the caller asks for more
 LONGEST_WINDOW = 604_800  # seconds
-_WINDOW = re.compile(r"([1-9][0-9]{0,5})([smh])", re.ASCII)
+_PATTERN = "^([1-9][0-9]{0,5})([smh])$"
+_WINDOW = re.compile(_PATTERN, re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3_600}
 
 
@@ -47,7 +48,9 @@ class BatchBody(Body):
 
     input_file_id: Annotated[str, Field(max_length=64)]
     endpoint: Literal["/v1/embeddings"]
-    completion_window: Annotated[str, AfterValidator(_window)]
+    completion_window: Annotated[
+        str, AfterValidator(_window), WithJsonSchema({"type": "string", "pattern": _PATTERN})
+    ]
     metadata: (
         Annotated[
             dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
