@@ -1,5 +1,7 @@
 """From settings to batches: their directory, their quota, and their metrics."""
 
+import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -14,6 +16,7 @@ from quota.guarded import make_quota
 from settings import Settings
 
 HOUR = 3_600  # seconds
+FRESH = 1.0  # seconds for which numbers of batches are not counted again
 
 
 def make_batches(
@@ -57,16 +60,40 @@ def make_batches(
     )
 
 
+class _Numbers:
+    """Numbers of all batches, counted at most once in FRESH seconds: there may be many."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._until = float("-inf")
+        self._by_status: Counter[str] = Counter()
+        self._waiting = 0
+
+    def of_status(self, status: str) -> float:
+        """How many batches have a status."""
+        self._count()
+        return self._by_status[status]
+
+    def waiting(self) -> float:
+        """How many requests are not answered."""
+        self._count()
+        return self._waiting
+
+    def _count(self) -> None:
+        if time.monotonic() < self._until:
+            return
+        self._until = time.monotonic() + FRESH
+        self._by_status = Counter(batch.status for batch in self._store)
+        self._waiting = sum(batch.waiting for batch in self._store)
+
+
 def watch_batches(batches: Batches) -> None:
     """Add the metrics of batches."""
     store = batches.store
-
-    def count(status: str) -> float:
-        return sum(batch.status == status for batch in store)
-
+    numbers = _Numbers(store)
     metrics.watch_batches(
-        counts={status: partial(count, status) for status in STATUSES},
-        waiting=lambda: sum(batch.waiting for batch in store),
+        counts={status: partial(numbers.of_status, status) for status in STATUSES},
+        waiting=numbers.waiting,
         n_bytes=lambda: store.space.held,
         limit=store.space.total,
         stalled=lambda: batches.runner.stalled_seconds() if batches.runner else 0.0,
