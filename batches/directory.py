@@ -8,11 +8,11 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from batches.durable import UNFINISHED, open_at, remove, sync, write_whole
+from batches.durable import UNFINISHED, open_at, remove, size_of, sync, write_whole
 from batches.ids import is_batch_id, is_file_id
 from batches.records import Batch, StoredFile, batch_bytes, file_bytes, read_batch, read_file
 from errors import ConfigurationError
@@ -35,6 +35,7 @@ class Directory:
         self._files = path / "files"
         self._records = path / "records"
         self._lock: int | None = None
+        self._unreadable = False  # whether a record was found that names nobody knows what
 
     def check(self) -> None:
         """Check that the directory can be used, and change nothing.
@@ -91,13 +92,22 @@ class Directory:
         return self._files / file_id
 
     def trim(self, file_id: str, n_bytes: int) -> None:
-        """Remove what a crash left behind the bytes of a content that count."""
+        """Remove what a crash left behind the bytes of a content that count.
+
+        Raises:
+            ContentLostError: it has fewer.
+            StorageFullError: the disk is full.
+        """
         path = self.content(file_id)
         if n_bytes:
             with open_at(path, n_bytes) as file:
                 sync(file)
         else:
             path.unlink(missing_ok=True)
+
+    def intact(self, file_id: str, n_bytes: int) -> int:
+        """How many of the first bytes of a content are there."""
+        return min(n_bytes, size_of(self.content(file_id)))
 
     def keep(self, record: StoredFile | Batch) -> None:
         """Write a record. Raises StorageFullError; then the record is as it was."""
@@ -117,33 +127,38 @@ class Directory:
 
     def batches(self) -> list[Batch]:
         """Every batch, the oldest first."""
-        return list(self._read(is_batch_id, read_batch))
+        return self._read(is_batch_id, read_batch)
 
     def clean(self, known: Iterable[str]) -> None:
-        """Remove what a crash left: unfinished files, and contents of none of the `known` ids."""
+        """Remove what a crash left: unfinished files, and contents and records of no `known` id.
+
+        Where a record could not be read, only unfinished files are removed: a content without a
+        record may be one that it names, which somebody may be able to restore.
+        """
         kept = frozenset(known)
-        for path in self._files.iterdir():
-            if path.name not in kept:
+        for path in (*self._files.iterdir(), *self._records.iterdir()):
+            name = path.name.removesuffix(_JSON)
+            unnamed = is_file_id(name) and name not in kept and not self._unreadable
+            if unnamed or path.name.endswith(UNFINISHED):
                 path.unlink(missing_ok=True)
-        for path in self._records.glob(f"*{UNFINISHED}"):
-            path.unlink(missing_ok=True)
 
     def _record(self, record_id: str) -> Path:
         if not (is_file_id(record_id) or is_batch_id(record_id)):
             raise ValueError("not the id of a file or a batch")
         return self._records / f"{record_id}{_JSON}"
 
-    def _read(
-        self, is_one: Callable[[str], bool], read: Callable[[bytes], Record]
-    ) -> Iterator[Record]:
-        paths = [path for path in self._records.glob(f"*{_JSON}") if is_one(path.stem)]
+    def _read(self, is_one: Callable[[str], bool], read: Callable[[bytes], Record]) -> list[Record]:
         records = []
-        for path in paths:
+        for path in [path for path in self._records.glob(f"*{_JSON}") if is_one(path.stem)]:
             try:
-                records.append(read(path.read_bytes()))
-            except (ValueError, TypeError, KeyError, OSError) as error:
+                record = read(path.read_bytes())
+                if record.id != path.stem:
+                    raise ValueError("the record of another")
+                records.append(record)
+            except (ValueError, OSError) as error:
+                self._unreadable = True
                 LOG.error(
                     "batch_record_unreadable",
                     extra={"fields": {"record": path.name, "reason": type(error).__name__}},
                 )
-        return iter(sorted(records, key=lambda record: (record.created_at, record.id)))
+        return sorted(records, key=lambda record: (record.created_at, record.id))

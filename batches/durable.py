@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from batches.errors import StorageFullError
+from batches.errors import ContentLostError, StorageFullError
 
 UNFINISHED = ".unfinished"  # suffix of a file that is being written
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -83,14 +83,25 @@ def open_at(path: Path, size: int) -> BinaryIO:
     """Open a file for more, without what stands behind its first `size` bytes.
 
     Raises:
+        ContentLostError: it has fewer bytes. Zeros in their place would be taken for content.
         StorageFullError: the disk is full.
     """
+    if size_of(path) < size:
+        raise ContentLostError
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
     with space_needed():
         file = os.fdopen(os.open(path, flags, 0o600), "r+b")
-    file.truncate(size)
+        file.truncate(size)
     file.seek(size)
     return file
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 if there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def sync(file: BinaryIO) -> None:

@@ -44,6 +44,18 @@ class NoSuchFileError(BatchError):
         self.param = param
 
 
+class ContentLostError(BatchError):
+    """A file on the disk is shorter than what was written to it."""
+
+    reason = "output_damaged"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Answers of this batch were lost on the disk of the service. Those that are left are "
+            "in its files. Send the other requests in another batch."
+        )
+
+
 class NoSuchBatchError(BatchError):
     """No batch of this caller has the id."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 import orjson
+from pydantic import TypeAdapter
 
 Status = Literal[
     "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling",
@@ -115,24 +116,24 @@ class Batch:
         self.times[status] = int(now)
 
 
+_FILES, _BATCHES = TypeAdapter(StoredFile), TypeAdapter(Batch)
+
+
 def file_bytes(record: StoredFile) -> bytes:
     """The record of a file as it is kept."""
-    return orjson.dumps(asdict(record))
+    return orjson.dumps(record)
 
 
 def batch_bytes(record: Batch) -> bytes:
     """The record of a batch as it is kept."""
-    return orjson.dumps(asdict(record))
+    return orjson.dumps(record)
 
 
 def read_file(content: bytes) -> StoredFile:
-    """The opposite of `file_bytes`. Raises ValueError, TypeError for anything else."""
-    return StoredFile(**orjson.loads(content))
+    """The opposite of `file_bytes`. Raises ValueError for anything else."""
+    return _FILES.validate_json(content, strict=True)
 
 
 def read_batch(content: bytes) -> Batch:
-    """The opposite of `batch_bytes`. Raises ValueError, TypeError, KeyError for anything else."""
-    fields: dict[str, Any] = orjson.loads(content)
-    fields["problems"] = [Problem(**problem) for problem in fields["problems"]]
-    fields["progress"] = Progress(**fields["progress"])
-    return Batch(**fields)
+    """The opposite of `batch_bytes`. Raises ValueError for anything else."""
+    return _BATCHES.validate_json(content, strict=True)

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from batches.errors import NoSuchFileError, StorageFullError
+from batches.errors import ContentLostError, NoSuchFileError, StorageFullError
 from batches.records import Batch, Problem
 from batches.store import Store
 from batches.work import NO_SPACE, Work
@@ -151,14 +151,16 @@ class Runner:
             LOG.error("batch_directory_full", extra={"fields": {"batch": batch.id}})
             return NO_SPACE
         except NoSuchFileError as error:
-            batch.problems = [Problem("input_missing", str(error), "input_file_id")]
-            batch.ends_as = "failed"
-            await self._guarded(self._store.finish(batch))
-            return FAILED_WAIT
+            problem = Problem("input_missing", str(error), "input_file_id")
+        except ContentLostError as error:
+            problem = Problem(error.reason, str(error))
         except Exception as error:
             fields = {"batch": batch.id, "error": type(error).__name__}
             LOG.error("batch_step_failed", extra={"fields": fields})
             return FAILED_WAIT
+        LOG.error("batch_damaged", extra={"fields": {"batch": batch.id, "reason": problem.code}})
+        await self._guarded(self._store.fail(batch, problem))
+        return FAILED_WAIT
 
     async def _guarded(self, change: Awaitable[None]) -> None:
         """Await a change of the store; what fails is tried again later."""

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from batches.directory import Directory
 from batches.errors import (
@@ -17,7 +18,7 @@ from batches.errors import (
 )
 from batches.files import Files
 from batches.ids import new_batch_id, new_file_id
-from batches.records import OUTPUT, Batch, StoredFile
+from batches.records import OUTPUT, Batch, Problem, StoredFile
 from batches.space import LEAST, Space
 
 MAX_UNFINISHED = 100  # batches of one user
@@ -59,14 +60,15 @@ class Store:
         while not await asyncio.to_thread(self.directory.lock):  # noqa: ASYNC110 (no event)
             await asyncio.sleep(RETRY_LOCK)
         files = await asyncio.to_thread(self.directory.files)
-        for batch in await asyncio.to_thread(self.directory.batches):
-            self._of[batch.user_id][batch.id] = batch
-            self.space.add(batch.user_id, LEAST + batch.reserved)
-        self._files.load(files)
-        written = (b for b in self if not b.finished)
+        batches = await asyncio.to_thread(self.directory.batches)
+        written = [batch for batch in batches if not batch.finished]
         known = {file.id for file in files}
         known |= {name for b in written for name in (b.output_file_id, b.error_file_id)}
         await asyncio.to_thread(self.directory.clean, known)
+        for batch in batches:
+            self._of[batch.user_id][batch.id] = batch
+            self.space.add(batch.user_id, LEAST + batch.reserved)
+        self._files.load(files)
         self._open = True
 
     def close(self) -> None:
@@ -172,6 +174,7 @@ class Store:
         """Hand out what a batch has written, and end it. Can be repeated after a crash.
 
         Raises:
+            ContentLostError: some of it is not there any more.
             StorageFullError: the disk is full.
         """
         progress = batch.progress
@@ -195,6 +198,23 @@ class Store:
         except BaseException:
             batch.status = before
             raise
+
+    async def fail(self, batch: Batch, problem: Problem) -> None:
+        """End a batch that cannot go on, and hand out what there is of its answers.
+
+        Raises:
+            StorageFullError: the disk is full.
+        """
+        batch.problems, batch.ends_as = [problem], "failed"
+        intact, progress = self.directory.intact, batch.progress
+        batch.progress = replace(
+            progress,
+            output_bytes=await asyncio.to_thread(
+                intact, batch.output_file_id, progress.output_bytes
+            ),
+            error_bytes=await asyncio.to_thread(intact, batch.error_file_id, progress.error_bytes),
+        )
+        await self.finish(batch)
 
     async def sweep(self) -> None:
         """Delete what was kept long enough."""

@@ -162,15 +162,15 @@ class Work:
         return self._stopping() or batch.status != "in_progress" or self._has_expired(batch)
 
     async def _commit(self, batch: Batch, part: Part) -> None:
-        """Write what is answered. Waits while the disk is full, because it was charged."""
+        """Write what is answered. Waits while the disk is full or fails, because it was charged."""
         done = await part.take_done()
         while True:
             try:
                 await self._write(batch, done)
-            except StorageFullError:
+            except (StorageFullError, OSError) as error:
                 if self._stopping():
                     raise
-                LOG.error("batch_directory_full", extra={"fields": {"batch": batch.id}})
+                _log_unwritten(batch, error)
                 await asyncio.sleep(NO_SPACE)
             else:
                 return
@@ -228,3 +228,11 @@ class Work:
             )
         except FileNotFoundError as error:
             raise NoSuchFileError(batch.input_file_id) from error
+
+
+def _log_unwritten(batch: Batch, error: StorageFullError | OSError) -> None:
+    if isinstance(error, StorageFullError):
+        LOG.error("batch_directory_full", extra={"fields": {"batch": batch.id}})
+    else:
+        fields = {"batch": batch.id, "error": type(error).__name__}
+        LOG.error("batch_directory", extra={"fields": fields})
