@@ -26,8 +26,6 @@ from tests.live.playground import (
 )
 
 ANN = User("6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a00a0", "ann@example.com", "password of Ann")
-CELLS = """[...document.querySelectorAll('#heat-table tbody tr')].map(
-    (row) => [...row.querySelectorAll('td')].map((cell) => Number(cell.textContent)))"""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +46,15 @@ def with_project(
         yield running
 
 
+def cells(page: Page, picture: str) -> np.ndarray:
+    """The numbers of a picture's table: (texts, columns)."""
+    shown: list[list[float]] = page.evaluate(
+        f"[...document.querySelectorAll('#{picture}-table tbody tr')].map((row) => "
+        "[...row.querySelectorAll('td')].map((cell) => Number(cell.textContent)))"
+    )
+    return np.array(shown)
+
+
 def test_it_shows_what_the_api_answers(page: Page, with_project: Server, project: Project) -> None:
     bearer = project.token(ANN)
     open_page(page, with_project)
@@ -61,11 +68,15 @@ def test_it_shows_what_the_api_answers(page: Page, with_project: Server, project
     cosines = np.array(answer_of(with_project, bearer, "/similarity", **asked)["similarities"])
     click(page, "#heat-table summary")
     page.wait_for("document.querySelector('#heat-table td')")
-    np.testing.assert_allclose(page.evaluate(CELLS), cosines, atol=6e-5)
+    np.testing.assert_allclose(cells(page, "heat"), cosines, atol=6e-5)
     shown_share = int(said(page, "#variance").split("%")[0].split()[-1])
     centred = np.eye(4) - 1 / 4
-    values = np.sort(np.linalg.eigvalsh(centred @ cosines @ centred))[::-1]
-    assert shown_share == pytest.approx(100 * values[:2].sum() / values.sum(), abs=1)
+    values, directions = np.linalg.eigh(centred @ cosines @ centred)
+    assert shown_share == pytest.approx(100 * values[-2:].sum() / values.sum(), abs=1)
+    click(page, "#map-table summary")
+    page.wait_for("document.querySelector('#map-table td')")
+    components = (directions * np.sqrt(values.clip(0)))[:, [-1, -2]]
+    np.testing.assert_allclose(np.abs(cells(page, "map")), np.abs(components), atol=1e-3)
     assert page.evaluate("document.querySelectorAll('#map circle').length") == 4
     read = answer_of(with_project, bearer, "/tokenize", texts=TEXTS, task="query")["texts"]
     figures = said(page, "#figures").split("\n")

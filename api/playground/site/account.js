@@ -93,7 +93,7 @@ export async function showUsage() {
   try {
     left = await usage(session().token);
   } catch (error) {
-    if (error.status === 401 || error.status === 403) leave();
+    if (error.status === 401 || error.status === 403) leave(error.message);
     throw error;
   }
   showAccount();
