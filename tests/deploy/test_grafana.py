@@ -38,6 +38,9 @@ MAY_BE_ZERO = {
     "Tokens waiting",
     "Calls in flight",
     "Vectors that left the cache, per second",
+    "Requests of batches that wait",
+    "Requests of batches, per second",
+    "Files of batches",
 }
 NEEDS_A_KEY_SERVER = {"Key set"}
 COUNTED = (
