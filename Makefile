@@ -90,9 +90,8 @@ test-image: $(VENV)/dev ## Build the image without a registry, start it, check i
 test-arm64: $(VENV)/dev ## Test the image for ARM64 on an emulated Neoverse N1 (root on Debian 12)
 	@deploy/image/lab.sh arm64 $(abspath $(BIN))/python -m pytest -s deploy/image
 
-test-compose: $(VENV)/dev ## Run docker-compose.yml with podman-compose (root on Debian 12)
-	@deploy/image/lab.sh $$(dpkg --print-architecture) \
-	  $(abspath $(BIN))/python -m pytest -s deploy/compose
+test-compose: $(VENV)/dev ## Run docker-compose.yml with Docker (root on Debian 12, x86-64)
+	@deploy/compose/lab.sh $(abspath $(BIN))/python -m pytest -s deploy/compose
 
 bundle: build ## Make one tarball for a machine without a network [MACHINE=aarch64] [BUNDLE=file]
 	@$(BIN)/python -m dev.bundle $(BUNDLE) $(MACHINE)

@@ -4,9 +4,6 @@ The images of Redis, Prometheus and Caddy are made from Debian's packages, with 
 compose file gives.
 """
 
-import ctypes
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,17 +33,12 @@ done
 ln -s nc.openbsd "$1/usr/bin/nc"
 mkdir -p "$1/tmp"
 """
-CLONE_NEWNET = 0x40000000  # of linux/sched.h; os.unshare needs Python 3.12
-
-
-@pytest.fixture(scope="session")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """podman-compose in its own directory, apart from the project's packages."""
-    directory = tmp_path_factory.mktemp("tools")
-    outer = Path(sys.executable).resolve()  # the virtual environment has no pip
-    install = ("-m", "pip", "install", "--quiet", "--target", directory, "podman-compose==1.6.0")
-    run(outer, *install, timeout=300)
-    return directory
+# Builds reach the index of packages on loopback, and this machine's own connection.
+OVERRIDE = """
+services:
+  model: &build {{build: {{network: host, args: {{TORCH_INDEX: "{index}"}}}}}}
+  embedding-api: *build
+"""
 
 
 @pytest.fixture(scope="session")
@@ -56,52 +48,36 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> None:
     chosen = ("--variant=extract", f"--include={PACKAGES}", merged, f"--extract-hook={TOOLS}")
     sources = [path for path in map(Path, SOURCES) if path.exists() and "deb" in path.read_text()]
     run("mmdebstrap", "--quiet", *chosen, "bookworm", tar, *sources, timeout=900)
-    run("podman", "import", "-q", tar, "localhost/packages")
+    run("docker", "import", tar, "packages")
     tar.unlink()
     for service, recipe in RECIPES.items():
-        tag = SERVICES[service]["image"]
-        name = f"docker.io/{tag if '/' in tag else 'library/' + tag}"
-        content = f"FROM localhost/packages\n{recipe}\n"
-        run("podman", "build", "-q", "-t", name, "-f", "-", input=content)
+        content = f"FROM packages\n{recipe}\n"
+        run("docker", "build", "-q", "-t", SERVICES[service]["image"], "-", input=content)
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone of the project, as on a server, with an empty `.env`."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """A clone of the project, as on a server, with its images and those of a next version."""
     folder = copy_source(tmp_path_factory.mktemp("clone") / "server")
     (folder / ".dockerignore").write_bytes((ROOT / ".dockerignore").read_bytes())
     (folder / ".env").touch()
-    return folder
-
-
-@pytest.fixture(scope="session")
-def built(folder: Path, tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    """The images, built as `docker compose build` builds them, and those of a next version."""
-    stack = Stack(folder, tools)
+    stack = Stack(folder)
+    override = folder / "docker-compose.override.yml"
     with torch_index(tmp_path_factory.mktemp("index")) as index:
-        options = f"--network=host --layers --format=docker --build-arg=TORCH_INDEX={index}"
-        _build(stack, options)
+        override.write_text(OVERRIDE.format(index=index))
+        stack.compose("build", timeout=2400)
         profile = folder / "embedder" / "profile.py"
         profile.write_text(profile.read_text().replace("LAYOUT = ", "LAYOUT = 100"))
         (folder / ".env").write_text(NEXT)
-        _build(stack, options)
+        stack.compose("build", timeout=2400)
+    override.unlink()
     return stack
 
 
-def _build(stack: Stack, options: str) -> None:
-    """One after the other: podman-compose builds at the same time what has layers in common."""
-    for service in ("model", "embedding-api"):
-        stack.compose(f"--podman-build-args={options}", "build", service, timeout=2400)
-
-
 @pytest.fixture(scope="session")
-def alone(built: Stack, stand_ins: None, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Move this process into a network namespace without a network, once all is downloaded."""
-    assert ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) == 0
-    run("ip", "link", "set", "lo", "up")
-    networks = f'\n[network]\nnetwork_config_dir = "{tmp_path_factory.mktemp("networks")}"\n'
-    with Path(os.environ["CONTAINERS_CONF"]).open("a") as file:
-        file.write(networks)
+def alone(built: Stack, stand_ins: None) -> None:
+    """No network from here on, since all is downloaded."""
+    run("ip", "link", "set", "tap0", "down")
 
 
 @pytest.fixture(scope="session")

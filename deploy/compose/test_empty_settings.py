@@ -22,7 +22,7 @@ def killed(stack: Stack) -> None:
     answer = httpx.get(f"{URL}/readyz", timeout=10)
     assert answer.status_code == 503
     assert "is being prepared" in answer.json()["error"]["message"]
-    subprocess.run(["podman", "kill", stack.name_of("model")], check=True, timeout=60)
+    subprocess.run(["docker", "kill", stack.name_of("model")], check=True, timeout=60)
     assert stack.about("embedding-api")["State"]["Running"]
     assert not is_ready()
 

@@ -31,7 +31,7 @@ DEBUG=true
 
 @pytest.fixture(scope="module", autouse=True)
 def served(stack: Stack) -> Iterator[None]:
-    stack.recreate(SETTINGS)
+    stack.up(SETTINGS)
     assert eventually(is_ready, 600), stack.log("model") + stack.log("embedding-api")
     yield
     assert_nothing_leaked(stack.log("embedding-api"))

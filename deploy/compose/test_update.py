@@ -21,7 +21,7 @@ HEADERS = {"Authorization": f"Bearer {token()}"}
 @pytest.fixture(scope="module", autouse=True)
 def served(stack: Stack) -> None:
     """The old version, to which one call was made."""
-    stack.recreate(SETTINGS)
+    stack.up(SETTINGS)
     assert eventually(is_ready, 600), stack.log("model") + stack.log("embedding-api")
     assert call() == 200
 
