@@ -97,6 +97,37 @@ async def test_long_or_many_fields_are_refused() -> None:
         await read(*encoded(b"x", **{f"f{number}": "" for number in range(MAX_FIELDS + 1)}))
 
 
+def parts(*headers: bytes) -> bytes:
+    """A form of fields with these headers, which never ends."""
+    return b"--b\r\n" + b"".join(part + b"\r\n\r\nx\r\n--b\r\n" for part in headers)
+
+
+SMALL_PARTS = [
+    b"\r\n" + b"\r\n\r\n--b\r\n" * 300,
+    parts(*[b'Content-Disposition: form-data; name="a"'] * 300)[3:],
+    parts(b'Content-Disposition: form-data; name="' + b";" * 4_000 + b'"')[3:],
+]
+
+
+@pytest.mark.parametrize("body", SMALL_PARTS, ids=["empty", "one name", "long header"])
+async def test_parts_are_few_and_their_headers_short(body: bytes) -> None:
+    with pytest.raises(MalformedFormError, match=r"fields|not a form"):
+        Form("multipart/form-data; boundary=b", file="file").take(b"--b" + body)
+
+
+@pytest.mark.parametrize("options", [";" * 600, ';"' * 300, "; a=b" * 200])
+async def test_a_long_content_type_is_refused(options: str) -> None:
+    with pytest.raises(MalformedFormError, match="Content-Type"):
+        await read("multipart/form-data; boundary=b" + options, b"x")
+
+
+async def test_a_file_may_have_the_longest_name_of_a_file_system() -> None:
+    files = {"file": ("안" * 85, b"x")}
+    request = httpx.Request("POST", "http://test", files=files)
+    form, _ = await read(request.headers["content-type"], request.read())
+    assert form.filename == "안" * 85
+
+
 async def test_a_client_that_leaves_ends_the_reading() -> None:
     content_type, _ = encoded(b"x" * 100)
 
