@@ -11,6 +11,7 @@ from auth.authenticator import Authenticator
 from auth.claims import AUDIENCE, parse_roles
 from auth.jwks import RemoteKeys
 from auth.keys import InlineKeys, KeySet, KeySource, check_jwks, check_secret
+from auth.principal import SERVICE
 from auth.service_key_list import CallerLimits
 from auth.service_keys import ServiceKeys
 from auth.tokens import TokenVerifier
@@ -36,6 +37,14 @@ class Access:
     service_keys: ServiceKeys
     quota: Quota
     blocked_users: BlockedUsers
+
+    def serves(self, user_id: str) -> bool:
+        """Whether a caller who was let in before may still be served.
+
+        Not if he is blocked, or a service whose keys were all removed.
+        """
+        removed = user_id.startswith(SERVICE) and self.service_keys.limits_of(user_id) is None
+        return not removed and user_id not in self.blocked_users
 
 
 def make_access(settings: Settings) -> Access:

@@ -54,7 +54,7 @@ def make_batches(
         store,
         quota,
         longest_body=settings.max_body_bytes,
-        admits=lambda user_id: user_id not in access.blocked_users,
+        admits=access.serves,
         stopping=stopping,
         report=report,
     )

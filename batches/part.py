@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -15,6 +15,7 @@ from batches.requests import BatchRequest, answered_line, request_of, unanswered
 from quota.quota import Quota
 
 LONGEST_WAIT = 5.0  # seconds between two tries of a request while the service has too much work
+TRIES = 3  # of a request in one part, once lines behind it may be answered
 
 
 @dataclass(slots=True)
@@ -66,7 +67,9 @@ class Part:
         """Answer the lines, until one has to wait.
 
         Tokens are charged in the order of the lines: where the day's tokens end, all lines before
-        are answered and none behind is charged. The vectors are computed together.
+        are answered and none behind is charged. The vectors are computed together. A line that the
+        service has no room for ends the part, so that nobody else's waits for this user's share of
+        the queue. After an unexpected error nothing stays charged: all lines are answered again.
         """
         tasks: list[asyncio.Task[None]] = []
         try:
@@ -81,10 +84,12 @@ class Part:
                 if self.waits is not None:
                     break
             await asyncio.gather(*tasks)
+        except Exception:
+            await _ended(tasks)
+            await _refund(self.items)
+            raise
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _ended(tasks)
 
     async def _answer(
         self, item: Item, answerer: Answerer, quota: Quota, admitted: asyncio.Event
@@ -93,14 +98,15 @@ class Part:
         if request is None:
             return
         free = item.line.number <= self.free_to
-        while True:
+        for left in reversed(range(TRIES)):
             item.tokens = LineTokens(quota, batch.user_id, free=free, admitted=admitted.set)
             try:
                 item.answered = await answerer.answer(
                     request.body, user_id=batch.user_id, caller=batch.caller, tokens=item.tokens
                 )
             except NotNow as wait:
-                if wait.spent or self.given_up():
+                behind = admitted.is_set()  # then lines behind it would be answered again
+                if wait.spent or not behind or not left or self.given_up():
                     self.waits = wait
                     return
                 await asyncio.sleep(min(wait.seconds, LONGEST_WAIT))
@@ -110,10 +116,27 @@ class Part:
     async def take_done(self) -> list[Item]:
         """The items up to the first that waits. What was charged for those behind is given back."""
         n_done = next((i for i, item in enumerate(self.items) if not item.done), len(self.items))
-        for item in self.items[n_done:]:
-            if item.answered is not None and item.tokens is not None:
-                await item.tokens.refund_all()
+        await _refund(item for item in self.items[n_done:] if item.answered is not None)
         return self.items[:n_done]
+
+    @property
+    def seconds(self) -> float:
+        """Until the part is worth another turn; 0 if all of it is done."""
+        if self.waits is None or self.waits.spent:
+            return 0.0 if self.waits is None else self.waits.seconds
+        return min(self.waits.seconds, LONGEST_WAIT)
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _refund(items: Iterable[Item]) -> None:
+    for item in items:
+        if item.tokens is not None:
+            await item.tokens.refund_all()
 
 
 def _tell(admitted: asyncio.Event, _: object) -> None:

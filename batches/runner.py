@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 
@@ -18,13 +18,16 @@ LOOK_AGAIN = 300.0  # seconds; a limit may be raised meanwhile
 REFUSED_WAIT = 60.0  # seconds until a batch of a blocked user is looked at again
 FAILED_WAIT = 30.0  # seconds until a batch is tried again after an unexpected error
 SWEEP_EVERY = 60.0  # seconds between two searches for what was kept long enough
+LEAST_TOKENS = 256  # that a turn counts: it is written to the disk, whatever it holds
 LAST_PART = 3.0  # seconds that the part in progress may take when the process ends
 
 
 class Runner:
-    """One task that gives each user with unfinished batches one turn after the other.
+    """One task that gives the users with unfinished batches turns, fair by tokens.
 
-    A user's batches run in the order in which they were made.
+    A turn may have 64 short lines or one of megabytes. So the next is that of the user who has had
+    the fewest tokens, as in `embedder/fair_queue.py`. A user's batches run
+    in the order in which they were made.
 
     Args:
         store: of the batches.
@@ -47,12 +50,13 @@ class Runner:
         self._stopping = stopping
         self._unfinished: dict[str, Batch] = {}
         self._not_before: dict[str, float] = {}  # by batch, time.monotonic()
-        self._served: dict[str, int] = {}  # by user, the number of the last turn
-        self._turn = itertools.count(1)
+        self._changed: set[str] = set()  # batches that were added since their last turn began
+        self._had: dict[str, int] = {}  # tokens of each user
+        self._now = 0  # what the user of the last turn had had before it; others count as much
         self._wake_up = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
-        self._swept_at = self._progress_at = time.monotonic()
+        self._progress_at = time.monotonic()
 
     def start(self) -> None:
         """Open the store and run what is unfinished, in the background."""
@@ -72,6 +76,7 @@ class Runner:
         """Run a new batch, or look at one that has changed."""
         self._unfinished[batch.id] = batch
         self._not_before.pop(batch.id, None)
+        self._changed.add(batch.id)
         self._wake_up.set()
 
     def stalled_seconds(self) -> float:
@@ -86,14 +91,24 @@ class Runner:
             if not batch.finished:
                 self._work.found(batch)
                 self.add(batch)
+        sweeping = asyncio.create_task(self._sweep(), name="sweep of batches")
+        try:
+            await self._serve_all()
+        finally:
+            sweeping.cancel()
+
+    async def _serve_all(self) -> None:
         while not (self._closing or self._stopping()):
-            if time.monotonic() - self._swept_at >= SWEEP_EVERY:
-                self._swept_at = time.monotonic()
-                await self._guarded(self._store.sweep())
             if (due := self._next()) is None:
                 await self._wait()
             else:
                 await self._serve(due)
+
+    async def _sweep(self) -> None:
+        """Delete what is old enough, also while a batch waits for space on the disk."""
+        while True:
+            await asyncio.sleep(SWEEP_EVERY)
+            await self._guarded(self._store.sweep())
 
     async def _open(self) -> None:
         while True:
@@ -116,29 +131,41 @@ class Runner:
             return
 
     def _next(self) -> Batch | None:
-        """The first due batch of the user whose last turn is longest ago."""
+        """The first due batch of the user who has had the fewest tokens."""
         now = time.monotonic()
         due: dict[str, Batch] = {}
         for batch in self._unfinished.values():
             if self._not_before.get(batch.id, 0.0) <= now:
                 due.setdefault(batch.user_id, batch)
-        user = min(due, key=lambda user: self._served.get(user, 0), default=None)
+        user = min(due, key=lambda user: self._had.get(user, 0), default=None)
         return None if user is None else due[user]
 
     async def _serve(self, batch: Batch) -> None:
-        self._served[batch.user_id] = next(self._turn)
+        self._changed.discard(batch.id)
+        before = batch.progress.prompt_tokens
         seconds = await self._step(batch)
         self._progress_at = time.monotonic()
+        self._count(batch.user_id, batch.progress.prompt_tokens - before)
         if batch.finished:
             _log_end(batch)
-            self._unfinished.pop(batch.id, None)
-            self._not_before.pop(batch.id, None)
-            if all(other.user_id != batch.user_id for other in self._unfinished.values()):
-                self._served.pop(batch.user_id, None)
-        elif seconds:
+            self._forget(batch)
+        elif seconds and batch.id not in self._changed:
             left = batch.expires_at - self._store.clock()
             wait = min(seconds, LOOK_AGAIN, max(left, 0.0))
             self._not_before[batch.id] = time.monotonic() + wait
+
+    def _count(self, user_id: str, tokens: int) -> None:
+        """Count a turn. Of users with the same count, who was served last comes last."""
+        self._now = max(self._now, self._had.pop(user_id, 0))
+        self._had[user_id] = self._now + max(tokens, LEAST_TOKENS)
+
+    def _forget(self, batch: Batch) -> None:
+        """Forget a batch, and the counts that are over."""
+        self._unfinished.pop(batch.id, None)
+        self._not_before.pop(batch.id, None)
+        self._changed.discard(batch.id)
+        least = self._now if self._unfinished else math.inf
+        self._had = {user: count for user, count in self._had.items() if count > least}
 
     async def _step(self, batch: Batch) -> float:
         """One turn. Returns seconds until the next one."""

@@ -156,7 +156,7 @@ class Work:
         )
         await part.answer(self._answerer, self._quota)
         await self._commit(batch, part)
-        return part.waits.seconds if part.waits is not None else 0.0
+        return part.seconds
 
     def _is_given_up(self, batch: Batch) -> bool:
         return self._stopping() or batch.status != "in_progress" or self._has_expired(batch)

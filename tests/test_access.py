@@ -66,3 +66,21 @@ def test_a_project_without_its_keys_is_told_although_there_are_machines(
 ) -> None:
     with pytest.raises(ConfigurationError, match=f"^{name.upper()} is set, .* remove"):
         make_access(settings(service_keys=ENTRY, **{name: value}))
+
+
+def test_a_key_that_was_removed_and_a_blocked_user_are_not_served(tmp_path: Path) -> None:
+    access = make_access(
+        settings(
+            supabase_jwt_secret=SECRET,
+            service_keys=ENTRY,
+            blocked_users="6b0e6f4e-53f2-4f7d-9c0a-1a2b3c4d5e6f,service:blocked",
+        )
+    )
+    served = {
+        "service:indexer": True,
+        "service:removed": False,
+        "service:blocked": False,
+        "6b0e6f4e-53f2-4f7d-9c0a-1a2b3c4d5e6f": False,
+        "0d7c2d5e-1111-4222-8333-444455556666": True,
+    }
+    assert {user: access.serves(user) for user in served} == served
