@@ -69,7 +69,9 @@ export const WORDS = {
     tooFew: "A map takes three texts.",
     mapCaption: "Position of each text",
     tokens: "Tokens",
-    tokenUnit: "Each colour is one token. What is struck through was not read by the model.",
+    tokenUnit:
+      "Each marked piece is one token; what is struck through was not read by the model. Counts "
+      + "include the prompt and special tokens.",
     tokenCount: "{n} tokens",
     tokenCut: "{n} tokens or more; the model read {read} and cut the rest",
     notRead: "not read: ",
@@ -156,7 +158,9 @@ export const WORDS = {
     tooFew: "지도를 그리려면 텍스트가 세 개 이상 필요합니다.",
     mapCaption: "각 텍스트의 위치",
     tokens: "토큰",
-    tokenUnit: "색 하나가 토큰 하나입니다. 취소선이 그어진 부분은 모델이 읽지 않았습니다.",
+    tokenUnit:
+      "표시된 조각 하나가 토큰 하나입니다. 취소선이 그어진 부분은 모델이 읽지 않았습니다. "
+      + "개수에는 프롬프트와 특수 토큰이 포함됩니다.",
     tokenCount: "토큰 {n}개",
     tokenCut: "토큰 {n}개 이상. 모델은 {read}개를 읽고 나머지를 잘랐습니다",
     notRead: "읽지 않음: ",
