@@ -1,10 +1,11 @@
-"""Measure whether a vector depends on its batch, and how close the starter model is to fp32.
+"""Measure whether a vector depends on its batch, and how close models are to fp32.
 
     python -m benchmarks.quality [--json PATH] [--quick]
 
 Invariance: each text alone and the same text in batches; no bit may differ. Closeness: the report
-that preparation stores, for each precision of the starter model, which has real weights.
---quick keeps the last figures of the invariance.
+that preparation stores, for each precision of the starter model, which has real weights, and for
+int8 of both EmbeddingGemmas with random ones. --quick keeps the last figures of the invariance, and
+of the EmbeddingGemmas.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from embedder.model import EmbeddingModel
 from embedder.prepare.sentences import SENTENCES
 from embedder.profile import Profile
 from embedder.tokenized_text import TokenIds
-from lab.models import prepared, random_embeddinggemma
+from lab.models import RANDOM, prepared, random_embeddinggemma
 from lab.results import results
 
 PRECISIONS = ("int8", "fp16", "fp32")
@@ -56,18 +57,22 @@ def invariance() -> dict[str, int]:
     return found
 
 
-def reports() -> dict[str, Any]:
+def reports(name: str | None, *precisions: str) -> dict[str, Any]:
     """What preparation found, by precision."""
     return {
-        precision: dict(Profile.load(prepared(None, precision)).verification)
-        for precision in PRECISIONS
+        precision: dict(Profile.load(prepared(name, precision)).verification)
+        for precision in precisions
     }
 
 
 def main() -> None:
     options = arguments("quality", __doc__)
-    unchanged = options.quick and results("quality")["differing"]
-    save(options.json, {"differing": unchanged or invariance(), "starter": reports()})
+    starter = {"starter": reports(None, *PRECISIONS)}
+    if options.quick:
+        save(options.json, results("quality") | starter)
+        return
+    gemmas = {name: reports(str(made()), "int8") for name, made in RANDOM.items()}
+    save(options.json, {"differing": invariance(), **starter, **gemmas})
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from dev.documents import DOCUMENTS, QUIET, ROOT, TABLES, env_example, with_tables
+from lab.results import results
 from settings import Settings
 from tests.printed import blocks
 
@@ -38,6 +39,13 @@ def test_every_table_has_a_place() -> None:
 def test_the_least_memory_of_the_sizing_table_is_what_no_alert_tells_of() -> None:
     rules = (ROOT / "deploy" / "prometheus" / "rules" / "embedding-api.yml").read_text()
     assert f"({QUIET} * embed:memory_limit:bytes)" in rules
+
+
+@pytest.mark.parametrize("model", ["starter", "embeddinggemma", "embeddinggemma2"])
+def test_the_table_of_models_has_the_last_figures_of_int8(model: str) -> None:
+    found = results("quality")[model]["int8"]["to_original"]
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    assert f"| {found['mean_cosine']:.5f}, {found['min_cosine']:.5f} |\n" in page
 
 
 def test_the_example_environment_is_that_of_the_code() -> None:
