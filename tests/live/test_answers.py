@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from lab.server import Server, serve, token
+from tests.live.calls import MODEL, answer, post
 from tests.live.conftest import PLENTY
-from tests.live.test_options import MODEL, answer, post
 
 MB = 1_000_000
 MANY = [f"a text of its own, number {number}" for number in range(300)]

@@ -17,8 +17,8 @@ from embedder.overflow import average
 from embedder.profile import model_tag
 from lab.server import Server, serve, token
 from tests.live import bulk
+from tests.live.calls import MODEL, answer, every_route, refusal
 from tests.live.conftest import PLENTY
-from tests.live.test_options import MODEL, answer, every_route, refusal
 
 LONG = " ".join(f"{n} word" for n in range(1_200))
 TEXTS = ["a short text", LONG]
