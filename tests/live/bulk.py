@@ -6,7 +6,9 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,18 @@ from lab.server import SOURCE, bare_environment
 
 ENVIRONMENT = {"MODEL_QUANTIZATION": "fp32", "HF_HUB_OFFLINE": "1"}
 BAD = {"empty": "text is empty", "null": "text is null"}
+ROWS = 400
+OPTIONS = ("--id", "id", "--part-rows", "10")
+STOPPED = "embedding-api: stopped; the same command resumes the job\n"
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A corpus, and what a job that nobody disturbed made of it."""
+
+    corpus: Path
+    texts: dict[str, str]  # by id
+    output: Path
 
 
 def texts(count: int, *, words: int = 25) -> list[str]:
@@ -117,3 +131,19 @@ def parts(output: Path) -> list[str]:
         if output.exists()
         else []
     )
+
+
+def assert_same_bytes(output: Path, undisturbed: Path) -> None:
+    """Every part and the bad rows, and nothing half-written beside them."""
+    assert parts(output) == parts(undisturbed)
+    for name in [*parts(output), "_bad_rows.jsonl"]:
+        assert (output / name).read_bytes() == (undisturbed / name).read_bytes()
+    assert not list(output.rglob(".*"))
+
+
+def wait_for_parts(output: Path, count: int, job: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 180  # Ray takes its time on a machine with much else to do
+    while len(parts(output)) < count:
+        assert job.poll() is None, f"the job ended:\n{log.read_text()}"
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)

@@ -14,6 +14,7 @@ import pytest
 from lab.browser import Page, browser
 from lab.random_embeddinggemma import TINY, build
 from lab.server import CACHE, SOURCE, Server, bare_environment, serve
+from tests.live import bulk
 from tests.live.client_texts import TEXTS
 from tests.live.playground import kept_clean
 
@@ -116,3 +117,14 @@ def page(chromium: Page) -> Iterator[Page]:
     """Its tab, for a test of the playground."""
     with kept_clean(chromium) as clean:
         yield clean
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> bulk.Embedded:
+    directory = tmp_path_factory.mktemp("bulk")
+    texts = bulk.write_corpus(directory / "corpus", bulk.ROWS)
+    output = directory / "out"
+    ran = bulk.run("embed_dataset", directory / "corpus", output, *bulk.OPTIONS, "--quiet")
+    assert ran.returncode == 3, ran.stderr
+    assert (ran.stdout, ran.stderr) == ("", "")
+    return bulk.Embedded(directory / "corpus", texts, output)
