@@ -25,6 +25,7 @@ DASHBOARD = (
 COLUMNS = 24  # of Grafana's grid
 ROW_INCHES, COLUMN_INCHES = 0.3, 0.55
 GAP = 0.12  # between panels, in rows and columns
+BAR = 0.3  # height, in rows
 TICK_INCHES, LETTER_INCHES, LINE_INCHES = 0.6, 0.045, 0.17  # of labels of 6 points
 MINUTES = (1, 2, 5, 10, 15, 30, 60)  # possible steps between labels of the time axis
 # The query for the panel that lists alerts.
@@ -188,7 +189,7 @@ def _draw_legend(axes: Axes) -> None:
     inches = figure.get_size_inches() if figure else (1.0, 1.0)
     fitting = int(at.width * inches[0] / (0.35 + max(map(len, names)) * LETTER_INCHES))
     columns = min(max(1, fitting), len(names))
-    more = max(0, math.ceil(len(names) / columns) - 2) * LINE_INCHES / inches[1]
+    more = (math.ceil(len(names) / columns) - 1) * LINE_INCHES / inches[1]
     axes.set_position((at.x0, at.y0 + more, at.width, at.height - more))
     below = -0.22 / (axes.get_position().height * inches[1])
     axes.legend(
@@ -209,16 +210,18 @@ def _stack(axes: Axes, found: list[Series]) -> None:
 
 
 def _draw_bars(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None:
+    """A line of text above each bar: its name to the left, its value to the right."""
     found = found[::-1]
-    bars = axes.barh(range(len(found)), [series.values[0] for series in found], height=0.3)
-    axes.bar_label(
-        bars, labels=[_short(series.values[0]) for series in found], fontsize=7, padding=2
-    )
-    for row, series in enumerate(found):
-        axes.text(0, row + 0.25, series.name, fontsize=7)
-    axes.set_ylim(-0.5, max(len(found), 1))
-    axes.margins(x=0.2)
+    rows = max(len(found), 1)
+    axes.barh(range(len(found)), [series.values[0] for series in found], height=BAR)
+    axes.set_ylim(-0.5, rows)
     axes.axis("off")
+    height = axes.get_window_extent().height / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
+    look: dict[str, Any] = {"fontsize": min(7.0, 0.5 * 72 * height / (rows + 0.5)), "va": "bottom"}
+    for row, series in enumerate(found):
+        for at, side, text in (0, "left", series.name), (1, "right", _short(series.values[0])):
+            above = axes.get_yaxis_transform()
+            axes.text(at, row + BAR / 2, text, ha=side, transform=above, **look)
 
 
 def _draw_list(axes: Axes, panel: dict[str, Any], found: list[Series]) -> None:

@@ -2,9 +2,11 @@
 
 import itertools
 import math
+import re
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -14,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 
-from dev.dashboard import DASHBOARD, UNITS, Source, dashboard, draw, picture_of
+from dev.dashboard import DASHBOARD, UNITS, Series, Source, dashboard, draw, picture_of
 from lab.server import ROOT, Server, free_port, token
 from lab.service_keys import KEY
 from tests.deploy.processes import prometheus_of
@@ -169,10 +171,48 @@ def test_the_picture_is_drawn_from_the_dashboard(watched: Source, tmp_path: Path
         assert len(colours) > 100  # lines and letters, not an empty page
 
 
-def test_labels_of_the_picture_overlap_nothing_and_are_inside_their_panel(
-    watched: Source,
-) -> None:
-    figure = picture_of(watched)
+LARGEST = {"bytes": 8 * 2.0**30, "percentunit": 1.0, "reqps": 1e6, "s": 90.0, "short": 1e8}
+
+
+@dataclass(frozen=True)
+class Written(Source):
+    """Answers each query with a series per label that it may have, whose values are far apart."""
+
+    labels: int
+
+    def ask(self, panel: dict[str, Any]) -> list[Series]:
+        instant = panel["type"] != "timeseries"
+        points = 1 if instant else self.seconds // self.step
+        times = [(self.end - point * self.step) / 86_400 for point in range(points)][::-1]
+        names = [
+            re.sub(r"{{\w+}}", f"a_long_name_{label}", target["legendFormat"])
+            for target in panel.get("targets", [])
+            for label in range(self.labels if "{{" in target["legendFormat"] else 1)
+        ]
+        largest = LARGEST[panel["fieldConfig"]["defaults"]["unit"]] if names else 0.0
+        return [
+            Series(name, times, [largest * 7.0**-n / (1 + at) for at in range(points)])
+            for n, name in enumerate(names)
+        ]
+
+
+END = 1_760_000_000.0
+SOURCES = {
+    "a point": Written("", END, 2, 1),
+    "five minutes": Written("", END, 300, 6),
+    "a day": Written("", END, 86_400, 10),
+}
+
+
+@pytest.fixture(params=["Prometheus", *SOURCES])
+def drawn(request: pytest.FixtureRequest) -> Source:
+    if request.param in SOURCES:
+        return SOURCES[request.param]
+    return cast(Source, request.getfixturevalue("watched"))
+
+
+def test_labels_of_the_picture_overlap_nothing_and_are_inside_their_panel(drawn: Source) -> None:
+    figure = picture_of(drawn)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     renderer = canvas.get_renderer()
