@@ -163,9 +163,9 @@ class FormReader:
 
     async def _bodies(self) -> AsyncIterator[bytes]:
         while not self._ended:
+            self._ended = True  # also if it raises: then nothing more comes
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                self._ended = True
                 raise ClientGoneError
             self._ended = not message.get("more_body", False)
             yield message.get("body", b"")

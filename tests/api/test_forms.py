@@ -12,6 +12,7 @@ from starlette.requests import Request
 from api.errors import ClientGoneError, MalformedFormError
 from api.forms import MAX_FIELD_BYTES, MAX_FIELDS, Form, FormReader
 from api.turns import next_turn
+from gate.errors import BodyTimeout
 
 BYTES = st.lists(st.sampled_from([b"\r", b"\n", b"--", b"boundary", b"a", b'"'])).map(b"".join)
 
@@ -145,3 +146,26 @@ async def test_a_client_that_leaves_ends_the_reading() -> None:
     with pytest.raises(ClientGoneError):
         await reader.read(write)
     await reader.drain()
+
+
+async def test_after_a_body_that_stalled_nothing_more_is_waited_for() -> None:
+    content_type, _ = encoded(b"x" * 100)
+    asked = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        raise BodyTimeout("it came too slowly")
+
+    headers = [(b"content-type", content_type.encode())]
+    reader = FormReader(
+        Request({"type": "http", "headers": headers}, receive), file="file", turn=next_turn
+    )
+    with pytest.raises(BodyTimeout):
+        await reader.read(_nowhere)
+    await reader.drain()
+    assert asked == 1
+
+
+async def _nowhere(content: bytes) -> None:
+    """A file that takes everything."""
