@@ -112,9 +112,10 @@ class Application:
 
         async def endpoint(request: Request) -> ASGIApp:
             answer: dict[str, Any] | ASGIApp = await page(request)
-            if isinstance(answer, dict):
-                return Response(json_bytes(answer), media_type=JSON)
-            return answer
+            if not isinstance(answer, dict):
+                return answer
+            turn = partial(self._pieces.wait, user=state_of(request.scope).user_id)
+            return Answer(answer, self._unread, turn)
 
         return endpoint
 

@@ -15,6 +15,7 @@ from batches.requests import BatchRequest, answered_line, request_of, unanswered
 from quota.quota import Quota
 
 LONGEST_WAIT = 5.0  # seconds between two tries of a request while the service has too much work
+LINES_PER_TURN = 64  # that are decoded in one turn of the event loop
 TRIES = 3  # of a request in one part, once lines behind it may be answered
 
 
@@ -146,7 +147,9 @@ def _tell(admitted: asyncio.Event, _: object) -> None:
 async def items_of(lines: Sequence[Line], answerer: Answerer, *, endpoint: str) -> list[Item]:
     """The lines as requests; they were checked before, so a fault means that the file changed."""
     items = []
-    for line in lines:
+    for place, line in enumerate(lines):
+        if place % LINES_PER_TURN == LINES_PER_TURN - 1:
+            await asyncio.sleep(0)
         item = Item(line)
         if line.content or line.too_long:
             try:

@@ -140,7 +140,7 @@ class BatchRoutes(FileRoutes):
         """The caller's batches, the newest first."""
         batches = self.store.of(state_of(request.scope).user_id)[::-1]
         page, has_more = page_of(batches, request, default=LISTED)
-        return listed([*map(batch_object, page)], has_more=has_more)
+        return await listed(request, page, batch_object, has_more=has_more)
 
     @call("GET", "/v1/batches/{batch_id}")
     async def retrieve_batch(self, request: Request) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """OpenAI's files, for the inputs and outputs of batches."""
 
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -67,12 +68,26 @@ def page_of(items: list[Item], request: Request, *, default: int) -> tuple[list[
     return items[start:end], end < len(items)
 
 
-def listed(objects: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
-    """A page of a list as OpenAI's clients read it."""
-    first, last = (objects[0]["id"], objects[-1]["id"]) if objects else (None, None)
+async def listed(
+    request: Request,
+    page: list[Item],
+    form: Callable[[Item], dict[str, Any]],
+    *,
+    has_more: bool,
+) -> dict[str, Any]:
+    """A page of a list as OpenAI's clients read it; it is sent in pieces, and may take megabytes.
+
+    Args:
+        request: that asks for it, and has no body. From now on `receive` tells when it is left.
+        page: the items.
+        form: of one item in the answer.
+        has_more: whether there are items behind.
+    """
+    await request.body()
+    first, last = (page[0].id, page[-1].id) if page else (None, None)
     return {
         "object": "list",
-        "data": objects,
+        "data": map(form, page),
         "first_id": first,
         "last_id": last,
         "has_more": has_more,
@@ -128,7 +143,7 @@ class FileRoutes(OpenAIRoutes):
         if purpose := query.get("purpose"):
             files = [file for file in files if file.purpose == purpose]
         page, has_more = page_of(files, request, default=MOST_LISTED)
-        return listed([*map(file_object, page)], has_more=has_more)
+        return await listed(request, page, file_object, has_more=has_more)
 
     @call("GET", "/v1/files/{file_id}")
     async def retrieve_file(self, request: Request) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from api.dialects.native import EmbedRequest
 from api.edge import Edge
 from api.options import Limits
 from api.routes import Page
-from tests.api.asgi import Client
+from tests.api.asgi import Client, turns_during
 
 MB = 1_000_000
 
@@ -40,12 +40,16 @@ class Small:
     async def changing(self, _: Request) -> dict[str, Any]:
         return await self.fixed(_)
 
+    async def many(self, _: Request) -> dict[str, Any]:
+        return {"data": ("x" * 50_000 for _ in range(100)), "has_more": False}
+
 
 @pytest.fixture
 def application() -> Application:
     pages = [
         Page("/fixed", "fixed", "", fixed=True),
         Page("/changing", "changing", ""),
+        Page("/many", "many", ""),
     ]
     return Application(Small, pages, make=Small, limits=Limits(max_texts=8))
 
@@ -82,6 +86,17 @@ async def test_a_fixed_page_is_rendered_once(application: Application) -> None:
     bodies += [(await get(application, "/changing")).body for _ in range(3)]
     first, *others = (orjson.loads(body)["rendered"] for body in bodies[2:])
     assert others == [first + 1, first + 2, first + 3]
+
+
+async def test_a_long_list_is_sent_in_pieces_between_which_others_run(
+    application: Application,
+) -> None:
+    await started(application)
+    client = Client()
+    client.scope["path"] = "/many"
+    assert await turns_during(client.call(application)) >= 50
+    assert max(map(len, client.pieces)) < 150_000
+    assert orjson.loads(client.body) == {"data": ["x" * 50_000] * 100, "has_more": False}
 
 
 async def test_what_bentomls_client_reads_first_is_rendered_once(application: Application) -> None:
