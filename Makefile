@@ -140,9 +140,13 @@ tools faketime emulator:
 	for tool in $$missing; do case $$tool in caddy|nginx|pgbouncer|prometheus) \
 	  [ ! -d /run/systemd/system ] || systemctl --quiet disable --now $$tool;; esac; done
 
-# Debian 12 has docker-compose 1; this is 2, which the tests of docker-compose.yml use as well.
+# Debian 12 has docker-compose 1. This is version 2, which the tests of docker-compose.yml use as well: that of this
+# machine's Docker, or else that of Debian 13.
+$(COMPOSE): PATH_OF = {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Path}}{{end}}{{end}}
 $(COMPOSE):
-	@bash -euc '. deploy/image/debian.sh; unpack trixie "$(abspath build/compose)" docker-compose'
+	@mkdir -p $(@D)
+	@found=$$(docker info -f '$(PATH_OF)' 2> /dev/null); if [ -n "$$found" ]; then ln -s "$$found" $@; else \
+	  bash -euc '. deploy/image/debian.sh; unpack trixie "$(abspath build/compose)" docker-compose'; fi
 
 bench: native $(VENV)/dev $(BENCH)/peers ## Run the benchmarks (about 75 minutes) and write benchmarks/results
 	@$(BIN)/python -m benchmarks
