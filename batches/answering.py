@@ -86,6 +86,9 @@ class Answerer(Protocol):
     async def decode(self, content: bytes) -> Any:
         """A line as JSON. Raises LineFault."""
 
+    def n_texts(self, body: Mapping[str, Any]) -> int:
+        """Texts in a body, each of which takes memory until the answer is written."""
+
     def most_bytes(self, body: Mapping[str, Any]) -> int:
         """Bytes that the answer to a body may take, at most."""
 

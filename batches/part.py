@@ -161,6 +161,16 @@ async def items_of(lines: Sequence[Line], answerer: Answerer, *, endpoint: str) 
     return items
 
 
+def first_of(items: list[Item], answerer: Answerer, *, most_texts: int) -> list[Item]:
+    """The first items that have `most_texts` together; at least one."""
+    n_texts = 0
+    for place, item in enumerate(items):
+        n_texts += 0 if item.request is None else answerer.n_texts(item.request.body)
+        if place and n_texts > most_texts:
+            return items[:place]
+    return items
+
+
 def given_up(items: Sequence[Item], *, code: str, message: str) -> Iterator[bytes]:
     """The error lines of requests that are not answered any more."""
     for item in items:

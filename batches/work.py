@@ -12,7 +12,7 @@ from batches.answering import Answerer
 from batches.errors import NoSuchFileError, StorageFullError, UserStorageFullError
 from batches.lines import Amount, Line, read_lines
 from batches.output import append
-from batches.part import Item, Part, given_up, items_of, progress_after
+from batches.part import Item, Part, first_of, given_up, items_of, progress_after
 from batches.records import Batch, Problem, Progress, Status
 from batches.store import Store
 from batches.validation import Validation
@@ -21,6 +21,7 @@ from quota.quota import Quota
 LOG = logging.getLogger("embedding_api")
 CHECKED = Amount(lines=256, n_bytes=262_144)  # of a file that is checked, at once
 ANSWERED = Amount(lines=64, n_bytes=131_072)  # in one turn of a user
+MOST_TEXTS = 2_048  # in one turn, unless one line has more: each vector takes 3 KiB
 GIVEN_UP = Amount(lines=2_048, n_bytes=4_194_304)
 NO_SPACE = 30.0  # seconds until a batch that found no space on the disk is tried again
 ALLOWANCE = 65_536  # bytes of a line around the body of its request
@@ -143,14 +144,15 @@ class Work:
         """Answer the next lines. Returns seconds to wait."""
         before = batch.progress
         lines = await self._read(batch, ANSWERED, after=before.line, offset=before.offset)
+        items = await items_of(lines, self._answerer, endpoint=batch.endpoint)
         if batch.status != "in_progress":  # it was cancelled meanwhile
             return 0.0
-        if not lines:
+        if not items:
             await self._end(batch, "completed")
             return 0.0
-        batch.progress.charged_to = lines[-1].number
+        items = first_of(items, self._answerer, most_texts=MOST_TEXTS)
+        batch.progress.charged_to = items[-1].line.number
         await self._store.save(batch)
-        items = await items_of(lines, self._answerer, endpoint=batch.endpoint)
         part = Part(
             batch, items, self._free_to.get(batch.id, 0), given_up=lambda: self._is_given_up(batch)
         )

@@ -64,16 +64,19 @@ class EmbeddingsAnswerer:
             message = str(error).replace("The body", "This line")
         raise LineFault("invalid_json_line", message)
 
+    def n_texts(self, body: Mapping[str, Any]) -> int:
+        """Texts in a body, each of which takes memory until the answer is written."""
+        texts = body.get("input")
+        return min(len(texts), self._limits.max_texts) if isinstance(texts, list) else 1
+
     def most_bytes(self, body: Mapping[str, Any]) -> int:
         """Bytes that the answer to a body may take, at most, in the output file."""
-        texts = body.get("input")
-        n_texts = min(len(texts), self._limits.max_texts) if isinstance(texts, list) else 1
         sizes = self._routes.model_info.dimensions
         size = body.get("dimensions")
         n_values = size if isinstance(size, int) and size in sizes else sizes[0]
         encoding = body.get("encoding_format")
         per_value = _VALUE.get(encoding, 16.0) if isinstance(encoding, str) else 16.0
-        return _ANSWER + n_texts * (_EMBEDDING + int(n_values * per_value))
+        return _ANSWER + self.n_texts(body) * (_EMBEDDING + int(n_values * per_value))
 
     async def answer(
         self, body: Mapping[str, Any], *, user_id: str, caller: str, tokens: LineTokens

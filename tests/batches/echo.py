@@ -38,6 +38,9 @@ class Echo:
         except ValueError:
             raise LineFault("invalid_json_line", "not JSON") from None
 
+    def n_texts(self, body: Mapping[str, Any]) -> int:
+        return int(body.get("n_texts", 1))
+
     def most_bytes(self, body: Mapping[str, Any]) -> int:
         return 1_000
 

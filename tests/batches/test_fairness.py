@@ -16,6 +16,7 @@ from tests.batches.echo import (
     Echo,
     created,
     finished,
+    line_of,
     lines_of,
     make_quota,
     make_store,
@@ -142,3 +143,25 @@ async def test_a_step_that_fails_charges_nothing(
     assert quota.usage_now("anna").tokens_remaining == 100
     await finished(running_work, batch)
     assert quota.usage_now("anna").tokens_remaining == 100 - len("aaaboomcc")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "parts"),
+    [([900] * 5, [2, 2, 1]), ([5_000, 1, 2_047, 1], [1, 2, 1]), ([1, 2_048], [1, 1])],
+)
+async def test_a_part_has_few_texts_however_many_fit_into_its_bytes(
+    store: Store, echo: Echo, sizes: list[int], parts: list[int]
+) -> None:
+    lines = [
+        line_of(str(place), "a", body={"input": "a", "n_texts": size})
+        for place, size in enumerate(sizes)
+    ]
+    batch = await created(store, b"".join(lines))
+    running_work = make_work(store, echo, make_quota())
+    await running_work.step(batch)
+    done = []
+    while batch.status == "in_progress":
+        before = batch.progress.completed
+        await running_work.step(batch)
+        done.append(batch.progress.completed - before)
+    assert done == [*parts, 0]
