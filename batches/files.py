@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO
 
 from batches.directory import Directory
@@ -31,6 +33,7 @@ class Files:
         self._space = space
         self.max_bytes = max_bytes
         self._of: defaultdict[str, dict[str, StoredFile]] = defaultdict(dict)  # oldest first
+        self._readers: Counter[str] = Counter()  # of each file
 
     def load(self, files: list[StoredFile]) -> None:
         """Take over what a start has found."""
@@ -74,12 +77,26 @@ class Files:
             self._add(file)
 
     async def delete(self, file: StoredFile) -> None:
-        """Delete a file and its record."""
-        if self._of[file.user_id].pop(file.id, None) is not None:
+        """Delete a file and its record. While somebody reads it, it still counts."""
+        found = self._of[file.user_id].pop(file.id, None) is not None
+        if found and not self._readers[file.id]:
             self._space.add(file.user_id, -counted(file.n_bytes))
         if not self._of[file.user_id]:
             del self._of[file.user_id]
         await asyncio.to_thread(self._directory.forget, file.id)
+
+    @contextmanager
+    def reading(self, file: StoredFile) -> Iterator[Path]:
+        """The content of a file, which takes space until it is read even if it is deleted."""
+        self._readers[file.id] += 1
+        try:
+            yield self._directory.content(file.id)
+        finally:
+            self._readers[file.id] -= 1
+            if not self._readers[file.id]:
+                del self._readers[file.id]
+                if file.id not in self._of.get(file.user_id, ()):
+                    self._space.add(file.user_id, -counted(file.n_bytes))
 
     def _add(self, file: StoredFile) -> None:
         self._of[file.user_id][file.id] = file

@@ -162,13 +162,13 @@ class FileRoutes(OpenAIRoutes):
         """The content of a file: requests, answers or errors, as JSON lines."""
         file = self._file(request)
         await request.body()  # there is none; from now on `receive` tells that the client has left
-        path = self.store.directory.content(file.id)
-        if not path.is_file():
+        if not self.store.directory.content(file.id).is_file():
             raise NoSuchFileError(file.id)
-        answer = FileResponse(path, media_type=_JSONL, filename=f"{file.id}.jsonl")
 
         async def sent(scope: Scope, receive: Receive, send: Send) -> None:
-            await unless_gone(answer(scope, receive, send), receive)
+            with self.store.files.reading(file) as path:
+                answer = FileResponse(path, media_type=_JSONL, filename=f"{file.id}.jsonl")
+                await unless_gone(answer(scope, receive, send), receive)
 
         return sent
 

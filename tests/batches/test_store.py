@@ -113,6 +113,18 @@ async def test_small_files_count_too_and_deleting_one_makes_room(
     store.close()
 
 
+async def test_a_deleted_file_counts_until_nobody_reads_it(store: Store) -> None:
+    file, kept = await uploaded(store, b"1"), await uploaded(store, b"2")
+    with store.files.reading(kept):
+        with store.files.reading(file) as path, path.open("rb") as opened:
+            with store.files.reading(file):
+                await store.delete(file)
+            assert (opened.read(), path.exists()) == (b"1", False)
+            assert store.space.held == 2 * LEAST
+        assert store.space.held == LEAST
+    assert store.space.held == LEAST
+
+
 async def test_what_grows_over_the_users_limit_leaves_nothing(tmp_path: Path, clock: Clock) -> None:
     store = make_store(tmp_path / "b", clock, per_user=3 * LEAST)
     await store.open()
