@@ -214,8 +214,9 @@ $(VENV)/torch: | $(BIN)/python
 $(VENV)/prepare $(VENV)/bulk $(VENV)/dev: $(VENV)/%: requirements/%.txt | $(VENV)/torch
 	@echo "Installing $< ..." >&2
 	@$(INSTALL) -r $<
-	@$(BIN)/python -c 'import torch' || { rm -f $(VENV)/torch; \
-	  echo "This torch cannot be imported. Set TORCH_INDEX to an index with a CPU build of $(TORCH)."; exit 1; }
+	@$(BIN)/python -c 'import torch' || { rm -f $(VENV)/torch; $(PIP) uninstall --quiet --yes torch; \
+	  echo "This torch could not be imported, and was removed. Probably pip could not reach the index of builds for CPUs."; \
+	  echo "Set TORCH_INDEX to an index with a CPU build of $(TORCH), and try again."; exit 1; }
 	@touch $@
 
 # The engines of the benchmarks. llama.cpp has no wheel: a C++ compiler builds it in five minutes.
