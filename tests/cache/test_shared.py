@@ -223,3 +223,16 @@ async def test_what_is_stored_names_neither_texts_nor_users(
         names = [key.decode() async for key in client.scan_iter("*")]
     assert len(names) == 4
     assert not [each for each in names if user in each]
+
+
+async def test_after_a_lower_limit_redis_evicts_in_steps(make: Make, redis: RedisServer) -> None:
+    for user in range(3):
+        await store(make(entries=900), range(user * 300, (user + 1) * 300), user=f"user {user}")
+    cut = make(entries=100)
+    left = [900]
+    async with Redis.from_url(redis.url) as client:
+        [count] = [name async for name in client.scan_iter(f"{cut._prefix}count")]
+        for number in range(1_000, 1_005):
+            await store(cut, range(number, number + 1), user="another")
+            left.append(int(await client.get(count) or 0))
+    assert left == [900, 645, 390, 135, 100, 100]
