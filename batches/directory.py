@@ -43,22 +43,28 @@ class Directory:
         Raises:
             ConfigurationError: it cannot be made or written, or has files of others.
         """
-        try:
-            if self.path.exists():
-                foreign = {*os.listdir(self.path)} - _OWN
-                usable = os.access(self.path, os.W_OK | os.X_OK)
-            else:
-                foreign = set()
-                usable = os.access(self.path.parent, os.W_OK | os.X_OK)
-        except OSError:
-            foreign, usable = set(), False
-        if foreign or not usable:
+        fault = self._fault()
+        if fault:
             raise ConfigurationError(
-                f"BATCH_DIRECTORY: {str(self.path)[:64]!r} "
-                f"{'has other files in it' if foreign else 'cannot be written'}. Name an empty "
-                "directory on a local disk that the service's user may write, or one to be made "
-                "there"
+                f"BATCH_DIRECTORY: {str(self.path)[:64]!r} {fault}. Name an empty directory on a "
+                "local disk that the service's user may write, or one to be made in such a "
+                "directory"
             )
+
+    def _fault(self) -> str | None:
+        """Why the directory cannot be used; None if it can."""
+        try:
+            if not self.path.exists():
+                if not self.path.parent.is_dir():
+                    return "is in a directory that does not exist"
+                usable = os.access(self.path.parent, os.W_OK | os.X_OK)
+            elif {*os.listdir(self.path)} - _OWN:
+                return "has other files in it"
+            else:
+                usable = os.access(self.path, os.W_OK | os.X_OK)
+        except OSError:
+            usable = False
+        return None if usable else "cannot be written"
 
     def prepare(self) -> None:
         """Make what is missing, readable by this user of the machine alone."""

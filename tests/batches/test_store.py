@@ -200,12 +200,20 @@ async def test_a_user_has_a_bounded_number_of_batches_that_are_not_finished(stor
     )
 
 
-@pytest.mark.parametrize("place", ["", "missing/below", "file"])
-def test_a_directory_of_others_or_that_cannot_be_made_is_refused(
-    tmp_path: Path, place: str
+@pytest.mark.parametrize(
+    ("place", "fault"),
+    [
+        ("", "has other files"),
+        ("missing/below", "is in a directory that does not exist"),
+        ("file", "cannot be written"),
+        ("file/below", "is in a directory that does not exist"),
+    ],
+)
+def test_a_directory_of_others_or_that_cannot_be_made_is_refused_with_the_reason(
+    tmp_path: Path, place: str, fault: str
 ) -> None:
     (tmp_path / "file").write_text("of others")
-    with pytest.raises(ConfigurationError, match="BATCH_DIRECTORY"):
+    with pytest.raises(ConfigurationError, match=f"BATCH_DIRECTORY: .* {fault}"):
         Directory(tmp_path / place).check()
     assert {path.name for path in tmp_path.iterdir()} == {"file"}
 
