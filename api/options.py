@@ -63,7 +63,9 @@ def _within_limits(value: Any, info: ValidationInfo) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    """A string stands for a list with that string."""
+    """A string stands for a list with that string. Raises ValueError for what is neither."""
+    if value is not None and not isinstance(value, str | list | tuple):
+        raise ValueError("send one string, or a list of strings")
     return [value] if isinstance(value, str) else value
 
 

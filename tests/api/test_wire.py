@@ -197,6 +197,22 @@ def test_validation_ends_at_the_first_wrong_item(name: str) -> None:
     assert refusal(BatchEmbedRequest, **{name: ["a", 1, 2]}).param == f"{name}.1"
 
 
+@pytest.mark.parametrize("value", [42, 1.5, True, {"a": "b"}])
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (EmbeddingsRequest, "input"),
+        (OllamaEmbedRequest, "input"),
+        (TeiEmbedRequest, "inputs"),
+        (BatchEmbedRequest, "title"),
+    ],
+)
+def test_what_may_be_a_string_or_a_list_is_not_said_to_be_a_list_alone(
+    model: type[Body], name: str, value: Any
+) -> None:
+    assert str(refusal(model, **{name: value})) == f"{name}: send one string, or a list of strings"
+
+
 @pytest.mark.parametrize("model", BODIES)
 def test_a_long_name_of_a_field_is_not_repeated(model: type[Body]) -> None:
     read_or_refused = read if issubclass(model, ForeignBody) else refusal
