@@ -114,8 +114,10 @@ sbom: $(VENV)/dev ## Write the bill of materials and the licences to build/
 audit: $(VENV)/dev ## Ask the package index for known vulnerabilities of the shipped packages
 	@$(BIN)/python -m dev.audit
 
+# The order of tests/conftest.py is kept: pytest-xdist alone would begin with the files that have most tests.
+JOBS ?= 2
 test: tools $(COMPOSE) native clients $(VENV)/dev ## Run the whole test suite [JOBS=processes]
-	@$(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS) --dist loadfile)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 clients: $(CLIENTS)/ready ## Install the clients of other APIs that the tests call
 

@@ -10,9 +10,10 @@ INSTALL = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 
 
 def install_examples(directory: Path) -> Path:
-    """Copy the examples in JavaScript into a new `directory`, with the packages of their lock."""
+    """Copy the examples in JavaScript into `directory`, with the packages of their lock."""
     unwanted = shutil.ignore_patterns("node_modules")
-    shutil.copytree(ROOT / "examples" / "javascript", directory, ignore=unwanted)
+    examples = ROOT / "examples" / "javascript"
+    shutil.copytree(examples, directory, ignore=unwanted, dirs_exist_ok=True)
     subprocess.run(INSTALL, cwd=directory, check=True)
     return directory
 

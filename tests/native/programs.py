@@ -11,7 +11,7 @@ from embedder.native import build
 HERE = Path(__file__).parent
 CLANG = shutil.which("clang++-19") or "clang++"  # zig's has no AddressSanitizer
 # -O1: sixteen lanes in unoptimised code take minutes.
-SANITIZE = ("-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
+SANITIZE = ("-O1", "-gline-tables-only", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 VARIANTS = {
     "address": ("-fsanitize=address,undefined,fuzzer-no-link",),
     "thread": ("-fsanitize=thread",),

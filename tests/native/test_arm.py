@@ -13,6 +13,8 @@ from embedder.native_engine import NativeEngine
 from tests.native import golden
 from tests.native.test_golden import VECTORS
 
+pytestmark = pytest.mark.usefixtures("linux_objects")
+
 CPUS = {
     "neoverse-n1": ("dotprod", "portable"),
     "cortex-a72": ("portable",),  # Raspberry Pi 4: no dot product

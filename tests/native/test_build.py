@@ -10,9 +10,9 @@ import pytest
 
 from embedder.native import build
 from embedder.native.build import BuildError
+from tests.native.conftest import LINUX
 
 LOADERS = {"ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
-LINUX = [name for name in build.TARGETS if name.startswith("linux")]
 # In place of a compiler: logs its output file, and fails if there is a file `broken`.
 COMPILER = """#!/bin/sh
 cd "$(dirname "$0")"
@@ -24,6 +24,7 @@ echo "$*" > "$last"
 """
 
 
+@pytest.mark.usefixtures("linux_objects")
 @pytest.mark.parametrize("name", LINUX)
 def test_kernels_share_no_symbols(name: str) -> None:
     """The linker keeps an arbitrary copy of a weak symbol, and kernels differ by their CPU."""
@@ -34,6 +35,7 @@ def test_kernels_share_no_symbols(name: str) -> None:
     assert not re.findall(r"(?m)^.* [WwVvu] .*$", symbols)
 
 
+@pytest.mark.usefixtures("linux_objects")
 @pytest.mark.parametrize("name", LINUX)
 def test_the_library_needs_only_the_c_library_and_exports_only_its_interface(name: str) -> None:
     library = str(build.build(name))

@@ -19,6 +19,7 @@ def test_random_models_give_equal_bits_without_memory_errors(
     run(engine_program("engine_test", "address", tmp_path), "0", "17", seconds=300)
 
 
+@pytest.mark.usefixtures("linux_objects")  # those of kernels that are not run
 def test_threads_that_share_a_pack_do_not_race(tmp_path: Path) -> None:
     program = engine_program("engine_test", "thread", tmp_path, kernels=["portable"])
     run(program, "9", "17", "portable", seconds=300)
