@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from lab.server import Server, bare_environment, token
 
@@ -40,6 +41,7 @@ def schemathesis(server: Server, directory: Path, *options: str) -> None:
     assert ran.returncode == 0, ran.stdout[-5000:]
 
 
+@pytest.mark.parametrize("server", ["source"], indirect=True)
 def test_the_server_does_what_its_document_says(server: Server, tmp_path: Path) -> None:
     schemathesis(server, tmp_path)
 
