@@ -123,14 +123,13 @@ def test_a_job_that_is_killed_and_stopped_goes_on_to_the_same_bytes(
     tmp_path: Path,
 ) -> None:
     output, log = tmp_path / "out", tmp_path / "log"
+    arguments = (embedded.corpus, output, *bulk.OPTIONS, "--quiet", "--threads", "1")
     for number, status, said in [
         (signal.SIGKILL, -signal.SIGKILL, ""),
         (signal.SIGTERM, 130, bulk.STOPPED),
         (signal.SIGINT, 130, bulk.STOPPED),
     ]:
-        job = bulk.start(
-            "embed_dataset", embedded.corpus, output, *bulk.OPTIONS, "--quiet", log=log
-        )
+        job = bulk.start("embed_dataset", *arguments, log=log)
         bulk.wait_for_parts(output, len(bulk.parts(output)) + 2, job, log)
         job.send_signal(number)
         assert (job.wait(10), log.read_text()) == (status, said)
