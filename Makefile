@@ -117,7 +117,8 @@ audit: $(VENV)/dev ## Ask the package index for known vulnerabilities of the shi
 # The order of tests/conftest.py is kept: pytest-xdist alone would begin with the files that have most tests.
 JOBS ?= 2
 test: tools $(COMPOSE) native clients $(VENV)/dev ## Run the whole test suite [JOBS=processes]
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not alone"
+	@$(BIN)/python -m pytest -m alone tests/quota
 
 clients: $(CLIENTS)/ready ## Install the clients of other APIs that the tests call
 

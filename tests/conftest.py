@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,8 @@ os.environ |= {
 }
 
 atexit.register(shutil.rmtree, os.environ["BENTOML_HOME"], ignore_errors=True)
+# A shell starts what runs in its background with SIGINT ignored, and every child inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import hypothesis
 import pytest
