@@ -24,8 +24,11 @@ def line_of(name: str, key: str) -> str:
     line = f"{name}:{hashlib.sha256(key.encode()).hexdigest()}:{OPTIONS}"
     try:
         parse_list([line], source="NAME", users=CallerLimits(None, None))
-    except ConfigurationError as error:
-        sys.exit(f"embedding-api: {error} For example: make service-key NAME=indexer")
+    except ConfigurationError:  # its text is about a line of SERVICE_KEYS
+        sys.exit(
+            "embedding-api: NAME is the name of the machine: up to 32 lower case letters, digits, "
+            "- and _. For example: make service-key NAME=indexer"
+        )
     return line
 
 
