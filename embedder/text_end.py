@@ -106,10 +106,11 @@ def _last_tokens(
         encode = tokenizer.encode_batch if begin else tokenizer.encode_batch_fast
         [encoding] = encode([text[start:end]], add_special_tokens=False)
         first = _first_from(encoding, begin - start) if begin else 0
-        if not first or start + _characters(encoding, first - 1)[1] <= begin:
-            end = begin
-        elif first < len(encoding):
-            end = start + _characters(encoding, first)[0]
+        before = start + _characters(encoding, first - 1)[1] if first else start
+        if first < len(encoding):
+            end = _end_of_word(text, before, start + _characters(encoding, first)[0])
+        elif before <= begin:
+            end = _end_of_word(text, before, begin)
         else:
             size *= 2  # one token has all characters of the window
         ids[:0] = encoding.ids[first:]
@@ -128,6 +129,15 @@ def _start(text: str, begin: int) -> int:
         if text[start].isspace() and not text[start - 1].isspace():
             return start
     return latest
+
+
+def _end_of_word(text: str, begin: int, end: int) -> int:
+    """The first white space from `begin` on, or `end`: what is left for the window before.
+
+    A run of white space may become one token at its last character, and is read with that token. A
+    combining mark belongs to the token before it.
+    """
+    return next((index for index in range(begin, end) if text[index].isspace()), end)
 
 
 def _first_from(encoding: tokenizers.Encoding, begin: int) -> int:

@@ -72,6 +72,17 @@ def test_ids_are_the_last_ones_of_the_whole_text(
     check(load(kind), prompt, text, kept)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("space", [" ", "\u3000", "\t", "\n"])
+@pytest.mark.parametrize("count", [95, 96, 97, 140])
+def test_a_run_of_white_space_across_windows_is_read_once(
+    kind: str, space: str, count: int, load: LoadTokenizer
+) -> None:
+    """XLM-R's tokenizer makes one token of it, at its last character."""
+    for text in (space * count, "word" + space * count, space * count + "word"):
+        check(load(kind), PROMPT, text, 16)
+
+
 @pytest.mark.parametrize("kind", ["wordpiece", "gemma3"])
 @pytest.mark.parametrize("piece", PIECES)
 def test_so_are_nearly_all_of_one_repeated_piece_in_several_windows(
