@@ -26,8 +26,9 @@ ENCODINGS: Mapping[str, Callable[[Vectors], Vectors]] = {
     "binary": _signs,
 }
 # By precision of the weights and encoding of the vectors. fp32 differs by rounding only. A bit
-# flips where a value is near 0: at a cosine of 0.9995, an angle of 0.03, in 1 % of the bits. One of
-# 48 bits costs 0.04, so the floors of single texts are low.
+# flips where a value is near 0: at a cosine of 0.999, an angle of 0.045, in 1.4 % of the bits. One
+# of 48 bits costs 0.04, so the floors of single texts are low. A right rounding to int8 has a mean of
+# 0.99947 to 0.9998 so far; tests/embedder/prepare/test_bad_exports.py has faults that are refused.
 FLOORS: Mapping[str, Mapping[str, Agreement]] = {
     "fp32": {
         "float": Agreement(0.999999, 0.999999, 0.999999, 0.9999, 0.97),
@@ -40,8 +41,8 @@ FLOORS: Mapping[str, Mapping[str, Agreement]] = {
         "binary": Agreement(0.99, 0.95, 0.85, 0.995, 0.9),
     },
     "int8": {
-        "float": Agreement(0.9995, 0.998, 0.997, 0.9995, 0.9),
-        "int8": Agreement(0.999, 0.9975, 0.996, 0.999, 0.9),
+        "float": Agreement(0.999, 0.998, 0.997, 0.999, 0.9),
+        "int8": Agreement(0.9985, 0.9975, 0.996, 0.9985, 0.9),
         "binary": Agreement(0.97, 0.9, 0.8, 0.96, 0.75),
     },
 }
