@@ -38,6 +38,7 @@ def of_engine(*, quick: bool) -> dict[str, Any]:
     long, short = (rates[name][OURS_2]["median"] for name in (ONE_2048, AT_128))
     return {
         "tokens_per_second": rates,
+        "times_faster_than": by_workload(measured, lambda rounds: rounds.times_faster(OURS_2)),
         "rate_at_2048_of_rate_at_128": long / short,
         "share_of_bound": by_workload(
             measured, lambda rounds: rounds.share_of_bound(OURS_2, weights=WEIGHTS_2)
