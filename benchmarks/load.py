@@ -116,12 +116,6 @@ def pss_mb(server: Server) -> dict[str, float]:
     return {f"process {number}": size for number, size in enumerate(sizes)} | {"all": sum(sizes)}
 
 
-def peak_mb(server: Server) -> float:
-    """The sum of the peak resident megabytes of each process."""
-    statuses = [Path(f"/proc/{process.pid}/status").read_text() for process in processes(server)]
-    return sum(int(status.split("VmHWM:")[1].split()[0]) for status in statuses) * 1024 / 1e6
-
-
 def cpu_seconds(server: Server) -> float:
     return float(
         sum(

@@ -1,4 +1,4 @@
-"""Measure the speed over HTTP and the memory of the service by number of cores.
+"""Measure the speed over HTTP by number of cores. benchmarks.memory measures the memory.
 
     python -m benchmarks.sizing [--json PATH]
 
@@ -10,7 +10,7 @@ import asyncio
 import os
 from typing import Any
 
-from benchmarks.load import closed_loop, peak_mb, serving
+from benchmarks.load import closed_loop, serving
 from benchmarks.report import arguments, save
 from embedder.profile import TOKENIZER_FILE
 from embedder.tokens import Tokenizer
@@ -22,19 +22,17 @@ from lab.texts import text_of
 QUERIES, PASSAGES, CALLERS = 40, 120, 8
 
 
-async def measure(server: Server, query: str, passage: str, longest: str) -> dict[str, float]:
+async def measure(server: Server, query: str, passage: str) -> dict[str, float]:
     await closed_loop(server, [query, passage] * 4, concurrency=2)
     queries = await closed_loop(server, [query] * QUERIES, concurrency=1)
     passages = await closed_loop(server, [passage] * PASSAGES, concurrency=CALLERS)
-    await closed_loop(server, [longest] * 2, concurrency=2)
     return {
         "query_ms": percentile(queries.latencies, 0.5) * 1000,
         "tokens_per_second_128": passages.tokens / passages.seconds,
-        "rss_peak_mb": peak_mb(server),
     }
 
 
-def row(threads: int, texts: tuple[str, str, str]) -> dict[str, Any]:
+def row(threads: int, texts: tuple[str, str]) -> dict[str, Any]:
     """Measure one service on `threads` cores; its processes inherit the affinity."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, set(sorted(cores)[:threads]))
@@ -49,7 +47,7 @@ def row(threads: int, texts: tuple[str, str, str]) -> dict[str, Any]:
 def main() -> None:
     path = arguments("sizing", __doc__).json
     tokenizer = Tokenizer.from_file(prepared(str(random_embeddinggemma()), "int8") / TOKENIZER_FILE)
-    texts = (text_of(16, tokenizer), text_of(128, tokenizer), text_of(2048, tokenizer))
+    texts = (text_of(16, tokenizer), text_of(128, tokenizer))
     counts = range(1, len(os.sched_getaffinity(0)) + 1)
     save(path, {"rows": [row(threads, texts) for threads in counts]})
 

@@ -60,8 +60,8 @@ def sizing_table() -> str:
         "Least `MEMORY` |",
         "| ---: |" + " ---: |" * 4,
     ]
+    peak = results("memory")["pss_mb"]["most"]
     for row in figures["rows"]:
-        peak = row["rss_peak_mb"]
         full = peak + Settings.model_fields["cache_bytes"].default / 1e6
         cells = [
             str(row["threads"]),
@@ -73,8 +73,9 @@ def sizing_table() -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        f"All lines are measured, on {machine['cpu']} with {', '.join(machine['instructions'])},",
-        "without the cache; the least `MEMORY` has room for `CACHE_BYTES`.",
+        f"The speed is that of {machine['cpu']} with {', '.join(machine['instructions'])}, without",
+        "the cache. The memory is that of all processes, with the tokenizer of Gemma 3; the least",
+        "`MEMORY` has room for `CACHE_BYTES` too.",
     ]
     return "\n".join(lines) + "\n"
 
