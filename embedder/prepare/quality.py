@@ -27,8 +27,9 @@ ENCODINGS: Mapping[str, Callable[[Vectors], Vectors]] = {
 }
 # By precision of the weights and encoding of the vectors. fp32 differs by rounding only. A bit
 # flips where a value is near 0: at a cosine of 0.999, an angle of 0.045, in 1.4 % of the bits. One
-# of 48 bits costs 0.04, so the floors of single texts are low. A right rounding to int8 has a mean of
-# 0.99947 to 0.9998 so far; tests/embedder/prepare/test_bad_exports.py has faults that are refused.
+# of 48 bits costs 0.04, so the floors of single texts are low. A right rounding to int8 has a mean
+# of 0.99947 to 0.9998 so far. tests/embedder/prepare/test_bad_exports.py has faults that are
+# refused.
 FLOORS: Mapping[str, Mapping[str, Agreement]] = {
     "fp32": {
         "float": Agreement(0.999999, 0.999999, 0.999999, 0.9999, 0.97),
