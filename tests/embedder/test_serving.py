@@ -111,7 +111,7 @@ async def test_callers_of_a_broken_engine_get_an_error(
         assert not model.serves
 
 
-@pytest.mark.parametrize("texts", [["a"] * 1_999, ["word " * 10_000]])
+@pytest.mark.parametrize("texts", [["a"] * 1_999, ["word " * 10_000] * 50])
 async def test_large_requests_do_not_block_the_event_loop(
     directory: Path, monkeypatch: pytest.MonkeyPatch, texts: list[str]
 ) -> None:
