@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from batches.durable import UNFINISHED, open_at, remove, size_of, sync, write_whole
 from batches.ids import is_batch_id, is_file_id
-from batches.records import Batch, StoredFile, batch_bytes, file_bytes, read_batch, read_file
+from batches.records import Batch, StoredFile, read_batch, read_file, record_bytes
 from errors import ConfigurationError
 
 LOG = logging.getLogger("embedding_api")
@@ -35,7 +35,7 @@ class Directory:
         self._files = path / "files"
         self._records = path / "records"
         self._lock: int | None = None
-        self._unreadable = False  # whether a record was found that names nobody knows what
+        self._unreadable = False  # whether a record could not be read, nor what it names
 
     def check(self) -> None:
         """Check that the directory can be used, and change nothing.
@@ -117,8 +117,7 @@ class Directory:
 
     def keep(self, record: StoredFile | Batch) -> None:
         """Write a record. Raises StorageFullError; then the record is as it was."""
-        content = file_bytes(record) if isinstance(record, StoredFile) else batch_bytes(record)
-        write_whole(self._record(record.id), content)
+        write_whole(self._record(record.id), record_bytes(record))
 
     def forget(self, record_id: str) -> None:
         """Remove a record, and the content of a file."""

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from batches.errors import ContentLostError, StorageFullError
 
 UNFINISHED = ".unfinished"  # suffix of a file that is being written
+PIECE = 262_144  # bytes that are written at once
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -57,6 +58,12 @@ def discard(path: Path, file: BinaryIO) -> None:
     _unfinished(path).unlink(missing_ok=True)
 
 
+def write(file: BinaryIO, content: bytes) -> None:
+    """Add to a file. Raises StorageFullError where the disk is full."""
+    with space_needed():
+        file.write(content)
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Replace a file: after a crash it has the old content or the new one.
 
@@ -65,8 +72,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     file = create(path)
     try:
-        with space_needed():
-            file.write(content)
+        write(file, content)
         publish(path, file)
     except BaseException:
         discard(path, file)

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batches.directory import Directory
-from batches.durable import create, discard, publish, space_needed
+from batches.durable import PIECE, create, discard, publish, write
 from batches.errors import FileTooLargeError, NoSuchFileError
 from batches.ids import new_file_id
 from batches.records import StoredFile
 from batches.space import LEAST, Space, counted
-
-PIECE = 262_144  # bytes that are written at once
 
 
 class Files:
@@ -162,9 +160,4 @@ class Upload:
 
     async def _flush(self) -> None:
         content, self._waiting = bytes(self._waiting), bytearray()
-        await asyncio.to_thread(_write, self._file, content)
-
-
-def _write(file: BinaryIO, content: bytes) -> None:
-    with space_needed():
-        file.write(content)
+        await asyncio.to_thread(write, self._file, content)

@@ -9,9 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from batches.durable import open_at, space_needed, sync, sync_directory
-
-PIECE = 262_144  # bytes that are written at once
+from batches.durable import PIECE, open_at, space_needed, sync, sync_directory, write
 
 
 async def append(path: Path, size: int, pieces: Iterable[bytes]) -> int:
@@ -36,11 +34,11 @@ async def append(path: Path, size: int, pieces: Iterable[bytes]) -> int:
     end = size
     try:
         for block in chain([first], blocks):
-            await asyncio.to_thread(_write, file, block)
+            await asyncio.to_thread(write, file, block)
             end += len(block)
         await asyncio.to_thread(_end, file, None if size else path.parent)
     finally:
-        with suppress(OSError):  # a full disk, of which `_write` has told
+        with suppress(OSError):  # a full disk, of which `write` has told
             file.close()
     return end
 
@@ -54,11 +52,6 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
             block.clear()
     if block:
         yield bytes(block)
-
-
-def _write(file: BinaryIO, content: bytes) -> None:
-    with space_needed():
-        file.write(content)
 
 
 def _end(file: BinaryIO, directory: Path | None) -> None:

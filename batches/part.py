@@ -69,8 +69,9 @@ class Part:
 
         Tokens are charged in the order of the lines: where the day's tokens end, all lines before
         are answered and none behind is charged. The vectors are computed together. A line that the
-        service has no room for ends the part, so that nobody else's waits for this user's share of
-        the queue. After an unexpected error nothing stays charged: all lines are answered again.
+        service has no room for ends the part, so that no batch of another user waits for this
+        user's share of the queue. After an unexpected error nothing stays charged: all lines are
+        answered again.
         """
         tasks: list[asyncio.Task[None]] = []
         try:
@@ -123,8 +124,10 @@ class Part:
     @property
     def seconds(self) -> float:
         """Until the part is worth another turn; 0 if all of it is done."""
-        if self.waits is None or self.waits.spent:
-            return 0.0 if self.waits is None else self.waits.seconds
+        if self.waits is None:
+            return 0.0
+        if self.waits.spent:
+            return self.waits.seconds
         return min(self.waits.seconds, LONGEST_WAIT)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import orjson
 from pydantic import TypeAdapter
@@ -12,10 +12,7 @@ Status = Literal[
     "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling",
     "cancelled",
 ]  # fmt: skip
-STATUSES: tuple[Status, ...] = (
-    "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling",
-    "cancelled",
-)  # fmt: skip
+STATUSES: tuple[Status, ...] = get_args(Status)
 FINISHED = frozenset({"failed", "completed", "expired", "cancelled"})
 INPUT, OUTPUT = "batch", "batch_output"  # purposes of files
 
@@ -119,21 +116,16 @@ class Batch:
 _FILES, _BATCHES = TypeAdapter(StoredFile), TypeAdapter(Batch)
 
 
-def file_bytes(record: StoredFile) -> bytes:
-    """The record of a file as it is kept."""
-    return orjson.dumps(record)
-
-
-def batch_bytes(record: Batch) -> bytes:
-    """The record of a batch as it is kept."""
+def record_bytes(record: StoredFile | Batch) -> bytes:
+    """The record of a file or a batch as it is kept."""
     return orjson.dumps(record)
 
 
 def read_file(content: bytes) -> StoredFile:
-    """The opposite of `file_bytes`. Raises ValueError for anything else."""
+    """A file from its `record_bytes`. Raises ValueError for anything else."""
     return _FILES.validate_json(content, strict=True)
 
 
 def read_batch(content: bytes) -> Batch:
-    """The opposite of `batch_bytes`. Raises ValueError for anything else."""
+    """A batch from its `record_bytes`. Raises ValueError for anything else."""
     return _BATCHES.validate_json(content, strict=True)

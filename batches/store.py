@@ -79,8 +79,7 @@ class Store:
     @property
     def files(self) -> Files:
         """Every file. Raises StoreClosedError before the directory is open."""
-        if not self._open:
-            raise StoreClosedError
+        self._require_open()
         return self._files
 
     def __iter__(self) -> Iterator[Batch]:
@@ -88,14 +87,12 @@ class Store:
 
     def of(self, user_id: str) -> list[Batch]:
         """A user's batches, the oldest first. Raises StoreClosedError."""
-        if not self._open:
-            raise StoreClosedError
+        self._require_open()
         return list(self._of[user_id].values()) if user_id in self._of else []
 
     def get(self, user_id: str, batch_id: str) -> Batch:
         """A user's batch. Raises NoSuchBatchError, StoreClosedError."""
-        if not self._open:
-            raise StoreClosedError
+        self._require_open()
         batch = self._of[user_id].get(batch_id) if user_id in self._of else None
         if batch is None:
             raise NoSuchBatchError(batch_id)
@@ -226,6 +223,10 @@ class Store:
         for batch in ended:
             self._drop(batch)
             await asyncio.to_thread(self.directory.forget, batch.id)
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise StoreClosedError
 
     def _reader(self, file: StoredFile) -> Batch | None:
         """The batch that still reads a file, if one does."""

@@ -103,10 +103,7 @@ class Bodies:
         finally:
             if body is not None:
                 self._timers.pop(body, None)
-        if message["type"] == "http.disconnect":
-            raise BodyTimeout(
-                "The connection closed before the body was complete.", reason="client_left"
-            )
+        require_connection(message)
         if body is not None and body not in self._memory:
             raise self._too_slow(body, left)
         return message
@@ -169,6 +166,14 @@ def replay(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": waiting.pop(), "more_body": False}
 
     return receive_body
+
+
+def require_connection(message: Message) -> None:
+    """Raises BodyTimeout if the client left before the end of its body."""
+    if message["type"] == "http.disconnect":
+        raise BodyTimeout(
+            "The connection closed before the body was complete.", reason="client_left"
+        )
 
 
 def _take(message: Message, buffer: io.BytesIO) -> bool:

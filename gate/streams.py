@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gate.bodies import STALL, Message, Receive
+from gate.bodies import STALL, Message, Receive, require_connection
 from gate.errors import BodyTimeout, BodyTooLarge
 
 
@@ -44,10 +44,7 @@ class StreamedBody:
                 f"The body came too slowly: send at least {self._pace / 1024:.0f} KiB per second, "
                 f"without pauses of {STALL:g} seconds."
             ) from None
-        if message["type"] == "http.disconnect":
-            raise BodyTimeout(
-                "The connection closed before the body was complete.", reason="client_left"
-            )
+        require_connection(message)
         size = len(message.get("body", b""))
         self._n_bytes += size
         self._left += size / self._pace - (asyncio.get_running_loop().time() - began)

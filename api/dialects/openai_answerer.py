@@ -95,10 +95,8 @@ class EmbeddingsAnswerer:
             answer = await self._embed(body, scope)
         except Exception as error:
             await tokens.refund_all()
-            failed = _failed(error, request_id=state.request_id, never_fits=tokens.never_fits)
-        else:
-            return Answered(SUCCESS, state.request_id, answer, state.n_tokens, state.cached_tokens)
-        return failed
+            return _failed(error, request_id=state.request_id, never_fits=tokens.never_fits)
+        return Answered(SUCCESS, state.request_id, answer, state.n_tokens, state.cached_tokens)
 
     async def _embed(self, body: Mapping[str, Any], scope: Scope) -> Callable[[], Iterator[bytes]]:
         request = validated(EmbeddingsRequest, body, limits=self._limits)
