@@ -15,8 +15,10 @@ import pytest
 from lab.browser import Page, browser
 from lab.once import made_once
 from lab.random_embeddinggemma import TINY, build
+from lab.redis_server import RedisServer
 from lab.server import CACHE, SOURCE, Server, bare_environment, serve
 from tests.live import bulk
+from tests.live.batch_calls import BATCHING
 from tests.live.client_texts import TEXTS
 from tests.live.playground import kept_clean
 
@@ -86,6 +88,27 @@ def one_at_a_time(tmp_path_factory: pytest.TempPathFactory, model_store: Path) -
     }
     environment |= {"MODEL_ALIASES": "text-embedding-3-small, text-embedding-ada-002"}
     with serve(tmp_path_factory.mktemp("one-at-a-time") / "log", environment) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def batch_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The Redis of `batching`, with the tokens of batches."""
+    server = RedisServer(tmp_path_factory.mktemp("batch-redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def batching(
+    tmp_path_factory: pytest.TempPathFactory, model_store: Path, batch_redis: RedisServer
+) -> Iterator[Server]:
+    """The starter model with a directory of batches."""
+    directory = tmp_path_factory.mktemp("batching")
+    environment = PLENTY | CACHE | BATCHING
+    environment |= {"REDIS_URL": batch_redis.url, "BATCH_DIRECTORY": str(directory / "batches")}
+    with serve(directory / "log", environment) as running:
         yield running
 
 

@@ -1,112 +1,22 @@
-"""Batches by OpenAI's unmodified client, on the real service with a real Redis."""
+"""Batches by OpenAI's unmodified clients, on the real service with a real Redis."""
 
-import hashlib
 import json
-import signal
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from openai.types import Batch
 
-from auth.service_key_format import new_key
 from batching import FRESH
-from lab.redis_server import RedisServer
-from lab.server import CACHE, ROOT, Server, bare_environment, serve, token
+from lab.server import ROOT, Server, bare_environment, token
+from tests.live.batch_calls import FILE_BYTES, WINDOW, begun, client_of, ended, line, lines_of
 from tests.live.client_texts import MODEL
-from tests.live.conftest import PLENTY
-from tests.live.test_lifecycle import wait_for_another_than, worker
 from tests.printed import blocks
-
-FILE_BYTES = 3_000_000
-LIMITED = new_key()  # may spend 100 tokens a day
-KEYS = f"limited:{hashlib.sha256(LIMITED.encode()).hexdigest()}:requests=none:tokens=100"
-WINDOW: Any = "24h"
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture(scope="module")
-def batching(
-    tmp_path_factory: pytest.TempPathFactory, model_store: Path, redis_server: RedisServer
-) -> Iterator[Server]:
-    directory = tmp_path_factory.mktemp("batching")
-    environment = (
-        PLENTY
-        | CACHE
-        | {
-            "REDIS_URL": redis_server.url,
-            "MODEL_QUANTIZATION": "fp32",
-            "BATCH_DIRECTORY": str(directory / "batches"),
-            "BATCH_FILE_BYTES": str(FILE_BYTES),
-            "BATCH_BYTES_PER_USER": "40000000",
-            "BATCH_TOKENS_PER_DAY": "1000000",
-            "SERVICE_KEYS": KEYS,
-        }
-    )
-    with serve(directory / "log", environment) as running:
-        yield running
-
-
-def client_of(server: Server, user: str | None = None, *, key: str | None = None) -> openai.OpenAI:
-    bearer = key or token(user or str(uuid.uuid4()))
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key=bearer, max_retries=0)
-
-
-def line(custom_id: str, text: Any, **options: Any) -> bytes:
-    body = {"model": MODEL, "input": text, **options}
-    fields = {"custom_id": custom_id, "method": "POST", "url": "/v1/embeddings", "body": body}
-    return json.dumps(fields).encode() + b"\n"
-
-
-def begun(client: openai.OpenAI, content: bytes, window: str = WINDOW, **more: Any) -> Batch:
-    file = client.files.create(file=("in.jsonl", content), purpose="batch")
-    return client.batches.create(
-        input_file_id=file.id,
-        endpoint="/v1/embeddings",
-        completion_window=window,  # type: ignore[arg-type]
-        **more,
-    )
-
-
-def when(client: openai.OpenAI, batch: Batch, holds: Callable[[Batch], bool]) -> Batch:
-    deadline = time.monotonic() + 60
-    while not holds(batch):
-        assert time.monotonic() < deadline, batch
-        time.sleep(0.05)
-        batch = client.batches.retrieve(batch.id)
-    return batch
-
-
-def ended(client: openai.OpenAI, batch: Batch) -> Batch:
-    ends = ("completed", "failed", "expired", "cancelled")
-    return when(client, batch, lambda now: now.status in ends)
-
-
-def lines_of(client: openai.OpenAI, file_id: str | None) -> list[dict[str, Any]]:
-    if file_id is None:
-        return []
-    return [json.loads(line) for line in client.files.content(file_id).text.splitlines()]
-
-
-def told(client: openai.OpenAI, batch: Batch) -> list[str]:
-    """custom_ids of the answers and errors of a batch."""
-    found = (batch.output_file_id, batch.error_file_id)
-    return [line["custom_id"] for file_id in found for line in lines_of(client, file_id)]
-
 
 OPTIONS: list[dict[str, Any]] = [
     {},
@@ -276,84 +186,6 @@ def test_a_users_files_are_bounded_and_deleting_one_makes_room(batching: Server)
     client.files.delete(files[0].id)
     for file in [*files[1:], client.files.create(file=("a", content), purpose="batch")]:
         client.files.delete(file.id)
-
-
-MANY_LINES = 600
-MANY = b"".join(line(str(number), f"word word {number} " * 8) for number in range(MANY_LINES))
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_worker_that_ends_loses_no_request_and_answers_none_twice(
-    batching: Server, redis_server: RedisServer, number: signal.Signals
-) -> None:
-    user = str(uuid.uuid4())
-    client = client_of(batching, user)
-    batch = begun(client, MANY)
-    batch = when(client, batch, lambda now: counts(now) > 0)
-    assert batch.status == "in_progress"
-    gone = worker(batching)
-    gone.send_signal(number)
-    wait_for_another_than(gone, batching, 60)
-    batching.wait_until_ready()
-    done = ended(client, batch)
-    assert done.status == "completed"
-    assert told(client, done) == [str(number) for number in range(MANY_LINES)]
-    assert done.usage is not None
-    used = tokens_of(redis_server, user)
-    assert used <= done.usage.input_tokens
-    assert used > done.usage.input_tokens * (0.8 if number == signal.SIGKILL else 0.999)
-
-
-def counts(batch: Batch) -> int:
-    return batch.request_counts.completed if batch.request_counts else 0
-
-
-def tokens_of(redis_server: RedisServer, user: str) -> int:
-    """What Redis has charged to the batches of a user."""
-    answer = redis_server.command("HGET", f"quota:batches:{{{user}}}:tokens", "used")
-    return int(answer.split(b"\r\n")[1])
-
-
-def test_a_cancelled_batch_keeps_its_answers(batching: Server) -> None:
-    client = client_of(batching)
-    batch = when(client, begun(client, MANY), lambda now: counts(now) > 0)
-    assert client.batches.cancel(batch.id).status == "cancelling"
-    done = ended(client, batch)
-    assert done.status == "cancelled"
-    answers = lines_of(client, done.output_file_id)
-    errors = lines_of(client, done.error_file_id)
-    assert 0 < len(answers) < MANY_LINES
-    assert len(told(client, done)) == MANY_LINES == len(set(told(client, done)))
-    assert {error["error"]["code"] for error in errors} == {"batch_cancelled"}
-    with pytest.raises(openai.BadRequestError):
-        client.batches.cancel(batch.id)
-
-
-def test_a_batch_that_takes_longer_than_its_window_expires(batching: Server) -> None:
-    client = client_of(batching)
-    done = ended(client, begun(client, MANY, window="1s"))
-    assert done.status == "expired"
-    assert done.expired_at is not None
-    assert len(told(client, done)) == MANY_LINES == len(set(told(client, done)))
-    errors = lines_of(client, done.error_file_id)
-    assert {error["error"]["code"] for error in errors} == {"batch_expired"}
-
-
-def test_tokens_of_batches_are_counted_apart_and_a_batch_waits_for_more(batching: Server) -> None:
-    client = client_of(batching, key=LIMITED)
-    content = b"".join(line(str(number), f"word {number}") for number in range(40))
-    batch = begun(client, content)
-    batch = when(client, batch, lambda now: counts(now) > 0)
-    time.sleep(0.5)
-    waiting = client.batches.retrieve(batch.id)
-    assert waiting.status == "in_progress"
-    assert waiting.usage is not None
-    assert 90 < waiting.usage.input_tokens <= 100
-    with batching.client(LIMITED) as caller:
-        usage = caller.get("/usage").json()["tokens"]
-        assert (usage["limit"], usage["remaining"]) == (100, 100)
-    client.batches.cancel(batch.id)
-    assert ended(client, batch).status == "cancelled"
 
 
 def test_the_printed_program_gets_its_answers(batching: Server, tmp_path: Path) -> None:
