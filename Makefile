@@ -118,7 +118,7 @@ audit: $(VENV)/dev ## Ask the package index for known vulnerabilities of the shi
 JOBS ?= 2
 test: tools $(COMPOSE) native clients $(VENV)/dev ## Run the whole test suite [JOBS=processes]
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not alone"
-	@$(BIN)/python -m pytest -m alone tests/quota
+	@$(BIN)/python -m pytest -m alone
 
 clients: $(CLIENTS)/ready ## Install the clients of other APIs that the tests call
 

@@ -24,7 +24,6 @@ export const session = () => current;
 /** Keep a token. Line breaks and spaces are not part of any. */
 export function useToken(text, project = null) {
   const token = text.replace(/\s+/g, "").replace(/^Bearer/i, "");
-  if (!token) throw new Refusal(say("tokenEmpty"));
   if (!/^[\x21-\x7e]+$/.test(token)) throw new Refusal(say("tokenEmpty"));
   current = { token, who: whoseToken(token), project };
 }

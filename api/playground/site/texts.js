@@ -11,20 +11,19 @@ const inBoxes = () => document.querySelector("input[name=form]:checked").value =
 
 /** The texts that are not empty, in order. */
 export function enteredTexts() {
-  return all().filter((text) => text !== "");
+  return all(inBoxes()).filter(Boolean);
 }
 
-function all() {
-  return inBoxes() ? boxes().map((box) => box.value) : lines().value.split("\n").map(withoutReturn);
+/** The texts of a form, the empty ones too. */
+function all(ofBoxes) {
+  return ofBoxes ? boxes().map((box) => box.value) : lines().value.split("\n").map(withoutReturn);
 }
 
 const withoutReturn = (line) => line.replace(/\r$/, "");
 
 /** Show the texts in the form that was chosen. A text of several lines stays one only in boxes. */
 export function changeForm() {
-  const entered = inBoxes()
-    ? lines().value.split("\n").map(withoutReturn).filter(Boolean)
-    : boxes().map((box) => box.value).filter(Boolean);
+  const entered = all(!inBoxes()).filter(Boolean);
   if (inBoxes()) {
     byId("boxes").replaceChildren();
     (entered.length ? entered : [""]).forEach(addBox);
@@ -65,7 +64,7 @@ export function nameBoxes() {
 
 /** Lead to the text at an index of `enteredTexts`: select it, and mark its field as wrong. */
 export function showFault(index) {
-  const places = all().map((text, place) => ({ text, place })).filter(({ text }) => text !== "");
+  const places = all(inBoxes()).map((text, place) => ({ text, place })).filter(({ text }) => text !== "");
   const found = places[index];
   const field = inBoxes() ? boxes()[found?.place] : lines();
   if (!found || !field) return;
