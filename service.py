@@ -34,7 +34,7 @@ from api.options import DocumentOptions, Limits, TaskOptions, VectorOptions
 from api.pages import DOCS_PATHS, docs_page
 from api.playground.page import Playground
 from api.routes import page
-from api.status import allowance
+from api.status import usage_answer
 from embedder.errors import EmbedderError, TextFault
 from embedder.overflow import Overflow
 from embedder.postprocess import Vectors, encoded, truncate_vectors
@@ -197,11 +197,8 @@ class EmbeddingAPI(NativeRoutes, BatchRoutes, CohereRoutes, OllamaRoutes, TeiRou
         state = state_of(request.scope)
         receipt = await self.quota.usage(state.user_id)
         set_quota_headers(state.answer_headers, receipt)
-        requests = allowance(receipt.limit, receipt.remaining, receipt.reset_after)
-        tokens = allowance(
-            receipt.tokens_limit, receipt.tokens_remaining, receipt.tokens_reset_after
-        )
-        return {"caller": state.caller, "requests": requests, "tokens": tokens}
+        of_batches = await self.batches.usage(state.user_id) if self.batches else None
+        return usage_answer(state.caller, receipt, of_batches)
 
     @page("/health", audience="probe")
     async def health(self, _: Request) -> dict[str, Any]:

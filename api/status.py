@@ -1,9 +1,12 @@
 """What /usage and /health answer."""
 
 import math
+from typing import Any
 
 import bentoml
 from pydantic import Field
+
+from quota.receipt import Receipt
 
 
 class Allowance(bentoml.IODescriptor):
@@ -24,6 +27,9 @@ class UsageResponse(bentoml.IODescriptor):
         description="Requests in any 60 seconds; null when there is no limit"
     )
     tokens: Allowance | None = Field(description="Tokens in a UTC day; null when there is no limit")
+    batch_tokens: Allowance | None = Field(
+        description="Tokens of batches in a UTC day; null when there is no limit, or no batches"
+    )
 
 
 class HealthResponse(bentoml.IODescriptor):
@@ -38,6 +44,28 @@ class HealthResponse(bentoml.IODescriptor):
     )
     redis: str = Field(description="`ok`, `degraded` (counting in memory meanwhile) or `disabled`")
     version: str
+
+
+def usage_answer(
+    caller: str | None, receipt: Receipt, of_batches: Receipt | None
+) -> dict[str, Any]:
+    """A UsageResponse.
+
+    Args:
+        caller: as in the answer.
+        receipt: of the caller's requests and their tokens.
+        of_batches: of the tokens of their batches; None where there are no batches.
+    """
+    return {
+        "caller": caller,
+        "requests": allowance(receipt.limit, receipt.remaining, receipt.reset_after),
+        "tokens": _tokens(receipt),
+        "batch_tokens": _tokens(of_batches) if of_batches else None,
+    }
+
+
+def _tokens(receipt: Receipt) -> dict[str, int] | None:
+    return allowance(receipt.tokens_limit, receipt.tokens_remaining, receipt.tokens_reset_after)
 
 
 def allowance(

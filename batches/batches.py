@@ -10,6 +10,7 @@ from batches.runner import Runner
 from batches.store import Store
 from batches.work import Work
 from quota.quota import Quota
+from quota.receipt import Receipt
 
 
 class Batches:
@@ -61,6 +62,10 @@ class Batches:
         if self.runner is not None:
             await self.runner.close()
         await self._quota.aclose()
+
+    async def usage(self, user_id: str) -> Receipt:
+        """What is left of a user's tokens for batches."""
+        return await self._quota.usage(user_id)
 
     def look_at(self, batch: Batch) -> None:
         """Run a batch that is new, or has changed."""

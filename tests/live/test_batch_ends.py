@@ -94,7 +94,9 @@ def test_tokens_of_batches_are_counted_apart_and_a_batch_waits_for_more(batching
     assert waiting.usage is not None
     assert 90 < waiting.usage.input_tokens <= 100
     with batching.client(LIMITED) as caller:
-        usage = caller.get("/usage").json()["tokens"]
-        assert (usage["limit"], usage["remaining"]) == (100, 100)
+        usage = caller.get("/usage").json()
+    assert (usage["tokens"]["limit"], usage["tokens"]["remaining"]) == (100, 100)
+    of_batches = usage["batch_tokens"]
+    assert (of_batches["limit"], of_batches["remaining"]) == (100, 100 - waiting.usage.input_tokens)
     client.batches.cancel(batch.id)
     assert ended(client, batch).status == "cancelled"

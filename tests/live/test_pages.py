@@ -103,6 +103,7 @@ def test_usage_tells_what_is_left_and_costs_nothing(server: Server) -> None:
         client.post("/embed", json={"text": "a"})
         used = [client.get("/usage").json() for _ in range(3)]
     assert fresh["requests"] == {"limit": 1_000_000, "remaining": 1_000_000, "reset_after": 0}
+    assert fresh["batch_tokens"] is None
     assert [answer["requests"]["remaining"] for answer in used] == [999_999] * 3
     assert httpx.get(f"{server.url}/usage").status_code == 401
 
