@@ -35,7 +35,7 @@ export BENTOML_DO_NOT_TRACK := true
 
 .PHONY: help install native native-linux serve embed-dataset embed-table test test-fast tools bench drill hostile soak \
   clients lint token service-key model model-info mteb build docs site lock clean faketime emulator arm-model engine \
-  image image-arm64 test-image test-arm64 test-compose bundle install-bundle test-bundle test-pythons sbom audit \
+  image image-arm64 test-image test-arm64 test-compose test-vm bundle install-bundle test-bundle test-pythons sbom audit \
   playground-picture
 
 help: ## Show this list
@@ -92,6 +92,9 @@ test-arm64: $(VENV)/dev ## Test the image for ARM64 on an emulated Neoverse N1 (
 
 test-compose: $(VENV)/dev ## Run docker-compose.yml with Docker (root on Debian 12, x86-64)
 	@deploy/compose/lab.sh $(abspath $(BIN))/python -m pytest -s deploy/compose
+
+test-vm: $(VENV)/dev ## Run docs/oracle.md in an emulated ARM64 machine, about an hour (root on Debian 12)
+	@deploy/vm/lab.sh $(abspath $(BIN))/python -m pytest -s deploy/vm
 
 bundle: build ## Make one tarball for a machine without a network [MACHINE=aarch64] [BUNDLE=file]
 	@$(BIN)/python -m dev.bundle $(BUNDLE) $(MACHINE)

@@ -11,14 +11,14 @@ from lab.server import ROOT
 PORT = 18999  # always the same, since layers are kept by the arguments of their build
 
 
+[TORCH] = [word for word in (ROOT / "Makefile").read_text().split() if word.startswith("torch==")]
+
+
 @contextmanager
-def torch_index(directory: Path) -> Iterator[str]:
-    """Serve it from a directory on loopback, and yield its URL."""
-    [torch] = [
-        word for word in (ROOT / "Makefile").read_text().split() if word.startswith("torch==")
-    ]
+def torch_index(directory: Path, torch: str = TORCH, *options: str) -> Iterator[str]:
+    """Serve it from a directory on loopback, and yield its URL. `options` are those of pip."""
     outer = str(Path(sys.executable).resolve())  # the virtual environment has no pip
-    command = [outer, "-m", "pip", "download", "--quiet", "--no-deps", torch, "-d"]
+    command = [outer, "-m", "pip", "download", "--quiet", "--no-deps", *options, torch, "-d"]
     subprocess.run([*command, str(directory / "torch")], check=True, timeout=900)
     server = subprocess.Popen(
         [sys.executable, "-m", "http.server", str(PORT), "--bind", "127.0.0.1"],

@@ -1,38 +1,14 @@
-"""Images and tools for docker-compose.yml, without a registry.
-
-The images of Redis, Prometheus and Caddy are made from Debian's packages, with the names that the
-compose file gives.
-"""
+"""The compose file's services and their images, without a registry."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from deploy.compose.stack import NEXT, SERVICES, STARTED, Stack, eventually, run
+from deploy.compose.stand_ins import dockerfiles, write_packages
 from deploy.torch_index import torch_index
 from lab.server import ROOT, copy_source
 
-# The instructions of the real images.
-RECIPES = {
-    "redis": "RUN mkdir /data && chown 999:1000 /data\nWORKDIR /data\n"
-    """ENTRYPOINT ["sh", "-c", "[ $1 != redis-server ] || set -- \\"$@\\" --protected-mode no; """
-    """exec \\"$@\\"", "--"]""",
-    "prometheus": "RUN mkdir /prometheus && chown 65534:65534 /prometheus\n"
-    'ENTRYPOINT ["prometheus"]',
-    "caddy": "ENV XDG_DATA_HOME=/data XDG_CONFIG_HOME=/config\n"
-    'CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]',
-}
-SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources")
-PACKAGES = "base-files,busybox,ca-certificates,netcat-openbsd,redis-server,prometheus,caddy"
-# Programs for the recipes and health checks; packages are unpacked and not configured.
-TOOLS = """
-for tool in sh wget touch mkdir chown tar; do
-  [ -e "$1/usr/bin/$tool" ] || ln -s busybox "$1/usr/bin/$tool"
-done
-ln -s nc.openbsd "$1/usr/bin/nc"
-mkdir -p "$1/tmp"
-"""
 # Builds reach the index of packages on loopback, and this machine's own connection.
 OVERRIDE = """
 services:
@@ -44,14 +20,10 @@ services:
 @pytest.fixture(scope="session")
 def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> None:
     tar = tmp_path_factory.mktemp("packages") / "root.tar"
-    merged = "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"
-    chosen = ("--variant=extract", f"--include={PACKAGES}", merged, f"--extract-hook={TOOLS}")
-    sources = [path for path in map(Path, SOURCES) if path.exists() and "deb" in path.read_text()]
-    run("mmdebstrap", "--quiet", *chosen, "bookworm", tar, *sources, timeout=900)
+    write_packages(tar, "amd64")
     run("docker", "import", tar, "packages")
     tar.unlink()
-    for service, recipe in RECIPES.items():
-        content = f"FROM packages\n{recipe}\n"
+    for service, content in dockerfiles().items():
         run("docker", "build", "-q", "-t", SERVICES[service]["image"], "-", input=content)
 
 

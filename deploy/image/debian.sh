@@ -40,3 +40,16 @@ write_base() {
     bookworm "$2" "deb $mirror bookworm main" > "$2.log" 2>&1 || { cat "$2.log" >&2; return 1; }
   rm "$2.log"
 }
+
+# emulator DIRECTORY: programs for aarch64 run, until `forget_emulator`. qemu 7.2 of Debian 12 shows the host's
+# /proc/cpuinfo, and computes int8 wrongly on its default CPU. Version 11 of a later Debian is unpacked, not installed.
+binfmt=/proc/sys/fs/binfmt_misc
+emulator() {
+  [ -d "$1" ] || { step "emulator"; unpack trixie-backports "$1" qemu-user; }
+  mountpoint -q $binfmt || mount -t binfmt_misc binfmt_misc $binfmt
+  # The ELF header of an aarch64 program. P keeps argv[0]; F opens the emulator now, for use in containers.
+  printf '%s' ':lab-'$$':M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' \
+    ':\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff' \
+    ":$1/usr/libexec/qemu-binfmt/aarch64-binfmt-P:PF" > $binfmt/register
+}
+forget_emulator() { [ ! -e $binfmt/lab-$$ ] || echo -1 > $binfmt/lab-$$; }

@@ -10,7 +10,6 @@ set -euo pipefail
 arch=$1; shift
 here=$(cd "$(dirname "$0")" && pwd)
 lab=${LAB:-$(mktemp -d -t embedding-api-lab.XXXXXX)}
-binfmt=/proc/sys/fs/binfmt_misc
 base=docker.io/library/python:3.11-slim
 started=$(date +%s)
 . "$here/debian.sh"
@@ -38,17 +37,6 @@ CONF
   export CONTAINERS_CONF=$lab/containers.conf CONTAINERS_STORAGE_CONF=$lab/storage.conf
 }
 
-# qemu 7.2 of Debian 12 shows the host's /proc/cpuinfo, and computes int8 wrongly on its default CPU. Version 10 from
-# backports is unpacked here and not installed.
-emulator() {
-  [ -d "$lab/qemu" ] || { step "emulator"; unpack bookworm-backports "$lab/qemu" qemu-user; }
-  mountpoint -q $binfmt || mount -t binfmt_misc binfmt_misc $binfmt
-  # The ELF header of an aarch64 program. P keeps argv[0]; F opens the emulator now, for use in containers.
-  printf '%s' ':lab-'$$':M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' \
-    ':\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff' \
-    ":$lab/qemu/usr/libexec/qemu-binfmt/aarch64-binfmt-P:PF" > $binfmt/register
-}
-
 import_base() {
   local tar=$lab/base.tar
   [ "$(podman image inspect -f '{{.Architecture}}' $base 2> /dev/null)" != "$arch" ] || return 0
@@ -61,7 +49,7 @@ import_base() {
 
 finish() {
   status=$?
-  [ ! -e $binfmt/lab-$$ ] || echo -1 > $binfmt/lab-$$
+  forget_emulator
   if [ -z "${LAB:-}" ]; then
     podman rm -af > /dev/null 2>&1 || true
     podman rmi -af > /dev/null 2>&1 || true
@@ -77,7 +65,7 @@ configure  # before `finish` is set, which must remove images of this podman, no
 trap finish EXIT
 # Container networks hang without iptables, and have no names without aardvark-dns.
 needed aardvark-dns buildah iptables podman runc netavark mmdebstrap arch-test docker-registry
-[ "$arch" = "$(dpkg --print-architecture)" ] || emulator
+[ "$arch" = "$(dpkg --print-architecture)" ] || emulator "$lab/qemu"
 import_base
 export LAB_ARCH=$arch LAB_STARTED=$started
 step "$*"

@@ -28,6 +28,7 @@ from deploy.image.containers import (
     container,
     podman,
     post,
+    start,
     stored,
     vectors,
 )
@@ -145,18 +146,13 @@ def test_an_image_with_its_model_needs_no_volume(baked: str) -> None:
 
 def test_it_listens_on_port_8000_and_says_that_it_is_well(baked: str) -> None:
     """In a network namespace with only a loopback interface."""
-    one = podman("run", "-d", *BASE, "--network", "none", baked)
-    try:
-        deadline = time.monotonic() + 300
+
+    def is_healthy(one: str) -> bool:
         check = ["podman", "healthcheck", "run", one]
-        while subprocess.run(check, capture_output=True, timeout=60).returncode:
-            assert time.monotonic() < deadline, podman("logs", one, check=False)
-            assert podman("inspect", "-f", "{{.State.Running}}", one) == "true", podman(
-                "logs", one, check=False
-            )
-            time.sleep(1)
-    finally:
-        podman("rm", "-f", "-t", "20", one, check=False)
+        return subprocess.run(check, capture_output=True, timeout=60).returncode == 0
+
+    one, _ = start([*BASE, "--network", "none", baked], is_healthy)
+    podman("rm", "-f", "-t", "20", one)
 
 
 def test_without_a_model_it_says_what_to_do(image: str) -> None:
