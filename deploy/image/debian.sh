@@ -50,6 +50,6 @@ emulator() {
   # The ELF header of an aarch64 program. P keeps argv[0]; F opens the emulator now, for use in containers.
   printf '%s' ':lab-'$$':M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' \
     ':\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff' \
-    ":$1/usr/libexec/qemu-binfmt/aarch64-binfmt-P:PF" > $binfmt/register
+    ":$1/usr/bin/qemu-aarch64:PF" > $binfmt/register
 }
 forget_emulator() { [ ! -e $binfmt/lab-$$ ] || echo -1 > $binfmt/lab-$$; }

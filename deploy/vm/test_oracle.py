@@ -43,12 +43,12 @@ IN_CLONE = "cd embedding-api\n"
 
 def test_docker_runs_without_root_after_the_next_login(docker: None) -> None:
     assert run("docker version --format '{{.Server.Arch}}'") == "arm64"
-    assert "v2" in run("docker compose version")
+    assert " 2." in run("docker compose version")
 
 
 def test_swap_is_added(docker: None) -> None:
     run(commands("sudo fallocate"))
-    assert run("swapon --show=NAME --noheadings") == "/swapfile"
+    assert run("sudo swapon --show=NAME --noheadings") == "/swapfile"
 
 
 def test_oracles_firewall_refuses_a_proxy_of_the_machine_until_its_ports_are_opened() -> None:
@@ -142,7 +142,7 @@ def test_all_is_back_after_a_restart_of_the_machine(served: None) -> None:
     subprocess.run([*SSH, "sudo systemctl reboot"], check=False, timeout=60)
     assert eventually(lambda: not is_up(), 120)
     assert eventually(is_up, 600)
-    assert run("swapon --show=NAME --noheadings") == "/swapfile"
+    assert run("sudo swapon --show=NAME --noheadings") == "/swapfile"
     assert "icmp-host-prohibited" in run("sudo iptables -S INPUT")
     assert eventually(lambda: status("/readyz") == 200, 1200)
     assert embed().status_code == 200
