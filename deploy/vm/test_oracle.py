@@ -129,6 +129,12 @@ def test_an_update_refuses_no_call(served: None, repository: Repository) -> None
     assert "2560 * 1024 ^ 2" in run(f"{IN_CLONE}git diff")
 
 
+def test_what_only_building_needed_can_be_removed(served: None) -> None:
+    run(IN_CLONE + commands("docker compose rm"), 900)
+    assert "embedding-api-prepare" not in run("docker image ls")
+    assert embed().status_code == 200
+
+
 def test_a_restored_backup_of_redis_has_its_blocked_users(served: None) -> None:
     command = f"{IN_CLONE}docker compose exec -T redis redis-cli"
     run(f"{command} sadd blocked_users somebody")
