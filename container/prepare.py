@@ -6,6 +6,8 @@ Shows the preparation's own lines, and writes the last one where the waiting ser
 preparation is a process of its own: when memory runs out it is killed, and this one says so.
 """
 
+import contextlib
+import errno
 import os
 import re
 import shutil
@@ -13,7 +15,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from container.status import BEAT, clear_status, is_prepared, wanted_model, write_status
 from settings import load_settings
@@ -22,6 +27,10 @@ COMMAND = (sys.executable, "download_model.py")
 ERROR = "error: "
 _CURSOR = re.compile(r"\x1b\[\w")  # moves between progress bars
 STOPPED = "it was stopped"
+NO_TORCH = (
+    "MODEL_BACKEND=torch needs torch when it serves, which the image of the service does not have: "
+    "serve this model without Docker (make serve), or choose one that the native engine runs"
+)
 KILLED = (
     "the preparation was killed, most likely because memory ran out: give Docker more memory or "
     "add swap, and set PREPARE_MEMORY, or choose a smaller model"
@@ -70,14 +79,15 @@ class Preparation:
         reason = self._line.removeprefix(ERROR)
         if self._stopped or status < 0:
             reason = STOPPED if self._stopped else KILLED
-            print(f"{ERROR}{reason}", flush=True)
+            _fail(reason)
         write_status(self._store, self._name, reason, failed=True)
         return 1
 
     def _beat(self) -> None:
         """Renew the status, also while the preparation prints nothing."""
         while not self._ended.wait(BEAT):
-            self._write()
+            with contextlib.suppress(OSError):  # the disk may be full for a moment
+                self._write()
 
     def _write(self) -> None:
         write_status(self._store, self._name, self._line)
@@ -85,25 +95,66 @@ class Preparation:
 
 def main() -> int:
     """Prepare the model; returns an exit status."""
-    store, name = wanted_model(load_settings())
-    if is_prepared(store, name):
-        print(f"{name} is prepared already", flush=True)
-        return 0
-    scratch = Path(os.environ["TMPDIR"])
+    settings = load_settings()
+    store, name = wanted_model(settings)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # process 1 would ignore it
     try:
-        _empty(scratch)  # what a killed run has left
-        status = Preparation(store, name).run()
+        if settings.model_backend == "torch":
+            write_status(store, name, NO_TORCH, failed=True)
+            return _fail(NO_TORCH)
+        if not is_prepared(store, name):
+            with _alone(Path(os.environ["TMPDIR"]).parent):
+                return _prepare(store, name)
     except OSError as error:
-        print(f"{ERROR}{_advice(error, store)}", flush=True)
-        return 1
+        return _fail(_advice(error, store))
+    return _say_prepared(name)
+
+
+def _prepare(store: Path, name: str) -> int:
+    if is_prepared(store, name):  # by the run that this one waited for
+        return _say_prepared(name)
+    scratch = Path(os.environ["TMPDIR"])
+    _empty(scratch)  # what a killed run has left
+    status = Preparation(store, name).run()
     if status == 0:
         _empty(scratch, Path(os.environ["HF_HOME"]))  # the download is as large as the model
     return status
 
 
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """One run at a time: two would delete and overwrite each other's files."""
+    lock = FileLock(directory / "preparing.lock")
+    if not _is_free(lock):
+        print("another run is preparing a model: waiting for its end", flush=True)
+    with lock:
+        yield
+
+
+def _is_free(lock: FileLock) -> bool:
+    try:
+        with lock.acquire(timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
+def _say_prepared(name: str) -> int:
+    print(f"{name} is prepared already", flush=True)
+    return 0
+
+
+def _fail(reason: str) -> int:
+    print(f"{ERROR}{reason}", flush=True)
+    return 1
+
+
 def _advice(error: OSError, store: Path) -> str:
+    place = str(error.filename or store)
+    if error.errno == errno.ENOSPC:
+        return f"no space left in {place}: free some, as with docker image prune"
     return (
-        f"{error.filename or store} cannot be written ({error.strerror}): let user {os.getuid()} "
+        f"{place} cannot be written ({error.strerror}): let user {os.getuid()} "
         f"write there, as with chown -R {os.getuid()} DIRECTORY for that of MODEL_STORE"
     )
 

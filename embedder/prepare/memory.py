@@ -24,14 +24,24 @@ def require_memory(needed: int, *, cgroup: Path = CGROUP, machine: Path = MACHIN
 
 def _limits(cgroup: Path, machine: Path) -> Iterator[int]:
     """Bytes; nothing where the system does not say."""
+    total, swap_total = _machine(machine)
     for memory, swap in LIMITS:
         if (most := _bytes(cgroup / memory)) is not None:
-            more = _bytes(cgroup / swap) if swap else 0
-            if more is not None:
-                yield most + more
-    if machine.exists():
-        lines = dict(line.split(":", 1) for line in machine.read_text().splitlines())
-        yield sum(int(lines[name].split()[0]) for name in ("MemTotal", "SwapTotal")) * 1024
+            limits = (_bytes(cgroup / swap) if swap else 0, swap_total)
+            more = [limit for limit in limits if limit is not None]
+            if more:
+                yield most + min(more)
+    if total is not None and swap_total is not None:
+        yield total + swap_total
+
+
+def _machine(machine: Path) -> tuple[int | None, int | None]:
+    """Bytes of memory and of swap; None where the system does not say."""
+    if not machine.exists():
+        return None, None
+    lines = dict(line.split(":", 1) for line in machine.read_text().splitlines())
+    total, swap = (int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "SwapTotal"))
+    return total, swap
 
 
 def _bytes(path: Path) -> int | None:

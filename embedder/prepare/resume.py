@@ -5,12 +5,14 @@ What is fetched here lies where that client looks for it.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from embedder.prepare.errors import DownloadDamagedError
+from embedder.prepare.errors import DownloadDamagedError, DownloadRunningError
 from embedder.prepare.store import require_space
 
 LARGE = 10_000_000  # bytes
@@ -29,6 +31,7 @@ def fetch_large_files(api: Any, model_id: str, *, ending: str) -> None:
     Raises:
         DiskFullError: there is no space for them.
         DownloadDamagedError: what came is not what the hub announced.
+        DownloadRunningError: another process fetches them.
         OSError: the connection broke, or nothing can be written.
     """
     from huggingface_hub import constants
@@ -40,9 +43,24 @@ def fetch_large_files(api: Any, model_id: str, *, ending: str) -> None:
         return
     folder = repo_folder_name(repo_id=model_id, repo_type="model")
     blobs = Path(constants.HF_HUB_CACHE, folder, "blobs")
+    locks = Path(constants.HF_HUB_CACHE, ".locks", folder)
     for file in info.siblings or ():
         if file.lfs and file.lfs.size >= LARGE and file.rfilename.endswith(ending):
-            _fetch(api, info, file, blobs / file.lfs.sha256)
+            with _alone(locks / f"{file.lfs.sha256}.part.lock", model_id):
+                _fetch(api, info, file, blobs / file.lfs.sha256)
+
+
+@contextmanager
+def _alone(lock: Path, model_id: str) -> Iterator[None]:
+    """One process at a time: two would append to the same file."""
+    from filelock import FileLock, Timeout
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout as error:
+        raise DownloadRunningError(model_id) from error
 
 
 def _fetch(api: Any, info: Any, file: Any, target: Path) -> None:

@@ -1,12 +1,16 @@
 """The preparing container's program: what it shows, and what it leaves for the service."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from container import prepare
 from container.prepare import Preparation
@@ -15,6 +19,8 @@ from lab.server import ROOT, SOURCE, bare_environment
 
 NAME = "all-minilm-l6-v2-int8"
 FP32 = "all-minilm-l6-v2-fp32"
+PROGRAM = [sys.executable, "-m", "container.prepare"]
+WAITS = "another run is preparing a model: waiting for its end\n"
 
 
 def outcome(
@@ -59,8 +65,8 @@ def test_a_success_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def run(store: Path, tmp_path: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
-    environment = {
+def environment_of(store: Path, tmp_path: Path, **settings: str) -> dict[str, str]:
+    return {
         **bare_environment(),
         "BENTOML_HOME": str(store.parent),
         "TMPDIR": str(tmp_path / "scratch"),
@@ -68,9 +74,19 @@ def run(store: Path, tmp_path: Path, **settings: str) -> "subprocess.CompletedPr
         "MODEL_QUANTIZATION": "fp32",
         **settings,
     }
+
+
+def run(store: Path, tmp_path: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "container.prepare"], cwd=SOURCE, env=environment,
+        PROGRAM, cwd=SOURCE, env=environment_of(store, tmp_path, **settings),
         capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def start(store: Path, tmp_path: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        PROGRAM, cwd=SOURCE, env=environment_of(store, tmp_path),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
@@ -101,6 +117,84 @@ def test_a_store_that_cannot_be_written_is_told_of(tmp_path: Path) -> None:
     [line] = ran.stdout.splitlines()
     assert line.startswith("error: ")
     assert f"chown -R {os.getuid()}" in line
+
+
+def test_a_full_disk_is_told_of_and_not_taken_for_a_wrong_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = tmp_path / "models"
+    full.mkdir()
+    monkeypatch.setattr(prepare, "wanted_model", lambda _: (full, NAME))
+    (full / f".{NAME}.unfinished").symlink_to("/dev/full")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert prepare.main() == 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    [line] = capsys.readouterr().out.splitlines()
+    assert "no space left" in line
+    assert "chown" not in line
+
+
+def test_a_disk_that_is_full_for_a_moment_does_not_end_the_beat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "BEAT", 0.05)
+    monkeypatch.setattr(prepare, "COMMAND", (sys.executable, "-c", "input()"))
+    once = Preparation(tmp_path, NAME)
+    beat = threading.Thread(target=once._beat, daemon=True)
+    unfinished = tmp_path / f".{NAME}.unfinished"
+    unfinished.symlink_to("/dev/full")
+    beat.start()
+    time.sleep(0.3)
+    unfinished.unlink(missing_ok=True)
+    deadline = time.monotonic() + 10
+    while read_status(tmp_path, NAME) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert read_status(tmp_path, NAME) is not None
+    once._ended.set()
+    beat.join(10)
+
+
+def test_a_second_run_waits_for_the_first_and_finds_the_model(
+    model_store: Path, tmp_path: Path
+) -> None:
+    """As `docker compose run model` beside `docker compose up`: they share their scratch files."""
+    store = tmp_path / "home" / "models"
+    store.mkdir(parents=True)
+    with FileLock(tmp_path / "preparing.lock"):
+        second = start(store, tmp_path)
+        assert second.stdout is not None
+        assert second.stdout.readline() == WAITS
+        shutil.copytree(model_store / "models" / FP32, store / FP32)
+    output, errors = second.communicate(timeout=60)
+    assert (second.returncode, output) == (0, f"{FP32} is prepared already\n"), errors
+
+
+def test_a_run_that_waits_can_be_stopped(tmp_path: Path) -> None:
+    store = tmp_path / "home" / "models"
+    store.mkdir(parents=True)
+    with FileLock(tmp_path / "preparing.lock"):
+        second = start(store, tmp_path)
+        assert second.stdout is not None
+        assert second.stdout.readline() == WAITS
+        second.terminate()
+        second.communicate(timeout=30)
+    assert second.returncode == 1
+
+
+def test_a_backend_that_the_service_does_not_have_is_refused_before_the_download(
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "models"
+    store.mkdir()
+    ran = run(store, tmp_path, MODEL_BACKEND="torch", MODEL_NAME="organisation/model")
+    [line] = ran.stdout.splitlines()
+    assert ran.returncode == 1
+    assert "without Docker" in line
+    [status] = store.glob(".*.status")
+    assert "without Docker" in status.read_text()
 
 
 def test_the_image_runs_the_program() -> None:

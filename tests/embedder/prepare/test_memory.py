@@ -9,6 +9,7 @@ from embedder.prepare.memory import require_memory
 
 GB = 10**9
 MEMINFO = "MemTotal:     4000000 kB\nMemFree:      1000 kB\nSwapTotal:    2000000 kB\n"
+SWAP = 2_000_000 * 1024
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,8 @@ MEMINFO = "MemTotal:     4000000 kB\nMemFree:      1000 kB\nSwapTotal:    200000
         ({"memory.max": "max", "memory.swap.max": "max"}, 6_000_000 * 1024),
         ({"memory.max": f"{2 * GB}", "memory.swap.max": "0"}, 2 * GB),
         ({"memory.max": f"{2 * GB}", "memory.swap.max": f"{GB}"}, 3 * GB),
-        ({"memory.max": f"{2 * GB}", "memory.swap.max": "max"}, 6_000_000 * 1024),
+        ({"memory.max": f"{2 * GB}", "memory.swap.max": "max"}, 2 * GB + SWAP),
+        ({"memory.max": f"{2 * GB}", "memory.swap.max": f"{3 * GB}"}, 2 * GB + SWAP),
         ({"memory/memory.memsw.limit_in_bytes": f"{2 * GB}"}, 2 * GB),
         ({"memory/memory.memsw.limit_in_bytes": f"{2**63 - 4096}"}, 6_000_000 * 1024),
     ],

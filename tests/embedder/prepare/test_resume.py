@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from filelock import FileLock
 from huggingface_hub import HfApi
 
 from embedder.prepare import resume
-from embedder.prepare.errors import DiskFullError, DownloadDamagedError
+from embedder.prepare.errors import DiskFullError, DownloadDamagedError, DownloadRunningError
 from embedder.prepare.resume import fetch_large_files
 
 MODEL = "organisation/model"
@@ -71,7 +72,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HfApi]:
 
 
 def blobs(cache: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+    return {path.name: path.read_bytes() for path in cache.rglob("blobs/*")}
 
 
 def test_a_download_whose_process_was_killed_goes_on_where_it_ended(
@@ -104,6 +105,19 @@ def test_what_is_there_is_not_fetched_again(hub: HfApi, tmp_path: Path) -> None:
 def test_small_files_and_others_are_left_to_the_hubs_client(hub: HfApi, tmp_path: Path) -> None:
     fetch_large_files(hub, MODEL, ending=".bin")
     assert Hub.ranges == []
+
+
+def test_a_file_that_another_process_fetches_is_left_to_it(hub: HfApi, tmp_path: Path) -> None:
+    locks = tmp_path / ".locks" / f"models--{MODEL.replace('/', '--')}"
+    locks.mkdir(parents=True)
+    with (
+        FileLock(locks / f"{SHA256}.part.lock"),
+        pytest.raises(DownloadRunningError, match="start again when it is done"),
+    ):
+        fetch_large_files(hub, MODEL, ending=".safetensors")
+    assert blobs(tmp_path) == {}
+    fetch_large_files(hub, MODEL, ending=".safetensors")
+    assert blobs(tmp_path) == {SHA256: CONTENT}
 
 
 def test_a_damaged_download_is_removed(
