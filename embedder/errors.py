@@ -249,6 +249,16 @@ class BackendError(ModelLoadError):
     """A backend that is not installed, or does not run on this machine."""
 
 
+class NoTorchError(BackendError):
+    """The backend `torch` without torch."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "MODEL_BACKEND=torch needs torch and sentence-transformers, which are not installed; "
+            "the image does not have them: run without Docker (make serve), or unset it"
+        )
+
+
 class LibraryError(BackendError):
     """The native engine's library is missing, or cannot be loaded."""
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
+from embedder.errors import NoTorchError
 from embedder.postprocess import Vectors
 from embedder.profile import TOKENIZER_FILE, TORCH_DIRECTORY, WEIGHTS_FILE, Profile
 from embedder.tokenized_text import TokenIds
@@ -80,12 +82,15 @@ def check_backend(backend: str, *, kernel: str | None) -> None:
     """Check before a start that a backend can run.
 
     Raises:
-        BackendError: the native library is not built, or does not have that kernel.
+        BackendError: the native library is not built, or does not have that kernel; or torch is
+            not installed.
     """
     if backend == "native":
         from embedder.native_engine import check_kernel
 
         check_kernel(kernel)
+    elif find_spec("torch") is None:
+        raise NoTorchError
 
 
 def _engine(

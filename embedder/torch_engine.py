@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embedder.errors import BackendError
+from embedder.errors import NoTorchError
 from embedder.postprocess import Vectors, normalise
 from embedder.tokenized_text import TokenIds
 
@@ -13,9 +13,7 @@ try:
     import torch
     from sentence_transformers import SentenceTransformer
 except ImportError as error:
-    raise BackendError(
-        f"MODEL_BACKEND=torch needs the packages of the prepare group ({error})"
-    ) from error
+    raise NoTorchError from error
 
 
 class TorchEngine:

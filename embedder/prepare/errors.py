@@ -109,7 +109,7 @@ class UnsupportedModelError(ModelPrepareError):
     def __init__(self, model_id: str, reason: str) -> None:
         super().__init__(
             f"the native engine cannot run {model_id}: {reason}. Set MODEL_BACKEND=torch to run it "
-            "unchanged"
+            "unchanged, without Docker"
         )
 
 
