@@ -8,10 +8,11 @@
 # EMAIL and PASSWORD if they are not in the environment.
 set -eu
 
-# setting NAME: its value in that .env, without quotes around it.
+# setting NAME: its value in that .env, without quotes around it or a comment after it.
 setting() {
     file="$(dirname "$0")/../.env"
-    [ ! -r "$file" ] || sed -n "s/^$1=[\"']\{0,1\}\([^\"']*\).*/\1/p" "$file" | tail -n 1
+    [ ! -r "$file" ] || tr -d '\r' < "$file" | sed -n "s/^$1=//p" | tail -n 1 |
+        sed -e "s/^\"\([^\"]*\)\".*/\1/" -e t -e "s/^'\([^']*\)'.*/\1/" -e t -e 's/[[:blank:]]#.*//' -e 's/[[:blank:]]*$//'
 }
 
 : "${SUPABASE_URL:=$(setting SUPABASE_URL)}"
@@ -46,6 +47,6 @@ try:
 except ValueError:
     answer = {}
 if "access_token" not in answer:
-    sys.exit("get_token.sh: no token: " + (answer.get("msg") or "SUPABASE_URL does not answer like Supabase Auth"))
+    sys.exit("get_token.sh: no token: " + (answer.get("msg") or answer.get("message") or "SUPABASE_URL does not answer like Supabase Auth"))
 print(answer["access_token"])
 '

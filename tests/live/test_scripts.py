@@ -178,13 +178,20 @@ def test_the_token_script_signs_in_and_its_token_is_taken(server: Server, supaba
         assert client.post("/embed", json={"text": "a"}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "# SUPABASE_URL=http://other\nSUPABASE_URL={url}\nSUPABASE_ANON_KEY='{key}'\n",
+        'SUPABASE_URL="{url}"\r\nSUPABASE_ANON_KEY={key}\r\n',
+        "SUPABASE_URL={url} # of the project\nSUPABASE_ANON_KEY='{key}' # it's public\n",
+        "SUPABASE_URL={url}  \nSUPABASE_ANON_KEY={key}\n",
+    ],
+)
 def test_the_token_script_takes_the_project_from_the_file_of_settings(
-    supabase: str, tmp_path: Path
+    supabase: str, tmp_path: Path, lines: str
 ) -> None:
     shutil.copytree(SCRIPTS, tmp_path / SCRIPTS.name)
-    (tmp_path / ".env").write_text(
-        f"# SUPABASE_URL=http://other\nSUPABASE_URL={supabase}\nSUPABASE_ANON_KEY='{ANON_KEY}'\n"
-    )
+    (tmp_path / ".env").write_bytes(lines.format(url=supabase, key=ANON_KEY).encode())
     ran = subprocess.run(
         ["./get_token.sh"],
         cwd=tmp_path / SCRIPTS.name,
