@@ -62,7 +62,7 @@ token: $(VENV)/prepare ## Print a development token [USER_ID=uuid]
 	@$(BIN)/python -m dev.token $(USER_ID)
 
 service-key: $(VENV)/prepare ## Print a new key for a machine, and the line to store [NAME=indexer]
-	@$(BIN)/python -m dev.service_key $(NAME)
+	@$(BIN)/python -m auth.new_service_key $(NAME)
 
 build: native-linux model ## Build the Bento
 	@tag=$$($(BIN)/bentoml build --output tag) && \
@@ -125,7 +125,7 @@ test: tools $(COMPOSE) native clients $(VENV)/dev ## Run the whole test suite [J
 
 clients: $(CLIENTS)/ready ## Install the clients of other APIs that the tests call
 
-test-fast: native $(VENV)/dev ## Run the tests of api/, auth/, gate/ and settings without servers and properties (a minute)
+test-fast: native $(VENV)/dev ## Run the tests of api/, auth/, batches/, gate/ and settings without servers and properties (a minute)
 	@$(BIN)/python -m pytest -m "not server and not hypothesis" tests/api tests/auth tests/batches tests/gate \
 	  $(filter-out tests/test_sbom.py,$(wildcard tests/test_*.py))
 

@@ -279,7 +279,7 @@ def test_a_name_that_cannot_be_used_is_told(tmp_path: Path, name: str) -> None:
 
 
 def _made(name: str, directory: Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "dev.service_key", name]
+    command = [sys.executable, "-m", "auth.new_service_key", name]
     environment: dict[str, Any] = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, timeout=60

@@ -1,6 +1,6 @@
 """A new service key, and the line that lets the service know it.
 
-python -m dev.service_key NAME
+python -m auth.new_service_key NAME
 """
 
 import hashlib
