@@ -82,12 +82,35 @@ def test_caddy_lets_calls_through_and_no_metrics() -> None:
     assert call("https://localhost", verify=False).status_code == 200
 
 
+def test_caddy_and_prometheus_notice_a_changed_configuration(stack: Stack) -> None:
+    """As an update changes them: no container is made again."""
+    caddyfile = stack.folder / "deploy" / "caddy" / "Caddyfile"
+    rules = stack.folder / "deploy" / "prometheus" / "rules" / "embedding-api.yml"
+    for path, old, new in (
+        (caddyfile, "path_not_found", "changed_code"),
+        (rules, "EmbeddingDown", "EmbeddingChanged"),
+    ):
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    def code() -> object:
+        answer = httpx.get("https://localhost/metrics", verify=False, timeout=30)
+        return answer.json()["error"]["code"]
+
+    assert eventually(lambda: code() == "changed_code", 30), stack.log("caddy")
+    stack.compose("kill", "-s", "HUP", "prometheus")
+    listed = "http://127.0.0.1:9090/api/v1/rules"
+    assert eventually(lambda: "EmbeddingChanged" in httpx.get(listed, timeout=10).text, 30)
+
+
 def test_limits_are_in_force(stack: Stack, service: str) -> None:
     config = stack.about(service)["HostConfig"]
     limits = SERVICES[service]
     size, unit = re.search(r"(\d+)([MG])\b", limits["mem_limit"]).groups()  # type: ignore[union-attr]
     assert config["Memory"] == int(size) << {"M": 20, "G": 30}[unit]
-    assert config["NanoCpus"] == limits["cpus"] * 1e9
+    [cpus] = re.findall(r"\d\.\d", str(limits["cpus"]))
+    assert config["NanoCpus"] == float(cpus) * 1e9
     assert config["PidsLimit"] == limits["pids_limit"]
 
 

@@ -3,6 +3,7 @@
 make test-compose
 """
 
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ import httpx
 import pytest
 
 from deploy.compose.stack import NEXT, PREPARED, URL, Stack, eventually, is_ready
-from lab.server import SECRET, token
+from lab.server import ROOT, SECRET, token
+from tests.printed import blocks
 
 SETTINGS = f"SUPABASE_JWT_SECRET={SECRET}\nRATE_LIMIT_PER_MIN=100000\nTOKENS_PER_DAY=100000\n"
 HEADERS = {"Authorization": f"Bearer {token()}"}
@@ -57,6 +59,26 @@ def calling(answers: list[int]) -> Iterator[None]:
     finally:
         over.set()
         caller.join(120)
+
+
+def test_a_preparation_that_fails_leaves_the_old_version_serving(stack: Stack) -> None:
+    """The commands as printed, and pasted into a shell that goes on after an error."""
+    [update] = [
+        block.text
+        for block in blocks(ROOT / "docs" / "deploy.md")
+        if block.text.startswith("docker compose build &&")
+    ]
+    before = stack.about("embedding-api")["Id"]
+    unknown = SETTINGS + NEXT + "MODEL_NAME=organisation/model\n"
+    stack.folder.joinpath(".env").write_text(unknown)
+    done = subprocess.run(
+        ["bash", "-c", update.replace("docker compose build", "true")],
+        cwd=stack.folder, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "error: huggingface.co could not be reached" in done.stdout + done.stderr
+    assert stack.about("embedding-api")["Id"] == before
+    assert call() == 200
 
 
 def test_the_old_version_serves_while_the_new_one_is_prepared(stack: Stack) -> None:

@@ -25,6 +25,7 @@ SUPABASE_JWT_SECRET={SECRET}
 REDIS_URL=redis://redis:6379
 RATE_LIMIT_PER_MIN=100000
 MEMORY=2560M
+COMPOSE_PROFILES=https
 DOMAIN=localhost
 PATIENCE=600s
 """
@@ -77,7 +78,7 @@ def served(repository: Repository, files: tuple[object, str], images: None) -> N
     run(f"{IN_CLONE}cat > .env <<'FILE'\n{SETTINGS}FILE")
     rules = "deploy/prometheus/rules/embedding-api.yml"
     run(f"{IN_CLONE}sed -i 's/4 \\* 1024 ^ 3/2560 * 1024 ^ 2/' {rules}; git diff --stat")
-    [up, *_] = commands("docker compose --profile https up").splitlines()
+    [up, *_] = commands("docker compose up --build").splitlines()
     run(f"{IN_CLONE}{up} {STARTED}", 7200)
 
 
@@ -116,8 +117,8 @@ def test_an_update_refuses_no_call(served: None, repository: Repository) -> None
     caller = threading.Thread(target=call)
     caller.start()
     try:
-        [*before, up] = commands("git pull").splitlines()
-        run(IN_CLONE + "\n".join([*before, f"{up} {STARTED}"]), 5400)
+        update = commands("git pull").replace("up -d", f"up -d {STARTED}")
+        run(IN_CLONE + update, 5400)
         assert eventually(lambda: status("/readyz") == 200, 1200)
     finally:
         over.set()

@@ -15,6 +15,7 @@ from environment import misspelt
 from lab.server import ROOT
 from settings import NAMES, Settings
 from tests.deploy.promql import DEPLOY
+from tests.printed import blocks
 
 # Version 1 is Debian 12's, version 2 that which `make test` unpacks.
 VERSIONS = (
@@ -177,13 +178,34 @@ def test_caddy_starts_when_https_is_asked_for(services: dict[str, Any]) -> None:
     assert services["caddy"]["profiles"] == ["https"]
 
 
+def test_a_line_in_the_settings_adds_caddy(folder: Path, tmp_path: Path) -> None:
+    """The lines that docs/deploy.md prints. Version 1 lists services of all profiles."""
+    server = Path(shutil.copytree(folder, tmp_path / "server"))
+    program = VERSIONS[1]
+    assert "caddy" not in compose(server, program=program)["services"]
+    page = blocks(ROOT / "docs" / "deploy.md")
+    [lines] = [block.text for block in page if block.text.startswith("COMPOSE_PROFILES")]
+    (server / ".env").write_text(lines)
+    caddy = compose(server, program=program)["services"]["caddy"]
+    assert caddy["environment"]["DOMAIN"] == "api.example.org"
+
+
 def test_proxies_in_the_network_of_caddy_are_trusted(folder: Path) -> None:
     everything = compose(folder, SUBNET="10.9.8.0/24")
     assert everything["networks"]["default"]["ipam"]["config"] == [{"subnet": "10.9.8.0/24"}]
     assert (
         everything["services"]["embedding-api"]["environment"]["FORWARDED_ALLOW_IPS"]
-        == "10.9.8.0/24"
+        == "10.9.8.0/24,127.0.0.1"
     )
+    further = compose(folder, FORWARDED_ALLOW_IPS="192.0.2.1")["services"]["embedding-api"]
+    assert further["environment"]["FORWARDED_ALLOW_IPS"] == "172.30.64.0/24,192.0.2.1"
+
+
+def test_the_cores_of_the_service_are_a_setting(folder: Path) -> None:
+    for chosen, expected in (({}, 2.0), ({"CPUS": "1.5"}, 1.5)):
+        services = compose(folder, **chosen)["services"]
+        for name in ("embedding-api", PREPARATION):
+            assert float(services[name]["cpus"]) == expected
 
 
 def test_the_model_comes_from_a_volume_or_a_directory(folder: Path) -> None:
@@ -223,12 +245,14 @@ def test_variables_of_the_compose_file_are_not_taken_for_misspelt_settings() -> 
         "PREPARE_IMAGE",
         "PULL_POLICY",
         "MODEL_STORE",
+        "CPUS",
         "MEMORY",
         "PREPARE_MEMORY",
         "DOMAIN",
         "SUBNET",
         "UPSTREAM",
         "PATIENCE",
+        "COMPOSE_PROFILES",
         "COMPOSE_PROJECT_NAME",
     )
     assert misspelt(names, NAMES, cutoff=0.7) == []
