@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 ENV_FILE = ".env"
-# Variables that only docker-compose.yml reads.
+# Of docker-compose.yml alone; it looks like a misspelt SUBJECT.
 COMPOSE_NAMES = frozenset({"SUBNET"})
 # Passwords in URLs, and keys in the wrong setting.
 _SECRET_MARKS = ("@", "eyJ", "sb_secret_", "embk_", "hf_")

@@ -21,7 +21,9 @@ class ModelSettings(BaseSettings):
         "int8", description="Precision of the weights; fp16 is 16-bit storage with fp32 arithmetic"
     )
     model_backend: Backend = Field(
-        "native", description="`native`, or `torch` for a model that the native engine cannot run"
+        "native",
+        description="`native`, or `torch` for a model that the native engine cannot run; "
+        "the image has no torch",
     )
     native_kernel: str | None = Field(
         None,
@@ -41,7 +43,8 @@ class ModelSettings(BaseSettings):
         256,
         ge=16,
         le=65536,
-        description="Tokens in one forward pass; more speed up bulk work, and queries wait longer",
+        description="Tokens in one forward pass; with more, bulk work is faster, and queries "
+        "wait longer",
     )
     max_batch_size: int = Field(32, ge=1, le=1024, description="Texts in one forward pass")
     max_seq_length: int = Field(
@@ -81,9 +84,13 @@ class ModelSettings(BaseSettings):
         None, ge=1_048_576, le=10**12,
         description="Memory for vectors in Redis, for all processes; needs `CACHE_SECRET`",
     )  # fmt: skip
-    cache_ttl: int = Field(86_400, ge=1, le=31_536_000, description="Seconds of a vector in Redis")
+    cache_ttl: int = Field(
+        86_400, ge=1, le=31_536_000, description="Seconds that Redis keeps a vector"
+    )
     cache_secret: SecretStr | None = Field(
-        None, min_length=32, description="Secret of the names in Redis, at least 32 characters"
+        None,
+        min_length=32,
+        description="Secret that names of vectors in Redis are made with, at least 32 characters",
     )
     engine_timeout: float = Field(
         60.0,

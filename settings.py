@@ -106,13 +106,13 @@ class Settings(ModelSettings):
         256,
         ge=1,
         le=10**6,
-        description="Requests of all users in flight; up to twice that for a user with none",
+        description="Requests of all users in flight; up to twice that for users who have none",
     )
     failed_auth_per_min: int = Field(
         60,
         ge=1,
         le=10**9,
-        description="Bad tokens per address and minute that are told what is wrong; more get 429",
+        description="Bad tokens per address and minute that get their own error; more get 429",
     )
     body_timeout: float = Field(
         20.0,

@@ -82,7 +82,11 @@ def sizing_table() -> str:
 
 def env_example() -> str:
     """The content of `.env.example`: every setting, with its default or an example."""
-    lines = ["# Copy to .env. A setting that is commented out shows its default.", ""]
+    lines = [
+        "# Copy to .env, and replace or delete each line that is not commented out. A setting that",
+        "# is commented out shows its default. docker-compose.yml has more, as MEMORY and DOMAIN.",
+        "",
+    ]
     for name, field in Settings.model_fields.items():
         key = name.upper()
         shown = (

@@ -13,7 +13,7 @@ from embedder.fair_queue import FairQueue
 from embedder.postprocess import Vectors
 from embedder.tokenized_text import TokenIds
 
-BULK_EVERY = 16  # of so many packs in a row one is of bulk, if any waits
+BULK_EVERY = 16  # while bulk work waits, at least one pack in this many is bulk
 
 
 @dataclass(slots=True, eq=False)
