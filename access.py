@@ -41,7 +41,7 @@ class Access:
     def serves(self, user_id: str) -> bool:
         """Whether a caller who was let in before may still be served.
 
-        Not if he is blocked, or a service whose keys were all removed.
+        Not if they are blocked, or a service whose keys were all removed.
         """
         removed = user_id.startswith(SERVICE) and self.service_keys.limits_of(user_id) is None
         return not removed and user_id not in self.blocked_users

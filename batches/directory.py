@@ -98,7 +98,7 @@ class Directory:
         return self._files / file_id
 
     def trim(self, file_id: str, n_bytes: int) -> None:
-        """Remove what a crash left behind the bytes of a content that count.
+        """Remove what a crash left after the bytes of a content that count.
 
         Raises:
             ContentLostError: it has fewer.

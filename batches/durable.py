@@ -86,7 +86,7 @@ def remove(path: Path) -> None:
 
 
 def open_at(path: Path, size: int) -> BinaryIO:
-    """Open a file for more, without what stands behind its first `size` bytes.
+    """Open a file for more, without what follows its first `size` bytes.
 
     Raises:
         ContentLostError: it has fewer bytes. Zeros in their place would be taken for content.

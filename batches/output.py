@@ -13,7 +13,7 @@ from batches.durable import PIECE, open_at, space_needed, sync, sync_directory, 
 
 
 async def append(path: Path, size: int, pieces: Iterable[bytes]) -> int:
-    """Add to a file, on the disk. What stands behind `size` is overwritten: a crash left it.
+    """Add to a file, on the disk. What follows `size` is overwritten: a crash left it.
 
     Args:
         path: of the file, which is made if there is none.

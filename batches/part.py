@@ -16,7 +16,7 @@ from quota.quota import Quota
 
 LONGEST_WAIT = 5.0  # seconds between two tries of a request while the service has too much work
 LINES_PER_TURN = 64  # that are decoded in one turn of the event loop
-TRIES = 3  # of a request in one part, once lines behind it may be answered
+TRIES = 3  # of a request in one part, once lines after it may be answered
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class Part:
         """Answer the lines, until one has to wait.
 
         Tokens are charged in the order of the lines: where the day's tokens end, all lines before
-        are answered and none behind is charged. The vectors are computed together. A line that the
+        are answered and none after it is charged. The vectors are computed together. A line that the
         service has no room for ends the part, so that no batch of another user waits for this
         user's share of the queue. After an unexpected error nothing stays charged: all lines are
         answered again.
@@ -107,7 +107,7 @@ class Part:
                     request.body, user_id=batch.user_id, caller=batch.caller, tokens=item.tokens
                 )
             except NotNow as wait:
-                behind = admitted.is_set()  # then lines behind it would be answered again
+                behind = admitted.is_set()  # then lines after it would be answered again
                 if wait.spent or not behind or not left or self.given_up():
                     self.waits = wait
                     return
@@ -116,7 +116,7 @@ class Part:
                 return
 
     async def take_done(self) -> list[Item]:
-        """The items up to the first that waits. What was charged for those behind is given back."""
+        """The items up to the first that waits. What was charged for those after it is given back."""
         n_done = next((i for i, item in enumerate(self.items) if not item.done), len(self.items))
         await _refund(item for item in self.items[n_done:] if item.answered is not None)
         return self.items[:n_done]

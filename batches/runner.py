@@ -25,9 +25,9 @@ LAST_PART = 3.0  # seconds that the part in progress may take when the process e
 class Runner:
     """One task that gives the users with unfinished batches turns, fair by tokens.
 
-    A turn may have 64 short lines or one of megabytes. So the next is that of the user who has had
-    the fewest tokens, as in `embedder/fair_queue.py`. A user's batches run
-    in the order in which they were made.
+    Turns differ in size, from 64 short lines to one of megabytes. So the user who has had the
+    fewest tokens is next, as in `embedder/fair_queue.py`. A user's batches run in the order in
+    which they were made.
 
     Args:
         store: of the batches.
@@ -52,7 +52,7 @@ class Runner:
         self._not_before: dict[str, float] = {}  # by batch, time.monotonic()
         self._changed: set[str] = set()  # batches that were added since their last turn began
         self._had: dict[str, int] = {}  # tokens of each user
-        self._now = 0  # what the user of the last turn had had before it; others count as much
+        self._now = 0  # tokens of the last user before their turn; a new user starts from here
         self._wake_up = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None

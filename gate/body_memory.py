@@ -22,7 +22,7 @@ class Body:
     size: int  # as announced, or the most it may be
     received: int = 0
     reserved: int = 0  # for the piece that may come now
-    slack: float = GRACE  # of GRACE, kept while it waits
+    slack: float = GRACE  # what was left of GRACE when it began to wait
     due: float = inf  # when it counts as slow, unless more comes
 
     @property
