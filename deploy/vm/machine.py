@@ -2,8 +2,6 @@
 
 import os
 import subprocess
-import time
-from collections.abc import Callable
 
 import httpx
 
@@ -31,15 +29,6 @@ def commands(first_words: str) -> str:
     """The block of the page that starts with these words."""
     [found] = [block.text for block in blocks(PAGE) if block.text.startswith(first_words)]
     return found
-
-
-def eventually(holds: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if holds():
-            return True
-        time.sleep(2)
-    return False
 
 
 def is_up() -> bool:

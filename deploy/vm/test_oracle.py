@@ -14,8 +14,9 @@ import httpx
 import numpy as np
 import pytest
 
+from deploy.compose.stack import eventually
 from deploy.vm.conftest import TORCH, Repository
-from deploy.vm.machine import HTTPS, SSH, commands, eventually, is_up, run, status
+from deploy.vm.machine import HTTPS, SSH, commands, is_up, run, status
 from embedder.model import EmbeddingModel
 from lab.models import prepared
 from lab.server import SECRET, token

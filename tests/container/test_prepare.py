@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -157,30 +158,35 @@ def test_a_disk_that_is_full_for_a_moment_does_not_end_the_beat(
     beat.join(10)
 
 
-def test_a_second_run_waits_for_the_first_and_finds_the_model(
-    model_store: Path, tmp_path: Path
-) -> None:
-    """As `docker compose run model` beside `docker compose up`: they share their scratch files."""
+@pytest.fixture
+def waiting(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", FileLock, Path]]:
+    """A run that waits for another, what it waits for, and its store."""
     store = tmp_path / "home" / "models"
     store.mkdir(parents=True)
-    with FileLock(tmp_path / "preparing.lock"):
-        second = start(store, tmp_path)
-        assert second.stdout is not None
-        assert second.stdout.readline() == WAITS
-        shutil.copytree(model_store / "models" / FP32, store / FP32)
+    with FileLock(tmp_path / "preparing.lock") as other:
+        run = start(store, tmp_path)
+        assert run.stdout is not None
+        assert run.stdout.readline() == WAITS
+        yield run, other, store
+
+
+def test_a_second_run_waits_for_the_first_and_finds_the_model(
+    model_store: Path, waiting: tuple["subprocess.Popen[str]", FileLock, Path]
+) -> None:
+    """As `docker compose run model` beside `docker compose up`: they share their scratch files."""
+    second, first, store = waiting
+    shutil.copytree(model_store / "models" / FP32, store / FP32)
+    first.release()
     output, errors = second.communicate(timeout=60)
     assert (second.returncode, output) == (0, f"{FP32} is prepared already\n"), errors
 
 
-def test_a_run_that_waits_can_be_stopped(tmp_path: Path) -> None:
-    store = tmp_path / "home" / "models"
-    store.mkdir(parents=True)
-    with FileLock(tmp_path / "preparing.lock"):
-        second = start(store, tmp_path)
-        assert second.stdout is not None
-        assert second.stdout.readline() == WAITS
-        second.terminate()
-        second.communicate(timeout=30)
+def test_a_run_that_waits_can_be_stopped(
+    waiting: tuple["subprocess.Popen[str]", FileLock, Path],
+) -> None:
+    second, _, _ = waiting
+    second.terminate()
+    second.communicate(timeout=30)
     assert second.returncode == 1
 
 
