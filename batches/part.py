@@ -68,7 +68,7 @@ class Part:
         """Answer the lines, until one has to wait.
 
         Tokens are charged in the order of the lines: where the day's tokens end, all lines before
-        are answered and none after it is charged. The vectors are computed together. A line that the
+        are answered and none after is charged. The vectors are computed together. A line that the
         service has no room for ends the part, so that no batch of another user waits for this
         user's share of the queue. After an unexpected error nothing stays charged: all lines are
         answered again.
@@ -116,7 +116,7 @@ class Part:
                 return
 
     async def take_done(self) -> list[Item]:
-        """The items up to the first that waits. What was charged for those after it is given back."""
+        """The items up to the first that waits. Charges of those after it are given back."""
         n_done = next((i for i, item in enumerate(self.items) if not item.done), len(self.items))
         await _refund(item for item in self.items[n_done:] if item.answered is not None)
         return self.items[:n_done]
