@@ -79,6 +79,7 @@ ALLOWED = {
         "gate.errors",
         "gate.paths",
         "quota.errors",
+        "quota.receipt",
         "request_state",
         "settings",
     },
