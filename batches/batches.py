@@ -67,7 +67,7 @@ class Batches:
         """What is left of a user's tokens for batches."""
         return await self._quota.usage(user_id)
 
-    def look_at(self, batch: Batch) -> None:
+    def schedule(self, batch: Batch) -> None:
         """Run a batch that is new, or has changed."""
         if self.runner is not None:
             self.runner.add(batch)

@@ -107,8 +107,8 @@ class Part:
                     request.body, user_id=batch.user_id, caller=batch.caller, tokens=item.tokens
                 )
             except NotNow as wait:
-                behind = admitted.is_set()  # then lines after it would be answered again
-                if wait.spent or not behind or not left or self.given_up():
+                others_began = admitted.is_set()  # then lines after it would be answered again
+                if wait.spent or not others_began or not left or self.given_up():
                     self.waits = wait
                     return
                 await asyncio.sleep(min(wait.seconds, LONGEST_WAIT))
@@ -174,7 +174,7 @@ def first_of(items: list[Item], answerer: Answerer, *, most_texts: int) -> list[
     return items
 
 
-def given_up(items: Sequence[Item], *, code: str, message: str) -> Iterator[bytes]:
+def error_lines(items: Sequence[Item], *, code: str, message: str) -> Iterator[bytes]:
     """The error lines of requests that are not answered any more."""
     for item in items:
         if item.request is not None:

@@ -12,7 +12,7 @@ from batches.answering import Answerer
 from batches.errors import NoSuchFileError, StorageFullError, UserStorageFullError
 from batches.lines import Amount, Line, read_lines
 from batches.output import append
-from batches.part import Item, Part, first_of, given_up, items_of, progress_after
+from batches.part import Item, Part, error_lines, first_of, items_of, progress_after
 from batches.records import Batch, Problem, Progress, Status
 from batches.store import Store
 from batches.validation import Validation
@@ -215,7 +215,7 @@ class Work:
             return False
         code, message = _ENDS[batch.ends_as]
         items = await items_of(lines, self._answerer, endpoint=batch.endpoint)
-        errors = given_up(items, code=code, message=message)
+        errors = error_lines(items, code=code, message=message)
         path = self._store.directory.content(batch.error_file_id)
         size = await append(path, before.error_bytes, errors)
         after = progress_after(before, items, output_bytes=before.output_bytes, error_bytes=size)

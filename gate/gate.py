@@ -150,7 +150,7 @@ class Gate:
             if route.protected:
                 await self._admit(scope, headers, held)
             if takes != "nothing" or route.charged:
-                await self._charged(scope, headers, receive, send, streamed=streamed)
+                await self._serve_charged(scope, headers, receive, send, streamed=streamed)
             else:  # free of charge: /usage must answer when the limit is reached
                 await self._app(scope, receive, send)
 
@@ -191,7 +191,7 @@ class Gate:
         self._failures.succeeded(address)
         return principal
 
-    async def _charged(
+    async def _serve_charged(
         self,
         scope: Scope,
         headers: RequestHeaders,

@@ -156,7 +156,7 @@ class BatchRoutes(FileRoutes):
 
     def _changed(self, batch: Batch) -> dict[str, Any]:
         if self.batches is not None:
-            self.batches.look_at(batch)
+            self.batches.schedule(batch)
         return batch_object(batch)
 
     def _batch(self, request: Request) -> Batch:
