@@ -33,9 +33,12 @@ WORKDIR /project
 COPY embedder/__init__.py embedder/
 COPY embedder/native embedder/native
 RUN python -m embedder.native.build --target linux-x86_64 --target linux-aarch64 && rm -r build
+# Before the rest of the code, whose changes do not prepare the model again.
+COPY embedder embedder
+COPY download_model.py environment.py model_settings.py setting_types.py settings.py ./
+RUN python download_model.py
 COPY . .
-RUN python download_model.py \
- && python -m bentoml build \
+RUN python -m bentoml build \
  && mv /bentoml/bentos/embedding-api/*/ /bento \
  && mv /bentoml/models /bento
 
