@@ -93,7 +93,7 @@ test-arm64: $(VENV)/dev ## Test the image for ARM64 on an emulated Neoverse N1 (
 test-compose: $(VENV)/dev ## Run docker-compose.yml with Docker (root on Debian 12, x86-64)
 	@deploy/compose/lab.sh $(abspath $(BIN))/python -m pytest -s deploy/compose
 
-test-vm: $(VENV)/dev ## Run docs/oracle.md in an emulated ARM64 machine, about an hour (root on Debian 12)
+test-vm: $(VENV)/dev ## Run docs/oracle.md in an emulated ARM64 machine (root on Debian 12)
 	@deploy/vm/lab.sh $(abspath $(BIN))/python -m pytest -s deploy/vm
 
 bundle: build ## Make one tarball for a machine without a network [MACHINE=aarch64] [BUNDLE=file]

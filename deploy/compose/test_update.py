@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from deploy.compose.stack import NEXT, PREPARED, URL, Stack, eventually, is_ready
+from deploy.compose.stack import NEXT, PREPARED, STARTED, URL, Stack, eventually, is_ready, run
 from lab.server import ROOT, SECRET, token
 from tests.printed import blocks
 
@@ -104,4 +104,17 @@ def test_going_back_needs_no_preparation(stack: Stack) -> None:
     stack.up(SETTINGS)
     assert eventually(is_ready), stack.log("embedding-api")
     assert stack.log("model").strip() == PREPARED
+    assert call() == 200
+
+
+def test_what_only_building_and_preparing_needed_can_be_removed(stack: Stack) -> None:
+    remove = "docker compose rm --force model"
+    [commands] = [
+        block.text for block in blocks(ROOT / "docs" / "oracle.md") if block.text.startswith(remove)
+    ]
+    stack.shell(commands)
+    images = run("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
+    assert "embedding-api-prepare:latest" not in images
+    stack.compose("up", "-d", "--no-build", "--scale", "model=0", *STARTED)
+    assert eventually(is_ready), stack.log("embedding-api")
     assert call() == 200

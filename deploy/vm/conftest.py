@@ -1,5 +1,6 @@
-"""What the machine downloads: the repository, torch, and images that stand in for a registry's."""
+"""What the machine downloads: the repository, images, and a model."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,13 +10,11 @@ import pytest
 
 from deploy.compose.stack import SERVICES
 from deploy.compose.stand_ins import dockerfiles, write_packages
-from deploy.torch_index import torch_index
+from deploy.served_files import served
 from deploy.vm.machine import HOST, commands, run
 from lab.server import ROOT, copy_source
 
-TORCH = "torch==2.10.0"  # the last on PyPI that has no CUDA for ARM64
-PLATFORM = ("--only-binary=:all:", "--platform=manylinux_2_28_aarch64", "--python-version=3.11")
-BASE = ". deploy/image/debian.sh && write_base arm64 {tar}"
+IMAGE, MODELS = Path(os.environ["VM_IMAGE"]), Path(os.environ["VM_MODELS"])
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Repository:
 def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """A directory, and the URL at which the machine finds its files."""
     directory = tmp_path_factory.mktemp("files")
-    with torch_index(directory, TORCH, *PLATFORM) as url:
+    with served(directory) as url:
         yield directory, url.replace("127.0.0.1", HOST)
 
 
@@ -58,14 +57,19 @@ def repository(files: tuple[Path, str]) -> Repository:
 
 @pytest.fixture(scope="session")
 def images(files: tuple[Path, str], docker: None) -> None:
-    """The images that the compose file and the Dockerfile name, in the machine's Docker."""
+    """The image of the service, stand-ins for the others, and a model store, in the machine.
+
+    Built and prepared here: under emulation that takes hours.
+    """
     directory, url = files
+    (directory / "image.tar").symlink_to(IMAGE)
+    tar = ("tar", "-C", str(MODELS), "-cf", str(directory / "models.tar"), ".")
+    subprocess.run(tar, check=True, timeout=60)
     write_packages(directory / "packages.tar", "arm64")
-    base = BASE.format(tar=directory / "base.tar")
-    subprocess.run(["bash", "-euo", "pipefail", "-c", base], cwd=ROOT, check=True, timeout=900)
+    run(f"curl -sf {url}/image.tar | docker load -q > loaded && cat loaded", 1200)
+    run("docker tag $(sed 's/^Loaded image: //' loaded) embedding-api:latest")
+    run(f"mkdir models && curl -sf {url}/models.tar | tar -C models -x && chmod -R a+rX models")
     run(f"curl -sf {url}/packages.tar | docker import - packages", 1200)
-    python = """-c 'CMD ["python3"]' -c 'ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt'"""
-    run(f"curl -sf {url}/base.tar | docker import {python} - python:3.11-slim", 1200)
     for service, content in dockerfiles().items():
         build = f"docker build -q -t {SERVICES[service]['image']} -"
         run(f"{build} <<'DOCKERFILE'\n{content}DOCKERFILE", 1200)

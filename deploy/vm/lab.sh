@@ -4,8 +4,9 @@
 #
 #   deploy/vm/lab.sh COMMAND [ARG ...]
 #
-# The command finds `ssh -F $VM_SSH vm`, and at https://127.0.0.1:$VM_HTTPS port 443 of the machine. The machine finds
-# this one's loopback at 10.0.2.2. All is emulated, which shows correctness, not speed.
+# The command finds `ssh -F $VM_SSH vm`, at https://127.0.0.1:$VM_HTTPS port 443 of the machine, and in $VM_IMAGE and
+# $VM_MODELS the image of the service for ARM64 and a model store. The machine finds this one's loopback at 10.0.2.2. It
+# is emulated, which shows correctness, not speed.
 # All files are in one directory, which is deleted at the end. A directory given as LAB is kept, with its disk as new.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -26,6 +27,13 @@ make_disk() {
   cp "$lab"/root/boot/initrd.img-* "$lab/initrd"
   mke2fs -q -t ext4 -d "$lab/root" "$lab/disk" 30G
   rm -r "$lab/root"
+}
+
+make_image() {
+  step "image"
+  export BENTOML_HOME=$lab/bentoml MODEL_NAME=all-MiniLM-L6-v2 MODEL_QUANTIZATION=int8
+  LAB= "$here/../image/lab.sh" arm64 bash -euc 'make -C "$1" image-arm64 MODEL=volume ENGINE=podman OPTIONS="--opt network=host"
+    podman save -q -o "$2" $(podman images --format "{{.Repository}}:{{.Tag}}" | grep -- -arm64)' - "$here/../.." "$VM_IMAGE"
 }
 
 start() {
@@ -67,8 +75,10 @@ finish() {
 mkdir -p "$lab"
 trap finish EXIT
 needed arch-test mmdebstrap openssh-client qemu-system-arm
-[ -e "$lab/disk" ] || make_disk
 export VM_SSH=$lab/ssh VM_PORT=${VM_PORT:-18922} VM_HTTPS=${VM_HTTPS:-18443}
+export VM_IMAGE=$lab/image.tar VM_MODELS=$lab/bentoml/models
+[ -e "$VM_IMAGE" ] || make_image
+[ -e "$lab/disk" ] || make_disk
 step "start"
 start
 step "$*"
