@@ -27,7 +27,7 @@ def line_of(name: str, key: str) -> str:
     except ConfigurationError:  # its text is about a line of SERVICE_KEYS
         sys.exit(
             "embedding-api: NAME is the name of the machine: up to 32 lower case letters, digits, "
-            "- and _. For example: make service-key NAME=indexer"
+            "- and _. For example: indexer"
         )
     return line
 

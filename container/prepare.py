@@ -27,6 +27,7 @@ COMMAND = (sys.executable, "download_model.py")
 ERROR = "error: "
 _CURSOR = re.compile(r"\x1b\[\w")  # moves between progress bars
 STOPPED = "it was stopped"
+WAITS = "another run is preparing a model: waiting for its end"
 NO_TORCH = (
     "MODEL_BACKEND=torch needs torch when it serves, which the image of the service does not have: "
     "serve this model without Docker (make serve), or choose one that the native engine runs"
@@ -103,7 +104,7 @@ def main() -> int:
             write_status(store, name, NO_TORCH, failed=True)
             return _fail(NO_TORCH)
         if not is_prepared(store, name):
-            with _alone(Path(os.environ["TMPDIR"]).parent):
+            with _alone(Path(os.environ["TMPDIR"]).parent, store, name):
                 return _prepare(store, name)
     except OSError as error:
         return _fail(_advice(error, store))
@@ -112,6 +113,7 @@ def main() -> int:
 
 def _prepare(store: Path, name: str) -> int:
     if is_prepared(store, name):  # by the run that this one waited for
+        clear_status(store, name)
         return _say_prepared(name)
     scratch = Path(os.environ["TMPDIR"])
     _empty(scratch)  # what a killed run has left
@@ -122,21 +124,21 @@ def _prepare(store: Path, name: str) -> int:
 
 
 @contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def _alone(directory: Path, store: Path, name: str) -> Iterator[None]:
     """One run at a time: two would delete and overwrite each other's files."""
     lock = FileLock(directory / "preparing.lock")
-    if not _is_free(lock):
-        print("another run is preparing a model: waiting for its end", flush=True)
-    with lock:
-        yield
-
-
-def _is_free(lock: FileLock) -> bool:
     try:
-        with lock.acquire(timeout=0):
-            return True
+        lock.acquire(timeout=0)
     except Timeout:
-        return False
+        print(WAITS, flush=True)
+        while not lock.is_locked:
+            write_status(store, name, WAITS)
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=BEAT)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _say_prepared(name: str) -> int:

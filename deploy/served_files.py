@@ -21,5 +21,7 @@ def served(directory: Path) -> Iterator[str]:
     handler = partial(_Files, directory=str(directory))
     with ThreadingHTTPServer(("127.0.0.1", PORT), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{PORT}"
-        server.shutdown()
+        try:
+            yield f"http://127.0.0.1:{PORT}"
+        finally:
+            server.shutdown()

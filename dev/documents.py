@@ -83,8 +83,8 @@ def sizing_table() -> str:
 def env_example() -> str:
     """The content of `.env.example`: every setting, with its default or an example."""
     lines = [
-        "# Copy to .env, and replace or delete each line that is not commented out. A setting that",
-        "# is commented out shows its default. docker-compose.yml has more, as MEMORY and DOMAIN.",
+        "# Copy to .env. Replace the examples of secrets and addresses, or delete their lines. A",
+        "# setting that is commented out shows its default. docker-compose.yml lists more.",
         "",
     ]
     for name, field in Settings.model_fields.items():

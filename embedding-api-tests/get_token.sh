@@ -11,7 +11,8 @@ set -eu
 # setting NAME: its value in that .env, without quotes around it or a comment after it.
 setting() {
     file="$(dirname "$0")/../.env"
-    [ ! -r "$file" ] || tr -d '\r' < "$file" | sed -n "s/^$1=//p" | tail -n 1 |
+    [ ! -r "$file" ] || tr -d '\r' < "$file" |
+        sed -n "s/^[[:blank:]]*\(export[[:blank:]]\{1,\}\)\{0,1\}$1[[:blank:]]*=[[:blank:]]*//p" | tail -n 1 |
         sed -e "s/^\"\([^\"]*\)\".*/\1/" -e t -e "s/^'\([^']*\)'.*/\1/" -e t -e 's/[[:blank:]]#.*//' -e 's/[[:blank:]]*$//'
 }
 

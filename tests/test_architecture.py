@@ -119,8 +119,6 @@ ALLOWED = {
         "api.dialects",
         "api.error_forms",
         "api.routes",
-        "auth.service_key_format",
-        "auth.service_key_list",
         "container.development",
         "embedder",
         "environment",

@@ -82,7 +82,7 @@ def test_caddy_lets_calls_through_and_no_metrics() -> None:
     assert call("https://localhost", verify=False).status_code == 200
 
 
-def test_caddy_and_prometheus_notice_a_changed_configuration(stack: Stack) -> None:
+def test_caddy_and_prometheus_read_a_changed_configuration_again(stack: Stack) -> None:
     """As an update changes them: no container is made again."""
     caddyfile = stack.folder / "deploy" / "caddy" / "Caddyfile"
     rules = stack.folder / "deploy" / "prometheus" / "rules" / "embedding-api.yml"
@@ -98,6 +98,11 @@ def test_caddy_and_prometheus_notice_a_changed_configuration(stack: Stack) -> No
         answer = httpx.get("https://localhost/metrics", verify=False, timeout=30)
         return answer.json()["error"]["code"]
 
+    page = blocks(ROOT / "docs" / "deploy.md")
+    [reload] = [
+        block.text for block in page if block.text.startswith("docker compose exec -T caddy")
+    ]
+    stack.shell(reload)
     assert eventually(lambda: code() == "changed_code", 30), stack.log("caddy")
     stack.compose("kill", "-s", "HUP", "prometheus")
     listed = "http://127.0.0.1:9090/api/v1/rules"

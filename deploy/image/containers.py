@@ -92,10 +92,11 @@ def start(options: Sequence[str], ready: Callable[[str], bool]) -> tuple[str, fl
             if ready(one):
                 return one, time.monotonic() - started
             if podman("inspect", "-f", "{{.State.Running}}", one) != "true":
-                break
+                pytest.fail("it ended:\n" + podman("logs", one, check=False))
             time.sleep(0.1)
         log = podman("logs", one, check=False)
         podman("rm", "-f", "-t", "20", one, check=False)
+        assert not [word for word in CRASHES if word in log], log
         print(f"not ready in {time.monotonic() - started:.0f} s")
     pytest.fail(log)
 

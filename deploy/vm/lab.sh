@@ -18,6 +18,7 @@ PACKAGES=$PACKAGES,python3,iptables,iptables-persistent,e2fsprogs,kmod,apparmor
 make_disk() {
   emulator "$lab/qemu"
   step "disk"
+  rm -rf "$lab/root" "$lab/key" "$lab/key.pub"  # of a run that was interrupted
   ssh-keygen -q -t ed25519 -N "" -f "$lab/key"
   timeout 1800 mmdebstrap --quiet --architectures=arm64 --variant=apt --components=main --include=$PACKAGES \
     --customize-hook="$here/first_boot.sh"' "$1" '"$lab/key.pub" \
@@ -25,8 +26,9 @@ make_disk() {
   forget_emulator
   cp "$lab"/root/boot/vmlinuz-* "$lab/vmlinuz"
   cp "$lab"/root/boot/initrd.img-* "$lab/initrd"
-  mke2fs -q -t ext4 -d "$lab/root" "$lab/disk" 30G
+  mke2fs -q -t ext4 -d "$lab/root" "$lab/disk.new" 30G
   rm -r "$lab/root"
+  mv "$lab/disk.new" "$lab/disk"
 }
 
 make_image() {
@@ -56,7 +58,7 @@ Host vm
 CONF
   for _ in $(seq 60); do
     ssh -F "$VM_SSH" vm true 2> /dev/null && return
-    kill -0 $machine
+    kill -0 $machine 2> /dev/null || break
     sleep 2
   done
   tail -20 "$lab/console.log" >&2

@@ -46,13 +46,17 @@ def fetch_large_files(api: Any, model_id: str, *, ending: str) -> None:
     locks = Path(constants.HF_HUB_CACHE, ".locks", folder)
     for file in info.siblings or ():
         if file.lfs and file.lfs.size >= LARGE and file.rfilename.endswith(ending):
-            with _alone(locks / f"{file.lfs.sha256}.part.lock", model_id):
+            with alone(locks / f"{file.lfs.sha256}.part.lock", model_id):
                 _fetch(api, info, file, blobs / file.lfs.sha256)
 
 
 @contextmanager
-def _alone(lock: Path, model_id: str) -> Iterator[None]:
-    """One process at a time: two would append to the same file."""
+def alone(lock: Path, model_id: str) -> Iterator[None]:
+    """One process at a time: two would write the same file.
+
+    Raises:
+        DownloadRunningError: another one has the lock.
+    """
     from filelock import FileLock, Timeout
 
     lock.parent.mkdir(parents=True, exist_ok=True)

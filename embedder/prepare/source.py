@@ -15,7 +15,6 @@ from embedder.errors import EmbedderError
 from embedder.prepare import text_encoder
 from embedder.prepare.errors import (
     DiskFullError,
-    DownloadRunningError,
     LicenceNotAcceptedError,
     ModelSourceError,
     ModelUnknownError,
@@ -23,7 +22,7 @@ from embedder.prepare.errors import (
     TokenRefusedError,
     TokenRequiredError,
 )
-from embedder.prepare.resume import fetch_large_files
+from embedder.prepare.resume import alone, fetch_large_files
 from embedder.profile import STARTER_MODEL, STARTER_NAMES, is_directory_name, sha256_file
 
 DESCRIPTIONS = ["*.json", "*.txt", "*.model"]
@@ -184,21 +183,16 @@ def _text_encoder(api: Any, model_id: str, described: Path) -> Path:
     Raises:
         DownloadRunningError: another process is writing it.
     """
-    from filelock import FileLock, Timeout
     from huggingface_hub import HfFileSystem
 
     commit = described.name
     directory = described.parent.parent / "text_encoder" / commit
-    directory.parent.mkdir(exist_ok=True)
     path = f"{model_id}@{commit}/{text_encoder.WEIGHTS_FILE}"
-    try:
-        with FileLock(f"{directory}.lock", timeout=0):
-            if not directory.is_dir():
-                hub = HfFileSystem(endpoint=api.endpoint, token=api.token)
-                with hub.open(path, cache_type="none") as weights:
-                    text_encoder.write(described, weights, directory)
-    except Timeout as error:
-        raise DownloadRunningError(model_id) from error
+    with alone(directory.with_name(f"{commit}.lock"), model_id):
+        if not directory.is_dir():
+            hub = HfFileSystem(endpoint=api.endpoint, token=api.token)
+            with hub.open(path, cache_type="none") as weights:
+                text_encoder.write(described, weights, directory)
     return directory
 
 

@@ -21,7 +21,6 @@ from lab.server import ROOT, SOURCE, bare_environment
 NAME = "all-minilm-l6-v2-int8"
 FP32 = "all-minilm-l6-v2-fp32"
 PROGRAM = [sys.executable, "-m", "container.prepare"]
-WAITS = "another run is preparing a model: waiting for its end\n"
 
 
 def outcome(
@@ -142,7 +141,6 @@ def test_a_disk_that_is_full_for_a_moment_does_not_end_the_beat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepare, "BEAT", 0.05)
-    monkeypatch.setattr(prepare, "COMMAND", (sys.executable, "-c", "input()"))
     once = Preparation(tmp_path, NAME)
     beat = threading.Thread(target=once._beat, daemon=True)
     unfinished = tmp_path / f".{NAME}.unfinished"
@@ -166,7 +164,7 @@ def waiting(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", FileLock,
     with FileLock(tmp_path / "preparing.lock") as other:
         run = start(store, tmp_path)
         assert run.stdout is not None
-        assert run.stdout.readline() == WAITS
+        assert run.stdout.readline() == f"{prepare.WAITS}\n"
         yield run, other, store
 
 
@@ -175,10 +173,14 @@ def test_a_second_run_waits_for_the_first_and_finds_the_model(
 ) -> None:
     """As `docker compose run model` beside `docker compose up`: they share their scratch files."""
     second, first, store = waiting
+    while (status := read_status(store, FP32)) is None:
+        assert second.poll() is None
+    assert (status.detail, status.failed) == (prepare.WAITS, False)  # as the service shows it
     shutil.copytree(model_store / "models" / FP32, store / FP32)
     first.release()
     output, errors = second.communicate(timeout=60)
     assert (second.returncode, output) == (0, f"{FP32} is prepared already\n"), errors
+    assert read_status(store, FP32) is None
 
 
 def test_a_run_that_waits_can_be_stopped(

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 
-from embedder.model import EmbeddingModel
+from embedder.errors import NoTorchError
+from embedder.model import EmbeddingModel, check_backend
 from embedder.prepare.sentences import SENTENCES, long_text
 from embedder.prepare.source import Source
 from embedder.prepare.verify import compare
@@ -84,6 +85,15 @@ def test_the_limit_can_be_lowered_and_not_raised(
     lower = EmbeddingModel.load(starter_directory, num_threads=1, max_tokens=8)
     higher = EmbeddingModel.load(starter_directory, num_threads=1, max_tokens=100_000)
     assert (lower.max_tokens, higher.max_tokens) == (8, 256)
+
+
+def test_the_torch_backend_is_refused_before_a_start_without_torch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    check_backend("torch", kernel=None)
+    monkeypatch.setattr("embedder.model.find_spec", lambda _: None)
+    with pytest.raises(NoTorchError, match="run without Docker"):
+        check_backend("torch", kernel=None)
 
 
 def test_the_torch_backend_gives_the_original_vectors(

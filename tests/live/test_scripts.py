@@ -185,6 +185,7 @@ def test_the_token_script_signs_in_and_its_token_is_taken(server: Server, supaba
         'SUPABASE_URL="{url}"\r\nSUPABASE_ANON_KEY={key}\r\n',
         "SUPABASE_URL={url} # of the project\nSUPABASE_ANON_KEY='{key}' # it's public\n",
         "SUPABASE_URL={url}  \nSUPABASE_ANON_KEY={key}\n",
+        ' SUPABASE_URL = "{url}"\nexport SUPABASE_ANON_KEY= {key}\n',
     ],
 )
 def test_the_token_script_takes_the_project_from_the_file_of_settings(

@@ -274,7 +274,7 @@ def test_a_name_that_cannot_be_used_is_told(tmp_path: Path, name: str) -> None:
     assert made.returncode == 1
     assert made.stdout == ""
     assert "up to 32 lower case letters" in made.stderr
-    assert made.stderr.endswith("For example: make service-key NAME=indexer\n")
+    assert made.stderr.endswith("For example: indexer\n")
     assert "entry" not in made.stderr
     assert len(made.stderr.splitlines()) == 1
 
