@@ -115,6 +115,6 @@ def test_what_only_building_and_preparing_needed_can_be_removed(stack: Stack) ->
     stack.shell(commands)
     images = run("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
     assert "embedding-api-prepare:latest" not in images
-    stack.compose("up", "-d", "--no-build", "--scale", "model=0", *STARTED)
+    stack.compose("up", "-d", "--no-build", *STARTED)
     assert eventually(is_ready), stack.log("embedding-api")
     assert call() == 200
