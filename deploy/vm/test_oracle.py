@@ -151,6 +151,10 @@ def test_all_is_back_after_a_restart_of_the_machine(served: None) -> None:
     assert eventually(is_up, 600)
     assert run("sudo swapon --show=NAME --noheadings") == "/swapfile"
     assert "icmp-host-prohibited" in run("sudo iptables -S INPUT")
+    running = "docker ps --filter status=running --format '{{.Names}}'"
+    services = ("redis", "prometheus", "caddy")
+    names = {"embedding-api", *(f"embedding-api-{service}-1" for service in services)}
+    assert eventually(lambda: set(run(running).split()) == names, 300)
     assert eventually(lambda: status("/readyz") == 200, 1200)
     assert embed().status_code == 200
 
