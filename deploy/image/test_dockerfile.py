@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.image.containers import ARCH, NATIVE, podman, stored
+from deploy.image.containers import ARCH, NATIVE, TEXTS, podman, stored
 from deploy.torch_index import torch_index
+from embedder.model import EmbeddingModel
 from embedder.prepare.needs import needs_of
 from embedder.prepare.source import locate
 from lab.server import ROOT
@@ -93,6 +94,9 @@ def test_embeddinggemma_is_prepared_within_the_memory_of_the_smallest_machine(
     needed = needs_of(locate(name), "int8").memory / 1e9
     print(f"{ARCH}: peak {peak} GB under {LIMIT}, {needed:.1f} GB announced")
     assert 1 < float(peak) <= needed
-    ours = stored(tmp_path / "models", name, "int8") / "model.safetensors"
-    theirs = stored(Path(models), name, "int8") / "model.safetensors"
-    assert ours.read_bytes() == theirs.read_bytes()
+    ours, theirs = (
+        EmbeddingModel.load(stored(store, name, "int8"), num_threads=2).embed(TEXTS)
+        for store in (tmp_path / "models", Path(models))
+    )
+    # A few weights may differ where other libraries or another number of cores prepared them.
+    assert (ours * theirs).sum(axis=1).min() > 0.999
