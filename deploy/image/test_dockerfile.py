@@ -98,5 +98,6 @@ def test_embeddinggemma_is_prepared_within_the_memory_of_the_smallest_machine(
         EmbeddingModel.load(stored(store, name, "int8"), num_threads=2).embed(TEXTS)
         for store in (tmp_path / "models", Path(models))
     )
-    # A few weights may differ where other libraries or another number of cores prepared them.
-    assert (ours * theirs).sum(axis=1).min() > 0.999
+    # Other libraries or another number of cores change a few weights, so other activations are
+    # rounded: 0.9998 between two preparations of the starter model.
+    assert (ours * theirs).sum(axis=1).min() > 0.998
