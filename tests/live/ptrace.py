@@ -3,11 +3,11 @@
 import ctypes
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_SEIZE, _INTERRUPT, _DETACH = 0x4206, 0x4207, 17  # ptrace(2)
+_SEIZE, _INTERRUPT, _CONT, _DETACH = 0x4206, 0x4207, 7, 17  # ptrace(2)
 _ALL_THREADS = 0x40000000  # __WALL of waitpid(2)
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
@@ -23,12 +23,19 @@ def _ptrace(request: int, thread: int) -> None:
 
 
 @contextmanager
-def held(thread: int) -> Iterator[None]:
-    """Stop `thread`, of a process below this one, until the end or until its process is gone."""
+def held(thread: int, others_run: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Stop `thread`, of a process below this one, until the end or until its process is gone.
+
+    A thread that is stopped while it holds Python's GIL stops all others too. Where `others_run`
+    says so, it goes on for a moment and is stopped elsewhere.
+    """
     _ptrace(_SEIZE, thread)
-    _ptrace(_INTERRUPT, thread)
-    os.waitpid(thread, _ALL_THREADS)
     try:
+        _stop(thread)
+        while not others_run():
+            _ptrace(_CONT, thread)
+            time.sleep(0.01)
+            _stop(thread)
         yield
     finally:
         if Path(f"/proc/{thread}/stat").exists():
@@ -37,6 +44,11 @@ def held(thread: int) -> Iterator[None]:
             except ProcessLookupError:
                 with suppress(ChildProcessError):  # its parent may be quicker
                     os.waitpid(thread, _ALL_THREADS)  # it ended while it was held: let it be buried
+
+
+def _stop(thread: int) -> None:
+    _ptrace(_INTERRUPT, thread)
+    os.waitpid(thread, _ALL_THREADS)
 
 
 def busiest_thread(pid: int, seconds: float = 0.3) -> int:
