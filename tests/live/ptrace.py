@@ -32,7 +32,9 @@ def held(thread: int, others_run: Callable[[], bool] = lambda: True) -> Iterator
     _ptrace(_SEIZE, thread)
     try:
         _stop(thread)
+        deadline = time.monotonic() + 60
         while not others_run():
+            assert time.monotonic() < deadline, "the other threads do not run"
             _ptrace(_CONT, thread)
             time.sleep(0.01)
             _stop(thread)
