@@ -43,6 +43,12 @@ def blocks(document: Path) -> list[Block]:
     ]
 
 
+def printed_commands(document: Path, first_words: str) -> str:
+    """The one block of a document that starts with these words."""
+    [found] = [block.text for block in blocks(document) if block.text.startswith(first_words)]
+    return found
+
+
 def printed_json(text: str) -> Any:
     """A printed answer; a list that ends in `...` ends in that string here."""
     return json.loads(re.sub(r"([\[,]\s*)\.\.\.(?=\])", r'\1"..."', text))

@@ -2,17 +2,20 @@
 
 import json
 import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import yaml
 
 from lab.server import ROOT
 
+T = TypeVar("T")
 URL = "http://127.0.0.1:8000"
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 NEXT = "IMAGE=embedding-api:next\nPREPARE_IMAGE=embedding-api-prepare:next\n"
@@ -36,6 +39,26 @@ def eventually(holds: Callable[[], bool], seconds: float = 120) -> bool:
             return True
         time.sleep(0.5)
     return False
+
+
+@contextmanager
+def repeated(call: Callable[[], T], *, pause: float) -> Iterator[list[T]]:
+    """Call again and again meanwhile, and yield the list of answers so far."""
+    over = threading.Event()
+    answers: list[T] = []
+
+    def repeat() -> None:
+        while not over.is_set():
+            answers.append(call())
+            time.sleep(pause)
+
+    caller = threading.Thread(target=repeat)
+    caller.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        caller.join(1200)
 
 
 @dataclass(frozen=True)

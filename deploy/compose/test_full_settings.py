@@ -12,7 +12,7 @@ import pytest
 
 from deploy.compose.stack import SERVICES, URL, Stack, eventually, is_ready
 from lab.server import ROOT, SECRET, assert_nothing_leaked, token
-from tests.printed import blocks
+from tests.printed import blocks, printed_commands
 
 BLOCKED = "6f1c1c86-6d3c-4c8a-9d0b-2c8f6d1a0009"
 HF_TOKEN = "hf_token-for-preparing-the-model"
@@ -98,11 +98,7 @@ def test_caddy_and_prometheus_read_a_changed_configuration_again(stack: Stack) -
         answer = httpx.get("https://localhost/metrics", verify=False, timeout=30)
         return answer.json()["error"]["code"]
 
-    page = blocks(ROOT / "docs" / "deploy.md")
-    [reload] = [
-        block.text for block in page if block.text.startswith("docker compose exec -T caddy")
-    ]
-    stack.shell(reload)
+    stack.shell(printed_commands(ROOT / "docs" / "deploy.md", "docker compose exec -T caddy"))
     assert eventually(lambda: code() == "changed_code", 30), stack.log("caddy")
     stack.compose("restart", "prometheus")  # after a signal Docker would not start it at boot
     assert eventually(lambda: "EmbeddingChanged" in listed_rules(), 60)

@@ -4,17 +4,23 @@ make test-compose
 """
 
 import subprocess
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx
 import pytest
 
-from deploy.compose.stack import NEXT, PREPARED, STARTED, URL, Stack, eventually, is_ready, run
+from deploy.compose.stack import (
+    NEXT,
+    PREPARED,
+    STARTED,
+    URL,
+    Stack,
+    eventually,
+    is_ready,
+    repeated,
+    run,
+)
 from lab.server import ROOT, SECRET, token
-from tests.printed import blocks
+from tests.printed import printed_commands
 
 SETTINGS = f"SUPABASE_JWT_SECRET={SECRET}\nRATE_LIMIT_PER_MIN=100000\nTOKENS_PER_DAY=100000\n"
 HEADERS = {"Authorization": f"Bearer {token()}"}
@@ -42,32 +48,9 @@ def spent() -> int:
     return int(tokens["limit"] - tokens["remaining"])
 
 
-@contextmanager
-def calling(answers: list[int]) -> Iterator[None]:
-    """One call after another, meanwhile."""
-    over = threading.Event()
-
-    def repeat() -> None:
-        while not over.is_set():
-            answers.append(call())
-            time.sleep(0.2)
-
-    caller = threading.Thread(target=repeat)
-    caller.start()
-    try:
-        yield
-    finally:
-        over.set()
-        caller.join(120)
-
-
 def test_a_preparation_that_fails_leaves_the_old_version_serving(stack: Stack) -> None:
     """The commands as printed, and pasted into a shell that goes on after an error."""
-    [update] = [
-        block.text
-        for block in blocks(ROOT / "docs" / "deploy.md")
-        if block.text.startswith("docker compose build &&")
-    ]
+    update = printed_commands(ROOT / "docs" / "deploy.md", "docker compose build &&")
     before = stack.about("embedding-api")["Id"]
     unknown = SETTINGS + NEXT + "MODEL_NAME=organisation/model\n"
     stack.folder.joinpath(".env").write_text(unknown)
@@ -86,8 +69,7 @@ def test_the_old_version_serves_while_the_new_one_is_prepared(stack: Stack) -> N
     counted = spent()
     assert counted > 0
     stack.folder.joinpath(".env").write_text(SETTINGS + NEXT)
-    answers: list[int] = []
-    with calling(answers):
+    with repeated(call, pause=0.2) as answers:
         said = stack.compose("run", "--rm", "model", timeout=1200)
     assert "is ready" in said, said
     assert len(answers) > 3
@@ -108,11 +90,7 @@ def test_going_back_needs_no_preparation(stack: Stack) -> None:
 
 
 def test_what_only_building_and_preparing_needed_can_be_removed(stack: Stack) -> None:
-    remove = "docker compose rm --force model"
-    [commands] = [
-        block.text for block in blocks(ROOT / "docs" / "oracle.md") if block.text.startswith(remove)
-    ]
-    stack.shell(commands)
+    stack.shell(printed_commands(ROOT / "docs" / "oracle.md", "docker compose rm"))
     images = run("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
     assert "embedding-api-prepare:latest" not in images
     stack.compose("up", "-d", "--no-build", *STARTED)

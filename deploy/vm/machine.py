@@ -6,7 +6,7 @@ import subprocess
 import httpx
 
 from lab.server import ROOT
-from tests.printed import blocks
+from tests.printed import printed_commands
 
 SSH = ("ssh", "-F", os.environ["VM_SSH"], "vm")
 HTTPS = f"https://localhost:{os.environ['VM_HTTPS']}"
@@ -27,8 +27,7 @@ def run(commands: str, timeout: float = 600) -> str:
 
 def commands(first_words: str) -> str:
     """The block of the page that starts with these words."""
-    [found] = [block.text for block in blocks(PAGE) if block.text.startswith(first_words)]
-    return found
+    return printed_commands(PAGE, first_words)
 
 
 def is_up() -> bool:

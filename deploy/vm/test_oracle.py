@@ -7,14 +7,12 @@ The tests depend on those before them, as the page's sections do.
 
 import os
 import subprocess
-import threading
-import time
 
 import httpx
 import numpy as np
 import pytest
 
-from deploy.compose.stack import eventually
+from deploy.compose.stack import eventually, repeated
 from deploy.vm.conftest import Repository
 from deploy.vm.machine import HTTPS, SSH, commands, is_up, run, status
 from embedder.model import EmbeddingModel
@@ -108,25 +106,13 @@ def test_an_update_loses_no_call(served: None, repository: Repository) -> None:
         file.read_text().replace('HF_TOKEN: ""', 'HF_TOKEN: ""\n      SHUTDOWN_TIMEOUT: 29')
     )
     repository.publish("Version two")
-    over, answers = threading.Event(), []
-
-    def call() -> None:
-        while not over.is_set():
-            answers.append(embed())
-            time.sleep(1)
-
-    caller = threading.Thread(target=call)
-    caller.start()
-    try:
-        update = commands("git pull").replace("up -d", UP)
-        for elsewhere in ("docker compose build &&\n", "docker compose run --rm model &&\n"):
-            assert elsewhere in update
-            update = update.replace(elsewhere, "")
+    update = commands("git pull").replace("up -d", UP)
+    for elsewhere in ("docker compose build &&\n", "docker compose run --rm model &&\n"):
+        assert elsewhere in update
+        update = update.replace(elsewhere, "")
+    with repeated(embed, pause=1) as answers:
         run(IN_CLONE + update, 1200)
         assert eventually(lambda: status("/readyz") == 200, 1200)
-    finally:
-        over.set()
-        caller.join(1200)
     assert len(answers) > 3
     refused = [answer for answer in answers if answer.status_code != 200]
     assert all((one.status_code, "retry-after" in one.headers) == (503, True) for one in refused)

@@ -15,7 +15,7 @@ from environment import misspelt
 from lab.server import ROOT
 from settings import NAMES, Settings
 from tests.deploy.promql import DEPLOY
-from tests.printed import blocks
+from tests.printed import printed_commands
 
 # Version 1 is Debian 12's, version 2 that which `make test` unpacks.
 VERSIONS = (
@@ -183,8 +183,7 @@ def test_a_line_in_the_settings_adds_caddy(folder: Path, tmp_path: Path) -> None
     server = Path(shutil.copytree(folder, tmp_path / "server"))
     program = VERSIONS[1]
     assert "caddy" not in compose(server, program=program)["services"]
-    page = blocks(ROOT / "docs" / "deploy.md")
-    [lines] = [block.text for block in page if block.text.startswith("COMPOSE_PROFILES")]
+    lines = printed_commands(ROOT / "docs" / "deploy.md", "COMPOSE_PROFILES")
     (server / ".env").write_text(lines)
     caddy = compose(server, program=program)["services"]["caddy"]
     assert caddy["environment"]["DOMAIN"] == "api.example.org"
